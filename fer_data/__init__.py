@@ -1,0 +1,1 @@
+"""Vocabularies, codebook, manifests, the triplet store and its loader."""

@@ -1,0 +1,235 @@
+"""Codebooks: which action units belong to an expression, and where on the face each unit acts.
+
+A codebook is a TOML file (see ``fer_data/codebooks/default.toml`` for the annotated schema). Its digest is stored
+in everything drawn with it: figures from different codebooks are not comparable.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fer_data.errors import CodebookError, paragraph, unknown_name
+from fer_data.files import digest
+from fer_data.geometry import FLIP_68
+
+SCHEMA = 1
+
+Length = float | str | Mapping[str, Any]
+"""Pixels, a fraction such as ``"h/10"``, or a landmark span such as ``{"span": [36, 39], "zero": 5, "plus": 10}``."""
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """An anisotropic Gaussian: offset and sigmas in inter-ocular distance, along the face's own axes.
+
+    ``out`` points away from the midline and ``up`` towards the forehead; written for the left half of the image
+    when ``mirror`` is set, and then drawn on both sides.
+    """
+
+    points: tuple[int, ...]
+    sigma: tuple[float, float]
+    mirror: bool
+    out: float = 0.0
+    up: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ellipse:
+    """An axis-parallel filled ellipse in image pixels (the reference's geometry)."""
+
+    x: tuple[int, ...]
+    y: tuple[int, ...]
+    half: tuple[Length, Length]
+    shift: tuple[Length, Length] = (0, 0)
+
+
+@dataclass(frozen=True)
+class ActionUnit:
+    """A FACS action unit and its region: Gaussians or ellipses, according to the codebook's kind."""
+
+    number: int
+    name: str
+    gaussians: tuple[Gaussian, ...] = ()
+    ellipses: tuple[Ellipse, ...] = ()
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Expressions -> {AU number: weight}, AU number -> region.
+
+    ``kind`` is ``gaussian`` or ``ellipse``.
+    """
+
+    name: str
+    kind: str
+    description: str
+    source: str
+    action_units: Mapping[int, ActionUnit]
+    expressions: Mapping[str, Mapping[int, float]]
+    content: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the parsed content: comments and layout of the file do not matter."""
+        return digest(self.content)
+
+    def has_map(self, expression: str) -> bool:
+        """Whether the expression has action units in this codebook (neutral has none)."""
+        return bool(self.expressions.get(expression))
+
+    def mapped_expressions(self) -> tuple[str, ...]:
+        """Expressions that have a map, sorted."""
+        return tuple(sorted(name for name in self.expressions if self.has_map(name)))
+
+
+def builtin_codebooks() -> list[str]:
+    """Names of the codebooks that ship with the package."""
+    return sorted(
+        entry.name.removesuffix(".toml")
+        for entry in resources.files("fer_data").joinpath("codebooks").iterdir()
+        if entry.name.endswith(".toml")
+    )
+
+
+def load_codebook(name_or_path: str) -> Codebook:
+    """Load a built-in codebook by name, or a TOML file by path.
+
+    Raises :class:`CodebookError`.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        if not path.is_file():
+            raise CodebookError(paragraph(f"The codebook file {path} does not exist."))
+        return parse_codebook(path.read_text(encoding="utf-8"), str(path))
+    if name_or_path not in builtin_codebooks():
+        raise CodebookError(unknown_name("codebook", name_or_path, [*builtin_codebooks(), "a path ending in .toml"]))
+    text = resources.files("fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
+    return parse_codebook(text, name_or_path)
+
+
+def parse_codebook(text: str, where: str) -> Codebook:
+    """Parse and check a codebook's TOML text.
+
+    Raises :class:`CodebookError` naming ``where``.
+    """
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CodebookError(paragraph("A codebook is not valid TOML.", where=where, got=error)) from error
+    return codebook_from_dict(content, where)
+
+
+def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
+    """Build a codebook from its parsed content (as stored in a store's index)."""
+    try:
+        if content["schema"] != SCHEMA:
+            raise CodebookError(
+                paragraph("A codebook has another schema.", where=where, expected=SCHEMA, got=content["schema"])
+            )
+        units = [_action_unit(entry, where) for entry in content["au"]]
+        expressions = {name: _weights(aus) for name, aus in content["expressions"].items()}
+        codebook = Codebook(
+            name=content["name"],
+            kind=content["kind"],
+            description=content.get("description", ""),
+            source=content.get("source", ""),
+            action_units={unit.number: unit for unit in units},
+            expressions=expressions,
+            content=content,
+        )
+    except (KeyError, TypeError) as error:
+        raise CodebookError(
+            paragraph(
+                "A codebook lacks a key or has one of the wrong type.",
+                where=where,
+                got=f"{type(error).__name__}: {error}",
+                fix="Compare with `aupipe codebook show default --toml`.",
+            )
+        ) from error
+    _check(codebook, len(units), where)
+    return codebook
+
+
+def _weights(aus: Any) -> dict[int, float]:
+    """``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
+    if isinstance(aus, Mapping):
+        return {int(au): float(weight) for au, weight in aus.items()}
+    return {int(au): 1.0 for au in aus}
+
+
+def _action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
+    known = {"number", "name", "gaussians", "ellipses"}
+    if unknown := set(entry) - known:
+        raise CodebookError(
+            paragraph(
+                f"AU {entry.get('number')} has an unknown key.",
+                where=where,
+                expected=sorted(known),
+                got=sorted(unknown),
+            )
+        )
+    return ActionUnit(
+        number=int(entry["number"]),
+        name=str(entry["name"]),
+        gaussians=tuple(
+            Gaussian(**{**shape, "points": tuple(shape["points"]), "sigma": tuple(shape["sigma"])})
+            for shape in entry.get("gaussians", ())
+        ),
+        ellipses=tuple(
+            Ellipse(tuple(shape["x"]), tuple(shape["y"]), tuple(shape["half"]), tuple(shape.get("shift", (0, 0))))
+            for shape in entry.get("ellipses", ())
+        ),
+    )
+
+
+def _check(codebook: Codebook, n_units: int, where: str) -> None:
+    problems = []
+    if codebook.kind not in ("gaussian", "ellipse"):
+        problems.append(f"kind is {codebook.kind!r}, not 'gaussian' or 'ellipse'")
+    if n_units != len(codebook.action_units):
+        problems.append("an AU number appears twice")
+    for name, aus in codebook.expressions.items():
+        problems += [f"{name} names AU {au}, which is not described" for au in aus if au not in codebook.action_units]
+        problems += [f"{name}: weight of AU {au} is not in (0, 1]" for au, w in aus.items() if not 0 < w <= 1]
+    for unit in codebook.action_units.values():
+        if not (unit.gaussians if codebook.kind == "gaussian" else unit.ellipses):
+            problems.append(f"AU {unit.number} has no {codebook.kind}")
+        problems += [
+            f"AU {unit.number}: {problem}" for shape in unit.gaussians for problem in _gaussian_problems(shape)
+        ]
+    if problems:
+        raise CodebookError(paragraph("A codebook contradicts itself.", where=where, got="; ".join(problems)))
+
+
+def _gaussian_problems(shape: Gaussian) -> list[str]:
+    problems = []
+    if not shape.points or not all(0 <= point < 68 for point in shape.points):
+        problems.append(f"points {list(shape.points)} are not landmark numbers 0-67")
+    elif not shape.mirror and ({int(FLIP_68[p]) for p in shape.points} != set(shape.points) or shape.out != 0):
+        problems.append(f"points {list(shape.points)} are off the midline, so `mirror` must be true")
+    if len(shape.sigma) != 2 or min(shape.sigma) <= 0:
+        problems.append(f"sigma {list(shape.sigma)} is not two positive numbers")
+    return problems
+
+
+def describe(codebook: Codebook) -> list[str]:
+    """The codebook as lines of text: expressions with their AUs, then every AU with its regions."""
+    lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
+    lines += [f"source: {codebook.source}", ""]
+    for name, weights in codebook.expressions.items():
+        units = "  ".join(f"AU{au}" + (f" ({weight:g})" if weight != 1 else "") for au, weight in weights.items())
+        lines.append(f"  {name:<12}{units or 'none: no map'}")
+    lines.append("")
+    for unit in codebook.action_units.values():
+        regions = [
+            f"mean{list(shape.points)} out {shape.out:g} up {shape.up:g} sigma {shape.sigma[0]:g} x {shape.sigma[1]:g}"
+            + (" and mirrored" if shape.mirror else "")
+            for shape in unit.gaussians
+        ] or [f"{len(unit.ellipses)} ellipse(s)"]
+        lines.append(f"  AU{unit.number:<4}{unit.name:<24}{'; '.join(regions)}")
+    return lines

@@ -1,0 +1,75 @@
+"""One root error for everything a user can cause or repair; each leaf is also the builtin a caller expects.
+
+Messages are written with :func:`paragraph`: what happened, where, what was expected, what was found, what to do
+next.
+"""
+
+from __future__ import annotations
+
+
+class FerError(Exception):
+    """Root of every error a user can cause or repair.
+
+    The command line prints it as one paragraph.
+    """
+
+
+class UserInputError(FerError, ValueError):
+    """An argument or option that cannot be used."""
+
+
+class ManifestError(FerError, ValueError):
+    """A manifest, dataset layout or dataset descriptor that cannot be read."""
+
+
+class CodebookError(FerError, ValueError):
+    """A codebook that is malformed or unknown."""
+
+
+class ModelFileError(FerError, OSError):
+    """The face model file is absent, truncated or not the expected one."""
+
+
+class StoreError(FerError, ValueError):
+    """A store, shard or landmark part that is missing, damaged, or of another schema version."""
+
+
+class RunError(FerError, RuntimeError):
+    """A training run that cannot start, continue or be evaluated."""
+
+
+class FolderInUseError(FerError, RuntimeError):
+    """Another process is writing to the same folder, or the folder belongs to another input."""
+
+
+def paragraph(
+    what: str, *, where: object = None, expected: object = None, got: object = None, fix: str | None = None
+) -> str:
+    """Compose an error message: what, where, expected, got, what to do next.
+
+    >>> paragraph("No such label.", where="faces.csv, line 3", expected="a known name", got="hapy", fix="Correct it.")
+    'No such label. Where: faces.csv, line 3. Expected: a known name. Got: hapy. Correct it.'
+    """
+    parts = [what]
+    for name, value in (("Where", where), ("Expected", expected), ("Got", got)):
+        if value is not None:
+            parts.append(f"{name}: {str(value).rstrip('.')}.")
+    if fix is not None:
+        parts.append(fix)
+    return " ".join(parts)
+
+
+def unknown_name(kind: str, name: str, known: list[str]) -> str:
+    """Message for a name that is not in a registry: lists what exists, with a suggestion.
+
+    >>> unknown_name("backbone", "resnt18", ["resnet18", "vgg16"])
+    "Unknown backbone 'resnt18'. Expected: one of resnet18, vgg16. Did you mean 'resnet18'?"
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return paragraph(
+        f"Unknown {kind} {name!r}.",
+        expected=f"one of {', '.join(known)}",
+        fix=f"Did you mean {close[0]!r}?" if close else None,
+    )

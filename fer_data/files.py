@@ -1,0 +1,112 @@
+"""Atomic writes, digests, canonical JSON: the only ways this project puts a file in place."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fer_data.errors import FerError, FolderInUseError, paragraph
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Hexadecimal SHA-256 of ``data``."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that depends on the value only: sorted keys, no spaces, no NaN.
+
+    >>> canonical_json({"b": 1, "a": [1.5, None]})
+    '{"a":[1.5,null],"b":1}'
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of ``value``: the identity of a configuration or a plan."""
+    return sha256_bytes(canonical_json(value).encode())
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary name in the same folder; on success fsync it and rename it over ``path``.
+
+    A crash leaves either the old file or the new one, never a part of it. Works for any program that writes to a
+    path (h5py, torch.save, matplotlib). Raises :class:`FerError` when the disk refuses the write.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _fsync(temporary)
+        temporary.replace(path)
+        _fsync(path.parent)
+    except OSError as error:
+        if isinstance(error, FerError):
+            raise
+        raise FerError(
+            paragraph(
+                f"Could not write {path}: {error.strerror or error}.",
+                fix="What was already written is intact: free some space or mend the folder's permissions, then run "
+                "the same command again.",
+            )
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable, sorted JSON atomically."""
+    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Delete what an interrupted :func:`atomic_path` left behind in ``folder``."""
+    for leftover in folder.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; the lock goes with the process, however it ends.
+
+    Raises :class:`FolderInUseError` when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                paragraph(
+                    f"The folder {folder} is in use: another aupipe process is writing to it.",
+                    fix="Wait for it to end, or choose another --out.",
+                )
+            ) from error
+        yield
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

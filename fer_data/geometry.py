@@ -1,0 +1,90 @@
+"""Plane geometry of faces: 68 points, similarity transforms, roll, yaw from points, mirror images.
+
+Points are ``(x, y)`` in pixels, integer coordinates at pixel centres. "Left" and "right" are the image's. Landmark
+numbers are 0-based iBUG-68: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mouth 48-67.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float64, Int
+
+Points = Float[np.ndarray, "... 68 2"]
+Affine = Float64[np.ndarray, "2 3"]
+
+LEFT_EYE = slice(36, 42)
+RIGHT_EYE = slice(42, 48)
+OUTER_MOUTH = slice(48, 60)
+
+_MIRROR_PAIRS = (
+    *((i, 16 - i) for i in range(8)),
+    *((17 + i, 26 - i) for i in range(5)),
+    (31, 35), (32, 34),
+    (36, 45), (37, 44), (38, 43), (39, 42), (40, 47), (41, 46),
+    (48, 54), (49, 53), (50, 52), (55, 59), (56, 58),
+    (60, 64), (61, 63), (65, 67),
+)  # fmt: skip
+
+
+def _mirror_permutation() -> Int[np.ndarray, "68"]:
+    permutation = np.arange(68)
+    for a, b in _MIRROR_PAIRS:
+        permutation[a], permutation[b] = b, a
+    return permutation
+
+
+FLIP_68 = _mirror_permutation()
+"""``points[..., FLIP_68, :]`` renames the points of a mirrored face; its own inverse."""
+
+
+def flip_points(points: Points, width: float) -> Points:
+    """Points of the horizontally mirrored image of ``width`` pixels: ``x -> width - 1 - x``, points renamed."""
+    flipped = np.array(points[..., FLIP_68, :])
+    flipped[..., 0] = width - 1 - flipped[..., 0]
+    return flipped
+
+
+def inter_ocular(points: Points) -> Float[np.ndarray, ...]:
+    """Distance between the outer eye corners 36 and 45, in pixels."""
+    return np.asarray(np.linalg.norm(points[..., 45, :] - points[..., 36, :], axis=-1))
+
+
+def roll(points: Points) -> Float[np.ndarray, ...]:
+    """Angle of the line 36 -> 45 to the image's x axis, in radians; positive is clockwise on screen."""
+    eyes = points[..., 45, :] - points[..., 36, :]
+    return np.asarray(np.arctan2(eyes[..., 1], eyes[..., 0]))
+
+
+def face_axes(points: Points) -> tuple[Float[np.ndarray, "... 2"], Float[np.ndarray, "... 2"]]:
+    """Unit vectors of the face's own x axis (towards image right when upright) and y axis (towards the chin)."""
+    angle = roll(points)
+    right = np.stack([np.cos(angle), np.sin(angle)], -1)
+    down = np.stack([-np.sin(angle), np.cos(angle)], -1)
+    return right, down
+
+
+def apply_affine(matrix: Affine, points: Float[np.ndarray, "... 2"]) -> Float64[np.ndarray, "... 2"]:
+    """Map points through a 2 x 3 matrix: ``out = M[:, :2] p + M[:, 2]``."""
+    return np.asarray(np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2])
+
+
+def invert_affine(matrix: Affine) -> Affine:
+    """The 2 x 3 matrix of the inverse map."""
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.concatenate([linear, -linear @ matrix[:, 2:]], 1)
+
+
+def similarity(angle: float, scale: float, source: Float[np.ndarray, "2"], target: Float[np.ndarray, "2"]) -> Affine:
+    """Rotation by ``-angle`` and scaling about ``source``, which lands on ``target``.
+
+    A line that lies at ``angle`` in the source lies horizontally in the target.
+    """
+    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[cos, sin], [-sin, cos]], np.float64)
+    offset = np.asarray(target, np.float64) - linear @ np.asarray(source, np.float64)
+    return np.concatenate([linear, offset[:, None]], 1)
+
+
+def rescale_points(points: Float[np.ndarray, "... 2"], factor: float) -> Float[np.ndarray, "... 2"]:
+    """Points of an image resized by ``factor``, with integer coordinates at pixel centres on both sides."""
+    return (points + 0.5) * factor - 0.5

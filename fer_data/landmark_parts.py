@@ -1,0 +1,146 @@
+"""The landmark stage's HDF5 parts: one row a sample, found or not, in hash order.
+
+A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``landmarks (n, 68, 2) f4`` and ``mesh (n, 478,
+3) f4`` in source pixels, ``blendshapes (n, 52) f4``, ``pose (n, 3) f4`` (yaw, pitch, roll in degrees), ``rung``,
+``faces_seen``, ``source_size (n, 2)`` (height, width) and ``source_sha256``. Where ``reason`` is not OK the arrays
+are zero: ``reason`` is the mask.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float32
+
+from fer_data.errors import StoreError, paragraph
+from fer_data.files import atomic_path
+from fer_data.types import Reason
+
+SCHEMA_VERSION = "1.0"
+
+_COLUMNS: dict[str, tuple[str, str]] = {
+    "landmarks": ("iBUG-68 landmarks, (x, y)", "pixel"),
+    "mesh": ("MediaPipe face mesh, (x, y, z); smaller z is nearer", "pixel"),
+    "blendshapes": ("ARKit-style blendshape scores", "1"),
+    "pose": ("yaw (positive to image right), pitch (positive down), roll (positive clockwise)", "degree"),
+    "reason": ("0 where a face was found, else why not", "1"),
+    "rung": ("detection ladder's rung that found the face", "1"),
+    "faces_seen": ("faces on that rung", "1"),
+    "source_size": ("height and width of the photo after EXIF rotation", "pixel"),
+    "source_sha256": ("SHA-256 of the photo's file, empty where it is missing", "1"),
+    "sample_id": ("sample id of the manifest, UTF-8", "1"),
+    "path": ("path below the manifest's root, UTF-8", "1"),
+}
+
+
+def _zeros(*shape: int) -> Float32[np.ndarray, ...]:
+    return np.zeros(shape, np.float32)
+
+
+@dataclass(frozen=True)
+class LandmarkRow:
+    """One sample's outcome; arrays are zero unless ``reason`` is OK."""
+
+    sample_id: str
+    path: str
+    reason: Reason
+    source_sha256: str = ""
+    source_size: tuple[int, int] = (0, 0)
+    landmarks: Float32[np.ndarray, "68 2"] = field(default_factory=lambda: _zeros(68, 2))
+    mesh: Float32[np.ndarray, "478 3"] = field(default_factory=lambda: _zeros(478, 3))
+    blendshapes: Float32[np.ndarray, "52"] = field(default_factory=lambda: _zeros(52))
+    pose: Float32[np.ndarray, "3"] = field(default_factory=lambda: _zeros(3))
+    rung: int = 0
+    faces_seen: int = 0
+
+
+@dataclass(frozen=True)
+class LandmarkPart:
+    """A part read back: the columns as arrays, in the file's row order."""
+
+    plan_digest: str
+    sample_ids: tuple[str, ...]
+    paths: tuple[str, ...]
+    reasons: tuple[Reason, ...]
+    source_sha256: tuple[str, ...]
+    landmarks: Float32[np.ndarray, "n 68 2"]
+    pose: Float32[np.ndarray, "n 3"]
+    rung: np.ndarray
+
+
+def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config_json: str) -> None:
+    """Write a part atomically; the same rows give the same bytes."""
+    columns = {
+        "landmarks": np.array([row.landmarks for row in rows], "<f4"),
+        "mesh": np.array([row.mesh for row in rows], "<f4"),
+        "blendshapes": np.array([row.blendshapes for row in rows], "<f4"),
+        "pose": np.array([row.pose for row in rows], "<f4"),
+        "reason": np.array([row.reason for row in rows], "u1"),
+        "rung": np.array([row.rung for row in rows], "u1"),
+        "faces_seen": np.array([row.faces_seen for row in rows], "<u2"),
+        "source_size": np.array([row.source_size for row in rows], "<i4"),
+        "source_sha256": np.array([row.source_sha256.encode() for row in rows], "S64"),
+        "sample_id": np.array([row.sample_id.encode() for row in rows]),
+        "path": np.array([row.path.encode() for row in rows]),
+    }
+    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        file.attrs["schema_version"] = SCHEMA_VERSION
+        file.attrs["plan_digest"] = plan_digest
+        file.attrs["config"] = config_json
+        file.attrs["crc32"] = _crc32(columns)
+        for name, values in columns.items():
+            dataset = file.create_dataset(name, data=values)
+            dataset.attrs["long_name"], dataset.attrs["units"] = _COLUMNS[name]
+        file["reason"].attrs["flag_values"] = np.array([reason.value for reason in Reason], "u1")
+        file["reason"].attrs["flag_meanings"] = " ".join(reason.key for reason in Reason)
+
+
+def read_part(path: Path) -> LandmarkPart:
+    """Read a part and check its checksum.
+
+    Raises :class:`StoreError` when it is damaged or of another version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            version = str(file.attrs["schema_version"])
+            columns = {name: file[name][:] for name in _COLUMNS}
+            stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _damaged(path, str(error)) from error
+    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+        raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
+    if _crc32(columns) != stated:
+        raise _damaged(path, "its checksum does not fit")
+    return LandmarkPart(
+        plan_digest=plan_digest,
+        sample_ids=tuple(value.decode() for value in columns["sample_id"]),
+        paths=tuple(value.decode() for value in columns["path"]),
+        reasons=tuple(Reason(int(value)) for value in columns["reason"]),
+        source_sha256=tuple(value.decode() for value in columns["source_sha256"]),
+        landmarks=columns["landmarks"],
+        pose=columns["pose"],
+        rung=columns["rung"],
+    )
+
+
+def _crc32(columns: dict[str, np.ndarray]) -> int:
+    crc = 0
+    for name in sorted(columns):
+        crc = zlib.crc32(np.ascontiguousarray(columns[name]).tobytes(), crc)
+    return crc
+
+
+def _damaged(path: Path, why: str) -> StoreError:
+    return StoreError(
+        paragraph(
+            "A landmark part is damaged.",
+            where=path,
+            got=why,
+            fix="Run `aupipe landmarks` again: intact parts are kept and this one is made anew.",
+        )
+    )

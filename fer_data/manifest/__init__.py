@@ -1,0 +1,32 @@
+"""Manifests:
+
+read, build, check. One CSV of samples with labels and splits, relative to a root folder of images.
+"""
+
+from __future__ import annotations
+
+from fer_data.manifest.build import build_manifest
+from fer_data.manifest.check import CheckReport, Finding, Level, check_manifest
+from fer_data.manifest.descriptors import layout_names
+from fer_data.manifest.labels import ALIASES, EXPRESSIONS, canonical_label
+from fer_data.manifest.model import Manifest, read_manifest, write_manifest
+from fer_data.manifest.problems import Problem, ProblemReason
+from fer_data.manifest.report import BuildReport
+
+__all__ = [
+    "ALIASES",
+    "EXPRESSIONS",
+    "BuildReport",
+    "CheckReport",
+    "Finding",
+    "Level",
+    "Manifest",
+    "Problem",
+    "ProblemReason",
+    "build_manifest",
+    "canonical_label",
+    "check_manifest",
+    "layout_names",
+    "read_manifest",
+    "write_manifest",
+]

@@ -1,0 +1,183 @@
+"""Building a manifest: choose the layout, read its rows, screen them, fill in splits, write three files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fer_data.errors import ManifestError, UserInputError, paragraph
+from fer_data.manifest.descriptors import compile_pattern
+from fer_data.manifest.labels import make_vocabulary
+from fer_data.manifest.layouts import Choice, choose_layout
+from fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
+from fer_data.manifest.model import box_cells, companion, is_manifest, write_manifest
+from fer_data.manifest.problems import Problem, count_problems, write_problems
+from fer_data.manifest.report import BuildReport, compare_counts
+from fer_data.manifest.screen import Labelled, Screening, screen
+from fer_data.manifest.split import assign_splits, check_fractions
+from fer_data.types import Sample
+
+
+def build_manifest(
+    layout: str,
+    root: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.2,
+    aliases: Mapping[str, str] | None = None,
+    variant: str | None = None,
+    subject_pattern: str | None = None,
+) -> BuildReport:
+    """Build the manifest ``out`` (``M.csv``, ``M.meta.json``, ``M.problems.csv``) of the dataset at ``root``.
+
+    ``layout`` is ``auto`` or a name of :func:`fer_data.manifest.layout_names`. ``aliases`` maps the dataset's
+    words to expressions. ``variant`` chooses among a layout's image sets (``original`` for ``rafdb``).
+    ``subject_pattern`` is a regular expression whose group 1, matched on the file stem, names the person; it
+    replaces the layout's own. ``val_fraction`` is a share of train, ``test_fraction`` of everything; see
+    :func:`fer_data.manifest.split.assign_splits`.
+
+    Rows that cannot be used stay out and are listed; that is no error. Raises :class:`ManifestError` when the
+    layout does not fit or not one usable image is found, :class:`UserInputError` for an option that cannot be
+    used.
+    """
+    aliases = dict(aliases or {})
+    check_fractions(val_fraction, test_fraction)
+    _check_output(out, root)
+    choice = choose_layout(layout, root, aliases)
+    pattern = _subject_pattern(choice, subject_pattern)
+    listing = _read(choice, root, out, variant)
+    vocabulary = make_vocabulary(aliases, choice.descriptor.labels)
+    screening = screen(listing, vocabulary)
+    if not screening.kept:
+        raise _nothing_usable(root, choice, listing, screening)
+    samples = assign_splits(
+        make_samples(screening.kept, pattern),
+        seed=seed,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+    )
+    options = {
+        "seed": seed,
+        "val_fraction": val_fraction,
+        "test_fraction": test_fraction,
+        "aliases": aliases,
+        "variant": variant,
+        "subject_pattern": subject_pattern,
+    }
+    return _write(out, samples, choice, listing, screening, options)
+
+
+def _write(
+    out: Path,
+    samples: Sequence[Sample],
+    choice: Choice,
+    listing: Listing,
+    screening: Screening,
+    options: Mapping[str, Any],
+) -> BuildReport:
+    problems = count_problems(screening.problems)
+    problems_file = companion(out, ".problems.csv")
+    write_problems(problems_file, screening.problems)
+    name = choice.descriptor.name
+    manifest = write_manifest(out, samples, root=listing.root, layout=name, options=options, problems=problems)
+    return BuildReport(
+        manifest=out,
+        problems_file=problems_file,
+        layout=name,
+        title=choice.descriptor.title,
+        rows_read=_rows_read(listing),
+        samples=len(samples),
+        counts=manifest.counts(),
+        problems=problems,
+        published=compare_counts(choice.form.counts, screening.present),
+        digest=manifest.digest,
+        notes=_notes({item.row.split for item in screening.kept}, manifest.counts()),
+    )
+
+
+def make_samples(kept: Sequence[Labelled], pattern: re.Pattern[str] | None) -> list[Sample]:
+    """Samples of screened rows; ``split`` stays empty where the dataset names none.
+
+    The sample_id is the path without suffix, with it where two paths would otherwise share one, and with the
+    box where one image holds several faces.
+    """
+    paths = {item.row.path for item in kept}
+    # A stem that is another file's whole name (a.png.jpg beside a.png) counts as shared too.
+    taken = Counter([*map(_stem, paths), *paths])
+    names = [path if taken[_stem(path)] > 1 else _stem(path) for path in (item.row.path for item in kept)]
+    faces = Counter(names)
+    samples = []
+    for item, name in zip(kept, names, strict=True):
+        row, sample_id = item.row, name
+        if faces[name] > 1 and row.box is not None:
+            sample_id = f"{name}@{','.join(box_cells(row.box))}"
+        subject = row.subject or _subject(row.path, pattern)
+        samples.append(Sample(sample_id, row.path, item.label, row.source_label, row.split, subject, row.box))
+    return samples
+
+
+def _stem(path: str) -> str:
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _subject(path: str, pattern: re.Pattern[str] | None) -> str:
+    match = pattern.search(PurePosixPath(path).stem) if pattern is not None else None
+    return (match[1] or "") if match is not None else ""
+
+
+def _subject_pattern(choice: Choice, given: str | None) -> re.Pattern[str] | None:
+    if given is None:
+        return compile_pattern(choice.form.subject_pattern, choice.descriptor.name)
+    try:
+        return compile_pattern(given, "the subject pattern")
+    except ManifestError as error:
+        raise UserInputError(str(error)) from error
+
+
+def _check_output(out: Path, root: Path) -> None:
+    if out.suffix != ".csv" or out.is_dir():
+        raise UserInputError(paragraph("A manifest is a CSV file.", expected="a name ending in .csv", got=out))
+    # An existing file is replaced only when it is a manifest, lest a dataset's own table be lost.
+    if out.exists() and (not is_manifest(out) or (root.exists() and out.samefile(root))):
+        raise UserInputError(
+            paragraph(f"{out} exists and is not a manifest built before.", fix="Choose another name for the manifest.")
+        )
+
+
+def _read(choice: Choice, root: Path, out: Path, variant: str | None) -> Listing:
+    images_out = companion(out, "_images")
+    request = ReadRequest(root, choice.form, choice.base, images_out, choice.descriptor.splits, variant)
+    return choice.reader.read(request)
+
+
+def _rows_read(listing: Listing) -> int:
+    return len(listing.rows) + sum(not problem.reason.concerns_a_file for problem in listing.problems)
+
+
+def _notes(given: set[str], counts: Mapping[str, object]) -> tuple[str, ...]:
+    notes = []
+    if given == {""}:
+        notes.append("the dataset names no splits: test and validation samples were cut from it")
+    elif "val" not in given and "val" in counts:
+        notes.append("the dataset has no validation split: it was cut from train")
+    if "test" not in counts:
+        notes.append("there is no test split")
+    return tuple(notes)
+
+
+def _nothing_usable(root: Path, choice: Choice, listing: Listing, screening: Screening) -> ManifestError:
+    first: Problem | None = min(screening.problems, default=None)
+    reasons = ", ".join(f"{reason} {n}" for reason, n in count_problems(screening.problems).items())
+    example = f"{reasons}; the first: {first.place}: {first.detail}" if first is not None else ""
+    return ManifestError(
+        paragraph(
+            f"Not one usable image in {root}.",
+            expected=choice.form.looks_for,
+            got=f"{_rows_read(listing)} rows ({example})" if example else describe_folder(root),
+        )
+    )

@@ -1,0 +1,147 @@
+"""Checking a manifest that may have been edited by hand: everything that is odd, with line numbers."""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fer_data.errors import ManifestError
+from fer_data.files import sha256_bytes
+from fer_data.manifest.content import content_keys, file_sizes
+from fer_data.manifest.layouts.text import read_lines
+from fer_data.manifest.model import count_samples, parse_samples, read_meta
+from fer_data.manifest.problems import Place
+from fer_data.types import Box, Sample
+
+_Lines = Sequence[tuple[int, Sample]]
+
+
+class Level(enum.StrEnum):
+    """``error``:
+
+    the pipeline refuses or fails on it; ``warning``: figures may be wrong; ``note``: good to know.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is odd. ``line`` is 0 when it concerns the whole file."""
+
+    level: Level
+    kind: str
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """Findings of a check, in the order of lines, and what the manifest holds."""
+
+    manifest: Path
+    samples: int
+    counts: dict[str, dict[str, int]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is no error; warnings and notes are allowed."""
+        return not any(finding.level is Level.ERROR for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "manifest": str(self.manifest),
+            "ok": self.ok,
+            "samples": self.samples,
+            "counts": self.counts,
+            "findings": [
+                {"level": item.level.value, "kind": item.kind, "line": item.line, "message": item.message}
+                for item in self.findings
+            ],
+        }
+
+    def lines(self) -> list[str]:
+        """A summary to print: one line per finding, then one in all."""
+        out = [f"{item.level.value}: {Place(self.manifest.name, item.line)}: {item.message}" for item in self.findings]
+        errors = sum(item.level is Level.ERROR for item in self.findings)
+        warnings = sum(item.level is Level.WARNING for item in self.findings)
+        return [*out, f"{self.samples} samples, {errors} errors, {warnings} warnings"]
+
+
+def check_manifest(path: Path) -> CheckReport:
+    """Check columns, labels, splits, files, duplicates, and leakage of subjects or images across splits.
+
+    Reads the images' sizes, and the content of those that share a size. Raises :class:`ManifestError` only
+    when there is no file at ``path``, or its meta data cannot be read.
+    """
+    root, meta = read_meta(path)
+    try:
+        lines, faults = parse_samples(read_lines(path), path)
+    except ManifestError as error:
+        return CheckReport(path, 0, {}, (Finding(Level.ERROR, "not_a_manifest", 0, str(error)),))
+    findings = [Finding(Level.ERROR, "bad_row", fault.line, fault.message) for fault in faults]
+    if not lines and not faults:
+        findings.append(Finding(Level.ERROR, "empty", 0, "A manifest has no samples."))
+    findings += _check_files(lines, root)
+    findings += _check_subjects(lines)
+    findings += _check_meta(meta, sha256_bytes(path.read_bytes()))
+    counts = count_samples(sample for _, sample in lines)
+    return CheckReport(path, len(lines), counts, tuple(sorted(findings, key=lambda item: (item.line, item.kind))))
+
+
+def _check_files(lines: _Lines, root: Path) -> Iterator[Finding]:
+    sizes, faults = file_sizes(root, (sample.path for _, sample in lines))
+    for line, sample in lines:
+        if sample.path in faults:
+            yield Finding(Level.ERROR, "missing_file", line, f"{sample.path}: {faults[sample.path]}.")
+    keys = content_keys(root, sizes)
+    images = defaultdict[tuple[str, Box | None], list[tuple[int, Sample]]](list)
+    for line, sample in lines:
+        if sample.path in keys:
+            images[keys[sample.path], sample.box].append((line, sample))
+    for group in images.values():
+        first_line, first = group[0]
+        for line, sample in group[1:]:
+            yield from _compare(line, sample, first_line, first)
+
+
+def _compare(line: int, sample: Sample, first_line: int, first: Sample) -> Iterator[Finding]:
+    what = "the same image" if sample.path == first.path else f"the same bytes as {first.path}"
+    repeat = f"{sample.path} is {what} (line {first_line})"
+    if sample.label != first.label:
+        message = f"{repeat}, labelled {sample.label} here and {first.label} there."
+        yield Finding(Level.WARNING, "conflicting_label", line, message)
+    if sample.split != first.split:
+        message = f"{repeat}, in {sample.split} here and in {first.split} there: leakage."
+        yield Finding(Level.WARNING, "image_in_two_splits", line, message)
+    if sample.label == first.label and sample.split == first.split:
+        yield Finding(Level.WARNING, "duplicate_image", line, f"{repeat}.")
+
+
+def _check_subjects(lines: _Lines) -> Iterator[Finding]:
+    first_seen: dict[str, dict[str, int]] = {}
+    for line, sample in lines:
+        if sample.subject:
+            first_seen.setdefault(sample.subject, {}).setdefault(sample.split, line)
+    for subject, splits in first_seen.items():
+        if len(splits) > 1:
+            where = ", ".join(f"{split} (line {line})" for split, line in splits.items())
+            message = f"The subject {subject!r} is in several splits: {where}: leakage."
+            yield Finding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
+
+
+def _check_meta(meta: dict[str, Any], digest: str) -> Iterator[Finding]:
+    if not meta:
+        message = "There is no .meta.json beside it: paths are taken relative to the manifest's own folder."
+        yield Finding(Level.NOTE, "no_meta", 0, message)
+    elif meta.get("csv_sha256") != digest:
+        message = "The CSV was edited after it was built (its SHA-256 is not the recorded one)."
+        yield Finding(Level.NOTE, "edited", 0, message)

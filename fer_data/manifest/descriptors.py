@@ -1,0 +1,157 @@
+"""Dataset descriptors: what a layout looks like on disk, as data (``manifests/*.toml``).
+
+A descriptor states ``name``, ``title``, ``source``, ``licence``; ``[labels]`` (source label -> expression);
+``[splits]`` (source split -> train | val | test); and one or more ``[[forms]]`` the dataset is handed on in:
+
+=================  ====================================================================================
+``reader``         which reader of :mod:`fer_data.manifest.layouts` reads it
+``looks_for``      what must be there, in words, for error messages
+``bases``          folders below ROOT that may hold it, tried in order (``""`` is ROOT itself)
+``requires``       paths below the base that must exist
+``tables``         names of the text file with the rows, alternatives; absent: the only CSV of the folder
+``columns``        column roles of a table without header, separated by white space
+``path``           template of the image's path from ``{name}``, ``{stem}``, ``{suffix}`` of the path column
+``variants``       named templates instead of ``path``; the first is the default
+``split_pattern``  regular expression whose group 1, found in the file name, is the source split
+``subject_pattern``  regular expression whose group 1, matched on the file stem, is the subject
+``auto``           whether ``auto`` may choose it (default true)
+``counts``         published number of images by split and expression
+=================  ====================================================================================
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from fer_data.errors import ManifestError, paragraph, unknown_name
+from fer_data.manifest.labels import EXPRESSIONS
+from fer_data.types import SPLITS
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way a dataset lies on disk; the fields are described in the module's documentation."""
+
+    reader: str
+    looks_for: str
+    bases: tuple[str, ...] = ("",)
+    requires: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    path: str = "{name}"
+    variants: Mapping[str, str] = field(default_factory=dict)
+    split_pattern: str = ""
+    subject_pattern: str = ""
+    auto: bool = True
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """One dataset layout."""
+
+    name: str
+    title: str
+    source: str
+    licence: str
+    forms: tuple[Form, ...]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_descriptor(text: str, where: str) -> Descriptor:
+    """A descriptor from its TOML text.
+
+    Raises :class:`ManifestError` when it is malformed; ``where`` names it.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ManifestError(paragraph(f"A dataset descriptor is not TOML: {error}.", where=where)) from error
+    forms = tuple(_fill(Form, form, where) for form in raw.pop("forms", []))
+    descriptor: Descriptor = _fill(Descriptor, {**raw, "forms": forms}, where)
+    _check(descriptor, where)
+    return descriptor
+
+
+def _fill(kind: type[Any], raw: Mapping[str, Any], where: str) -> Any:
+    known = [item.name for item in fields(kind)]
+    for key in raw:
+        if key not in known:
+            raise ManifestError(paragraph(unknown_name("key", key, known), where=where))
+    try:
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
+    except TypeError as error:
+        raise ManifestError(paragraph(f"A dataset descriptor lacks a key: {error}.", where=where)) from error
+
+
+def _check(descriptor: Descriptor, where: str) -> None:
+    counted = [(split, label) for form in descriptor.forms for split, row in form.counts.items() for label in row]
+    labels = [*descriptor.labels.values(), *(label for _, label in counted)]
+    splits = [*descriptor.splits.values(), *(split for split, _ in counted)]
+    for value, known, kind in [
+        *((label, EXPRESSIONS, "expression") for label in labels),
+        *((split, SPLITS, "split") for split in splits),
+    ]:
+        if value not in known:
+            raise ManifestError(paragraph(unknown_name(kind, value, list(known)), where=where))
+    if not descriptor.forms:
+        raise ManifestError(paragraph("A dataset descriptor has no [[forms]].", where=where))
+    for form in descriptor.forms:
+        for pattern in (form.split_pattern, form.subject_pattern):
+            compile_pattern(pattern, where)
+
+
+def compile_pattern(pattern: str, where: str) -> re.Pattern[str] | None:
+    """Compile a regular expression with one group; None for the empty one. Raises :class:`ManifestError`."""
+    if not pattern:
+        return None
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise ManifestError(paragraph(f"{pattern!r} is not a regular expression: {error}.", where=where)) from error
+    if compiled.groups < 1:
+        raise ManifestError(paragraph(f"{pattern!r} has no group.", where=where, expected="one ( ) around the part"))
+    return compiled
+
+
+def collect(sources: Mapping[str, str]) -> dict[str, Descriptor]:
+    """Descriptors by name from ``{file name:
+
+    TOML text}``. Raises :class:`ManifestError` when a name comes twice.
+    """
+    found: dict[str, Descriptor] = {}
+    for where in sorted(sources):
+        descriptor = parse_descriptor(sources[where], where)
+        if descriptor.name in found or descriptor.name == "auto":
+            raise ManifestError(paragraph(f"The layout {descriptor.name!r} is described twice.", where=where))
+        found[descriptor.name] = descriptor
+    return found
+
+
+@lru_cache(maxsize=1)
+def descriptors() -> Mapping[str, Descriptor]:
+    """The descriptors that come with aupipe, by name."""
+    folder = files("manifests")
+    return collect(
+        {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith(".toml")}
+    )
+
+
+def layout_names() -> list[str]:
+    """Names that ``aupipe manifest build`` accepts."""
+    return ["auto", *descriptors()]
+
+
+def get_descriptor(name: str) -> Descriptor:
+    """The descriptor called ``name``. Raises :class:`ManifestError` that lists what exists."""
+    known = descriptors()
+    if name not in known:
+        raise ManifestError(unknown_name("layout", name, layout_names()))
+    return known[name]

@@ -1,0 +1,98 @@
+"""Layout readers, and the choice of the one that fits a folder.
+
+To add a reader: a module here with a class that has ``recognises`` and ``read``, and one ``register_reader``
+line. To add a dataset that an existing reader can read: a descriptor in ``manifests/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_data.errors import ManifestError, paragraph
+from fer_data.manifest.descriptors import Descriptor, Form, descriptors, get_descriptor
+from fer_data.manifest.labels import make_vocabulary
+from fer_data.manifest.layouts import folder, pixels, table
+from fer_data.manifest.layouts.base import Reader, describe_folder, get_reader
+
+__all__ = ["Choice", "choose_layout", "folder", "pixels", "table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A layout that fits:
+
+    its descriptor, the form of it that was found, and the folder below ROOT holding it.
+    """
+
+    descriptor: Descriptor
+    form: Form
+    base: str
+
+    @property
+    def reader(self) -> Reader:
+        """The reader of the form."""
+        return get_reader(self.form.reader)
+
+
+def choose_layout(layout: str, root: Path, aliases: Mapping[str, str]) -> Choice:
+    """The descriptor and form for ``root``; ``auto`` tries all of them.
+
+    Raises :class:`ManifestError` when ``root`` is missing or holds nothing, when nothing fits, or when
+    ``auto`` finds several layouts that fit.
+    """
+    named = None if layout == "auto" else get_descriptor(layout)
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+        raise ManifestError(
+            paragraph(
+                f"No dataset in {root}.",
+                expected="a folder (or CSV file) of labelled face images",
+                got=describe_folder(root),
+            )
+        )
+    if named is not None:
+        return _form_of(named, root, aliases)
+    found = [choice for item in descriptors().values() for choice in _fitting(item, root, aliases, auto=True)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise _nothing_fits("No known dataset layout", list(descriptors().values()), root)
+    raise ManifestError(
+        paragraph(
+            f"Several dataset layouts fit {root}.",
+            got=", ".join(f"{choice.descriptor.name} ({choice.form.looks_for})" for choice in found),
+            fix=f"Say which one, as in: aupipe manifest build {found[0].descriptor.name} ROOT -o M.csv.",
+        )
+    )
+
+
+def _form_of(descriptor: Descriptor, root: Path, aliases: Mapping[str, str]) -> Choice:
+    fitting = _fitting(descriptor, root, aliases, auto=False)
+    if fitting:
+        return fitting[0]
+    if len(descriptor.forms) == 1:
+        # The reader itself can say best what is missing, or list rows whose labels are all unknown.
+        return Choice(descriptor, descriptor.forms[0], descriptor.forms[0].bases[0])
+    raise _nothing_fits(f"No {descriptor.title}", [descriptor], root)
+
+
+def _fitting(descriptor: Descriptor, root: Path, aliases: Mapping[str, str], *, auto: bool) -> list[Choice]:
+    vocabulary = make_vocabulary(aliases, {} if auto else descriptor.labels)
+    for form in descriptor.forms:
+        for base in form.bases if form.auto or not auto else ():
+            if get_reader(form.reader).recognises(root / base if base else root, form, vocabulary):
+                return [Choice(descriptor, form, base)]
+    return []
+
+
+def _nothing_fits(what: str, tried: list[Descriptor], root: Path) -> ManifestError:
+    wanted = [(item, form) for item in tried for form in item.forms if form.auto or len(tried) == 1]
+    return ManifestError(
+        paragraph(
+            f"{what} in {root}.",
+            expected="; ".join(f"{item.name}: {form.looks_for}" for item, form in wanted),
+            got=describe_folder(root),
+            fix="Class folders with other names need --alias NAME=LABEL." if len(tried) > 1 else None,
+        )
+    )

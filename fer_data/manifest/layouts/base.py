@@ -1,0 +1,143 @@
+"""What every layout reader takes and gives, and the registry of readers."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from fer_data.errors import ManifestError, paragraph, unknown_name
+from fer_data.manifest.descriptors import Form
+from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.problems import Place, Problem
+from fer_data.types import SPLITS, Box
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"})
+SPLIT_ALIASES: Mapping[str, str] = {
+    "training": "train",
+    "train_set": "train",
+    "valid": "val",
+    "validation": "val",
+    "val_set": "val",
+    "dev": "val",
+    "testing": "test",
+    "test_set": "test",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One labelled image as the dataset states it. ``split`` is ``train``, ``val``, ``test`` or empty."""
+
+    path: str
+    source_label: str
+    place: Place
+    split: str = ""
+    subject: str = ""
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a reader found: rows in the dataset's own order, rows it could not read, files that are no row."""
+
+    root: Path
+    rows: tuple[RawRow, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """Where and how to read. ``images_out`` is a folder for readers whose dataset holds no image files."""
+
+    root: Path
+    form: Form
+    base: str
+    images_out: Path
+    splits: Mapping[str, str] = field(default_factory=dict)
+    variant: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder (or CSV file) that holds the dataset."""
+        return self.root / self.base if self.base else self.root
+
+
+class Reader(Protocol):
+    """Reads one kind of layout."""
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """Whether ``folder`` looks like this kind of layout; must not raise on odd content."""
+
+    def read(self, request: ReadRequest) -> Listing:
+        """List the rows. Raises :class:`ManifestError` when the layout is not there."""
+
+
+_READERS: dict[str, Reader] = {}
+
+
+def register_reader(name: str, reader: Reader) -> None:
+    """Make a reader known to descriptors. Raises :class:`ManifestError` when the name is taken."""
+    if name in _READERS:
+        raise ManifestError(paragraph(f"A layout reader named {name!r} is registered already."))
+    _READERS[name] = reader
+
+
+def get_reader(name: str) -> Reader:
+    """The reader called ``name``. Raises :class:`ManifestError` that lists what exists."""
+    if name not in _READERS:
+        raise ManifestError(unknown_name("layout reader", name, sorted(_READERS)))
+    return _READERS[name]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file name ends like an image."""
+    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
+    """``train``, ``val`` or ``test`` for a dataset's word for it, or None, by ``splits`` or the aliases."""
+    name = text.strip().casefold()
+    return splits.get(name) or SPLIT_ALIASES.get(name) or (name if name in SPLITS else None)
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; also for names no file can have (too long), where ``Path.is_file`` raises."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def relative_path(text: str, root: Path) -> str | None:
+    """``text`` as a normalised path below ``root`` with forward slashes, or None when it leaves ``root``."""
+    text = text.strip().replace("\\", "/")
+    if text.startswith("/"):
+        text = os.path.relpath(text, root.absolute())
+    path = posixpath.normpath(text) if text else ""
+    return None if path in ("", ".", "..") or path.startswith("../") else path
+
+
+def walk_files(folder: Path, prefix: str = "", seen: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Paths of all files below ``folder``, in a fixed order; follows links but never in a circle."""
+    here = os.path.realpath(folder)
+    if here in seen:
+        return
+    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
+        if entry.is_dir():
+            yield from walk_files(Path(entry.path), f"{prefix}{entry.name}/", seen | {here})
+        else:
+            yield f"{prefix}{entry.name}"
+
+
+def describe_folder(folder: Path) -> str:
+    """What a folder holds, in a few words, for error messages."""
+    if not folder.is_dir():
+        return f"{folder.name}, which is a file" if folder.exists() else "no such folder"
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    if not names:
+        return "an empty folder"
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,105 @@
+"""FER2013's own form:
+
+grey pixels as numbers in a CSV. They are written out as PNG files beside the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_data.errors import FerError, ManifestError, paragraph
+from fer_data.manifest.descriptors import Form
+from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from fer_data.manifest.layouts.table import find_table, no_table
+from fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
+from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
+
+SIDE = 48
+_ROLES = {"label", "pixels", "split"}
+_GREY = {str(value): value for value in range(256)}
+
+
+class PixelsReader:
+    """``emotion,pixels,Usage`` with 48 x 48 grey values; ``SPLIT/row_00012.png`` is data row 12, from 0."""
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """A folder holds the CSV by its name, or the file given has a header with the three columns."""
+        table = find_table(folder, form)
+        return table is not None and (folder.is_dir() or read_header(table).keys() >= _ROLES)
+
+    def read(self, request: ReadRequest) -> Listing:
+        """Write each usable row's image below ``request.images_out`` and list it."""
+        table = find_table(request.folder, request.form)
+        if table is None:
+            raise no_table(request)
+        rows = csv_rows(read_lines(table), table)
+        _, header = next(rows, (0, []))
+        roles = column_roles(header)
+        if not roles.keys() >= _ROLES:
+            raise ManifestError(
+                paragraph(
+                    "A FER2013 table lacks a column.",
+                    where=f"{table}, line 1",
+                    expected="emotion, pixels and Usage",
+                    got=",".join(header)[:200] or "an empty file",
+                )
+            )
+        found, problems = list[RawRow](), list[Problem]()
+        for index, (line, cells) in enumerate(rows):
+            row = {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+            parsed = _parse(row, index, Place(table.name, line), request.splits)
+            if isinstance(parsed, Problem):
+                problems.append(parsed)
+            else:
+                found.append(parsed[0])
+                _write_once(request.images_out / parsed[0].path, parsed[1])
+        return Listing(request.images_out, tuple(found), tuple(problems))
+
+
+def _parse(
+    row: Mapping[str, str], index: int, place: Place, splits: Mapping[str, str]
+) -> tuple[RawRow, UInt8[np.ndarray, "h w"]] | Problem:
+    label, usage = row.get("label", ""), row.get("split", "")
+    split, image = canonical_split(usage, splits), parse_pixels(row.get("pixels", ""))
+    detail = ""
+    if not label or not is_plain(label):
+        detail = "no label"
+    elif split is None:
+        detail = f"unknown Usage {usage!r}, expected Training, PublicTest or PrivateTest"
+    elif image is None:
+        detail = f"expected {SIDE * SIDE} grey values from 0 to 255"
+    if detail or split is None or image is None:
+        return Problem(place, "", label, ProblemReason.BAD_ROW, detail)
+    return RawRow(f"{split}/row_{index:05d}.png", label, place, split), image
+
+
+def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
+    """The grey image of one cell, or None when it is not 2304 whole numbers from 0 to 255."""
+    try:
+        values = bytes(map(_GREY.__getitem__, text.split()))
+    except KeyError:
+        return None
+    return np.frombuffer(values, np.uint8).reshape(SIDE, SIDE) if len(values) == SIDE * SIDE else None
+
+
+def _write_once(path: Path, image: UInt8[np.ndarray, "h w"]) -> None:
+    data = cv2.imencode(".png", image)[1].tobytes()
+    try:
+        # An image that is there already stays untouched: another manifest or store may be reading it.
+        if path.is_file() and path.read_bytes() == data:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise FerError(
+            paragraph(f"Could not write {path}: {error.strerror or error}.", fix="Free some space and run it again.")
+        ) from error
+
+
+register_reader("pixels", PixelsReader())

@@ -1,0 +1,111 @@
+"""Reading text tables line by line: delimiters, header names, and messages for files that are no table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from fer_data.errors import ManifestError, paragraph
+
+HEADER_ROLES: dict[str, tuple[str, ...]] = {
+    "path": (
+        "path",
+        "image_path",
+        "filepath",
+        "file_path",
+        "file",
+        "filename",
+        "file_name",
+        "image",
+        "image_name",
+        "img",
+    ),
+    "label": ("label", "emotion", "expression", "class", "category"),
+    "split": ("split", "usage", "subset", "partition"),
+    "subject": ("subject", "subject_id", "person", "person_id", "identity"),
+    "pixels": ("pixels",),
+    "box": ("box", "bbox"),
+    "x0": ("x0",),
+    "y0": ("y0",),
+    "x1": ("x1",),
+    "y1": ("y1",),
+}
+"""Header names understood for each role, best first."""
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file with their ends, without a byte order mark; the file is read as they are asked for.
+
+    Raises :class:`ManifestError` when it cannot be read or is not UTF-8 text.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        where = f"{path}, line {_first_odd_line(path)}"
+        raise ManifestError(
+            paragraph("A table is not UTF-8 text.", where=where, fix="Save it as UTF-8 and try again.")
+        ) from error
+    except OSError as error:
+        raise ManifestError(paragraph(f"A table cannot be read: {error.strerror or error}.", where=path)) from error
+
+
+def _first_odd_line(path: Path) -> int:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 0
+
+
+def csv_rows(lines: Iterable[str], where: object, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """``(line number, cells)`` of each row that is not blank; of a row of several lines the last line's.
+
+    Raises :class:`ManifestError` when the text is not CSV.
+    """
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ManifestError(
+            paragraph(f"A table is not CSV: {error}.", where=f"{where}, line {reader.line_num}")
+        ) from error
+
+
+def guess_delimiter(header: str) -> str:
+    """The separator that a header line holds most often; a comma when there is none.
+
+    >>> guess_delimiter("path;label")
+    ';'
+    """
+    return max(",;\t", key=header.count)
+
+
+def column_roles(header: Sequence[str]) -> dict[str, int]:
+    """Position of each role found in a header; the best name wins when several columns could fill one.
+
+    >>> column_roles(["user.id", "image", "emotion"])
+    {'path': 1, 'label': 2}
+    """
+    names = [cell.strip().casefold().replace(" ", "_") for cell in header]
+    found = {}
+    for role, aliases in HEADER_ROLES.items():
+        position = next((names.index(alias) for alias in aliases if alias in names), None)
+        if position is not None:
+            found[role] = position
+    return found
+
+
+def read_header(path: Path) -> dict[str, int]:
+    """Column roles of a CSV file's first line; empty when it cannot be read as text."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = file.readline(65536)
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return column_roles(next(csv.reader([first], delimiter=guess_delimiter(first)), []))

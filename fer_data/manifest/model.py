@@ -1,0 +1,248 @@
+"""The manifest: one CSV row per sample, and a small JSON file beside it that says where the images are.
+
+``M.csv`` has the columns ``sample_id,path,label,source_label,split``, then ``subject`` and ``x0,y0,x1,y1``
+when some row has them; rows are sorted by ``sample_id``, paths are relative with forward slashes, the text is
+UTF-8 with ``\\n``. ``M.meta.json`` gives the root relative to the manifest's folder, the layout, classes,
+options, counts, numbers of problems, and the SHA-256 of the CSV. Without it the root is the CSV's own folder.
+The CSV may be edited by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fer_data.errors import ManifestError, paragraph
+from fer_data.files import sha256_bytes, write_json, write_text
+from fer_data.manifest.labels import canonical_label, order_classes
+from fer_data.manifest.layouts.base import relative_path
+from fer_data.manifest.layouts.table import parse_box
+from fer_data.manifest.layouts.text import csv_rows, read_lines
+from fer_data.types import SPLITS, Box, Sample
+
+COLUMNS = ("sample_id", "path", "label", "source_label", "split")
+_CORNERS = ("x0", "y0", "x1", "y1")
+_FORMAT = "aupipe-manifest/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A dataset ready for the pipeline: every image is ``manifest.root / sample.path``.
+
+    ``digest`` is the SHA-256 of the CSV as it is now; ``recorded_digest`` the one noted when it was built
+    (empty when unknown), so that a hand-edited manifest can be told.
+    """
+
+    root: Path
+    samples: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    layout: str
+    digest: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recorded_digest: str = ""
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Number of samples by split and class."""
+        return count_samples(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with one line of a manifest."""
+
+    line: int
+    message: str
+
+
+def count_samples(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
+    """Number of samples by split and class, both in canonical order; absent ones are left out."""
+    found = Counter((sample.split, sample.label) for sample in samples)
+    splits = [split for split in SPLITS if any(key[0] == split for key in found)]
+    return {
+        split: {label: found[split, label] for label in order_classes({key[1] for key in found if key[0] == split})}
+        for split in splits
+    }
+
+
+def companion(path: Path, suffix: str) -> Path:
+    """A file or folder beside a manifest, named after it: ``M.csv`` -> ``M.meta.json``, ``M_images`` ..."""
+    return path.with_name(path.stem + suffix)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file starts with the header of a manifest."""
+    with path.open("rb") as file:
+        return file.readline(4096).decode("utf-8-sig", "replace").strip().startswith(",".join(COLUMNS))
+
+
+def render_csv(samples: Iterable[Sample]) -> str:
+    """The CSV text of a manifest."""
+    ordered = sorted(samples, key=lambda sample: sample.sample_id)
+    subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*COLUMNS, *(["subject"] if subjects else []), *(_CORNERS if boxes else ())])
+    for item in ordered:
+        cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
+        cells += [item.subject] if subjects else []
+        cells += box_cells(item.box) if boxes else []
+        writer.writerow(cells)
+    return out.getvalue()
+
+
+def box_cells(box: Box | None) -> list[str]:
+    """The four cells of a box, exact; whole numbers without a point."""
+    if box is None:
+        return [""] * 4
+    return [str(int(v)) if float(v).is_integer() else repr(v) for v in (box.x0, box.y0, box.x1, box.y1)]
+
+
+def write_manifest(
+    path: Path,
+    samples: Sequence[Sample],
+    *,
+    root: Path,
+    layout: str,
+    options: Mapping[str, Any] | None = None,
+    problems: Mapping[str, int] | None = None,
+) -> Manifest:
+    """Write ``path`` and its ``.meta.json`` atomically and return the manifest.
+
+    The same input gives the same bytes.
+    """
+    text = render_csv(samples)
+    ordered = tuple(sorted(samples, key=lambda sample: sample.sample_id))
+    manifest = Manifest(
+        root=root.resolve(),
+        samples=ordered,
+        classes=order_classes({sample.label for sample in ordered}),
+        layout=layout,
+        digest=sha256_bytes(text.encode()),
+        options=dict(options or {}),
+        recorded_digest=sha256_bytes(text.encode()),
+    )
+    write_text(path, text)
+    meta = {
+        "format": _FORMAT,
+        "root": Path(os.path.relpath(manifest.root, path.parent.resolve())).as_posix(),
+        "layout": layout,
+        "classes": list(manifest.classes),
+        "options": manifest.options,
+        "counts": manifest.counts(),
+        "problems": dict(problems or {}),
+        "csv_sha256": manifest.digest,
+    }
+    write_json(companion(path, ".meta.json"), meta)
+    return manifest
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; its images are not looked at.
+
+    Raises :class:`ManifestError` naming the line when the file is absent or not a manifest: a column missing,
+    an unknown label or split, a sample twice, a path that is absolute or leaves the root.
+    """
+    root, meta = read_meta(path)
+    lines, faults = parse_samples(read_lines(path), path)
+    if faults:
+        more = f"There are {len(faults) - 1} more such lines: aupipe manifest check lists them." if faults[1:] else None
+        raise ManifestError(paragraph(faults[0].message, where=f"{path}, line {faults[0].line}", fix=more))
+    if not lines:
+        raise ManifestError(paragraph("A manifest has no samples.", where=path))
+    samples = tuple(sorted((sample for _, sample in lines), key=lambda sample: sample.sample_id))
+    return Manifest(
+        root=root,
+        samples=samples,
+        classes=order_classes({sample.label for sample in samples}),
+        layout=str(meta.get("layout", "csv")),
+        digest=sha256_bytes(path.read_bytes()),
+        options=meta.get("options", {}),
+        recorded_digest=str(meta.get("csv_sha256", "")),
+    )
+
+
+def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The images' root and the meta data of the manifest at ``path``. Raises :class:`ManifestError`."""
+    if not path.is_file():
+        raise ManifestError(
+            paragraph(
+                f"No manifest at {path}.",
+                got="a folder" if path.is_dir() else "nothing there",
+                fix="Build one with: aupipe manifest build LAYOUT ROOT -o M.csv.",
+            )
+        )
+    folder, beside = path.parent.resolve(), companion(path, ".meta.json")
+    if not beside.is_file():
+        return folder, {}
+    try:
+        meta = json.loads(beside.read_text(encoding="utf-8"))
+        root = (folder / meta["root"]).resolve()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(
+            paragraph(
+                "A manifest's meta data cannot be read.",
+                where=beside,
+                expected="JSON with the key 'root'",
+                got=error,
+                fix="Build the manifest again, or delete this file if the images lie beside the CSV.",
+            )
+        ) from error
+    return root, meta
+
+
+def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, Sample]], list[Fault]]:
+    """Samples with their line numbers, and what is wrong with the other lines.
+
+    Raises :class:`ManifestError` when the text is not CSV or a column is missing.
+    """
+    rows = csv_rows(table, where)
+    _, header = next(rows, (0, []))
+    names = [cell.strip() for cell in header]
+    missing = [column for column in COLUMNS if column not in names]
+    if missing:
+        raise ManifestError(
+            paragraph(
+                f"A manifest lacks the column {missing[0]!r}.",
+                where=f"{where}, line 1",
+                expected=",".join(COLUMNS),
+                got=",".join(names)[:200] or "an empty file",
+            )
+        )
+    samples, faults, seen = list[tuple[int, Sample]](), list[Fault](), dict[str, int]()
+    for line, cells in rows:
+        parsed = _parse_sample(dict(zip(names, cells, strict=False)))
+        if isinstance(parsed, Sample) and parsed.sample_id in seen:
+            parsed = f"The sample_id {parsed.sample_id!r} is on line {seen[parsed.sample_id]} already."
+        if isinstance(parsed, str):
+            faults.append(Fault(line, parsed))
+        else:
+            seen[parsed.sample_id] = line
+            samples.append((line, parsed))
+    return samples, faults
+
+
+def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
+    if any(column not in cells for column in COLUMNS):
+        return f"A row has {len(cells)} cells, fewer than it needs."
+    sample_id, path, label, source_label, split = (cells[column] for column in COLUMNS)
+    if not sample_id.strip():
+        return "A sample has no sample_id."
+    if path.startswith("/") or relative_path(path, Path("/")) is None:
+        return f"The path {path!r} is not a relative path below the manifest's root."
+    if canonical_label(label) != label:
+        known = canonical_label(label)
+        return f"The label {label!r} is not in the vocabulary." + (f" Write {known!r}." if known else "")
+    if split not in SPLITS:
+        return f"The split {split!r} is none of {', '.join(SPLITS)}."
+    corners = [cells.get(corner, "") for corner in _CORNERS]
+    box = parse_box(corners) if any(corners) else None
+    if any(corners) and box is None:
+        return f"Not a box: {' '.join(corners)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1."
+    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box)

@@ -1,0 +1,96 @@
+"""What a build left out, and why: the closed set of reasons and their listing ``M.problems.csv``."""
+
+from __future__ import annotations
+
+import csv
+import enum
+import io
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_data.files import write_text
+
+PROBLEM_COLUMNS = ("where", "path", "source_label", "reason", "detail")
+
+
+class ProblemReason(enum.StrEnum):
+    """Why a row, or a file, stays out of the manifest: the closed set."""
+
+    MISSING_FILE = "missing_file"
+    UNLISTED_FILE = "unlisted_file"
+    UNKNOWN_LABEL = "unknown_label"
+    DUPLICATE_ROW = "duplicate_row"
+    CONFLICTING_LABEL = "conflicting_label"
+    DUPLICATE_IMAGE = "duplicate_image"
+    BAD_ROW = "bad_row"
+    NOT_AN_IMAGE_NAME = "not_an_image_name"
+
+    @property
+    def concerns_a_file(self) -> bool:
+        """Whether it is about a file that is no row of the dataset; those are counted apart from rows."""
+        return self in (ProblemReason.UNLISTED_FILE, ProblemReason.NOT_AN_IMAGE_NAME)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where something stands: a file relative to ROOT and, for text files, a line counted from 1.
+
+    >>> str(Place("data/legend.csv", 12))
+    'data/legend.csv, line 12'
+    """
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}, line {self.line}" if self.line else self.file
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One row or file that stays out. Orders by place, so that a listing reads like its source."""
+
+    place: Place
+    path: str
+    source_label: str
+    reason: ProblemReason
+    detail: str = ""
+
+
+def count_problems(problems: Iterable[Problem]) -> dict[str, int]:
+    """Number of problems by reason, sorted by name."""
+    return dict(sorted(Counter(problem.reason.value for problem in problems).items()))
+
+
+def printable(text: str) -> str:
+    r"""``text`` with control characters and undecodable bytes written as escapes.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name can stand in a manifest: no control characters, encodable as UTF-8."""
+    return text == printable(text)
+
+
+def write_problems(path: Path, problems: Iterable[Problem]) -> None:
+    """Write the listing as CSV with :data:`PROBLEM_COLUMNS`, sorted; the header alone when there are none."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(PROBLEM_COLUMNS)
+    for problem in sorted(problems):
+        cells = (str(problem.place), problem.path, problem.source_label, problem.reason.value, problem.detail)
+        writer.writerow([printable(cell) for cell in cells])
+    write_text(path, out.getvalue())

@@ -1,0 +1,28 @@
+"""The triplet store: HDF5 shards of (image, label, AU map) and an index that is written last.
+
+``spec`` names every dataset, ``writer`` makes one shard, ``index`` describes the whole store, ``reader`` opens it,
+``verify`` checks it. The format is specified in ``docs/shard-format.md``.
+"""
+
+from fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from fer_data.shards.reader import SplitReader, Store, open_store
+from fer_data.shards.spec import SCHEMA_VERSION, ShardHeader, TripletRow
+from fer_data.shards.verify import Finding, verify_shard, verify_store
+from fer_data.shards.writer import describe_shard, write_shard
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Finding",
+    "ShardEntry",
+    "ShardHeader",
+    "SplitReader",
+    "Store",
+    "StoreIndex",
+    "TripletRow",
+    "describe_shard",
+    "load_index",
+    "open_store",
+    "verify_shard",
+    "verify_store",
+    "write_shard",
+]

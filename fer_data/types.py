@@ -1,0 +1,139 @@
+"""Frozen value types shared by every room."""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+SPLITS = ("train", "val", "test")
+
+
+class Reason(enum.IntEnum):
+    """Why a sample has no landmarks or no row in the store: the closed set.
+
+    ``OK`` is 0; stored as ``u1``.
+    """
+
+    OK = 0
+    MISSING_FILE = 1
+    UNREADABLE = 2
+    NO_FACE = 3
+    IMPLAUSIBLE_FACE = 4
+    FACE_TOO_SMALL = 5
+    LANDMARKS_OUTSIDE = 6
+    SOURCE_CHANGED = 7
+    WORKER_DIED = 8
+
+    @property
+    def key(self) -> str:
+        """The name used in CSV and JSON, for example ``no_face``."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Pixel box ``x0 y0 x1 y1``; right and bottom exclusive."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One manifest row.
+
+    ``path`` is relative to the manifest's root, with forward slashes.
+    """
+
+    sample_id: str
+    path: str
+    label: str
+    source_label: str
+    split: str
+    subject: str = ""
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A sample that was left out, and why.
+
+    ``reason`` is a :class:`Reason` key.
+    """
+
+    sample_id: str
+    path: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What a stage did; ``ok`` plus the failures add up to ``total``."""
+
+    stage: str
+    total: int
+    ok: int
+    failed: Mapping[str, int]
+    seconds: float
+    parts: int
+    parts_skipped: int
+
+    @property
+    def failed_share(self) -> float:
+        """Failed samples as a share of all samples, in [0, 1]."""
+        return 1 - self.ok / self.total if self.total else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "stage": self.stage,
+            "total": self.total,
+            "ok": self.ok,
+            "failed": dict(self.failed),
+            "seconds": round(self.seconds, 3),
+            "parts": self.parts,
+            "parts_skipped": self.parts_skipped,
+        }
+
+
+def count_reasons(failures: Iterable[Failure]) -> dict[str, int]:
+    """Number of failures by reason, sorted by name."""
+    return dict(sorted(Counter(failure.reason for failure in failures).items()))
+
+
+class Progress(Protocol):
+    """Receives progress; the command line shows it, a library caller may ignore it."""
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """A new task of ``total`` units begins."""
+
+    def advance(self, count: int) -> None:
+        """``count`` more units are done."""
+
+    def note(self, message: str) -> None:
+        """A line for the log."""
+
+    def finish(self) -> None:
+        """The task is over."""
+
+
+class Silent:
+    """A :class:`Progress` that shows nothing."""
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """Ignore."""
+
+    def advance(self, count: int) -> None:
+        """Ignore."""
+
+    def note(self, message: str) -> None:
+        """Ignore."""
+
+    def finish(self) -> None:
+        """Ignore."""

@@ -1,0 +1,1 @@
+"""Backbones, class activation heads, losses, training, evaluation and explanation (torch)."""

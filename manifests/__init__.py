@@ -1,0 +1,1 @@
+"""Dataset descriptors: one TOML file per public dataset layout, read by ``fer_data.manifest``."""

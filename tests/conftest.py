@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fer_data.shards import Store
+from synthetic import synthetic_store
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The development data; tests that use it skip where it is absent."""
+    folder = Path(os.environ.get("AUPIPE_SHARED", Path(__file__).parents[1] / ".." / "shared")).resolve()
+    if not (folder / "faces").is_dir():
+        pytest.skip("the development faces are not on this machine (set AUPIPE_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A small finished store that tests only read."""
+    return synthetic_store(tmp_path_factory.mktemp("store"))
