@@ -210,11 +210,13 @@ def build_maps(
     work: Path,
     out: Path,
     codebook: str,
+    image_size: int,
+    map_size: int,
+    rows_per_shard: int,
     workers: int | None,
     overwrite: bool,
     max_failures: float,
     as_json: bool,
-    **sizes: int,
 ) -> int:
     """Crop the faces, draw the AU map of each one's expression, and write the store of triplets.
 
@@ -226,7 +228,12 @@ def build_maps(
     from pipeline.maps import run_maps
     from pipeline.shard_tasks import MapConfig
 
-    config = MapConfig(codebook=dict(load_codebook(codebook).content), **sizes)
+    config = MapConfig(
+        codebook=dict(load_codebook(codebook).content),
+        image_size=image_size,
+        map_size=map_size,
+        rows_per_shard=rows_per_shard,
+    )
     report = run_maps(work, out, config, create_executor(workers), Bar(), overwrite=overwrite)
     return finish_stage(report, max_failures, as_json, out)
 

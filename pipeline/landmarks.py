@@ -84,9 +84,13 @@ def run_landmarks(
         _remove_strangers(folder, {job.path.name for job in jobs})
         results = []
         progress.start("landmarks", len(manifest.samples), "img")
-        for result in executor.run(detect_part, jobs):
-            results.append(result)
-            progress.advance(result.rows)
+        try:
+            for result in executor.run(detect_part, jobs):
+                results.append(result)
+                progress.advance(result.rows)
+        finally:
+            # An open landmarker can hang the interpreter's shutdown; worker processes are simply ended.
+            _detector(config.detector, config.model).close()
         progress.finish()
         failures = list(landmark_failures(read_parts(work)))
         write_failures(work, failures)
@@ -192,12 +196,8 @@ def landmark_failures(parts: Iterable[LandmarkPart]) -> Iterable[Failure]:
 
 @lru_cache(maxsize=1)
 def _detector(name: str, model: Path | None) -> LandmarkDetector:
-    """One detector a process, closed when the process ends."""
-    import atexit
-
-    detector = create_detector(name, model)
-    atexit.register(detector.close)
-    return detector
+    """One detector a process, made on first use."""
+    return create_detector(name, model)
 
 
 def _identity(config: LandmarkConfig) -> dict[str, Any]:

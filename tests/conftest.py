@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from fer_data.shards import Store
+from offline import built, dataset, model, own
 from synthetic import synthetic_store
+
+__all__ = ["built", "dataset", "model", "own"]
 
 
 @pytest.fixture(scope="session")

@@ -33,8 +33,8 @@ class Column:
 class TripletRow:
     """One sample of the store.
 
-    image (s, s, 3) RGB uint8; au_map (m, m) uint8, 255 = 1.0; landmarks (68, 2) float32 in crop pixels; to_source (2, 3)
-    float64 maps crop pixels to pixels of the source photo.
+    image (s, s, 3) RGB uint8; au_map (m, m) uint8, 255 = 1.0; landmarks (68, 2) float32 in crop pixels; to_source
+    (2, 3) float64 maps crop pixels to pixels of the source photo.
     """
 
     sample_id: str

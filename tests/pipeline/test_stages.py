@@ -1,0 +1,223 @@
+"""The two offline stages on embedded faces: counts, resumption, refusals."""
+
+from __future__ import annotations
+
+import csv
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fer_data.files
+from fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
+from fer_data.geometry import inter_ocular, roll
+from fer_data.manifest import build_manifest, read_manifest
+from fer_data.shards import open_store, verify_store
+from fer_data.types import Silent
+from pipeline.executors import SerialExecutor
+from pipeline.landmarks import LandmarkConfig, read_parts, run_landmarks
+from pipeline.maps import run_maps
+from pipeline.portrait import portrait_faces
+
+from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
+
+
+def failures(folder: Path) -> dict[str, str]:
+    with (folder / "failures.csv").open() as file:
+        return {row["sample_id"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def test_counts_add_up_to_the_manifest(built: Built) -> None:
+    report = run_landmarks(built.dataset.manifest, built.work, LANDMARKS, SerialExecutor(), Silent())
+    assert report.total == len(built.dataset.manifest.samples) == report.ok + sum(report.failed.values())
+    store = open_store(built.store)
+    assert sum(map(store.index.rows, store.index.splits)) + sum(store.index.failed.values()) == report.total
+    listed = failures(built.store)
+    stored = {name for split in store.index.splits for name in store.split(split).sample_ids}
+    assert stored | set(listed) == {sample.sample_id for sample in built.dataset.manifest.samples}
+    assert not stored & set(listed)
+
+
+def test_each_kind_of_bad_photo_has_its_reason(built: Built) -> None:
+    listed = failures(built.work)
+    assert listed["train/anger/broken"] == "unreadable"
+    assert listed["train/fear/empty"] == "no_face"
+    assert listed["test/fear/stripes"] in ("no_face", "implausible_face")
+    assert len(listed) == 3
+
+
+def test_odd_encodings_are_read(built: Built) -> None:
+    found = {name for part in read_parts(built.work) for name, reason in zip(part.sample_ids, part.reasons) if not reason}
+    assert {f"train/happiness/{name}" for name in ("alpha", "sixteen", "grey", "webp")} <= found
+
+
+def test_neutral_is_kept_without_a_map(built: Built) -> None:
+    store = open_store(built.store)
+    for split in store.index.splits:
+        rows = store.split(split)
+        for row in range(len(rows)):
+            neutral = store.index.classes[rows.labels[row]] == "neutral"
+            assert rows.has_map[row] == (not neutral)
+            assert (rows.au_map(row).max() == 0) == neutral
+
+
+def test_landmarks_agree_with_the_constructed_ones(model: Path) -> None:
+    from fer_data.types import Reason
+    from pipeline.detectors import create_detector
+    from pipeline.faces import find_face
+
+    detector = create_detector("mediapipe", model)
+    for face in portrait_faces("surprise", 3, seed=5):
+        found = find_face(face.image, detector)
+        assert found.reason is Reason.OK and found.face is not None
+        error = np.linalg.norm(found.face.points - face.landmarks, axis=1).mean() / inter_ocular(face.landmarks)
+        assert error < 0.06
+    detector.close()
+
+
+def test_crops_are_level_and_hold_the_whole_face(built: Built) -> None:
+    store = open_store(built.store)
+    rows = store.split("train")
+    for points in rows.landmarks:
+        eyes = np.array([points[36:42].mean(0), points[42:48].mean(0)])
+        assert abs(eyes[0, 1] - eyes[1, 1]) < 0.05
+        assert eyes.mean(0)[0] == pytest.approx(0.5 * 64 - 0.5, abs=0.05)
+        assert ((points > -0.5) & (points < 63.5)).all()
+        assert abs(float(roll(points))) < 0.1
+
+
+def test_crop_pixels_are_the_photo_s(built: Built) -> None:
+    """Sampling the photo through ``to_source`` gives the crop."""
+    from fer_data.geometry import apply_affine
+    from fer_data.images import read_image
+
+    rows = open_store(built.store).split("train")
+    paths = {sample.sample_id: sample.path for sample in built.dataset.manifest.samples}
+    for row in range(4):
+        photo = read_image(built.dataset.root / paths[rows.sample_ids[row]]).astype(float)
+        grid = np.stack(np.meshgrid(np.arange(20, 44), np.arange(20, 44)), -1).reshape(-1, 2)
+        x, y = np.rint(apply_affine(rows.to_source[row], grid)).astype(int).T
+        crop = rows.image(row)[grid[:, 1], grid[:, 0]].astype(float)
+        assert np.corrcoef(photo[y, x].ravel(), crop.ravel())[0, 1] > 0.95
+
+
+def test_second_run_touches_nothing(built: Built) -> None:
+    def times() -> dict[Path, int]:
+        files = [*built.work.rglob("*.h5"), *built.store.iterdir()]
+        return {path: path.stat().st_mtime_ns for path in files if path.name != ".lock"}
+
+    before = times()
+    again = run_landmarks(built.dataset.manifest, built.work, LANDMARKS, SerialExecutor(), Silent())
+    maps = run_maps(built.work, built.store, MAPS, SerialExecutor(), Silent())
+    assert again.parts_skipped == again.parts > 1 and maps.parts_skipped == maps.parts > 2
+    assert times() == before
+
+
+def test_damaged_and_missing_files_are_made_anew(own: Built) -> None:
+    before = snapshot(own.store)
+    part = next((own.work / "landmarks").iterdir())
+    part_bytes = part.read_bytes()
+    part.write_bytes(part_bytes[:-100])
+    shards = sorted(own.store.glob("*.h5"))
+    damaged = bytearray(shards[0].read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    shards[0].write_bytes(damaged)
+    shards[1].unlink()
+    (own.store / ".train-00000.h5.1.tmp").write_bytes(b"half")
+    report = run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
+    assert report.parts_skipped == report.parts - 1 and part.read_bytes() == part_bytes
+    maps = run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
+    assert maps.parts_skipped == maps.parts - 2
+    assert snapshot(own.store) == before
+    assert verify_store(own.store, rows=True) == []
+
+
+def test_damaged_index_is_made_anew(own: Built) -> None:
+    before = snapshot(own.store)
+    index = own.store / "index.json"
+    index.write_text(index.read_text().replace('"total": ', '"total": 1'))
+    with pytest.raises(StoreError, match="digest does not fit"):
+        open_store(own.store)
+    run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
+    assert snapshot(own.store) == before
+
+
+def test_replaced_photo_is_noticed(own: Built) -> None:
+    victim = next(sample for sample in own.dataset.manifest.samples if sample.sample_id == "train/sadness/sadness0")
+    other = own.dataset.root / "train" / "surprise" / "surprise0.png"
+    (own.dataset.root / victim.path).write_bytes(other.read_bytes())
+    maps = run_maps(own.work, own.store, replace(MAPS, map_size=32), SerialExecutor(), Silent(), overwrite=True)
+    assert maps.failed["source_changed"] == 1 and maps.ok + sum(maps.failed.values()) == maps.total
+    assert failures(own.store)[victim.sample_id] == "source_changed"
+    assert verify_store(own.store, rows=True) == []
+    report = run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
+    assert report.parts_skipped == report.parts - 1
+    maps = run_maps(own.work, own.store, replace(MAPS, map_size=32), SerialExecutor(), Silent())
+    assert "source_changed" not in maps.failed
+
+
+def test_full_disk_loses_nothing(own: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = snapshot(own.store)
+    for shard in sorted(own.store.glob("*.h5"))[1:]:
+        shard.unlink()
+    (own.store / "index.json").unlink()
+    real, calls = fer_data.files._fsync, []
+
+    def full(path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path)
+
+    monkeypatch.setattr(fer_data.files, "_fsync", full)
+    with pytest.raises(FerError, match="No space left on device"):
+        run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
+    assert not (own.store / "index.json").exists()
+    assert all(before[name] == data for name, data in snapshot(own.store).items())
+    monkeypatch.undo()
+    run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
+    assert snapshot(own.store) == before
+
+
+def test_other_manifest_is_refused(own: Built, tmp_path: Path) -> None:
+    (own.dataset.root / "train" / "fear" / "empty.png").unlink()
+    build_manifest("folder", own.dataset.root, tmp_path / "other.csv")
+    with pytest.raises(FolderInUseError, match="another manifest"):
+        run_landmarks(read_manifest(tmp_path / "other.csv"), own.work, LANDMARKS, SerialExecutor(), Silent())
+
+
+def test_other_options_are_refused_unless_overwriting(own: Built) -> None:
+    before = snapshot(own.store)
+    larger = replace(MAPS, image_size=80)
+    with pytest.raises(FolderInUseError, match="--overwrite"):
+        run_maps(own.work, own.store, larger, SerialExecutor(), Silent())
+    assert snapshot(own.store) == before
+    run_maps(own.work, own.store, larger, SerialExecutor(), Silent(), overwrite=True)
+    assert open_store(own.store).index.image_size == 80 and verify_store(own.store, rows=True) == []
+
+
+def test_unfinished_landmarks_are_refused(own: Built, tmp_path: Path) -> None:
+    (own.work / "landmarks.json").unlink()
+    with pytest.raises(StoreError, match="aupipe landmarks"):
+        run_maps(own.work, tmp_path / "new", MAPS, SerialExecutor(), Silent())
+    assert not (tmp_path / "new").exists()
+
+
+def test_codebook_without_a_class_is_refused(built: Built, tmp_path: Path) -> None:
+    codebook = {**MAPS.codebook, "expressions": {"happiness": [6, 12]}}
+    with pytest.raises(UserInputError, match="anger"):
+        run_maps(built.work, tmp_path / "new", replace(MAPS, codebook=codebook), SerialExecutor(), Silent())
+
+
+def test_empty_manifest_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="no rows"):
+        run_landmarks(replace(dataset.manifest, samples=()), tmp_path, LANDMARKS, SerialExecutor(), Silent())
+
+
+def test_wrong_model_file_is_refused(dataset: Dataset, tmp_path: Path) -> None:
+    fake = tmp_path / "face.task"
+    fake.write_bytes(b"not a model")
+    with pytest.raises(ModelFileError, match="SHA-256"):
+        run_landmarks(dataset.manifest, tmp_path / "w", LandmarkConfig(model=fake), SerialExecutor(), Silent())
