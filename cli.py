@@ -238,6 +238,137 @@ def build_maps(
     return finish_stage(report, max_failures, as_json, out)
 
 
+# Name, default, help: everything a run can be told, besides its folders. Defaults are those of fer_models.config.TrainConfig.
+TRAIN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
+    ("backbone", "resnet18", "Any timm model with feature maps."),
+    ("method", "cam", "How the class activation map is made."),
+    ("align-weight", 4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier."),
+    ("align-layers", "last", "Layers to align, numbered from the stem: last, 5, or 5,4."),
+    ("epochs", 30, ""),
+    ("batch-size", 32, ""),
+    ("crop-size", 224, "Side of the random (evaluation: central) crop; at most the store's image size."),
+    ("device", "auto", "auto, cpu, cuda or cuda:N."),
+    ("seed", 0, ""),
+    ("optimizer", "sgd", "sgd (Nesterov) or adamw."),
+    ("lr", None, "Learning rate.  [default: suits the optimizer]"),
+    ("weight-decay", 5e-4, ""),
+    ("momentum", 0.9, ""),
+    ("schedule", "cosine", "cosine or step."),
+    ("warmup-epochs", 1.0, ""),
+    ("step-epochs", 4, "Schedule step: epochs between two steps."),
+    ("step-gamma", 0.9, "Schedule step: factor of the learning rate."),
+    ("clip-grad", 5.0, "Largest gradient norm."),
+    ("label-smoothing", 0.0, ""),
+    ("max-steps", None, "Stop after so many optimisation steps."),
+    ("pretrained", False, "Start from timm's ImageNet weights (downloaded once)."),
+    ("weights", None, "Start from a file of backbone weights."),
+    ("amp", True, "Mixed precision on CUDA."),
+    ("order", "full", "Shuffle: full, or block for stores larger than memory."),
+    ("select-on", "accuracy", "Validation figure that picks the best checkpoint: accuracy or balanced_accuracy."),
+    ("augment", True, "Random crops and all that follows."),
+    ("flip", 0.5, "Probability of a mirror image."),
+    ("rotation", 6.0, "Largest rotation in degrees."),
+    ("scale-jitter", 0.1, "Largest relative change of scale."),
+    ("brightness", 0.3, "Largest relative change."),
+    ("contrast", 0.3, "Largest relative change."),
+    ("grey", 0.1, "Probability of greyscale."),
+    ("erasing", 0.25, "Probability of a blank rectangle, in the image and in its map."),
+)
+UNSET_TYPES = {"lr": float, "max-steps": int, "weights": str}
+
+
+def train_options(command: F) -> F:
+    """Every option of a training run."""
+    for name, default, text in reversed(TRAIN_OPTIONS):
+        if isinstance(default, bool):
+            option = click.option(f"--{name}/--no-{name}", default=default, show_default=True, help=text)
+        else:
+            kind = UNSET_TYPES.get(name, type(default))
+            option = click.option(f"--{name}", type=kind, default=default, show_default=True, help=text)
+        command = option(command)
+    return command
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the run.")
+@train_options
+@json_option
+def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a classifier on a store, guided by the AU maps. Run it again to continue where it stopped.
+
+    \b
+    Example: aupipe train store --out run --align-weight 4
+    """
+    from fer_models.config import TrainConfig
+    from fer_models.training import train as run_training
+
+    report = run_training(store, out, TrainConfig(**options), Bar())
+    show(report.lines(), report.as_json(), as_json)
+
+
+@cli.command()
+@click.argument("run", type=PATH)
+@click.option("--store", type=PATH, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
+@click.option("--device", default="auto", show_default=True)
+@json_option
+def evaluate(run: Path, store: Path | None, split: str, limit: int | None, device: str, as_json: bool) -> None:
+    """Measure a run's best checkpoint: accuracy, CAM-COS, ATT-COS per layer, and their controls; writes RUN/metrics.json.
+
+    \b
+    Example: aupipe evaluate run
+    """
+    from fer_models.evaluation import evaluate as run_evaluation
+
+    evaluation = run_evaluation(run, store_folder=store, split=split, limit=limit, device=device, progress=Bar())
+    show(evaluation.lines(), evaluation.as_json(), as_json)
+
+
+@cli.command()
+@click.option("--out", type=PATH, required=True, help="Folder for everything the demo makes.")
+@click.option("--faces", default=30, show_default=True, type=click.IntRange(4), help="Training faces per expression.")
+@click.option("--epochs", default=16, show_default=True, type=click.IntRange(1))
+@workers_option
+@json_option
+def demo(out: Path, faces: int, epochs: int, workers: int | None, as_json: bool) -> None:
+    """Run the whole job on embedded faces: one portrait, warped AU by AU into seven expressions.
+
+    Trains the same network without and with AUs, prints one table and writes OUT/index.html. Offline, a few minutes on two cores.
+
+    \b
+    Example: aupipe demo --out demo
+    """
+    from fer_data.codebook import load_codebook
+    from fer_data.manifest import build_manifest, read_manifest
+    from fer_models.config import TrainConfig
+    from fer_models.demo_page import comparison_table, write_demo_page
+    from fer_models.evaluation import evaluate as run_evaluation
+    from fer_models.training import train as run_training
+    from pipeline.executors import create_executor
+    from pipeline.landmarks import LandmarkConfig, run_landmarks
+    from pipeline.maps import run_maps
+    from pipeline.portrait import write_portrait_dataset
+    from pipeline.shard_tasks import MapConfig
+
+    bar, executor = Bar(), create_executor(workers)
+    write_portrait_dataset(out / "faces", train=faces, test=max(faces // 3, 2), progress=bar)
+    build_manifest("folder", out / "faces", out / "faces.csv")
+    run_landmarks(read_manifest(out / "faces.csv"), out / "work", LandmarkConfig(), executor, bar)
+    maps = MapConfig(dict(load_codebook("default").content), image_size=128, map_size=32)
+    run_maps(out / "work", out / "store", maps, executor, bar)
+    runs = {"without AUs": (out / "run-plain", 0.0), "with AUs": (out / "run-au", 4.0)}
+    for name, (folder, weight) in runs.items():
+        click.echo(f"training {name}", err=True)
+        run_training(out / "store", folder, TrainConfig(align_weight=weight, epochs=epochs, crop_size=112), bar)
+        run_evaluation(folder, progress=bar)
+    folders = {name: folder for name, (folder, _) in runs.items()}
+    write_demo_page(out / "index.html", out / "store", folders)
+    content = {name: json.loads((folder / "metrics.json").read_text("utf-8")) for name, folder in folders.items()}
+    show([comparison_table(folders), "", f"Now open {out / 'index.html'}"], content, as_json)
+
+
 @cli.command()
 @click.argument("path", metavar="STORE|SHARD", type=PATH)
 @json_option

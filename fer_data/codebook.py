@@ -6,8 +6,10 @@ in everything drawn with it: figures from different codebooks are not comparable
 
 from __future__ import annotations
 
+import math
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -105,7 +107,11 @@ def load_codebook(name_or_path: str) -> Codebook:
         path = Path(name_or_path)
         if not path.is_file():
             raise CodebookError(paragraph(f"The codebook file {path} does not exist."))
-        return parse_codebook(path.read_text(encoding="utf-8"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise CodebookError(paragraph("A codebook is not UTF-8 text.", where=path, got=error)) from error
+        return parse_codebook(text, str(path))
     if name_or_path not in builtin_codebooks():
         raise CodebookError(unknown_name("codebook", name_or_path, [*builtin_codebooks(), "a path ending in .toml"]))
     text = resources.files("fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
@@ -142,7 +148,9 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             expressions=expressions,
             content=content,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CodebookError):
+            raise
         raise CodebookError(
             paragraph(
                 "A codebook lacks a key or has one of the wrong type.",
@@ -199,22 +207,54 @@ def _check(codebook: Codebook, n_units: int, where: str) -> None:
     for unit in codebook.action_units.values():
         if not (unit.gaussians if codebook.kind == "gaussian" else unit.ellipses):
             problems.append(f"AU {unit.number} has no {codebook.kind}")
-        problems += [
-            f"AU {unit.number}: {problem}" for shape in unit.gaussians for problem in _gaussian_problems(shape)
-        ]
+        found = [problem for shape in unit.gaussians for problem in _gaussian_problems(shape)]
+        found += [problem for shape in unit.ellipses for problem in _ellipse_problems(shape)]
+        problems += [f"AU {unit.number}: {problem}" for problem in found]
     if problems:
         raise CodebookError(paragraph("A codebook contradicts itself.", where=where, got="; ".join(problems)))
 
 
 def _gaussian_problems(shape: Gaussian) -> list[str]:
     problems = []
-    if not shape.points or not all(0 <= point < 68 for point in shape.points):
+    if not _are_landmarks(shape.points):
         problems.append(f"points {list(shape.points)} are not landmark numbers 0-67")
     elif not shape.mirror and ({int(FLIP_68[p]) for p in shape.points} != set(shape.points) or shape.out != 0):
         problems.append(f"points {list(shape.points)} are off the midline, so `mirror` must be true")
-    if len(shape.sigma) != 2 or min(shape.sigma) <= 0:
+    if len(shape.sigma) != 2 or not all(0 < sigma < math.inf for sigma in shape.sigma):
         problems.append(f"sigma {list(shape.sigma)} is not two positive numbers")
+    if not (math.isfinite(shape.out) and math.isfinite(shape.up)):
+        problems.append(f"the offset out {shape.out}, up {shape.up} is not finite")
     return problems
+
+
+def _ellipse_problems(shape: Ellipse) -> list[str]:
+    problems = [
+        f"{axis} {list(points)} are not landmark numbers 0-67"
+        for axis, points in (("x", shape.x), ("y", shape.y))
+        if not _are_landmarks(points)
+    ]
+    for key, lengths in (("half", shape.half), ("shift", shape.shift)):
+        if len(lengths) != 2 or not all(_is_length(length) for length in lengths):
+            problems.append(f"{key} {list(lengths)} is not two lengths (pixels, 'h/8' or a span)")
+    return problems
+
+
+def _are_landmarks(points: Sequence[Any]) -> bool:
+    return bool(points) and all(isinstance(point, int) and 0 <= point < 68 for point in points)
+
+
+def _is_length(length: Any) -> bool:
+    if isinstance(length, str):
+        return re.fullmatch(r"[wh]/[1-9][0-9]*", length) is not None
+    if isinstance(length, Mapping):
+        span, numbers = length.get("span", ()), [length.get("zero", 0), length.get("plus", 0)]
+        known = set(length) <= {"span", "zero", "plus"}
+        return known and len(span) == 2 and _are_landmarks(span) and all(_is_number(number) for number in numbers)
+    return _is_number(length)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def describe(codebook: Codebook) -> list[str]:

@@ -34,6 +34,10 @@ class StoreError(FerError, ValueError):
     """A store, shard or landmark part that is missing, damaged, or of another schema version."""
 
 
+class SchemaVersionError(StoreError):
+    """A store, shard or landmark part of a schema version that this program does not read."""
+
+
 class RunError(FerError, RuntimeError):
     """A training run that cannot start, continue or be evaluated."""
 

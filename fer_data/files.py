@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -46,9 +47,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A crash leaves either the old file or the new one, never a part of it. Works for any program that writes to a
     path (h5py, torch.save, matplotlib). Raises :class:`FerError` when the disk refuses the write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         _fsync(temporary)
         temporary.replace(path)
@@ -64,7 +65,44 @@ def atomic_path(path: Path) -> Iterator[Path]:
             )
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be missing or read-only
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def steady_file(path: Path) -> Iterator[io.FileIO]:
+    """A new file for a library that cannot bear a failing write: the first error is raised at the end.
+
+    HDF5 cannot close a file whose writes fail (disk full): it raises RuntimeError, prints, and may crash the process
+    when it ends. Give it this file (``h5py.File(file, "w")``): it always sees success.
+    """
+    with _SteadyFile(path, "w+") as file:
+        try:
+            yield file
+        finally:
+            if file.error is not None:
+                raise file.error
+
+
+class _SteadyFile(io.FileIO):
+    error: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while self.error is None and len(left):
+            try:
+                left = left[super().write(left) :]
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size: int | None = None, /) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
 
 
 def write_text(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from fer_data.errors import StoreError, paragraph
-from fer_data.files import atomic_path
+from fer_data.files import atomic_path, steady_file
 from fer_data.types import Reason
 
 SCHEMA_VERSION = "1.0"
@@ -88,7 +88,11 @@ def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config
         "sample_id": np.array([row.sample_id.encode() for row in rows]),
         "path": np.array([row.path.encode() for row in rows]),
     }
-    with atomic_path(path) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+    with (
+        atomic_path(path) as temporary,
+        steady_file(temporary) as disk,
+        h5py.File(disk, "w", libver=("v110", "v110")) as file,
+    ):
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["plan_digest"] = plan_digest
         file.attrs["config"] = config_json

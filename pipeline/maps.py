@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fer_data.codebook import Codebook, codebook_from_dict
-from fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
+from fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
 from fer_data.files import canonical_json, digest, folder_lock, remove_temporaries, sha256_bytes
 from fer_data.landmark_parts import read_part
 from fer_data.manifest import Manifest, read_manifest
@@ -87,6 +87,7 @@ def _build(
                     fix="Look at failures.csv in that folder.",
                 )
             )
+        _uncommit_stale(store, jobs)
         results = []
         for result in executor.run(build_shard, jobs):
             results.append(result)
@@ -176,17 +177,16 @@ def _check_options(config: MapConfig, codebook: Codebook, manifest: Manifest) ->
 
 def _claim(store: Path, config: MapConfig, provenance: dict[str, Any], overwrite: bool) -> None:
     """Refuse to replace a finished store that was built differently; with ``overwrite`` take it back first."""
-    index_path = store / INDEX_NAME
-    if not index_path.is_file():
-        return
     try:
         index = load_index(store)
-        same = index.config == config.as_json() and index.provenance["manifest_digest"] == provenance["manifest_digest"]
-    except StoreError:
-        if not overwrite and not _index_is_ours(index_path):
+    except SchemaVersionError:
+        if not overwrite:
             raise
-        same = True  # a damaged index is made anew from the shards
-    if same:
+        (store / INDEX_NAME).unlink()
+        return
+    except StoreError:
+        return  # none yet, or damaged: it is made anew from the shards
+    if index.config == config.as_json() and index.provenance["manifest_digest"] == provenance["manifest_digest"]:
         return
     if not overwrite:
         raise FolderInUseError(
@@ -197,18 +197,17 @@ def _claim(store: Path, config: MapConfig, provenance: dict[str, Any], overwrite
                 fix="Choose another --out, or pass --overwrite to replace it.",
             )
         )
-    index_path.unlink()
+    (store / INDEX_NAME).unlink()
 
 
-def _index_is_ours(path: Path) -> bool:
-    """Whether an unusable index is only damaged, not from another schema version."""
+def _uncommit_stale(store: Path, jobs: Sequence[ShardJob]) -> None:
+    """Take the index back before a shard it names is replaced by another one: a store is whole or it is none."""
     try:
-        version_found = str(json.loads(path.read_text(encoding="utf-8")).get("schema_version", ""))
-    except ValueError:
-        return True
-    from fer_data.shards.spec import SCHEMA_VERSION
-
-    return version_found.split(".")[0] == SCHEMA_VERSION.split(".")[0]
+        stated = {entry.name: entry.plan_digest for entry in load_index(store).shards}
+    except StoreError:
+        return
+    if stated != {job.path.name: job.header.plan_digest for job in jobs}:
+        (store / INDEX_NAME).unlink()
 
 
 def _members(work: Path, manifest: Manifest) -> tuple[dict[str, list[Member]], list[Failure]]:

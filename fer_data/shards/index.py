@@ -125,6 +125,11 @@ def load_index(folder: Path) -> StoreIndex:
                 fix="Run `aupipe build-maps` again: intact shards are kept and the index is rewritten.",
             )
         )
-    content["classes"] = tuple(content["classes"])
-    content["shards"] = tuple(ShardEntry(**entry) for entry in content["shards"])
-    return StoreIndex(**content)
+    try:
+        content["classes"] = tuple(content["classes"])
+        content["shards"] = tuple(ShardEntry(**entry) for entry in content["shards"])
+        return StoreIndex(**content)
+    except (KeyError, TypeError) as error:
+        raise StoreError(
+            paragraph("The index has other keys than this version reads.", where=path, got=error)
+        ) from error

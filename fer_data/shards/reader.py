@@ -44,10 +44,9 @@ class Store:
 
 
 class SplitReader:
-    """The rows of one split, numbered 0 ..
+    """The rows of one split, numbered from 0 over its shards in order.
 
-    n-1 over its shards in order.
-        Safe to fork and to pickle: nothing is opened before it is used, and memory maps are re-opened in each process.
+    Safe to fork and to pickle: nothing is opened before it is used, and memory maps are re-opened in each process.
     """
 
     def __init__(self, store: Store, split: str) -> None:
@@ -74,7 +73,7 @@ class SplitReader:
 
     @cached_property
     def landmarks(self) -> Float32[np.ndarray, "n 68 2"]:
-        """IBUG-68 points in pixels of the crop."""
+        """The 68 iBUG points in pixels of the crop."""
         return self._column("landmarks")
 
     @cached_property

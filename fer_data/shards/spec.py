@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from fer_data.errors import StoreError, paragraph
+from fer_data.errors import SchemaVersionError, paragraph
 
 SCHEMA_VERSION = "1.0"
 """``major.minor``: a reader accepts its own major version only; minor versions add optional content."""
@@ -72,8 +72,8 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
             "action units of the labelled expression, drawn on the crop", attributes={"scale_factor": 1 / 255},
         ),
         Column("has_map", "u1", (), (), "1 where au_map is meaningful, 0 where the expression has no action units"),
-        Column("landmarks", "f4", (68, 2), ("landmark", "xy"), "iBUG-68 landmarks in the crop, (x, y)", "pixel"),
-        Column("to_source", "f8", (2, 3), ("row", "column"), "crop to source pixels: out = M[:, :2] p + M[:, 2]"),
+        Column("landmarks", "<f4", (68, 2), ("landmark", "xy"), "iBUG-68 landmarks in the crop, (x, y)", "pixel"),
+        Column("to_source", "<f8", (2, 3), ("row", "column"), "crop to source pixels: out = M[:, :2] p + M[:, 2]"),
         Column("sample_id", f"S{id_bytes}", (), (), "sample id of the manifest, UTF-8"),
     )  # fmt: skip
 
@@ -100,9 +100,9 @@ def row_crc32(values: Iterable[np.ndarray]) -> int:
 
 
 def check_version(version: str, where: object) -> None:
-    """Raise :class:`StoreError` unless ``version`` has this reader's major number."""
+    """Raise :class:`SchemaVersionError` unless ``version`` has this reader's major number."""
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise StoreError(
+        raise SchemaVersionError(
             paragraph(
                 "The store was written in another schema version.",
                 where=where,

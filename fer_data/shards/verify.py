@@ -77,12 +77,21 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
         path = folder / name
         if not path.is_file():
             findings.append(Finding(name, "missing"))
-        elif sha256_file(path) != sha256:
-            damaged = verify_shard(path, rows=rows) if path.suffix == ".h5" else []
-            findings += damaged or [Finding(name, "its bytes changed after it was written")]
+        else:
+            findings += _verify_file(path, sha256, rows)
     known = set(expected) | {INDEX_NAME, ".lock"}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
             what = "left by an interrupted write" if path.name.endswith(".tmp") else "not part of the store"
             findings.append(Finding(path.name, what))
     return findings
+
+
+def _verify_file(path: Path, sha256: str, rows: bool) -> list[Finding]:
+    try:
+        if sha256_file(path) == sha256:
+            return []
+        damaged = verify_shard(path, rows=rows) if path.suffix == ".h5" else []
+    except (OSError, StoreError) as error:
+        return [Finding(path.name, f"cannot be read ({error})")]
+    return damaged or [Finding(path.name, "not the bytes that the index describes")]

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from fer_data.errors import StoreError, paragraph
-from fer_data.files import atomic_path, sha256_file
+from fer_data.files import atomic_path, sha256_file, steady_file
 from fer_data.shards import spec
 from fer_data.shards.index import ShardEntry
 from fer_data.shards.spec import ShardHeader, TripletRow
@@ -26,9 +26,10 @@ def write_shard(path: Path, rows: Iterable[TripletRow], count: int, header: Shar
     :class:`FerError` when the disk refuses.
     """
     with atomic_path(path) as temporary:
-        with h5py.File(
-            temporary, "w", libver=("v110", "v110"), alignment_threshold=PAGE, alignment_interval=PAGE
-        ) as file:
+        with (
+            steady_file(temporary) as disk,
+            h5py.File(disk, "w", libver=("v110", "v110"), alignment_threshold=PAGE, alignment_interval=PAGE) as file,
+        ):
             _write_header(file, header)
             _write_rows(file, rows, count, header)
             _describe_dimensions(file, header, count)
@@ -85,26 +86,43 @@ def _write_rows(file: h5py.File, rows: Iterable[TripletRow], count: int, header:
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
     checksums = np.zeros(count, "<u4")
-    total, squares = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    total, squares = np.zeros(3), np.zeros(3)
     written = 0
     for number, row in enumerate(rows):
         if number >= count:
             written = number + 1
             break
-        values = spec.row_values(row)
-        stored = [np.asarray(values[column.name], dtype=column.dtype) for column in columns]
+        stored = _stored(row, columns, len(header.classes))
         for column, value in zip(columns, stored, strict=True):
             file[column.name][number] = value
         checksums[number] = spec.row_crc32(stored)
-        pixels = row.image.reshape(-1, 3).astype(np.int64)
-        total += pixels.sum(0)
-        squares += (pixels * pixels).sum(0)
+        pixels = row.image.reshape(-1, 3).astype(np.float64)  # whole numbers below 2**53: every sum is exact
+        total += np.ones(len(pixels)) @ pixels
+        squares += np.diag(pixels.T @ pixels)
         written = number + 1
     if written != count:
         raise StoreError(f"A shard of {count} rows was given {written}.")
     file.create_dataset("crc32", data=checksums)
-    file.attrs["channel_sum"] = total
-    file.attrs["channel_sum_of_squares"] = squares
+    file.attrs["channel_sum"] = total.astype(np.int64)
+    file.attrs["channel_sum_of_squares"] = squares.astype(np.int64)
+
+
+def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
+    """The row's values as they lie in the file; nothing is cast, cut or broadcast to make it fit."""
+    values = spec.row_values(row)
+    stored = [np.asarray(values[column.name], dtype=column.dtype) for column in columns]
+    for column, value in zip(columns, stored, strict=True):
+        if value.shape != column.shape or value.tolist() != np.asarray(values[column.name]).tolist():
+            raise StoreError(
+                paragraph(
+                    f"The {column.name} of sample {row.sample_id!r} does not fit its column.",
+                    expected=f"{column.dtype} of shape {column.shape}",
+                    got=f"{np.asarray(values[column.name]).dtype} of shape {value.shape}",
+                )
+            )
+    if not 0 <= row.label < n_classes:
+        raise StoreError(f"Sample {row.sample_id!r} has label {row.label} where there are {n_classes} classes.")
+    return stored
 
 
 def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> None:

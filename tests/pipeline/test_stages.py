@@ -181,6 +181,21 @@ def test_full_disk_loses_nothing(own: Built, monkeypatch: pytest.MonkeyPatch) ->
     assert snapshot(own.store) == before
 
 
+def test_index_is_taken_back_before_its_shards_change(own: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = own.dataset.root / "train"
+    (faces / "sadness" / "sadness0.png").write_bytes((faces / "surprise" / "surprise0.png").read_bytes())
+    run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(fer_data.files, "_fsync", full)
+    with pytest.raises(FerError, match="No space left"):
+        run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
+    with pytest.raises(StoreError, match="not a finished store"):
+        open_store(own.store)
+
+
 def test_other_manifest_is_refused(own: Built, tmp_path: Path) -> None:
     (own.dataset.root / "train" / "fear" / "empty.png").unlink()
     build_manifest("folder", own.dataset.root, tmp_path / "other.csv")

@@ -1,0 +1,102 @@
+"""Backbones: any convolutional timm model as a tuple of feature maps, deepest last. The only module that imports timm."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fer_data.errors import RunError, UserInputError, paragraph
+from fer_models._torchvision import ensure_torchvision
+
+ensure_torchvision()
+
+import timm  # noqa: E402  (only importable once torchvision is)
+
+
+class Backbone(nn.Module):
+    """Feature maps of an image, layer by layer.
+
+    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5). ``channels`` and ``reductions`` (input pixels per feature pixel)
+    hold one number per layer.
+    """
+
+    def __init__(self, name: str, body: nn.Module) -> None:
+        super().__init__()
+        self.name = name
+        self.body = body
+        info: Any = body.feature_info
+        self.channels: tuple[int, ...] = tuple(int(value) for value in info.channels())
+        self.reductions: tuple[int, ...] = tuple(int(value) for value in info.reduction())
+        self._channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.channels)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+        """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+        features = tuple(self.body(images))
+        return tuple(value.permute(0, 3, 1, 2) for value in features) if self._channels_last else features
+
+
+def create_backbone(name: str, *, pretrained: bool = False, weights: Path | None = None) -> Backbone:
+    """A timm model by name; ``pretrained`` takes timm's own weights, ``weights`` a safetensors or weights-only torch file.
+
+    Raises :class:`UserInputError` for an unknown name or one without feature maps, :class:`RunError` when weights cannot be had.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        raise UserInputError(
+            paragraph(
+                f"Unknown backbone {name!r}.",
+                expected="the name of a timm model, for example resnet18, resnet50, convnext_tiny",
+                fix=f"Did you mean {' or '.join(close)}?" if close else None,
+            )
+        )
+    options: dict[str, Any] = {"pretrained": pretrained or weights is not None}
+    if weights is not None:
+        if not weights.is_file():
+            raise RunError(paragraph(f"The weights file {weights} does not exist.", fix="Mend --weights."))
+        options["pretrained_cfg_overlay"] = {"file": str(weights)}
+    try:
+        body = timm.create_model(name, features_only=True, **options)
+    except (OSError, KeyError, pickle.UnpicklingError) as error:
+        raise RunError(_weights_message(name, weights, error)) from error
+    except (RuntimeError, AttributeError) as error:
+        if options["pretrained"]:
+            raise RunError(_weights_message(name, weights, error)) from error
+        raise UserInputError(
+            paragraph(
+                f"The model {name!r} cannot give feature maps.",
+                got=error,
+                fix="Choose a convolutional model such as resnet18 or convnext_tiny.",
+            )
+        ) from error
+    return Backbone(name, body)
+
+
+def _weights_message(name: str, weights: Path | None, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if weights is not None:
+        return paragraph(
+            f"The weights in {weights} do not fit {name!r}, or the file cannot be read.",
+            got=reason,
+            fix="Use weights of this very model, saved as safetensors or as a plain torch state dict.",
+        )
+    return paragraph(
+        f"The pretrained weights of {name!r} could not be had: they come from the network on first use.",
+        got=reason,
+        fix="Without a network, leave out --pretrained, or download them elsewhere and give them with --weights FILE.",
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a run records."""
+    return {"torch": str(torch.__version__), "timm": str(timm.__version__)}

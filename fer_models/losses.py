@@ -1,0 +1,71 @@
+"""The composite loss with named terms: cross-entropy plus weighted alignment of attention with AU maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from fer_models.targets import attention, cosine, resize_maps
+
+
+@dataclass(frozen=True)
+class LossTerms:
+    """Scalars: ``ce`` (cross-entropy), ``align`` (1 - cosine, unweighted), ``total`` (what is minimised)."""
+
+    ce: Tensor
+    align: Tensor
+    total: Tensor
+
+    def stacked(self) -> Float[Tensor, 3]:
+        """The three terms, detached, in the order of :data:`TERMS`."""
+        return torch.stack([self.ce.detach(), self.align.detach(), self.total.detach()]).double()
+
+
+TERMS = ("ce", "align", "total")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """``total = ce + align_weight * align`` over the given layers (numbered from 1)."""
+
+    align_weight: float
+    layers: tuple[int, ...]
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "b k"],
+        features: Sequence[Tensor],
+        label: Int64[Tensor, b],
+        au_map: Float[Tensor, "b m m"],
+        has_map: Bool[Tensor, b],
+    ) -> LossTerms:
+        """Loss terms of a batch. ``align_weight`` 0 leaves the alignment out of the graph but still reports it."""
+        ce = F.cross_entropy(logits.float(), label)
+        chosen = [features[number - 1] for number in self.layers]
+        if self.align_weight == 0:
+            return LossTerms(ce, alignment([value.detach() for value in chosen], au_map, has_map), ce)
+        align = alignment(chosen, au_map, has_map)
+        return LossTerms(ce, align, ce + self.align_weight * align)
+
+
+def alignment(
+    features: Sequence[Float[Tensor, "b c h w"]], au_map: Float[Tensor, "b m m"], has_map: Bool[Tensor, b]
+) -> Float[Tensor, ""]:
+    """Mean over layers of ``1 - cos(T_l, A)``, summed over the samples with a map, divided by the **batch** size.
+
+    Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought to the
+    size of ``T_l``; ``T_l`` itself is compared as it is.
+    """
+    mask = has_map.to(torch.float32)
+    losses = []
+    for layer in features:
+        # Means over many half-precision channels lose bits that the cosine's small differences need.
+        level = attention(layer.float())
+        target = resize_maps(au_map, (level.shape[-2], level.shape[-1]))
+        losses.append(((1 - cosine(level, target)) * mask).sum() / len(mask))
+    return torch.stack(losses).mean()

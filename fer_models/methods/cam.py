@@ -1,0 +1,34 @@
+"""CAM (Zhou et al., CVPR 2016): global average pooling, one linear layer, class weights times the last features."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from fer_models.backbones import Backbone
+from fer_models.methods.base import Method, register
+
+
+@register("cam")
+class CAM(Method):
+    """GAP + linear. The map of class k is ``sum_c W[k, c] F_c`` over the last layer's features F, without the bias."""
+
+    def __init__(self, backbone: Backbone, n_classes: int) -> None:
+        super().__init__(backbone, n_classes)
+        self.head = nn.Linear(backbone.channels[-1], n_classes)
+        # Adding one vector to the weights of all classes changes every map but no prediction. Starting without such a common part
+        # removes the ambiguity: the gradient of the cross-entropy sums to zero over the classes, so SGD never adds one.
+        with torch.no_grad():
+            self.head.weight -= self.head.weight.mean(0)
+            self.head.bias.zero_()
+
+    def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
+        """Linear scores of the pooled last features."""
+        scores: Tensor = self.head(features[-1].mean((2, 3)))
+        return scores
+
+    def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, b]) -> Float[Tensor, "b h w"]:
+        """Class weights times the last features; its mean over pixels is the logit without the bias."""
+        last = features[-1].float()
+        return torch.einsum("bchw,bc->bhw", last, self.head.weight.float()[class_index])

@@ -1,0 +1,127 @@
+"""Pure metrics (NumPy): accuracy and its interval, confusion, cosines and the controls they are read against.
+
+**How a cosine is computed, for attention and CAM alike.** The map - attention T_l (mean over the channels of layer l) or the CAM of the
+sample's *label* - keeps its own resolution, its negative values are set to 0, it is brought to the size of the AU map A (bilinear; area
+average for layers finer than A), and compared with A as a vector: ``sum(T A) / (|T| |A|)``. Nothing is shifted or normalised to a range.
+
+Why the positive part: it is what a map says *for* the class and what overlays show. Behind a ReLU the attention is its own positive part,
+so the training loss (which compares T_l as it is) and this metric agree; elsewhere the loss's cosine is a lower bound of the positive part's,
+because A has no negative values. It is taken before up-sampling, so no map can beat :func:`ceilings`.
+
+Every cosine is reported as a macro mean: over the samples of an expression, then over the expressions that have a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int64
+
+from fer_data.heatmaps import area_matrix, bilinear_matrix
+
+CENTRE_SIGMA = 0.25
+"""Sigma of the centred Gaussian control, as a share of the map's side."""
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def confusion_matrix(label: Int64[np.ndarray, n], predicted: Int64[np.ndarray, n], k: int) -> Int64[np.ndarray, "k k"]:
+    """Counts; rows are true classes, columns predicted ones."""
+    return np.asarray(np.bincount(label * k + predicted, minlength=k * k).reshape(k, k), np.int64)
+
+
+def accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
+    """Share of correct predictions."""
+    return float(np.trace(confusion) / max(int(confusion.sum()), 1))
+
+
+def balanced_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
+    """Mean recall over the classes that have samples."""
+    counts = confusion.sum(1)
+    present = counts > 0
+    if not present.any():
+        return 0.0
+    return float((np.diag(confusion)[present] / counts[present]).mean())
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion (Wilson, 1927): stays inside [0, 1] and is sound for small ``n``."""
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = correct / n, Z_95 * Z_95
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
+
+
+def class_report(confusion: Int64[np.ndarray, "k k"], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``n, accuracy`` (recall)``, precision, f1`` by class; None where a figure has no samples to stand on."""
+    report: dict[str, dict[str, Any]] = {}
+    for row, name in enumerate(classes):
+        hits, n, claimed = (int(v) for v in (confusion[row, row], confusion[row].sum(), confusion[:, row].sum()))
+        report[name] = {
+            "n": n,
+            "accuracy": hits / n if n else None,
+            "precision": hits / claimed if claimed else None,
+            "f1": 2 * hits / (n + claimed) if n else None,
+        }
+    return report
+
+
+def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, n]:
+    """Cosine of each pair of maps; 0 when one of them is zero. ``b`` may also be a single map."""
+    x = np.asarray(a, np.float64).reshape(len(a), -1)
+    y = np.asarray(b, np.float64).reshape(-1, x.shape[1])
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    return np.asarray(np.divide((x * y).sum(1), norms, out=np.zeros(len(x)), where=norms > 0))
+
+
+def per_class_mean(
+    values: Float[np.ndarray, n], label: Int64[np.ndarray, n], has_map: Bool[np.ndarray, n], k: int
+) -> list[float | None]:
+    """Mean of ``values`` over the samples with a map of each class; None for a class that has none."""
+    rows = [has_map & (label == number) for number in range(k)]
+    return [float(values[chosen].mean()) if chosen.any() else None for chosen in rows]
+
+
+def macro_mean(
+    values: Float[np.ndarray, n], label: Int64[np.ndarray, n], has_map: Bool[np.ndarray, n], k: int
+) -> float | None:
+    """Mean over the expressions that have a map of :func:`per_class_mean`; None when there is none."""
+    means = [value for value in per_class_mean(values, label, has_map, k) if value is not None]
+    return float(np.mean(means)) if means else None
+
+
+def uniform_map(size: int) -> Float64[np.ndarray, "m m"]:
+    """Control: a map that says nothing."""
+    return np.ones((size, size))
+
+
+def centre_map(size: int) -> Float64[np.ndarray, "m m"]:
+    """Control: a Gaussian in the middle of the crop, sigma :data:`CENTRE_SIGMA` of the side."""
+    at = (np.arange(size) + 0.5) / size - 0.5
+    line = np.exp(-0.5 * (at / CENTRE_SIGMA) ** 2)
+    return np.asarray(line[:, None] * line[None, :])
+
+
+def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float64[np.ndarray, n]:
+    """Best cosine with each map that any ``height x width`` map can reach once resized to the map's size.
+
+    The closest map in the span of the resizing is the orthogonal projection ``P A Q``, and the cosine with it is
+    ``|P A Q| / |A|``. 0 for zero maps.
+    """
+    size = maps.shape[-1]
+    rows, columns = _projector(size, height), _projector(size, width)
+    projected = rows @ np.asarray(maps, np.float64) @ columns
+    norms = np.linalg.norm(maps.reshape(len(maps), -1).astype(np.float64), axis=1)
+    reached = np.linalg.norm(projected.reshape(len(maps), -1), axis=1)
+    return np.divide(reached, norms, out=np.zeros(len(maps)), where=norms > 0)
+
+
+def _projector(size: int, source: int) -> Float64[np.ndarray, "m m"]:
+    """Orthogonal projector onto what one axis of ``source`` values can become at ``size``."""
+    resize = area_matrix(size, source) if source >= size else bilinear_matrix(size, source)
+    return np.asarray(resize @ np.linalg.pinv(resize))

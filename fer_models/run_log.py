@@ -1,0 +1,53 @@
+"""A run's log: JSON lines, the same as CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fer_data.files import atomic_path, write_text
+
+
+def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
+    """The row with the highest validation figure; ties go to the lower validation cross-entropy, then to the earlier epoch."""
+    return max(rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
+
+
+def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
+    write_text(folder / "log.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(folder / "log.csv", table.getvalue())
+    figure = draw_curves(rows)
+    with atomic_path(folder / "curves.png") as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Three panels over the epochs: cross-entropy, alignment, validation accuracy."""
+    figure = Figure(figsize=(10, 3), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    epochs = [row["epoch"] for row in rows]
+    panels = (
+        ("cross-entropy", ("train_ce", "val_ce")),
+        ("alignment: 1 − cosine", ("train_align", "val_align")),
+        ("accuracy", ("val_accuracy", "val_balanced_accuracy")),
+    )
+    for axis, (title, names) in zip(figure.subplots(1, 3), panels, strict=True):
+        for name in names:
+            axis.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        axis.legend(frameon=False, fontsize="small")
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,65 @@
+"""What the alignment compares: a layer's attention, and the AU map at that layer's size."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from fer_data.errors import UserInputError, paragraph
+
+EPSILON = 1e-8
+"""Floor of a norm, so that a zero map has cosine 0 and a zero gradient, never NaN."""
+
+
+def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
+    """``last``, ``5`` or ``5,4`` -> layer numbers, deepest first, each once.
+
+    Raises :class:`UserInputError` for a number outside ``1 .. n_layers``.
+    """
+    if text.strip() == "last":
+        return (n_layers,)
+    parts = [part.strip() for part in text.split(",")]
+    numbers = {int(part) for part in parts if part.isdecimal()}
+    if not all(part.isdecimal() for part in parts) or not all(1 <= number <= n_layers for number in numbers):
+        valid = ", ".join(str(number) for number in range(1, n_layers + 1))
+        raise UserInputError(
+            paragraph(
+                f"The layers to align, {text!r}, are not layers of this network.",
+                expected=f"last, or some of {valid} separated by commas ({n_layers} is the deepest)",
+                got=text,
+                fix="Mend --align-layers.",
+            )
+        )
+    return tuple(sorted(numbers, reverse=True))
+
+
+def attention(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+    """T_l: the plain mean over the channels of a layer's feature maps. No shift, no scaling."""
+    return features.mean(1)
+
+
+def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b x y"]:
+    """Area average where maps shrink, bilinear (pixel centres aligned as usual) where they grow."""
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
+        resized = F.adaptive_avg_pool2d(maps[:, None], size)
+    else:
+        resized = F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)
+    return torch.squeeze(resized, 1)
+
+
+def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor, b]:
+    """Cosine of two maps seen as vectors, in float32; 0 when either is zero."""
+    x, y = a.flatten(1).float(), b.flatten(1).float()
+    # Norms are floored one by one: their product may underflow when each of them is still meaningful.
+    x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(EPSILON)
+    y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_min(EPSILON)
+    return (x * y).sum(1)
+
+
+def positive_part(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """What a map says *for* something: its negative values set to 0."""
+    return maps.clamp_min(0)

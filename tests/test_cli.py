@@ -1,0 +1,153 @@
+"""The command line's contract: help with an example, results on stdout, exit codes, one paragraph for an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import cli
+from offline import Built, Dataset
+
+ROOT = Path(__file__).parents[1]
+
+
+def commands(group: click.Group, prefix: str = "") -> dict[str, click.Command]:
+    """Every leaf command by its full name."""
+    leaves: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            leaves |= commands(command, f"{prefix}{name} ")
+        else:
+            leaves[prefix + name] = command
+    return leaves
+
+
+COMMANDS = commands(cli.cli)
+
+
+def aupipe(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd or ROOT,
+        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name: str) -> None:
+    text = COMMANDS[name].help or ""
+    assert f"Example: aupipe {name}" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_the_readme(name: str) -> None:
+    assert f"aupipe {name}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    used = re.findall(r"^\s*(?:\S*/)?aupipe ([a-z][a-z -]*)", text, re.MULTILINE)
+    assert used
+    for words in used:
+        assert any(words == name or words.startswith(f"{name} ") for name in COMMANDS), words
+
+
+def test_json_is_one_object_on_stdout(dataset: Dataset, tmp_path: Path, model: Path) -> None:
+    built = aupipe("manifest", "build", "folder", dataset.root, "-o", tmp_path / "m.csv", "--json")
+    assert json.loads(built.stdout)["ok"] == len(dataset.manifest.samples)
+    done = aupipe("landmarks", tmp_path / "m.csv", "--out", tmp_path / "work", "--workers", 0, "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert report["total"] == report["ok"] + sum(report["failed"].values()) and report["seconds"] > 0
+    assert "landmarks" in done.stderr, "progress belongs on stderr"
+    done = aupipe("build-maps", tmp_path / "work", "--out", tmp_path / "store", "--image-size", 64, "--map-size", 16,
+                  "--workers", 0, "--json")  # fmt: skip
+    assert json.loads(done.stdout)["ok"] == report["ok"]
+    assert json.loads(aupipe("verify", tmp_path / "store", "--json").stdout) == {"ok": True, "findings": []}
+    assert json.loads(aupipe("inspect", tmp_path / "store", "--json").stdout)["total"] == report["total"]
+
+
+def test_too_many_failures_exit_3_and_keep_the_result(dataset: Dataset, tmp_path: Path, model: Path) -> None:
+    done = aupipe("landmarks", dataset.path, "--out", tmp_path, "--workers", 0, "--max-failures", 0.01)
+    assert done.returncode == 3 and "--max-failures" in done.stderr
+    assert (tmp_path / "landmarks.json").exists()
+
+
+def test_usage_errors_exit_2() -> None:
+    assert aupipe("landmarks").returncode == 2
+    assert aupipe("build-maps", "x", "--out", "y", "--workers", "-1").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["manifest", "build", "folder", "no/such/folder", "-o", "m.csv"], "no/such/folder"),
+        (["manifest", "build", "fodler", ".", "-o", "m.csv"], "folder"),
+        (["manifest", "check", "nowhere.csv"], "nowhere.csv"),
+        (["landmarks", "nowhere.csv", "--out", "w"], "nowhere.csv"),
+        (["build-maps", "nowhere", "--out", "s"], "aupipe landmarks"),
+        (["build-maps", "nowhere", "--out", "s", "--codebook", "defualt"], "Did you mean 'default'"),
+        (["inspect", "nowhere"], "nowhere"),
+        (["verify", "nowhere"], "not a finished store"),
+        (["codebook", "show", "mine.toml"], "mine.toml"),
+        (["train", "nowhere", "--out", "r"], "not a finished store"),
+        (["evaluate", "nowhere"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:
+    done = aupipe(*arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert len([line for line in done.stderr.splitlines() if line]) == 1
+
+
+def test_empty_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = aupipe("manifest", "build", "auto", tmp_path / "empty", "-o", tmp_path / "m.csv")
+    assert done.returncode == 1 and "empty" in done.stderr
+
+
+def test_damage_is_reported_with_the_sample(own: Built) -> None:
+    shard = own.store / "test-00000.h5"
+    data = bytearray(shard.read_bytes())
+    offset = json.loads((own.store / "index.json").read_text())["shards"][-1]["offsets"]["image"]
+    data[offset + 5] ^= 0x10
+    shard.write_bytes(data)
+    done = aupipe("verify", own.store)
+    assert done.returncode == 1 and "test-00000.h5" in done.stdout and "test/" in done.stdout
+
+
+def test_store_of_another_schema_is_refused(own: Built) -> None:
+    index = own.store / "index.json"
+    index.write_text(index.read_text().replace('"schema_version": "1.', '"schema_version": "7.'))
+    for command in (["inspect", own.store], ["verify", own.store], ["build-maps", own.work, "--out", own.store]):
+        done = aupipe(*command)
+        assert done.returncode == 1 and "schema" in done.stderr
+
+
+def test_doctor_finds_a_wrong_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "fake.task"
+    fake.write_bytes(b"no")
+    monkeypatch.setenv("AUPIPE_MODEL", str(fake))
+    done = aupipe("doctor", "--json")
+    checks = {check["name"]: check["ok"] for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1 and not checks["face model"] and checks["python"]
+
+
+def test_installed_script_is_the_same_program() -> None:
+    script = shutil.which("aupipe", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("aupipe is not installed beside this interpreter")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert "aupipe" in done.stdout

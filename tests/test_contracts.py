@@ -1,0 +1,54 @@
+"""The house's import directions, and that the command line starts light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "timm", "dask", "distributed", "mediapipe", "cv2", "h5py", "matplotlib", "numpy")
+
+
+def loaded_after(code: str) -> set[str]:
+    """Heavy packages that a fresh interpreter has loaded after running ``code``."""
+    probe = f"{code}\nimport sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split("\n")[-2].split())
+
+
+def imports_of(path: Path) -> set[str]:
+    """Top-level packages named in any import statement of a file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_command_line_leaves_the_work_to_the_rooms() -> None:
+    allowed = {"fer_data", "fer_models", "pipeline", "click", "tqdm"} | set(sys.stdlib_module_names)
+    assert imports_of(ROOT / "cli.py") <= allowed
+
+
+def test_help_loads_nothing_heavy() -> None:
+    assert loaded_after("import cli; cli.cli(['--help'], standalone_mode=False)") == set()
+
+
+def test_that_check_can_fail() -> None:
+    assert loaded_after("import cli, h5py; cli.cli(['--help'], standalone_mode=False)") == {"h5py", "numpy"}
+
+
+@pytest.mark.parametrize("command", ["landmarks", "build-maps", "train", "evaluate", "demo", "manifest"])
+def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
+    assert loaded_after(f"import cli; cli.cli([{command!r}, '--help'], standalone_mode=False)") == set()
+
+
+@pytest.mark.parametrize("module", ["fer_data.shards", "fer_data.manifest", "pipeline.maps", "pipeline.landmarks"])
+def test_offline_rooms_do_not_load_torch(module: str) -> None:
+    assert not loaded_after(f"import {module}; print()") & {"torch", "timm", "dask", "distributed", "mediapipe"}
