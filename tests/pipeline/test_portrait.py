@@ -16,9 +16,17 @@ from fer_data.geometry import flip_points, inter_ocular, roll
 from fer_data.images import read_image
 from pipeline import portrait
 from pipeline.portrait import EXPRESSIONS, aus_path, portrait_faces, random_scene, write_portrait_dataset
-from pipeline.portrait_aus import LANDMARKS, MIRROR, MOVES, VARIANTS, displacement, expressive_points, portrait_points
-from pipeline.portrait_render import Pose, Scene, draw, face_warp, photo_map
-from pipeline.warps import Mouth, thin_plate
+from pipeline.portrait.action_units import (
+    LANDMARKS,
+    MIRROR,
+    MOVES,
+    VARIANTS,
+    displacement,
+    expressive_points,
+    portrait_points,
+)
+from pipeline.portrait.render import Pose, Scene, draw, face_warp, photo_map
+from pipeline.portrait.warps import Mouth, thin_plate
 
 CODEBOOK = {  # Martinez et al. 2017
     "anger": {4, 5, 7, 10, 17, 22, 23, 24, 25, 26},
@@ -242,7 +250,7 @@ def test_nothing_heavy_is_imported_and_nothing_is_downloaded():
         "next(portrait_faces('anger', 1, 0, 32))\n"
         "assert not {'mediapipe', 'torch', 'dask', 'click'} & set(sys.modules)\n"
     )
-    root = Path(portrait.__file__).parents[1]
+    root = Path(portrait.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.shared
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("layout", "folder", "limit"), [("legend", "legend_mini", 0.01), ("folder", "fer2013_mini", 0.02)])
+@pytest.mark.parametrize(
+    ("layout", "folder", "limit"), [("legend", "legend_mini", 0.01), ("folder", "fer2013_mini", 0.02)]
+)
 def test_faces_are_found(shared: Path, model: Path, tmp_path: Path, layout: str, folder: str, limit: float) -> None:
     built = build_manifest(layout, shared / "faces" / folder, tmp_path / "m.csv")
     report = run_landmarks(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 
 import fer_data.files
 from fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
@@ -20,8 +21,6 @@ from pipeline.executors import SerialExecutor
 from pipeline.landmarks import LandmarkConfig, read_parts, run_landmarks
 from pipeline.maps import run_maps
 from pipeline.portrait import portrait_faces
-
-from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 
 
 def failures(folder: Path) -> dict[str, str]:
@@ -49,7 +48,9 @@ def test_each_kind_of_bad_photo_has_its_reason(built: Built) -> None:
 
 
 def test_odd_encodings_are_read(built: Built) -> None:
-    found = {name for part in read_parts(built.work) for name, reason in zip(part.sample_ids, part.reasons) if not reason}
+    found = {
+        name for part in read_parts(built.work) for name, reason in zip(part.sample_ids, part.reasons) if not reason
+    }
     assert {f"train/happiness/{name}" for name in ("alpha", "sixteen", "grey", "webp")} <= found
 
 

@@ -23,8 +23,8 @@ from fer_data.errors import UserInputError, paragraph, unknown_name
 from fer_data.files import write_text
 from fer_data.images import write_png
 from fer_data.types import Progress, Silent
-from pipeline.portrait_aus import VARIANTS, displacement
-from pipeline.portrait_render import Light, Pose, Scene, draw
+from pipeline.portrait.action_units import VARIANTS, displacement
+from pipeline.portrait.render import Light, Pose, Scene, draw
 
 EXPRESSIONS = tuple(VARIANTS)
 """The labels, in alphabetical order except for neutral, which comes last."""

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from fer_data import geometry
-from pipeline.warps import MIN_GAP, Mouth
+from pipeline.portrait.warps import MIN_GAP, Mouth
 
 LANDMARKS = np.array([
     (180.4, 100.8), (180.4, 112.8), (180.7, 124.9), (181.8, 136.9), (184.8, 148.5), (191.2, 158.7), (199.4, 167.4),
@@ -115,7 +115,7 @@ CREASES: Mapping[int, tuple[tuple[int, float, float, float, float, float, float]
 
 
 def face_frame() -> Float64[np.ndarray, "2 3"]:
-    """Affine map from the photo's pixels to the face frame of :mod:`pipeline.warps`."""
+    """Affine map from the photo's pixels to the face frame of :mod:`pipeline.portrait.warps`."""
     centre = (LANDMARKS[36] + LANDMARKS[45]) / 2
     scale = 1 / float(geometry.inter_ocular(LANDMARKS))
     return geometry.similarity(float(geometry.roll(LANDMARKS)), scale, centre, np.zeros(2))

@@ -14,8 +14,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
 from fer_data import geometry
-from pipeline.portrait_aus import CHIN_BOSS, CREASES, MIRROR, expressive_points, face_frame, mouth_of, portrait_points
-from pipeline.warps import FaceWarp, Mouth
+from pipeline.portrait.action_units import (
+    CHIN_BOSS,
+    CREASES,
+    MIRROR,
+    expressive_points,
+    face_frame,
+    mouth_of,
+    portrait_points,
+)
+from pipeline.portrait.warps import FaceWarp, Mouth
 
 _VIEW = 2.75  # width of the picture in eye distances
 _CENTRE = np.array([0.02, 0.45])  # of the picture, face frame: a little below the nose
