@@ -1,7 +1,8 @@
 """Augmentation: one affine per sample moves image, AU map and landmarks together.
 
-Parameters come from a counter hash of (seed, epoch, sample index), so they do not depend on batch size, order, threads or the point at
-which a run was resumed. Torch images are ``(B, 3, H, W)``, points ``(x, y)`` in pixels with integer coordinates at pixel centres.
+Parameters come from a counter hash of (seed, epoch, sample index), so they do not depend on batch size, order, threads
+or the point at which a run was resumed. Torch images are ``(B, 3, H, W)``, points ``(x, y)`` in pixels with integer
+coordinates at pixel centres.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ DRAWS = 14
 class AugmentConfig:
     """What may happen to a training sample; ``enabled=False`` is the centre crop alone.
 
-    ``flip``, ``rotation_p``, ``grey``, ``erasing`` are probabilities. ``rotation`` is the largest angle in degrees either way. ``scale``:
-    source pixels per crop pixel, from - to. ``brightness``, ``contrast``: largest relative change. ``erasing_area``: share of the crop.
+    ``flip``, ``rotation_p``, ``grey``, ``erasing`` are probabilities. ``rotation`` is the largest angle in degrees
+    either way. ``scale``: source pixels per crop pixel, from - to. ``brightness``, ``contrast``: largest relative
+    change. ``erasing_area``: share of the crop.
     """
 
     crop_size: int
@@ -61,8 +63,8 @@ class AugmentConfig:
 class AugmentParameters:
     """What happens to each sample of a batch.
 
-    A crop pixel at ``q`` from the crop's centre shows the source pixel ``centre + scale * R(angle) * mirror(q)``. ``erase`` is a
-    box ``x0 y0 x1 y1`` in shares of the crop (empty when ``x0 == x1``).
+    A crop pixel at ``q`` from the crop's centre shows the source pixel ``centre + scale * R(angle) * mirror(q)``.
+    ``erase`` is a box ``x0 y0 x1 y1`` in shares of the crop (empty when ``x0 == x1``).
     """
 
     centre: Float64[np.ndarray, "b 2"]
@@ -99,9 +101,7 @@ def sample_parameters(
         middle = (image_size - crop) // 2 + (crop - 1) / 2
         zeros, ones = np.zeros(count), np.ones(count)
         off = np.zeros(count, bool)
-        return AugmentParameters(
-            np.full((count, 2), middle), zeros, ones, off, ones, ones, off, np.zeros((count, 4))
-        )
+        return AugmentParameters(np.full((count, 2), middle), zeros, ones, off, ones, ones, off, np.zeros((count, 4)))
     u = (counter_hash(seed, epoch, index, DRAWS) >> np.uint64(11)).astype(np.float64) * 2.0**-53
     scale = config.scale[0] + u[:, 0] * (config.scale[1] - config.scale[0])
     # The window stays inside the image where it fits; a window larger than the image is centred on it.
@@ -137,7 +137,7 @@ def cropped_map_size(crop_size: int, image_size: int, map_size: int) -> int:
 def crop_values(
     values: Float32[Tensor, "b k s s"], parameters: AugmentParameters, crop: int, image_size: int, out_size: int
 ) -> Float32[Tensor, "b k o o"]:
-    """Sample images or maps of any resolution (``s`` covers the whole image, ``o`` the crop) through each sample's affine."""
+    """Sample images or maps of any resolution (``s``: whole image, ``o``: crop) through each sample's affine."""
     if (offset := _integer_offset(parameters, crop, image_size, values.shape[-1], out_size)) is not None:
         return values[..., offset : offset + out_size, offset : offset + out_size]
     cos, sin = np.cos(parameters.angle), np.sin(parameters.angle)

@@ -177,8 +177,9 @@ def _render_ellipses(
 def _inside_ellipse(shape: Ellipse, points: Float[np.ndarray, "68 2"], size: int) -> np.ndarray:
     centre_x = points[list(shape.x), 0].mean() + _length(shape.shift[0], points, 0, size)
     centre_y = points[list(shape.y), 1].mean() + _length(shape.shift[1], points, 1, size)
-    half_w = max(_length(shape.half[0], points, 0, size), 0.5)
-    half_h = max(_length(shape.half[1], points, 1, size), 0.5)
+    # A filled ellipse of half-axis r covers the centre pixel and r pixels to either side.
+    half_w = max(_length(shape.half[0], points, 0, size), 0) + 0.5
+    half_h = max(_length(shape.half[1], points, 1, size), 0) + 0.5
     x, y = np.arange(size)[None, :], np.arange(size)[:, None]
     return np.asarray(((x - round(centre_x)) / half_w) ** 2 + ((y - round(centre_y)) / half_h) ** 2 <= 1)
 

@@ -21,7 +21,9 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     """Decode an image file's bytes.
 
     The format is taken from the content, never from the name. EXIF orientation is applied, an alpha channel is
-    dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits.
+    dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits. A file that ends too early is
+    refused, never returned half grey; bytes after the image's end do no harm. Damage inside a JPEG's entropy-coded
+    data is not always detectable.
 
     Returns RGB ``(height, width, 3)`` uint8. Raises :class:`UnreadableImageError`.
     """

@@ -1,7 +1,7 @@
 """Batches for training: a pure order, one thread that gathers rows into reused buffers, exact resume.
 
-No worker processes: copying raw pixels between processes is slower than reading them (see the benchmarks). The order and the augmentation
-depend on (seed, epoch, row) alone, so a resumed epoch continues with the very batches it had left.
+No worker processes: copying raw pixels between processes is slower than reading them (see the benchmarks). The order
+and the augmentation depend on (seed, epoch, row) alone, so a resumed epoch continues with the very batches it had left.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ BUFFERS = 3
 def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, n]:
     """The rows 0 .. n-1 in the order of an epoch: a pure function of its arguments.
 
-    ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the rows inside
-    each block. Raises :class:`UserInputError` on another mode.
+    ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
+    rows inside each block. Raises :class:`UserInputError` on another mode.
     """
     rows = np.arange(n, dtype=np.int64)
     if mode == "none":
@@ -54,8 +54,8 @@ def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK
 class Batch:
     """One batch on the loader's device.
 
-    image: normalised, channels last. label: class index. au_map: [0, 1]. has_map: whether au_map is meaningful. landmarks: pixels of
-    the crop. index: row in the split.
+    image: normalised, channels last. label: class index. au_map: [0, 1]. has_map: whether au_map is meaningful.
+    landmarks: pixels of the crop. index: row in the split.
     """
 
     image: Float32[Tensor, "b 3 c c"]
@@ -94,8 +94,9 @@ class _Slot:
 class TripletLoader:
     """Iterates over a split's triplets, epoch by epoch.
 
-    ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first ten. After an epoch
-    ``wait_fraction`` is the share of its time that was spent waiting for data. Raises :class:`UserInputError` for a crop that does not fit.
+    ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
+    ten. After an epoch ``wait_fraction`` is the share of its time that was spent waiting for data. Raises
+    :class:`UserInputError` for a crop that does not fit.
     """
 
     def __init__(
@@ -198,7 +199,10 @@ class TripletLoader:
         return {"store_digest": digest, "epoch": number, "batches_done": done, **self._identity()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict`; then iterate :meth:`resume`. Raises :class:`StoreError` for another store or order."""
+        """Continue from :meth:`state_dict`: then iterate :meth:`resume`.
+
+        Raises :class:`StoreError` when the state belongs to another store or another order.
+        """
         mine = {"store_digest": self.reader.store.index.digest, **self._identity()}
         different = sorted(name for name, value in mine.items() if state.get(name) != value)
         if different:

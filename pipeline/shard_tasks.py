@@ -16,7 +16,7 @@ import numpy as np
 from fer_data import geometry
 from fer_data.codebook import Codebook, codebook_from_dict
 from fer_data.errors import StoreError
-from fer_data.files import digest, sha256_bytes
+from fer_data.files import digest, sha256_bytes, sha256_file
 from fer_data.heatmaps import render_maps
 from fer_data.images import UnreadableImageError, decode_image
 from fer_data.landmark_parts import LandmarkPart, read_part
@@ -153,13 +153,16 @@ def landmark_part(path: str) -> LandmarkPart:
 
 
 def _current_entry(job: ShardJob) -> ShardEntry | None:
-    if not job.path.is_file() or verify_shard(job.path, rows=True):
-        return None
-    entry = describe_shard(job.path)
-    if entry.plan_digest != job.header.plan_digest:
+    if not job.path.is_file():
         return None
     stated = _stated_sha256(job.path)
-    return entry if stated in (None, entry.sha256) else None
+    # The digest first: it sees damage anywhere in the file, before HDF5 has to make sense of it.
+    if stated is not None and sha256_file(job.path) != stated:
+        return None
+    if verify_shard(job.path, rows=True):
+        return None
+    entry = describe_shard(job.path)
+    return entry if entry.plan_digest == job.header.plan_digest else None
 
 
 def _stated_sha256(path: Path) -> str | None:

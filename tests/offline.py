@@ -76,7 +76,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     (root / "train" / "happiness" / "webp.jpg").write_bytes(cv2.imencode(".webp", face[:, ::-1])[1].tobytes())
     (root / "train" / "anger" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
     _write(root / "train" / "fear" / "empty.png", np.full((64, 64, 3), 90, np.uint8))
-    _write(root / "test" / "fear" / "stripes.png", np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 3, 1)).swapaxes(1, 2))
+    _write(
+        root / "test" / "fear" / "stripes.png", np.tile(np.arange(64, dtype=np.uint8) * 4, (64, 3, 1)).swapaxes(1, 2)
+    )
     build_manifest("folder", root, folder / "faces.csv")
     return Dataset(root, folder / "faces.csv", read_manifest(folder / "faces.csv"))
 

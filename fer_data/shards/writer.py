@@ -59,7 +59,7 @@ def describe_shard(path: Path) -> ShardEntry:
             bytes=path.stat().st_size,
             sha256=sha256_file(path),
             plan_digest=str(file.attrs["plan_digest"]),
-            offsets={column.name: int(file[column.name].id.get_offset()) for column in columns},
+            offsets={name: int(file[name].id.get_offset()) for name in (*(c.name for c in columns), "crc32")},
             labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},
             channel_sum=[int(value) for value in file.attrs["channel_sum"]],
             channel_sum_of_squares=[int(value) for value in file.attrs["channel_sum_of_squares"]],
@@ -108,18 +108,22 @@ def _write_rows(file: h5py.File, rows: Iterable[TripletRow], count: int, header:
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
-    """The row's values as they lie in the file; nothing is cast, cut or broadcast to make it fit."""
+    """The row's values as they lie in the file; nothing is cut, wrapped or broadcast to make it fit."""
     values = spec.row_values(row)
-    stored = [np.asarray(values[column.name], dtype=column.dtype) for column in columns]
-    for column, value in zip(columns, stored, strict=True):
-        if value.shape != column.shape or value.tolist() != np.asarray(values[column.name]).tolist():
+    stored = []
+    for column in columns:
+        given = np.asarray(values[column.name])
+        cast = np.asarray(given, column.dtype)
+        kept = np.isfinite(cast).all() if cast.dtype.kind == "f" else np.array_equal(cast, given)
+        if cast.shape != column.shape or not kept:
             raise StoreError(
                 paragraph(
                     f"The {column.name} of sample {row.sample_id!r} does not fit its column.",
-                    expected=f"{column.dtype} of shape {column.shape}",
-                    got=f"{np.asarray(values[column.name]).dtype} of shape {value.shape}",
+                    expected=f"{column.dtype} of shape {column.shape}, finite",
+                    got=f"{given.dtype} of shape {given.shape}",
                 )
             )
+        stored.append(cast)
     if not 0 <= row.label < n_classes:
         raise StoreError(f"Sample {row.sample_id!r} has label {row.label} where there are {n_classes} classes.")
     return stored

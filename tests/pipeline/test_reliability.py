@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-from offline import LANDMARKS, MAPS, Built, snapshot
 
 from fer_data.errors import FolderInUseError
 from fer_data.files import folder_lock
 from fer_data.types import Silent
+from offline import LANDMARKS, MAPS, Built, snapshot
 from pipeline.executors import DaskExecutor, SerialExecutor
 from pipeline.landmarks import run_landmarks
 from pipeline.maps import run_maps

@@ -35,7 +35,7 @@ def test_faces_are_found(shared: Path, model: Path, tmp_path: Path, layout: str,
 
 
 def test_points_agree_with_corrected_ones(shared: Path, model: Path) -> None:
-    """NME over the outer-eye distance; DATA.md's measure of mapping E on 501 faces is 4.11 % for all 68, 3.21 % inner."""
+    """NME over the outer-eye distance; on 501 such faces mapping E has 4.11 % for all 68, 3.21 % inner."""
     with (shared / "landmarks68" / "points.csv").open() as file:
         rows = list(csv.DictReader(file))[::3]
     detector, errors = MediaPipeDetector(), []

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 
 import fer_data.files
 from fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
@@ -17,6 +16,7 @@ from fer_data.geometry import inter_ocular, roll
 from fer_data.manifest import build_manifest, read_manifest
 from fer_data.shards import open_store, verify_store
 from fer_data.types import Silent
+from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 from pipeline.executors import SerialExecutor
 from pipeline.landmarks import LandmarkConfig, read_parts, run_landmarks
 from pipeline.maps import run_maps

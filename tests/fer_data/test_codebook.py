@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fer_data.codebook import Codebook, builtin_codebooks, codebook_from_dict, describe, load_codebook, parse_codebook
+from fer_data.errors import CodebookError
+
+SOURCES = Path(__file__).parents[2] / "fer_data" / "codebooks"
+
+MARTINEZ = {
+    "happiness": {6, 12, 25},
+    "sadness": {1, 4, 6, 11, 15, 17},
+    "surprise": {1, 2, 5, 26, 27},
+    "fear": {1, 2, 4, 5, 20, 25, 26, 27},
+    "anger": {4, 5, 7, 10, 17, 22, 23, 24, 25, 26},
+    "disgust": {9, 10, 16, 17, 25, 26},
+    "contempt": {12, 14},
+    "neutral": set(),
+}
+
+GAUSSIAN = """
+schema = 1
+name = "mine"
+kind = "gaussian"
+[expressions]
+happiness = [12]
+neutral = []
+[[au]]
+number = 12
+name = "lip corner puller"
+gaussians = [{ points = [48], up = 0.05, out = 0.05, sigma = [0.13, 0.13], mirror = true }]
+"""
+
+ELLIPSE = """
+schema = 1
+name = "mine"
+kind = "ellipse"
+[expressions]
+happiness = [25]
+[[au]]
+number = 25
+name = "lips part"
+ellipses = [{ x = [51], y = [51, 57], shift = [0, "h/6"], half = [{ span = [48, 54], zero = 5, plus = 10 }, 10] }]
+"""
+
+
+def test_the_default_codebook_holds_the_sets_of_the_survey() -> None:
+    codebook = load_codebook("default")
+    assert {name: set(aus) for name, aus in codebook.expressions.items()} == MARTINEZ
+    assert all(weight == 1 for aus in codebook.expressions.values() for weight in aus.values())
+    assert {unit.number for unit in codebook.action_units.values()} >= set().union(*MARTINEZ.values())
+
+
+def test_the_reference_codebook_keeps_the_reference_s_slips() -> None:
+    codebook = load_codebook("reference")
+    changed = {"sadness": MARTINEZ["sadness"] - {11}, "anger": MARTINEZ["anger"] - {22}}
+    changed["disgust"] = MARTINEZ["disgust"] - {10} | {5}
+    expected = {name: aus for name, aus in (MARTINEZ | changed).items() if name != "contempt"}
+    assert {name: set(aus) for name, aus in codebook.expressions.items()} == expected
+
+
+@pytest.mark.parametrize("name", ["default", "reference"])
+def test_built_in_codebooks_load_and_describe_themselves(name: str) -> None:
+    codebook = load_codebook(name)
+    assert codebook.name == name
+    assert name in builtin_codebooks()
+    assert not codebook.has_map("neutral") and codebook.has_map("fear") and not codebook.has_map("no such")
+    assert "neutral" not in codebook.mapped_expressions() and list(codebook.mapped_expressions()) == sorted(
+        expression for expression in codebook.expressions if expression != "neutral"
+    )
+    text = "\n".join(describe(codebook))
+    assert codebook.digest[:16] in text
+    assert all(unit.name in text for unit in codebook.action_units.values())
+
+
+def test_the_digest_ignores_comments_and_layout_and_nothing_else() -> None:
+    text = (SOURCES / "default.toml").read_text()
+    bare = "\n\n".join(line.strip() for line in text.splitlines() if not line.lstrip().startswith("#"))
+    digest = load_codebook("default").digest
+    assert parse_codebook(bare, "bare").digest == digest
+    assert parse_codebook("# one more\n" + text.replace(" = ", "="), "tight").digest == digest
+    assert parse_codebook(text.replace("up = 0.22", "up = 0.23", 1), "moved").digest != digest
+    assert load_codebook("reference").digest != digest
+
+
+@pytest.mark.parametrize("name", ["default", "reference"])
+def test_a_codebook_survives_the_index(name: str) -> None:
+    codebook = load_codebook(name)
+    again = codebook_from_dict(json.loads(json.dumps(codebook.content)), "index.json")
+    assert again == codebook and again.digest == codebook.digest
+
+
+def test_a_user_s_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(GAUSSIAN.replace("happiness = [12]", 'happiness = { "12" = 0.67 }'))
+    codebook = load_codebook(str(path))
+    assert codebook.expressions["happiness"] == {12: 0.67}
+    assert codebook.action_units[12].gaussians[0].mirror
+    assert parse_codebook(ELLIPSE, "here").action_units[25].ellipses[0].y == (51, 57)
+
+
+def test_unknown_names_list_what_exists_and_suggest(tmp_path: Path) -> None:
+    with pytest.raises(CodebookError, match=r"one of default, reference, a path .*Did you mean 'default'\?"):
+        load_codebook("defualt")
+    with pytest.raises(CodebookError, match="does not exist"):
+        load_codebook(str(tmp_path / "none.toml"))
+    (tmp_path / "latin.toml").write_bytes('name = "größe"'.encode("latin-1"))
+    with pytest.raises(CodebookError, match="not UTF-8"):
+        load_codebook(str(tmp_path / "latin.toml"))
+
+
+def edited(old: str, new: str, text: str = GAUSSIAN) -> str:
+    assert old in text
+    return text.replace(old, new)
+
+
+PROBLEMS = {
+    "not toml": (GAUSSIAN + "= 3", "not valid TOML"),
+    "schema": (edited("schema = 1", "schema = 2"), r"another schema.*Expected: 1\. Got: 2"),
+    "no name": (edited('name = "mine"\n', ""), "lacks a key.*'name'"),
+    "no au": (GAUSSIAN.split("[[au]]")[0], "lacks a key.*'au'"),
+    "aus not a list": (edited("[12]", "12"), "lacks a key or has one of the wrong type"),
+    "au not a number": (edited("[12]", '["twelve"]'), "lacks a key or has one of the wrong type.*twelve"),
+    "au number not a number": (edited("number = 12", 'number = "x"'), "lacks a key or has one of the wrong type"),
+    "shape without sigma": (edited(", sigma = [0.13, 0.13]", ""), "lacks a key.*sigma"),
+    "shape with a typo": (edited("mirror", "miror"), "wrong type.*miror"),
+    "au with a typo": (edited("gaussians", "gausians"), "AU 12 has an unknown key.*gausians"),
+    "kind": (edited('"gaussian"', '"blob"'), "kind is 'blob'"),
+    "twice": (GAUSSIAN + "[[au]]" + GAUSSIAN.split("[[au]]")[1], "an AU number appears twice"),
+    "undescribed": (edited("[12]", "[12, 6]"), "happiness names AU 6, which is not described"),
+    "weight": (edited("[12]", '{ "12" = 1.5 }'), r"happiness: weight of AU 12 is not in \(0, 1\]"),
+    "weight nan": (edited("[12]", '{ "12" = nan }'), r"happiness: weight of AU 12 is not in \(0, 1\]"),
+    "weight zero": (edited("[12]", '{ "12" = 0 }'), r"happiness: weight of AU 12 is not in \(0, 1\]"),
+    "no shape": (edited("{ points", "#").replace("[#", "[]  #"), "AU 12 has no gaussian"),
+    "other shape": (edited('"gaussian"', '"ellipse"'), "AU 12 has no ellipse"),
+    "point": (edited("[48]", "[68]"), r"AU 12: points \[68\] are not landmark numbers 0-67"),
+    "no point": (edited("[48]", "[]"), r"AU 12: points \[\] are not landmark numbers"),
+    "half a point": (edited("[48]", "[48.5]"), r"AU 12: points \[48.5\] are not landmark numbers"),
+    "sigma": (edited("sigma = [0.13, 0.13]", "sigma = [0.13, 0]"), r"sigma \[0.13, 0\] is not two positive"),
+    "one sigma": (edited("sigma = [0.13, 0.13]", "sigma = [0.13]"), r"sigma \[0.13\] is not two positive"),
+    "sigma nan": (edited("sigma = [0.13, 0.13]", "sigma = [nan, 0.13]"), "is not two positive"),
+    "offset": (edited("up = 0.05", "up = inf"), "up inf is not finite"),
+    "one-sided": (edited("mirror = true", "mirror = false"), r"points \[48\] are off the midline"),
+    "midline moved out": (edited("points = [48]", "points = [51]").replace("= true", "= false"), "off the midline"),
+    "ellipse point": (edited("x = [51]", "x = [70]", ELLIPSE), r"AU 25: x \[70\] are not landmark numbers"),
+    "ellipse fraction": (edited('"h/6"', '"h/0"', ELLIPSE), r"AU 25: shift \[0, 'h/0'\] is not two lengths"),
+    "ellipse span": (edited("span = [48, 54]", "span = [48]", ELLIPSE), "AU 25: half .* is not two lengths"),
+    "ellipse typo": (edited("zero = 5", "null = 5", ELLIPSE), "AU 25: half .* is not two lengths"),
+}
+
+
+@pytest.mark.parametrize("case", PROBLEMS)
+def test_every_problem_is_named_with_its_place(case: str) -> None:
+    text, message = PROBLEMS[case]
+    with pytest.raises(CodebookError, match=message) as caught:
+        parse_codebook(text, "mine.toml")
+    assert "Where: mine.toml" in str(caught.value)
+
+
+def test_all_problems_are_listed_at_once() -> None:
+    text = GAUSSIAN.replace("[48]", "[99]").replace("happiness = [12]", "happiness = [12, 6]")
+    with pytest.raises(CodebookError, match="AU 6, which is not described; AU 12: points"):
+        parse_codebook(text, "mine.toml")
+
+
+def test_left_and_right_are_described_once() -> None:
+    """Off-midline points need `mirror`, so no built-in Gaussian can be lop-sided."""
+    codebook: Codebook = load_codebook("default")
+    for unit in codebook.action_units.values():
+        for shape in unit.gaussians:
+            assert shape.mirror or all(point in {8, 21, 22, 48, 51, 54, 57, 62, 66} for point in shape.points)

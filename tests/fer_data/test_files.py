@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_data.errors import FerError, FolderInUseError
+from fer_data.files import (
+    atomic_path,
+    canonical_json,
+    digest,
+    folder_lock,
+    remove_temporaries,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+    write_text,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_write_replaces_the_file_and_makes_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "note.txt"
+    write_text(path, "old")
+    write_text(path, "grüße\n")
+    assert path.read_bytes() == "grüße\n".encode()
+    assert names(path.parent) == ["note.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError("writer"), KeyboardInterrupt(), OSError(errno.EIO, "Input/output error")])
+def test_a_raising_writer_leaves_the_old_content_and_no_temporary(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises((type(error), FerError)), atomic_path(path) as temporary:
+        temporary.write_text("half of the n")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_nothing_is_visible_under_the_final_name_before_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert temporary.parent == path.parent
+        assert not path.exists()
+    assert path.read_text() == "new"
+
+
+def test_the_content_reaches_the_disk_before_the_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (events.append("fsync"), fsync(descriptor))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, to: (events.append("rename"), replace(self, to))[1])
+    write_text(tmp_path / "a.txt", "new")
+    assert events == ["fsync", "rename", "fsync"]
+
+
+def test_a_full_disk_is_one_paragraph_and_harms_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "index.json"
+    path.write_text("old")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FerError, match=r"Could not write .*index\.json: No space left on device\. .*free some space"):
+        write_json(path, {"new": 1})
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["index.json"]
+
+
+def test_a_real_write_error_of_the_kernel_is_reported(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+from pathlib import Path
+from fer_data.errors import FerError
+from fer_data.files import write_text
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    write_text(Path(sys.argv[1]), "x" * 5000)
+except FerError as error:
+    print(error)
+"""
+    done = run(program, str(tmp_path / "big.txt"))
+    assert done.stdout.startswith(f"Could not write {tmp_path / 'big.txt'}: File too large.")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_is_a_paragraph(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(FerError, match="Could not write"):
+        write_text(tmp_path / "out" / "a.txt", "new")
+
+
+def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys
+from pathlib import Path
+from fer_data.files import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert run(program, str(tmp_path / "a.h5"), check=False).returncode == -9
+    assert len(names(tmp_path)) == 1 and names(tmp_path)[0].endswith(".tmp")
+    remove_temporaries(tmp_path)
+    assert names(tmp_path) == []
+
+
+def run(program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True, text=True, check=check, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def test_a_folder_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) -> None:
+    program = """
+import sys
+from pathlib import Path
+from fer_data.files import folder_lock
+with folder_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as other:  # fmt: skip
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(FolderInUseError, match=r"in use: another aupipe process .* choose another --out"):  # noqa: SIM117
+            with folder_lock(tmp_path):
+                pass
+        other.kill()
+        other.wait()
+    with folder_lock(tmp_path):
+        pass
+
+
+def test_a_lock_can_be_taken_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="inside"), folder_lock(tmp_path):
+        raise ValueError("inside")
+    with folder_lock(tmp_path):
+        pass
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+@settings(max_examples=40, deadline=None)
+def test_canonical_json_depends_on_the_value_only(value: object) -> None:
+    text = canonical_json(value)
+    again = json.loads(text)
+    assert again == value
+    assert canonical_json(again) == text
+    assert digest(again) == digest(value) == sha256_bytes(text.encode("utf-8", "surrogatepass"))
+
+
+def test_canonical_json_sorts_keys_and_keeps_letters() -> None:
+    assert (
+        canonical_json({"b": (1, 2), "ä": None, "a": {"z": 1, "y": 0.1}}) == '{"a":{"y":0.1,"z":1},"b":[1,2],"ä":null}'
+    )
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1}) != digest({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")]])
+def test_canonical_json_refuses_nan(value: object) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json(value)
+
+
+def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "a").write_bytes(data)
+    assert sha256_file(tmp_path / "a") == sha256_bytes(data)
+
+
+def test_the_limit_used_above_is_not_left_on_this_process() -> None:
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY

@@ -1,0 +1,404 @@
+from __future__ import annotations
+
+import itertools
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_data import geometry
+from fer_data.codebook import load_codebook, parse_codebook
+from fer_data.errors import UserInputError
+from fer_data.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps, yaw_from_points
+from fer_data.mean_face import mean_face
+
+SIZE, MAP = 256, 64
+DEFAULT, REFERENCE = load_codebook("default"), load_codebook("reference")
+MAPPED = DEFAULT.mapped_expressions()
+
+expressions = st.sampled_from(MAPPED)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def jittered(seed: int, size: int = SIZE, amount: float = 0.008) -> np.ndarray:
+    """A face of its own: the mean face with every point moved by some pixels."""
+    return mean_face(size) + np.random.default_rng(seed).normal(0, amount * size, (68, 2))
+
+
+def turned(points: np.ndarray, angle: float, scale: float, shift: tuple[float, float]) -> np.ndarray:
+    middle = np.array([(SIZE - 1) / 2, (SIZE - 1) / 2])
+    return geometry.apply_affine(geometry.similarity(-angle, scale, middle, middle + shift), points)
+
+
+def draw(points: np.ndarray, expression: str, size: int = SIZE, map_size: int = MAP) -> np.ndarray:
+    return render_maps(points[None], [expression], DEFAULT, size, map_size)[0]
+
+
+# --- properties of the default drawing ---
+
+
+@given(seeds, expressions, st.floats(-0.6, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_the_map_of_a_mirrored_face_is_the_mirrored_map(seed: int, expression: str, angle: float) -> None:
+    points = turned(jittered(seed), angle, 0.8, (5, -3))
+    mirrored = draw(geometry.flip_points(points, SIZE), expression)
+    np.testing.assert_allclose(mirrored, draw(points, expression)[:, ::-1], atol=2e-6)
+
+
+@given(seeds, expressions, st.integers(-8, 8), st.integers(-8, 8))
+@settings(max_examples=40, deadline=None)
+def test_a_shift_by_whole_map_pixels_shifts_the_map(seed: int, expression: str, right: int, down: int) -> None:
+    points, step = turned(jittered(seed), 0.2, 0.6, (0, 0)), SIZE // MAP
+    still, moved = draw(points, expression), draw(points + np.array([right, down]) * step, expression)
+    inner = slice(8, MAP - 8)
+    there = np.roll(still, (down, right), (0, 1))
+    np.testing.assert_allclose(moved[inner, inner], there[inner, inner], atol=2e-6)
+
+
+@given(seeds, expressions, st.sampled_from([1, 2, 3]))
+@settings(max_examples=40, deadline=None)
+def test_a_quarter_turn_turns_the_map(seed: int, expression: str, quarters: int) -> None:
+    points = turned(jittered(seed), 0, 0.8, (0, 0))
+    rolled = turned(points, -quarters * np.pi / 2, 1, (0, 0))
+    np.testing.assert_allclose(draw(rolled, expression), np.rot90(draw(points, expression), quarters), atol=2e-6)
+
+
+@given(seeds, expressions, st.sampled_from([2, 3, 0.5]))
+@settings(max_examples=40, deadline=None)
+def test_the_map_does_not_depend_on_the_size_of_the_image(seed: int, expression: str, factor: float) -> None:
+    points = jittered(seed)
+    resized = geometry.rescale_points(points, factor)
+    np.testing.assert_allclose(draw(resized, expression, int(SIZE * factor)), draw(points, expression), atol=2e-6)
+
+
+@given(seeds, expressions, st.floats(-np.pi, np.pi), st.floats(0.55, 1.0), st.floats(-12, 12), st.floats(-12, 12))
+@settings(max_examples=30, deadline=None)
+def test_any_roll_scale_and_shift_moves_the_map_along(
+    seed: int, expression: str, angle: float, scale: float, right: float, down: float
+) -> None:
+    """Compared by warping a finely drawn map; the tolerance allows bilinear reading across the seams of the maximum."""
+    points, fine = turned(jittered(seed), 0, 0.72, (0, 0)), SIZE
+    middle = np.array([(SIZE - 1) / 2, (SIZE - 1) / 2])
+    matrix = geometry.similarity(angle, scale, middle, middle + np.array([right, down]))
+    drawn = draw(geometry.apply_affine(matrix, points), expression, SIZE, fine)
+    source = draw(points, expression, SIZE, fine)
+    warped = cv2.warpAffine(source, matrix, (fine, fine), flags=cv2.INTER_LINEAR)
+    assert np.abs(drawn - warped).max() < 0.05
+    assert np.abs(drawn - np.roll(warped, 2, 0)).max() > 0.05  # tight enough to see two pixels of 256
+
+
+@given(seeds, expressions, st.floats(-3.2, 3.2), st.floats(0.2, 1.0), st.integers(16, 96))
+@settings(max_examples=60, deadline=None)
+def test_maps_fill_the_unit_range(seed: int, expression: str, angle: float, scale: float, map_size: int) -> None:
+    drawn = draw(turned(jittered(seed), angle, scale, (0, 0)), expression, SIZE, map_size)
+    assert drawn.dtype == np.float32 and drawn.shape == (map_size, map_size)
+    assert np.isfinite(drawn).all() and drawn.min() >= 0
+    if scale * map_size >= 20:  # below, a Gaussian is thinner than a map pixel
+        assert drawn.max() == 1
+        assert drawn.min() < 0.05
+
+
+def test_a_face_out_of_the_frame_gives_no_phantom() -> None:
+    assert draw(mean_face(SIZE) + 3 * SIZE, "fear").max() == 0
+    assert draw(mean_face(SIZE) + np.array([0, 0.86 * SIZE]), "happiness").max() < 0.5
+
+
+@pytest.mark.parametrize("codebook", [DEFAULT, REFERENCE])
+def test_neutral_has_no_map(codebook: object) -> None:
+    assert not render_maps(mean_face(SIZE)[None], ["neutral"], codebook, SIZE, MAP).any()  # type: ignore[arg-type]
+
+
+def test_an_expression_that_the_codebook_lacks_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r"'reference' does not say .* 'contempt'.*Expected: one of anger"):
+        render_maps(mean_face(SIZE)[None], ["contempt"], REFERENCE, SIZE, MAP)
+
+
+def test_expressions_stay_apart() -> None:
+    maps = {name: draw(mean_face(SIZE), name).ravel() for name in MAPPED if name != "contempt"}
+    for a, b in itertools.combinations(maps, 2):
+        cosine = maps[a] @ maps[b] / np.linalg.norm(maps[a]) / np.linalg.norm(maps[b])
+        assert cosine < (0.92 if {a, b} == {"fear", "surprise"} else 0.87), (a, b, cosine)
+
+
+# --- where each action unit acts, written from FACS and the stated landmark geometry, not from the TOML file ---
+
+
+def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
+    """Centres on an upright face; ``d`` is the distance of the outer eye corners, y grows downwards."""
+    d = float(np.linalg.norm(p[45] - p[36]))
+
+    def mean(*numbers: int) -> np.ndarray:
+        return p[list(numbers)].mean(0)
+
+    def pair(left: np.ndarray, right: np.ndarray, out: float = 0, up: float = 0) -> list[np.ndarray]:
+        return [left + np.array([-out, -up]) * d, right + np.array([out, -up]) * d]
+
+    eyes = mean(*range(36, 42)), mean(*range(42, 48))
+    return {
+        1: pair(p[21], p[22], up=0.22),
+        2: pair(p[18], p[25], up=0.14),
+        4: [*pair(p[19], p[24], up=-0.10), mean(21, 22)],
+        5: pair(mean(37, 38), mean(43, 44), up=0.05),
+        6: pair(p[41], p[46], up=-0.39, out=0.03),
+        7: pair(*eyes),
+        9: pair(p[31], p[35], up=0.22),
+        10: pair(p[50], p[52], up=0.05),
+        11: pair(mean(31, 48), mean(35, 54)),
+        12: pair(p[48], p[54], out=0.046, up=0.046),
+        14: pair(p[48], p[54], out=0.09),
+        15: pair(p[48], p[54], up=-0.09),
+        16: pair(mean(57, 58, 59), mean(55, 56, 57), up=-0.05),
+        17: [mean(57, 8)],
+        20: pair(p[48], p[54], out=0.11, up=-0.05),
+        22: [p[51] + (0, -0.05 * d), p[57] + (0, 0.05 * d)],
+        23: [p[51], p[57]],
+        24: [mean(62, 66)],
+        25: [mean(51, 62), mean(57, 66)],
+        26: pair(mean(57, 8), mean(57, 8), up=-0.06)[:1],
+        27: [mean(48, 51, 54, 57), mean(57, 8)],
+        43: pair(*eyes, up=-0.03),
+    }
+
+
+@pytest.mark.parametrize("au", sorted(DEFAULT.action_units))
+def test_a_single_au_peaks_where_facs_says(au: int) -> None:
+    points = mean_face(SIZE)
+    d = float(np.linalg.norm(points[45] - points[36]))
+    drawn = render_aus(points, {au: 1.0}, DEFAULT, SIZE, SIZE)
+    centres = stated_centres(points)[au]
+    for x, y in centres:
+        window = drawn[round(y) - 3 : round(y) + 4, round(x) - 3 : round(x) + 4]
+        assert window.max() > 0.97, f"AU {au}: nothing at {x:.0f}, {y:.0f}"
+    y, x = np.nonzero(drawn > 0.99)
+    nearest = np.min([np.hypot(x - cx, y - cy) for cx, cy in centres], axis=0)
+    assert nearest.max() < 0.06 * d, f"AU {au}: a peak far from its muscle"
+    y, x = np.nonzero(drawn > 0.05)
+    nearest = np.min([np.hypot(x - cx, y - cy) for cx, cy in centres], axis=0)
+    assert nearest.max() < 0.62 * d, f"AU {au} spills over the face"
+
+
+def test_contempt_lies_at_the_lip_corners() -> None:
+    drawn, points = draw(mean_face(SIZE), "contempt", SIZE, SIZE), mean_face(SIZE)
+    for corner in (48, 54):
+        x, y = np.rint(points[corner]).astype(int)
+        assert drawn[y, x] > 0.6
+    middle = points[[51, 57]].mean(0).astype(int)
+    assert drawn[middle[1], middle[0]] < 0.4
+    assert drawn[: SIZE // 2].max() < 0.1  # nothing at the eyes and brows
+
+
+def test_aus_are_merged_by_maximum_and_each_reaches_its_weight() -> None:
+    points = mean_face(SIZE)
+    one, two = (render_aus(points, {au: 1.0}, DEFAULT, SIZE, SIZE) for au in (2, 17))
+    both = render_aus(points, {2: 1.0, 17: 1.0}, DEFAULT, SIZE, SIZE)
+    np.testing.assert_allclose(both, np.maximum(one, two), atol=5e-3)
+    weighted = render_aus(points, {2: 1.0, 17: 0.4}, DEFAULT, SIZE, SIZE)
+    x, y = np.rint(points[[8, 57]].mean(0)).astype(int)
+    assert weighted[y, x] == pytest.approx(0.4, abs=0.01)
+    assert weighted.max() == 1
+
+
+# --- yaw ---
+
+
+def yawed(degrees: float) -> np.ndarray:
+    """The mean face with depth, turned to image right by ``degrees`` and projected without perspective."""
+    flat = mean_face(SIZE)
+    middle = flat[[36, 45]].mean(0)
+    half = (flat[45, 0] - flat[36, 0]) / 2
+    depth = np.full(68, 0.2)
+    depth[:17] = -0.6 * np.abs(np.linspace(-1, 1, 17)) + 0.1
+    depth[[36, 45]] = 0
+    depth[28] = 0.93  # the bridge stands out by what the renderer assumes
+    angle = np.radians(degrees)
+    points = flat.copy()
+    points[:, 0] = middle[0] + (flat[:, 0] - middle[0]) * np.cos(angle) + depth * half * np.sin(angle)
+    return points
+
+
+@pytest.mark.parametrize("degrees", [-80, -60, -30, 0, 15, 45, 70])
+def test_yaw_is_read_from_the_bridge(degrees: float) -> None:
+    assert yaw_from_points(yawed(degrees)) == pytest.approx(degrees, abs=0.5)
+
+
+def halves(points: np.ndarray) -> tuple[float, float]:
+    """Peak of the left and of the right outer brow raiser."""
+    drawn = render_aus(points, {2: 1.0}, DEFAULT, SIZE, SIZE)
+    values = []
+    for number in (18, 25):
+        x, y = points[number]
+        values.append(float(drawn[max(round(y) - 40, 0) : round(y) + 5, round(x) - 2 : round(x) + 3].max()))
+    return values[0], values[1]
+
+
+@pytest.mark.parametrize("degrees", [0, 20, 44])
+def test_both_halves_show_below_45_degrees(degrees: float) -> None:
+    assert min(*halves(yawed(degrees)), *halves(yawed(-degrees))) > 0.97
+
+
+@pytest.mark.parametrize("degrees", [76, 80])
+def test_the_far_half_is_hidden_above_75_degrees(degrees: float) -> None:
+    points = yawed(degrees)
+    far = render_aus(points, {2: 1.0}, DEFAULT, SIZE, SIZE)
+    frame = points[18] + np.array([0, -0.14]) * max(
+        np.linalg.norm(points[45] - points[36]), 0.5 * float(np.ptp(points[:, 1]))
+    )
+    y, x = np.unravel_index(far.argmax(), far.shape)
+    assert abs(x - frame[0]) <= 1 and abs(y - frame[1]) <= 1  # the near half, on image left
+    unit = max(float(np.linalg.norm(points[45] - points[36])), 0.5 * float(np.ptp(points[:, 1])))
+    dx = np.arange(SIZE)[None] - frame[0]
+    dy = np.arange(SIZE)[:, None] - frame[1]
+    near_alone = np.exp(-0.5 * ((dx / (0.14 * unit)) ** 2 + (dy / (0.12 * unit)) ** 2))
+    np.testing.assert_allclose(far, near_alone, atol=0.01)
+
+
+def test_the_fade_is_monotonous_and_mirrored() -> None:
+    right = [halves(yawed(degrees))[1] for degrees in (40, 52, 60, 68)]
+    assert right[0] > 0.97 and right == sorted(right, reverse=True)
+    for degrees in (50, 60):
+        np.testing.assert_allclose(halves(yawed(degrees)), halves(yawed(-degrees))[::-1], atol=1e-3)
+
+
+def test_midline_aus_do_not_fade() -> None:
+    assert render_aus(yawed(80), {17: 1.0}, DEFAULT, SIZE, SIZE).max() > 0.99
+    mixed = render_aus(yawed(80), {2: 1.0, 17: 1.0}, DEFAULT, SIZE, SIZE)
+    x, y = np.rint(yawed(80)[[8, 57]].mean(0)).astype(int)
+    assert mixed[y, x] > 0.97
+
+
+def test_weights_below_one_still_fill_the_range() -> None:
+    text = """
+schema = 1
+name = "weak"
+kind = "gaussian"
+[expressions]
+happiness = { "12" = 0.9 }
+[[au]]
+number = 12
+name = "lip corner puller"
+gaussians = [{ points = [48], sigma = [0.13, 0.13], mirror = true }]
+"""
+    weak = parse_codebook(text, "weak")
+    assert render_maps(mean_face(SIZE)[None], ["happiness"], weak, SIZE, MAP).max() == 1
+
+
+# --- the reference's drawing, written again with OpenCV from its description ---
+
+
+def reference_ellipses(p: np.ndarray, h: int, w: int) -> dict[int, list[tuple[float, float, float, float]]]:
+    """Per AU the ellipses ``(x, y, half width, half height)``; METHOD section "Geometry of the reference"."""
+    (x, y), brow = p.T, (round(w / 8), round(h / 10))
+
+    def or_else(value: float, other: float) -> float:
+        return value if round(value) > 0 else other
+
+    eyes = [
+        (
+            (x[a] + x[b]) / 2, (y[c] + y[e]) / 2,
+            abs(x[b] - x[a]) / 2, or_else(abs(y[e] - y[c]) / 2, 5),
+        )
+        for a, b, c, e in ((36, 39, 38, 41), (42, 45, 44, 47))
+    ]  # fmt: skip
+    lids = [(cx, cy, rx, ry + 10) for cx, cy, rx, ry in eyes]
+    corners = [(x[48], y[48], 20, 20), (x[54], y[54], 20, 20)]
+    mouth = [((x[48] + x[54]) / 2, (y[51] + y[57]) / 2, (x[54] - x[48]) / 2, (y[57] - y[51]) / 2)]
+    chin_width, chin_height = or_else(abs(x[8] - x[59]) / 2, 5), or_else(abs(y[8] - y[59]) / 2, 5)
+    return {
+        1: [(x[20], y[20], *brow), (x[23], y[23], *brow)],
+        2: [(x[18], y[18], *brow), (x[25], y[25], *brow)],
+        4: [((x[19] + x[24]) / 2, (y[19] + y[24]) / 2, (x[24] - x[19]) / 2, or_else(abs(y[24] - y[19]) / 2, 10))],
+        5: eyes,
+        6: [(x[i], y[i] + round(h / 6), round(w / 10), round(h / 10)) for i in (41, 46)],
+        7: lids,
+        9: [(x[31], y[29], 20, 20), (x[35], y[29], 20, 20)],
+        10: [(x[48], y[50], 20, 20), (x[52], y[54], 20, 20)],
+        12: corners,
+        14: [(x[48] - 20, y[48], 20, 20), (x[54] + 20, y[54], 20, 20)],
+        15: corners,
+        16: [(x[59], y[59], 20, 20), (x[55], y[55], 20, 20)],
+        17: [((x[59] + x[8]) / 2, (y[59] + y[8]) / 2, chin_width, chin_height)],
+        20: [((x[48] + x[6]) / 2, (y[48] + y[6]) / 2, 20, 20), ((x[50] + x[10]) / 2, (y[50] + y[10]) / 2, 20, 20)],
+        23: mouth,
+        24: mouth,
+        25: [(x[51], y[51], 25, 10), (x[57], y[57], 25, 10)],
+        26: mouth,
+        27: mouth,
+        43: lids,
+    }
+
+
+REFERENCE_SETS = {
+    "happiness": (6, 12, 25),
+    "sadness": (1, 4, 6, 15, 17),
+    "surprise": (1, 2, 5, 26, 27),
+    "fear": (1, 2, 4, 5, 20, 25, 26, 27),
+    "anger": (4, 5, 7, 10, 17, 23, 24, 25, 26),
+    "disgust": (9, 5, 16, 17, 25, 26),
+}
+
+
+def opencv_map(points: np.ndarray, aus: tuple[int, ...], size: int) -> np.ndarray:
+    shapes, merged = reference_ellipses(points, size, size), np.full((size, size), 1e-4, np.float32)
+    for au in aus:
+        canvas = np.full((size, size), 1e-4, np.float32)
+        for cx, cy, rx, ry in shapes[au]:
+            cv2.ellipse(canvas, (round(cx), round(cy)), (round(rx), round(ry)), 0, 0, 360, 255, cv2.FILLED)
+        small = cv2.blur(cv2.resize(canvas, (28, 28), interpolation=cv2.INTER_LINEAR), (3, 3))
+        merged = np.maximum(merged, cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR))
+    return (merged - merged.min()) / (merged.max() - merged.min())
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("expression", REFERENCE_SETS)
+def test_the_reference_codebook_draws_what_the_reference_draws(expression: str) -> None:
+    for seed in range(4):
+        points = jittered(seed, 224) + np.random.default_rng(seed).uniform(-12, 12, 2)
+        ours = render_maps(points[None], [expression], REFERENCE, 224, 224)[0]
+        assert ours.min() == 0 and ours.max() == 1
+        theirs = opencv_map(points, REFERENCE_SETS[expression], 224)
+        assert cosine(ours, theirs) >= 0.999, seed
+
+
+@pytest.mark.parametrize("au", sorted(REFERENCE.action_units))
+def test_every_single_au_of_the_reference(au: int) -> None:
+    tilt = geometry.similarity(-0.15, 1, np.array([111.5, 111.5]), np.array([111.5, 111.5]))
+    for seed in range(3):
+        points = geometry.apply_affine(tilt, jittered(seed, 224))  # level brows would make AU 4 a line of a pixel
+        ours, theirs = render_aus(points, {au: 1.0}, REFERENCE, 224, 224), opencv_map(points, (au,), 224)
+        assert cosine(ours, theirs) >= 0.985, seed
+
+
+def test_the_reference_is_as_asymmetric_as_stated() -> None:
+    """The slips are kept on purpose; `default` would give 1 here."""
+    points = mean_face(224)
+    drawn = render_maps(points[None], ["anger"], REFERENCE, 224, 224)[0]
+    assert cosine(drawn, drawn[:, ::-1]) < 0.95
+
+
+# --- resampling ---
+
+
+@pytest.mark.parametrize(("n_out", "n_in"), [(28, 224), (224, 28), (7, 7), (10, 3), (5, 1)])
+def test_bilinear_resampling_is_opencv_s(n_out: int, n_in: int) -> None:
+    image = np.random.default_rng(1).random((n_in, n_in))
+    matrix = bilinear_matrix(n_out, n_in)
+    expected = cv2.resize(image, (n_out, n_out), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_allclose(matrix @ image @ matrix.T, expected, atol=1e-6)
+    np.testing.assert_allclose(matrix.sum(1), 1)
+
+
+@pytest.mark.parametrize(("n_out", "n_in"), [(64, 256), (7, 64), (56, 224), (64, 64), (10, 7)])
+def test_area_resampling_keeps_the_mean(n_out: int, n_in: int) -> None:
+    image = np.random.default_rng(1).random((n_in, n_in))
+    matrix = area_matrix(n_out, n_in)
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    small = matrix @ image @ matrix.T
+    np.testing.assert_allclose(small.mean(), image.mean())
+    if n_out < n_in:
+        np.testing.assert_allclose(small, cv2.resize(image, (n_out, n_out), interpolation=cv2.INTER_AREA), atol=1e-6)

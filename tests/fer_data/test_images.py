@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_data.errors import FerError
+from fer_data.images import UnreadableImageError, decode_image, read_image, write_png
+
+
+def photo(height: int = 60, width: int = 80) -> np.ndarray:
+    """A smooth colour image without symmetry, so that every rotation and channel swap shows."""
+    small = np.random.default_rng(5).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def encode(image: np.ndarray, extension: str, *parameters: int) -> bytes:
+    """Encode channels in RGB(A) order; OpenCV itself wants BGR(A)."""
+    if image.ndim == 3:
+        image = image[..., [2, 1, 0, *range(3, image.shape[2])]]
+    done, data = cv2.imencode(extension, image, parameters)
+    assert done
+    return data.tobytes()
+
+
+def exif(orientation: int) -> bytes:
+    """A minimal APP1 segment: a big-endian TIFF header and one tag, 0x0112."""
+    tiff = b"MM\x00\x2a\x00\x00\x00\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\x00\x00" + tiff
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+def test_rgb_order_and_lossless_content() -> None:
+    image = photo()
+    decoded = decode_image(encode(image, ".png"))
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, image)
+
+
+def test_grey_becomes_three_equal_channels() -> None:
+    grey = photo()[..., 0]
+    np.testing.assert_array_equal(decode_image(encode(grey, ".png")), np.repeat(grey[..., None], 3, 2))
+    jpeg = decode_image(encode(grey, ".jpg"))
+    assert jpeg.shape == (60, 80, 3)
+    assert np.ptp(jpeg.astype(int), axis=2).max() == 0
+
+
+def test_an_alpha_channel_is_dropped() -> None:
+    alpha = np.linspace(0, 255, 80).astype(np.uint8)
+    image = np.dstack([photo(), np.broadcast_to(alpha, (60, 80))])
+    np.testing.assert_array_equal(decode_image(encode(image, ".png")), image[..., :3])
+
+
+def test_a_palette_image() -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    import io
+
+    palette = pillow.fromarray(photo()).quantize(32)
+    file = io.BytesIO()
+    palette.save(file, "PNG")
+    assert file.getvalue()[25] == 3  # the colour type of the header: indexed
+    np.testing.assert_array_equal(decode_image(file.getvalue()), np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("extension", [".png", ".tiff"])
+def test_sixteen_bits_are_scaled(extension: str) -> None:
+    image = photo()
+    wide = image.astype(np.uint16) * 257
+    np.testing.assert_array_equal(decode_image(encode(wide, extension)), image)
+    grey = decode_image(encode(wide[..., 1], extension))
+    np.testing.assert_array_equal(grey, np.repeat(image[..., 1:2], 3, 2))
+
+
+UPRIGHT = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda a: np.rot90(a, 1),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    plain = encode(photo(), ".jpg", cv2.IMWRITE_JPEG_QUALITY, 95)
+    turned = plain[:2] + exif(orientation) + plain[2:]
+    np.testing.assert_array_equal(decode_image(turned), UPRIGHT[orientation](decode_image(plain)))
+
+
+def test_the_name_does_not_matter(tmp_path: Path) -> None:
+    path = tmp_path / "webp.jpg"
+    path.write_bytes(encode(photo(), ".webp", cv2.IMWRITE_WEBP_QUALITY, 101))
+    assert path.read_bytes()[:4] == b"RIFF"
+    np.testing.assert_array_equal(read_image(path), photo())
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00", b"hello, this is text\n", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9"])
+def test_what_is_no_image_is_named_and_shown(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "face.png"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError) as caught:
+        read_image(path)
+    assert isinstance(caught.value, FerError) and isinstance(caught.value, ValueError)
+    assert str(caught.value).startswith(f"{path} is not an image that can be decoded.")
+    assert f"{len(content)} bytes starting with {content[:8]!r}" in str(caught.value)
+
+
+def test_a_missing_file_is_the_operating_system_s_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "none.png")
+
+
+FORMATS = {
+    "jpeg": (".jpg", ()),
+    "progressive": (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)),
+    "restart": (".jpg", (cv2.IMWRITE_JPEG_RST_INTERVAL, 4)),
+    "png": (".png", ()),
+    "webp": (".webp", (cv2.IMWRITE_WEBP_QUALITY, 101)),
+    "bmp": (".bmp", ()),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_file_that_ends_too_early_is_refused_not_half_grey(name: str) -> None:
+    extension, parameters = FORMATS[name]
+    whole = encode(photo(120, 160), extension, *parameters)
+    assert decode_image(whole).shape == (120, 160, 3)
+    for length in (*np.linspace(1, len(whole) - 1, 25).astype(int), len(whole) - 2):
+        with pytest.raises(UnreadableImageError):
+            decode_image(whole[:length])
+
+
+def test_a_download_padded_with_zeros_is_refused() -> None:
+    whole = encode(photo(240, 320), ".jpg")
+    with pytest.raises(UnreadableImageError):
+        decode_image(whole[: len(whole) // 2] + bytes(len(whole) - len(whole) // 2))
+
+
+def test_a_changed_byte_in_a_png_is_refused() -> None:
+    whole = bytearray(encode(photo(), ".png"))
+    whole[len(whole) // 2] ^= 0x40
+    with pytest.raises(UnreadableImageError):
+        decode_image(bytes(whole))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_bytes_after_the_end_do_no_harm(name: str) -> None:
+    extension, parameters = FORMATS[name]
+    whole = encode(photo(), extension, *parameters)
+    np.testing.assert_array_equal(decode_image(whole + b"trailing" * 50), decode_image(whole))
+
+
+def test_png_round_trip(tmp_path: Path) -> None:
+    write_png(tmp_path / "new" / "a.png", photo())
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), photo())
+
+
+@pytest.mark.shared
+def test_no_development_image_is_refused(shared: Path) -> None:
+    every = [
+        path
+        for folder in ("faces", "landmarks68")
+        for path in sorted((shared / folder).rglob("*"))
+        if path.suffix in (".jpg", ".png")
+    ]
+    assert len(every) > 1000
+    assert all(read_image(path).shape[2] == 3 for path in every[::4])
+    assert read_image(shared / "faces" / "odd" / "webp_named.jpg").size

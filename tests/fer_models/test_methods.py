@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fer_data.errors import UserInputError
+from fer_models.backbones import create_backbone
+from fer_models.methods import METHODS, Method, create_method, register
+
+
+def model(name: str = "cam") -> Method:
+    torch.manual_seed(0)
+    return create_method(name, create_backbone("test_resnet"), 7).eval()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@torch.no_grad()
+def test_every_method_gives_logits_and_a_map_of_the_class(name: str) -> None:
+    net = model(name)
+    out = net(torch.randn(3, 3, 64, 64))
+    label = torch.tensor([0, 3, 6])
+    cam = net.cam(out.features, label)
+    assert out.logits.shape == (3, 7)
+    assert cam.ndim == 3 and len(cam) == 3
+    assert torch.isfinite(cam).all()
+    assert not torch.allclose(cam, net.cam(out.features, label.flip(0)))
+
+
+@torch.no_grad()
+def test_the_mean_of_a_cam_is_its_logit_without_the_bias() -> None:
+    net = model()
+    net.head.bias.normal_()  # type: ignore[union-attr,operator]
+    out = net(torch.randn(4, 3, 64, 64))
+    for number in range(7):
+        cam = net.cam(out.features, torch.full((4,), number))
+        assert torch.allclose(cam.mean((1, 2)) + net.head.bias[number], out.logits[:, number], atol=1e-5)  # type: ignore[index]
+
+
+def test_class_weights_have_no_common_part_and_sgd_adds_none() -> None:
+    net = model().train()
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-3)
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(torch.randn(8, 3, 64, 64)).logits, torch.arange(8) % 7).backward()
+        optimizer.step()
+    weight = net.head.weight  # type: ignore[union-attr]
+    assert weight.mean(0).abs().max() < 1e-5 * weight.abs().max()  # type: ignore[operator,union-attr,index]
+
+
+def test_names_are_unique_and_unknown_ones_get_a_suggestion() -> None:
+    with pytest.raises(ValueError, match="registered twice"):
+        register("cam")(METHODS["cam"])
+    with pytest.raises(UserInputError, match=r"Unknown method 'cma'.*Did you mean 'cam'"):
+        create_method("cma", create_backbone("test_resnet"), 7)

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_data.errors import FolderInUseError, RunError, UserInputError
+from fer_data.files import folder_lock
+from fer_data.shards import Store
+from fer_data.types import Silent
+from fer_models.config import TrainConfig
+from fer_models.training import learning_rate, train
+from synthetic import synthetic_store
+
+CONFIG = TrainConfig(backbone="test_resnet", epochs=3, batch_size=14, crop_size=64, device="cpu")
+
+
+class Stop(Silent):
+    """Raises in the middle of an epoch."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def advance(self, count: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def weights(run: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    loaded: dict[str, torch.Tensor] = torch.load(run / name, weights_only=True)["model"]
+    return loaded
+
+
+def same_weights(a: Path, b: Path, name: str = "last.pt") -> bool:
+    x, y = weights(a, name), weights(b, name)
+    return x.keys() == y.keys() and all(torch.equal(value, y[key]) for key, value in x.items())
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    report = train(store.folder, run, CONFIG)
+    assert report.finished and not report.resumed and report.new_steps == report.steps == 12
+    return run
+
+
+def test_a_run_leaves_its_record(finished: Path, store: Store) -> None:
+    record = json.loads((finished / "config.json").read_text())
+    assert record["config"] == {**CONFIG.as_json(), "lr": CONFIG.learning_rate}
+    assert record["store_digest"] == store.index.digest
+    assert (finished / record["store"]).resolve() == store.folder.resolve()
+    assert {"torch", "timm", "numpy", "python", "aupipe"} <= set(record["versions"])
+    rows = log(finished)
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    with (finished / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
+    row = rows[1]
+    assert row["train_total"] == pytest.approx(row["train_ce"] + 4 * row["train_align"], abs=1e-5)
+
+
+def test_the_best_checkpoint_is_the_best_validation_epoch(finished: Path) -> None:
+    best = torch.load(finished / "best.pt", weights_only=True)
+    rows = log(finished)
+    wanted = max(rows, key=lambda row: (row["val_accuracy"], -row["val_ce"]))
+    assert best["epoch"] == wanted["epoch"] and best["row"] == wanted
+
+
+def test_a_finished_run_is_left_alone(finished: Path, store: Store) -> None:
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    report = train(store.folder, finished, CONFIG)
+    assert report.resumed and report.finished and report.new_steps == 0
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
+
+
+@pytest.mark.parametrize("batches", [1, 6, 11])
+def test_a_stopped_run_continues_exactly(batches: int, finished: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(store.folder, tmp_path / "run", CONFIG, Stop(batches))
+    train(store.folder, tmp_path / "run", CONFIG)
+    assert same_weights(finished, tmp_path / "run")
+    assert same_weights(finished, tmp_path / "run", "best.pt")
+    timing = ("seconds", "images_per_second", "wait_fraction")
+    for a, b in zip(log(finished), log(tmp_path / "run"), strict=True):
+        assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
+
+
+def test_max_steps_stops_validates_and_can_be_continued(finished: Path, store: Store, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    report = train(store.folder, run, replace(CONFIG, max_steps=6))
+    assert report.steps == 6 and not report.finished
+    assert [(row["epoch"], row["complete"]) for row in log(run)] == [(1, True), (2, False)]
+    assert (run / "best.pt").is_file()
+    again = train(store.folder, run, replace(CONFIG, max_steps=6))
+    assert again.new_steps == 0 and again.steps == 6
+    assert train(store.folder, run, CONFIG).finished
+    assert same_weights(finished, run)
+    assert [row["complete"] for row in log(run)] == [True] * 3
+
+
+def test_another_seed_gives_other_weights(finished: Path, store: Store, tmp_path: Path) -> None:
+    train(store.folder, tmp_path / "run", replace(CONFIG, seed=1))
+    assert not same_weights(finished, tmp_path / "run")
+
+
+def test_alignment_brings_attention_to_the_maps(store: Store, tmp_path: Path) -> None:
+    steady = replace(CONFIG, epochs=6, align_layers="3", augment=False, warmup_epochs=0)
+    with_aus = train(store.folder, tmp_path / "with", steady)
+    without = train(store.folder, tmp_path / "without", replace(steady, align_weight=0.0))
+    rows = log(tmp_path / "with")
+    assert rows[-1]["train_align"] < 0.7 * rows[0]["train_align"]
+    assert rows[-1]["val_align"] < 0.8 * log(tmp_path / "without")[-1]["val_align"]
+    assert with_aus.steps == without.steps
+
+
+def test_another_configuration_or_store_is_refused(finished: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"align_weight, epochs.*align_weight = 4\.0; epochs = 3.*another --out"):
+        train(store.folder, finished, replace(CONFIG, epochs=4, align_weight=1.0))
+    other = synthetic_store(tmp_path, seed=5)
+    with pytest.raises(RunError, match="other settings: store"):
+        train(other.folder, finished, CONFIG)
+    assert json.loads((finished / "config.json").read_text())["config"]["epochs"] == 3
+
+
+def test_a_folder_in_use_is_refused(store: Store, tmp_path: Path) -> None:
+    with folder_lock(tmp_path), pytest.raises(FolderInUseError, match="in use"):
+        train(store.folder, tmp_path, CONFIG)
+
+
+def test_a_store_without_val_is_refused(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "store", train=14, val=0, test=14)
+    with pytest.raises(RunError, match=r"no val split.*never used for it"):
+        train(store.folder, tmp_path / "run", CONFIG)
+
+
+def test_wrong_layers_leave_no_run_behind(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=r"1, 2, 3, 4, 5"):
+        train(store.folder, tmp_path / "run", replace(CONFIG, align_layers="9"))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_loss_that_explodes_stops_the_run(store: Store, tmp_path: Path) -> None:
+    wild = replace(CONFIG, lr=1e20, clip_grad=1e20, warmup_epochs=0)
+    with pytest.raises(RunError, match=r"no longer finite.*smaller --lr"):
+        train(store.folder, tmp_path / "run", wild)
+
+
+def test_a_damaged_checkpoint_is_named(finished: Path, store: Store, tmp_path: Path) -> None:
+    for name in ("config.json", "best.pt"):
+        (tmp_path / name).write_bytes((finished / name).read_bytes())
+    (tmp_path / "last.pt").write_bytes((finished / "last.pt").read_bytes()[:1000])
+    record = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(RunError, match=r"cannot be read.*last\.pt"):
+        train(store.folder, tmp_path, CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("optimizer", "rmsprop"), ("epochs", 0), ("lr", -1.0), ("align_weight", -1.0), ("flip", 1.5), ("max_steps", 0)],
+)
+def test_settings_are_checked(field: str, value: object) -> None:
+    with pytest.raises(UserInputError, match="--" + field.replace("_", "-")):
+        TrainConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_learning_rate_schedules() -> None:
+    cosine = TrainConfig(lr=1.0, epochs=10, warmup_epochs=2)
+    rates = [learning_rate(cosine, step, 5) for step in range(50)]
+    assert rates[0] < 0.1 and max(rates) > 0.9 and rates[-1] < 0.01
+    assert rates[:9] == sorted(rates[:9]) and rates[15:] == sorted(rates[15:], reverse=True)
+    steps = TrainConfig(lr=1.0, schedule="step", warmup_epochs=0, step_epochs=4, step_gamma=0.9)
+    assert [learning_rate(steps, epoch * 5, 5) for epoch in (0, 3, 4, 8)] == pytest.approx([1, 1, 0.9, 0.81])
+
+
+def test_the_device_is_checked(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="'tpu' is not available"):
+        train(store.folder, tmp_path, replace(CONFIG, device="tpu"))

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from fer_data.shards import Store
+
+NOTEBOOK = Path(__file__).parents[1] / "docs" / "inspect_store.ipynb"
+
+
+def test_the_notebook_is_committed_clean_and_needs_no_aupipe() -> None:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    imported = set(re.findall(r"^\s*(?:import|from) (\w+)", "\n".join(cell.source for cell in code), re.M))
+    assert imported == {"json", "os", "pathlib", "h5py", "matplotlib", "numpy"}
+
+
+def test_the_notebook_runs_on_a_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUPIPE_STORE", str(store.folder))
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # the kernel's own; errors in cells still fail
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    NotebookClient(
+        notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    text = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "84 of 84 samples" in text and "train-00001.h5" in text
+    assert "codebook_digest" in text and "au_map" in text
+    figures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(figures) == 2
+    assert not [output for output in outputs if output.output_type == "stream" and output.name == "stderr"]
