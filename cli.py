@@ -246,7 +246,7 @@ TRAIN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
     ("align-layers", "last", "Layers to align, numbered from the stem: last, 5, or 5,4."),
     ("epochs", 30, ""),
     ("batch-size", 32, ""),
-    ("crop-size", 224, "Side of the random (evaluation: central) crop; at most the store's image size."),
+    ("crop-size", 224, "Side of the random (evaluation: central) crop, at most the store's image size."),
     ("device", "auto", "auto, cpu, cuda or cuda:N."),
     ("seed", 0, ""),
     ("optimizer", "sgd", "sgd (Nesterov) or adamw."),

@@ -1,8 +1,8 @@
 """Makes ``import torchvision`` succeed, which timm needs but the tool does not use.
 
-PyPI's torchvision wheels register their operators in a compiled library that a CPU-only build of torch cannot load; torchvision then
-fails on its own import ("operator torchvision::nms does not exist") because it attaches shape functions to operators nobody declared.
-Declaring the two schemas it asks for is enough: nothing here ever calls them.
+PyPI's torchvision wheels register their operators in a compiled library that a CPU-only build of torch cannot load;
+torchvision then fails on its own import ("operator torchvision::nms does not exist") because it attaches shape
+functions to operators nobody declared. Declaring the two schemas it asks for is enough: nothing here ever calls them.
 """
 
 from __future__ import annotations

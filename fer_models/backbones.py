@@ -1,4 +1,4 @@
-"""Backbones: any convolutional timm model as a tuple of feature maps, deepest last. The only module that imports timm."""
+"""Backbones: any timm model with feature maps, as a tuple, deepest last. The only module that imports timm."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ import timm  # noqa: E402  (only importable once torchvision is)
 class Backbone(nn.Module):
     """Feature maps of an image, layer by layer.
 
-    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5). ``channels`` and ``reductions`` (input pixels per feature pixel)
-    hold one number per layer.
+    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5). ``channels`` and ``reductions`` (input pixels per
+    feature pixel) hold one number per layer.
     """
 
     def __init__(self, name: str, body: nn.Module) -> None:
@@ -47,9 +47,10 @@ class Backbone(nn.Module):
 
 
 def create_backbone(name: str, *, pretrained: bool = False, weights: Path | None = None) -> Backbone:
-    """A timm model by name; ``pretrained`` takes timm's own weights, ``weights`` a safetensors or weights-only torch file.
+    """A timm model by name; ``pretrained``: timm's own weights, ``weights``: a safetensors or weights-only torch file.
 
-    Raises :class:`UserInputError` for an unknown name or one without feature maps, :class:`RunError` when weights cannot be had.
+    Raises :class:`UserInputError` for an unknown name or one without feature maps, :class:`RunError` when weights
+    cannot be had.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
@@ -66,7 +67,7 @@ def create_backbone(name: str, *, pretrained: bool = False, weights: Path | None
             raise RunError(paragraph(f"The weights file {weights} does not exist.", fix="Mend --weights."))
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
-        body = timm.create_model(name, features_only=True, **options)
+        body = _create_seeded(name, options) if weights is not None else _create(name, options)
     except (OSError, KeyError, pickle.UnpicklingError) as error:
         raise RunError(_weights_message(name, weights, error)) from error
     except (RuntimeError, AttributeError) as error:
@@ -79,10 +80,34 @@ def create_backbone(name: str, *, pretrained: bool = False, weights: Path | None
                 fix="Choose a convolutional model such as resnet18 or convnext_tiny.",
             )
         ) from error
+    if weights is not None and (absent := _left_random(name, body)):
+        raise RunError(
+            _weights_message(name, weights, f"it lacks {len(absent)} tensors, among them {', '.join(absent[:3])}")
+        )
     return Backbone(name, body)
 
 
-def _weights_message(name: str, weights: Path | None, error: Exception) -> str:
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
+    body: nn.Module = timm.create_model(name, features_only=True, **options)
+    return body
+
+
+def _create_seeded(name: str, options: dict[str, Any]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _create(name, options)
+
+
+def _left_random(name: str, body: nn.Module) -> list[str]:
+    """Weights that a file did not fill: timm renames tensors of many formats, and accepts a file that fits nothing.
+
+    A random tensor never comes twice, so a weight that the file filled cannot keep its seeded start.
+    """
+    seeded = _create_seeded(name, {"pretrained": False}).state_dict()
+    return [key for key, value in body.state_dict().items() if value.ndim > 1 and torch.equal(value, seeded[key])]
+
+
+def _weights_message(name: str, weights: Path | None, error: Exception | str) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     if weights is not None:
         return paragraph(

@@ -66,7 +66,12 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         map_size=index.map_size,
         channel_mean=tuple(index.channel_mean),
         channel_std=tuple(index.channel_std),
-        versions={**library_versions(), "aupipe": _own_version(), "numpy": np.__version__, "python": platform.python_version()},
+        versions={
+            **library_versions(),
+            "aupipe": _own_version(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
     )
 
 
@@ -132,9 +137,7 @@ def check_same_run(run_folder: Path, record: RunRecord) -> None:
 def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> Method:
     """The network of a configuration; ``with_weights=False`` for a model whose weights come from a checkpoint."""
     if n_classes < 2:
-        raise UserInputError(
-            paragraph("The store has a single class: there is nothing to classify.", got=n_classes)
-        )
+        raise UserInputError(paragraph("The store has a single class: there is nothing to classify.", got=n_classes))
     backbone = create_backbone(
         config.backbone,
         pretrained=config.pretrained and with_weights,

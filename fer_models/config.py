@@ -19,17 +19,18 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
 NOT_NEGATIVE = ("align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast")
-SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing")
+SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing")
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run; the defaults train a small network from scratch.
+    """Settings of a run; the defaults train a small network from scratch on little data.
 
-    ``align_weight`` 0 is the classifier without AUs. ``align_layers``: ``last``, ``5`` or ``5,4``. ``lr`` None: the optimizer's own
-    default (:attr:`learning_rate`). ``schedule`` step multiplies the rate by ``step_gamma`` every ``step_epochs`` epochs.
-    ``clip_grad``: largest gradient norm. ``max_steps``: stop after so many optimisation steps in all. ``scale_jitter``: the crop shows
-    1 -+ this many source pixels per pixel. ``flip``, ``grey``, ``erasing``: probabilities. ``augment`` False: centre crops only.
+    ``align_weight`` 0 is the classifier without AUs. ``align_layers``: ``last``, ``5`` or ``5,4``. ``lr`` None: the
+    optimizer's own default (:attr:`learning_rate`). ``schedule`` step multiplies the rate by ``step_gamma`` every
+    ``step_epochs`` epochs. ``clip_grad``: largest gradient norm. ``max_steps``: stop after so many optimisation steps
+    in all. ``scale_jitter``: the crop shows 1 -+ this many source pixels per pixel. ``flip``, ``grey``, ``erasing``:
+    probabilities. ``augment`` False: centre crops only.
     """
 
     backbone: str = "resnet18"
@@ -41,7 +42,7 @@ class TrainConfig:
     crop_size: int = 224
     device: str = "auto"
     seed: int = 0
-    optimizer: str = "sgd"
+    optimizer: str = "adamw"
     lr: float | None = None
     weight_decay: float = 5e-4
     momentum: float = 0.9
@@ -50,6 +51,7 @@ class TrainConfig:
     step_epochs: int = 4
     step_gamma: float = 0.9
     clip_grad: float = 5.0
+    label_smoothing: float = 0.0
     max_steps: int | None = None
     pretrained: bool = False
     weights: str | None = None

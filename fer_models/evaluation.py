@@ -1,4 +1,4 @@
-"""Evaluation in one pass: accuracy, confusion, cosines of attention and CAM, and the controls they must be read against."""
+"""Evaluation in one pass: accuracy, confusion, cosines of attention and CAM, and the controls to read them against."""
 
 from __future__ import annotations
 
@@ -42,6 +42,27 @@ class Evaluation:
         """The object that ``--json`` prints."""
         return dict(self.content)
 
+    def lines(self) -> list[str]:
+        """The summary for people: figures, then what they must be read against."""
+        c = self.content
+        low, high = c["accuracy_ci95"]
+        attention = "  ".join(f"{layer}: {_shown(value)}" for layer, value in c["att_cos"].items())
+        controls = "  ".join(
+            f"{name.replace('_', ' ')} {_shown(c['controls'][name])}"
+            for name in ("uniform", "centre", "mean_map", "wrong_class", "ceiling")
+        )
+        return [
+            f"{self.run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}",
+            f"accuracy  {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}",
+            f"CAM-COS   {_shown(c['cam_cos'])} (other expressions' maps: {_shown(c['cam_cos_wrong'])})",
+            f"ATT-COS   by layer  {attention}",
+            f"controls  {controls}",
+        ]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
 
 @dataclass(frozen=True)
 class _Rows:
@@ -62,10 +83,10 @@ def evaluate(
     progress: Progress | None = None,
     batch_size: int | None = None,
 ) -> Evaluation:
-    """Measure a run's best checkpoint on a split and write ``metrics.json`` and ``confusion.png`` into the run's folder.
+    """Measure a run's best checkpoint on a split; writes ``metrics.json`` and ``confusion.png`` to the run's folder.
 
-    ``store_folder`` None: the store it was trained on. ``limit``: the first rows of the split, which lie in hash order and so are a
-    random sample. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    ``store_folder`` None: the store it was trained on. ``limit``: the first rows of the split, which lie in hash order
+    and so are a random sample. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
     """
     if limit is not None and limit < 1:
         raise UserInputError(paragraph("--limit must be 1 or more.", got=limit))
@@ -101,9 +122,7 @@ def evaluate(
 
 
 @torch.no_grad()
-def _measure(
-    model: Method, store: Store, loader: TripletLoader, config: AugmentConfig, progress: Progress
-) -> _Rows:
+def _measure(model: Method, store: Store, loader: TripletLoader, config: AugmentConfig, progress: Progress) -> _Rows:
     controls = _Controls(store, loader.reader, config)
     label, predicted, has_map = [], [], []
     parts: dict[str, list[np.ndarray]] = {}
@@ -116,7 +135,7 @@ def _measure(
             has_map.append(batch.has_map.cpu().numpy())
             others = controls.other_maps(batch)
             maps = explanation_maps(model, out, batch.label)
-            sizes = {name: (int(value.shape[1]), int(value.shape[2])) for name, value in maps.items()}
+            sizes = {name: (int(value.shape[1]), int(value.shape[2])) for name, value in maps.items() if name != "cam"}
             figures = {**_cosines(maps, batch.au_map, others), **controls.cosines(batch, others, sizes)}
             for name, values in figures.items():
                 parts.setdefault(name, []).append(values)
@@ -126,8 +145,10 @@ def _measure(
     return _Rows(np.concatenate(label), np.concatenate(predicted), np.concatenate(has_map), joined)
 
 
-def explanation_maps(model: Method, out: Prediction, class_index: Int64[Tensor, b]) -> dict[str, Float32[Tensor, "b h w"]]:
-    """Positive parts at native resolution: ``"1"`` .. the attention of each layer, ``"cam"`` the CAM of the given class."""
+def explanation_maps(
+    model: Method, out: Prediction, class_index: Int64[Tensor, b]
+) -> dict[str, Float32[Tensor, "b h w"]]:
+    """Positive parts at native resolution: ``"1"`` .. each layer's attention, ``"cam"`` the CAM of the given class."""
     maps = {str(number): positive_part(attention(layer.float())) for number, layer in enumerate(out.features, 1)}
     maps["cam"] = positive_part(model.cam(out.features, class_index).float())
     return maps
@@ -177,12 +198,14 @@ class _Controls:
         return augment.crop_values(values, parameters, self.config.crop_size, index.image_size, self.size)[:, 0]
 
     def other_maps(self, batch: Batch) -> Float32[Tensor, "b o m m"]:
-        """Each face with every mapped expression drawn on it; the own expression's slot and faces without a map are empty."""
+        """Each face with every other expression drawn on it; its own slot is empty, as are faces without a map."""
         index, rows = self.store.index, batch.index.cpu().numpy()
         labels, mapped = batch.label.cpu().numpy(), batch.has_map.cpu().numpy()
         full = np.zeros((len(rows), len(self.expressions), index.map_size, index.map_size), np.float32)
         for slot, row in enumerate(rows):
-            names = [(place, name) for place, name in enumerate(self.expressions) if name != index.classes[labels[slot]]]
+            names = [
+                (place, name) for place, name in enumerate(self.expressions) if name != index.classes[labels[slot]]
+            ]
             if not mapped[slot] or not names:
                 continue
             points = np.repeat(self.reader.landmarks[row][None], len(names), 0)
@@ -208,7 +231,7 @@ class _Controls:
 
 
 def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
-    """Class-agnostic template: the mean over the expressions of the train split's mean map of each (zero without maps)."""
+    """Class-agnostic template: mean over the expressions of each one's mean map in train (zero without maps)."""
     index = store.index
     sums = np.zeros((len(index.classes), index.map_size, index.map_size))
     if "train" not in index.splits:

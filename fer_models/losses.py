@@ -35,6 +35,7 @@ class Objective:
 
     align_weight: float
     layers: tuple[int, ...]
+    label_smoothing: float = 0.0
 
     def __call__(
         self,
@@ -45,7 +46,7 @@ class Objective:
         has_map: Bool[Tensor, b],
     ) -> LossTerms:
         """Loss terms of a batch. ``align_weight`` 0 leaves the alignment out of the graph but still reports it."""
-        ce = F.cross_entropy(logits.float(), label)
+        ce = F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
         chosen = [features[number - 1] for number in self.layers]
         if self.align_weight == 0:
             return LossTerms(ce, alignment([value.detach() for value in chosen], au_map, has_map), ce)
@@ -58,8 +59,8 @@ def alignment(
 ) -> Float[Tensor, ""]:
     """Mean over layers of ``1 - cos(T_l, A)``, summed over the samples with a map, divided by the **batch** size.
 
-    Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought to the
-    size of ``T_l``; ``T_l`` itself is compared as it is.
+    Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought
+    to the size of ``T_l``; ``T_l`` itself is compared as it is.
     """
     mask = has_map.to(torch.float32)
     losses = []

@@ -1,12 +1,17 @@
 """Pure metrics (NumPy): accuracy and its interval, confusion, cosines and the controls they are read against.
 
-**How a cosine is computed, for attention and CAM alike.** The map - attention T_l (mean over the channels of layer l) or the CAM of the
-sample's *label* - keeps its own resolution, its negative values are set to 0, it is brought to the size of the AU map A (bilinear; area
-average for layers finer than A), and compared with A as a vector: ``sum(T A) / (|T| |A|)``. Nothing is shifted or normalised to a range.
+**How a cosine is computed, for attention and CAM alike.** The map - attention T_l (mean over the channels of layer l)
+or the CAM of the sample's *label* - keeps its own resolution, its negative values are set to 0, it is brought to the
+size of the AU map A (bilinear; area average for layers finer than A), and compared with A as a vector: ``sum(T A) /
+(|T| |A|)``. Nothing is shifted or normalised to a range.
 
-Why the positive part: it is what a map says *for* the class and what overlays show. Behind a ReLU the attention is its own positive part,
-so the training loss (which compares T_l as it is) and this metric agree; elsewhere the loss's cosine is a lower bound of the positive part's,
-because A has no negative values. It is taken before up-sampling, so no map can beat :func:`ceilings`.
+Why the positive part: it is what a map says *for* the class and what overlays show. Behind a ReLU the attention is its
+own positive part, so the training loss (which compares T_l as it is) and this metric agree; elsewhere the loss's cosine
+is a lower bound of the positive part's, because A has no negative values. It is taken before up-sampling, so no map can
+beat :func:`ceilings`.
+
+The CAM uses class weights whose mean over the classes was taken out (see :mod:`fer_models.methods.cam`): a part common
+to all classes would change the map but not one prediction.
 
 Every cosine is reported as a macro mean: over the samples of an expression, then over the expressions that have a map.
 """
@@ -118,7 +123,7 @@ def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float
     projected = rows @ np.asarray(maps, np.float64) @ columns
     norms = np.linalg.norm(maps.reshape(len(maps), -1).astype(np.float64), axis=1)
     reached = np.linalg.norm(projected.reshape(len(maps), -1), axis=1)
-    return np.divide(reached, norms, out=np.zeros(len(maps)), where=norms > 0)
+    return np.asarray(np.divide(reached, norms, out=np.zeros(len(maps)), where=norms > 0))
 
 
 def _projector(size: int, source: int) -> Float64[np.ndarray, "m m"]:

@@ -1,4 +1,4 @@
-"""A run's log: JSON lines, the same as CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint."""
+"""A run's log: JSON lines, CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_data.files import atomic_path, write_text
 
 
 def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
-    """The row with the highest validation figure; ties go to the lower validation cross-entropy, then to the earlier epoch."""
+    """The row with the highest validation figure; ties: the lower validation cross-entropy, then the earlier epoch."""
     return max(rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
 
 

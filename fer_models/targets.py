@@ -57,7 +57,7 @@ def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor
     # Norms are floored one by one: their product may underflow when each of them is still meaningful.
     x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(EPSILON)
     y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_min(EPSILON)
-    return (x * y).sum(1)
+    return torch.sum(x * y, 1)
 
 
 def positive_part(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

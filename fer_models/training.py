@@ -1,7 +1,7 @@
 """Training: a loop readable in one sitting, with checkpoints that continue exactly.
 
-Randomness depends on (seed, epoch, step) alone and a checkpoint holds the rest, so a run that was stopped and started again ends with the
-same weights as an undisturbed one (bit for bit on the CPU).
+Randomness depends on (seed, epoch, step) alone and a checkpoint holds the rest, so a run that was stopped and started
+again ends with the same weights as an undisturbed one (bit for bit on the CPU).
 """
 
 from __future__ import annotations
@@ -52,6 +52,16 @@ class TrainReport:
         """The object that ``--json`` prints."""
         return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
 
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        if not self.new_steps:
+            did = f"nothing left to do: {self.epochs} epochs, {self.steps} steps"
+        else:
+            how = "continued to" if self.resumed else "trained"
+            did = f"{how} {self.epochs} epochs, {self.steps} steps ({self.new_steps} now, {self.seconds:.0f} s)"
+        best = f"accuracy {self.best['val_accuracy']:.1%}, cross-entropy {self.best['val_ce']:.3f}"
+        return [f"{self.run}: {did}", f"best validation epoch {self.best_epoch}: {best}"]
+
 
 @dataclass
 class _State:
@@ -65,14 +75,13 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(
-    store_folder: Path, run_folder: Path, config: TrainConfig, progress: Progress | None = None
-) -> TrainReport:
+def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
     """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
 
-    Writes ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` to ``run_folder``. The same call continues an interrupted run
-    and does nothing for a finished one. Raises :class:`RunError` (no val split, another configuration, loss not finite),
-    :class:`UserInputError` (settings), :class:`StoreError` and :class:`FolderInUseError`.
+    Writes ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` to ``run_folder``. The same call continues
+    an interrupted run and does nothing for a finished one. Raises :class:`RunError` (no val split, another
+    configuration, loss not finite), :class:`UserInputError` (settings), :class:`StoreError` and
+    :class:`FolderInUseError`.
     """
     store = open_store(store_folder)
     missing = [split for split in ("train", "val") if split not in store.index.splits]
@@ -80,7 +89,7 @@ def train(
         raise RunError(
             paragraph(
                 f"The store {store_folder} has no {' and no '.join(missing)} split.",
-                expected="train to learn from and val to choose the best epoch on (the test split is never used for that)",
+                expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
                 got=", ".join(store.index.splits) or "no rows",
                 fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
             )
@@ -103,9 +112,9 @@ class _Trainer:
         torch.manual_seed(config.seed)
         fresh = not (folder / checkpoint.LAST).is_file()
         model = checkpoint.build_model(config, len(self.classes), with_weights=fresh)
-        self.objective = Objective(
-            config.align_weight, parse_layers(config.align_layers, model.backbone.n_layers)
-        )
+        layers = parse_layers(config.align_layers, model.backbone.n_layers)
+        self.objective = Objective(config.align_weight, layers, config.label_smoothing)
+        self.val_objective = Objective(config.align_weight, layers)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(self.model, config)
         self.amp = config.amp and self.device.type == "cuda"
@@ -187,9 +196,9 @@ class _Trainer:
                 paragraph(
                     f"The loss is no longer finite, in epoch {self.state.epoch + 1} near step {self.state.step}.",
                     where=self.folder,
-                    got=", ".join(f"{name} = {float(value)}" for name, value in zip(TERMS, sums, strict=True)),
-                    fix="Use a smaller --lr or --clip-grad, or --no-amp on CUDA, in a new --out folder. Checkpoints written "
-                    "so far are sound.",
+                    got=", ".join(f"{name} = {value}" for name, value in zip(TERMS, sums.tolist(), strict=True)),
+                    fix="Use a smaller --lr or --clip-grad, or --no-amp on CUDA, in a new --out folder. "
+                    "Checkpoints written so far are sound.",
                 )
             )
 
@@ -203,11 +212,9 @@ class _Trainer:
             for batch in batches:
                 with torch.autocast(self.device.type, enabled=self.amp):
                     out = self.model(batch.image)
-                    terms = self.objective(out.logits, out.features, batch.label, batch.au_map, batch.has_map)
+                    terms = self.val_objective(out.logits, out.features, batch.label, batch.au_map, batch.has_map)
                 sums += terms.stacked() * len(batch)
-                confusion += metrics.confusion_matrix(
-                    batch.label.cpu().numpy(), out.logits.argmax(1).cpu().numpy(), k
-                )
+                confusion += metrics.confusion_matrix(batch.label.cpu().numpy(), out.logits.argmax(1).cpu().numpy(), k)
         self._check_finite(sums)
         means = (sums / self.val.rows).tolist()
         return {
@@ -296,9 +303,7 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     ]
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate)
-    return torch.optim.SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
-    )
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def _parameters(model: nn.Module, decayed: bool) -> Iterator[nn.Parameter]:
@@ -310,6 +315,6 @@ def _small_crop(crop: int, image: int) -> str | None:
     if crop >= 0.75 * image:
         return None
     return (
-        f"a crop of {crop} shows only {crop / image:.0%} of the {image}-pixel faces; for a smaller input, build the store with "
-        f"--image-size {round(crop * 8 / 7)}"
+        f"a crop of {crop} shows only {crop / image:.0%} of the {image}-pixel faces; for a smaller input, build the "
+        f"store with --image-size {round(crop * 8 / 7)}"
     )

@@ -1,8 +1,9 @@
 """What a method is, and the registry of methods.
 
-A method owns the backbone and its head and answers three questions: which logits, which training step, which map. A method that
-only reads maps out differently overrides :meth:`Method.cam`; one with another head overrides :meth:`Method.logits` too; one that
-changes training (two branches, mixed images, dropped areas) overrides :meth:`Method.training_step`.
+A method owns the backbone and its head and answers three questions: which logits, which training step, which map. A
+method that only reads maps out differently overrides :meth:`Method.cam`; one with another head overrides
+:meth:`Method.logits` too; one that changes training (two branches, mixed images, dropped areas) overrides
+:meth:`Method.training_step`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from fer_models.losses import LossTerms, Objective
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a forward pass gives: logits ``(B, K)`` and the feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+    """A forward pass: logits ``(B, K)`` and the feature maps ``(B, C, h, w)`` of every layer, deepest last."""
 
     logits: Tensor
     features: tuple[Tensor, ...]
 
 
 class Method(nn.Module, ABC):
-    """A classifier with a map: backbone, head, training step and read-out. Subclasses take ``(backbone, n_classes)``."""
+    """A classifier with a map: backbone, head, training step, read-out. Subclasses take ``(backbone, n_classes)``."""
 
     def __init__(self, backbone: Backbone, n_classes: int) -> None:
         super().__init__()
@@ -45,9 +46,7 @@ class Method(nn.Module, ABC):
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
         """Loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)
-        return objective(
-            prediction.logits, prediction.features, batch.label, batch.au_map, batch.has_map
-        )
+        return objective(prediction.logits, prediction.features, batch.label, batch.au_map, batch.has_map)
 
     @abstractmethod
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:

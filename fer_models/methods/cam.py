@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -12,23 +13,26 @@ from fer_models.methods.base import Method, register
 
 @register("cam")
 class CAM(Method):
-    """GAP + linear. The map of class k is ``sum_c W[k, c] F_c`` over the last layer's features F, without the bias."""
+    """GAP + linear. The map of class k is ``sum_c W[k, c] F_c`` over the last layer's features F, without the bias.
+
+    W is the head's weight minus its mean over the classes. Adding one vector to the weights of all classes changes
+    every map but no prediction, so without this the maps would hold an arbitrary part that the training never sees.
+    """
 
     def __init__(self, backbone: Backbone, n_classes: int) -> None:
         super().__init__(backbone, n_classes)
         self.head = nn.Linear(backbone.channels[-1], n_classes)
-        # Adding one vector to the weights of all classes changes every map but no prediction. Starting without such a common part
-        # removes the ambiguity: the gradient of the cross-entropy sums to zero over the classes, so SGD never adds one.
-        with torch.no_grad():
-            self.head.weight -= self.head.weight.mean(0)
-            self.head.bias.zero_()
+
+    @property
+    def class_weights(self) -> Float[Tensor, "k c"]:
+        """W: the weights of the classes, which sum to zero over the classes."""
+        return self.head.weight - self.head.weight.mean(0)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
         """Linear scores of the pooled last features."""
-        scores: Tensor = self.head(features[-1].mean((2, 3)))
-        return scores
+        return F.linear(features[-1].mean((2, 3)), self.class_weights, self.head.bias)
 
     def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, b]) -> Float[Tensor, "b h w"]:
         """Class weights times the last features; its mean over pixels is the logit without the bias."""
         last = features[-1].float()
-        return torch.einsum("bchw,bc->bhw", last, self.head.weight.float()[class_index])
+        return torch.einsum("bchw,bc->bhw", last, self.class_weights.float()[class_index])

@@ -66,7 +66,7 @@ def test_cosine_of_a_zero_map_is_zero() -> None:
     assert np.array_equal(metrics.ceilings(np.zeros((2, 8, 8)), 2, 2), [0, 0])
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 4, 7, 14, 28, 56, 112]))
 def test_no_map_of_that_size_beats_the_ceiling_and_one_reaches_it(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)
@@ -81,6 +81,6 @@ def test_no_map_of_that_size_beats_the_ceiling_and_one_reaches_it(seed: int, siz
     basis = (
         resize_maps(torch.eye(size * size, dtype=torch.float64).reshape(-1, size, size), (28, 28)).flatten(1).numpy()
     )
-    if size <= 14:
+    if size <= 7:
         best = np.linalg.lstsq(basis.T, target.ravel(), rcond=None)[0] @ basis
         assert metrics.cosines(best.reshape(1, 28, 28), target)[0] == pytest.approx(ceiling, abs=1e-6)
