@@ -238,53 +238,21 @@ def build_maps(
     return finish_stage(report, max_failures, as_json, out)
 
 
-# Name, default, help: everything a run can be told, besides its folders. Defaults are those of fer_models.config.TrainConfig.
-TRAIN_OPTIONS: tuple[tuple[str, Any, str], ...] = (
-    ("backbone", "resnet18", "Any timm model with feature maps."),
-    ("method", "cam", "How the class activation map is made."),
-    ("align-weight", 4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier."),
-    ("align-layers", "last", "Layers to align, numbered from the stem: last, 5, or 5,4."),
-    ("epochs", 30, ""),
-    ("batch-size", 32, ""),
-    ("crop-size", 224, "Side of the random (evaluation: central) crop, at most the store's image size."),
-    ("device", "auto", "auto, cpu, cuda or cuda:N."),
-    ("seed", 0, ""),
-    ("optimizer", "sgd", "sgd (Nesterov) or adamw."),
-    ("lr", None, "Learning rate.  [default: suits the optimizer]"),
-    ("weight-decay", 5e-4, ""),
-    ("momentum", 0.9, ""),
-    ("schedule", "cosine", "cosine or step."),
-    ("warmup-epochs", 1.0, ""),
-    ("step-epochs", 4, "Schedule step: epochs between two steps."),
-    ("step-gamma", 0.9, "Schedule step: factor of the learning rate."),
-    ("clip-grad", 5.0, "Largest gradient norm."),
-    ("label-smoothing", 0.0, ""),
-    ("max-steps", None, "Stop after so many optimisation steps."),
-    ("pretrained", False, "Start from timm's ImageNet weights (downloaded once)."),
-    ("weights", None, "Start from a file of backbone weights."),
-    ("amp", True, "Mixed precision on CUDA."),
-    ("order", "full", "Shuffle: full, or block for stores larger than memory."),
-    ("select-on", "accuracy", "Validation figure that picks the best checkpoint: accuracy or balanced_accuracy."),
-    ("augment", True, "Random crops and all that follows."),
-    ("flip", 0.5, "Probability of a mirror image."),
-    ("rotation", 6.0, "Largest rotation in degrees."),
-    ("scale-jitter", 0.1, "Largest relative change of scale."),
-    ("brightness", 0.3, "Largest relative change."),
-    ("contrast", 0.3, "Largest relative change."),
-    ("grey", 0.1, "Probability of greyscale."),
-    ("erasing", 0.25, "Probability of a blank rectangle, in the image and in its map."),
-)
-UNSET_TYPES = {"lr": float, "max-steps": int, "weights": str}
-
-
 def train_options(command: F) -> F:
-    """Every option of a training run."""
-    for name, default, text in reversed(TRAIN_OPTIONS):
-        if isinstance(default, bool):
-            option = click.option(f"--{name}/--no-{name}", default=default, show_default=True, help=text)
+    """One option per field of the training configuration."""
+    from dataclasses import fields
+
+    from fer_models.config import CHOICES, TYPES, TrainConfig
+
+    for setting in reversed(fields(TrainConfig)):
+        name, text = setting.name.replace("_", "-"), setting.metadata["help"]
+        if isinstance(setting.default, bool):
+            option = click.option(f"--{name}/--no-{name}", default=setting.default, show_default=True, help=text)
         else:
-            kind = UNSET_TYPES.get(name, type(default))
-            option = click.option(f"--{name}", type=kind, default=default, show_default=True, help=text)
+            kind: Any = TYPES.get(setting.name, type(setting.default))
+            if setting.name in CHOICES:
+                kind = click.Choice(CHOICES[setting.name])
+            option = click.option(f"--{name}", type=kind, default=setting.default, show_default=True, help=text)
         command = option(command)
     return command
 
@@ -315,7 +283,9 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 @json_option
 def evaluate(run: Path, store: Path | None, split: str, limit: int | None, device: str, as_json: bool) -> None:
-    """Measure a run's best checkpoint: accuracy, CAM-COS, ATT-COS per layer, and their controls; writes RUN/metrics.json.
+    """Measure a run's best checkpoint and write RUN/metrics.json.
+
+    Accuracy, CAM-COS and ATT-COS per layer, each cosine beside its controls.
 
     \b
     Example: aupipe evaluate run
@@ -335,7 +305,8 @@ def evaluate(run: Path, store: Path | None, split: str, limit: int | None, devic
 def demo(out: Path, faces: int, epochs: int, workers: int | None, as_json: bool) -> None:
     """Run the whole job on embedded faces: one portrait, warped AU by AU into seven expressions.
 
-    Trains the same network without and with AUs, prints one table and writes OUT/index.html. Offline, a few minutes on two cores.
+    Trains the same network without and with AUs, prints one table and writes OUT/index.html. Offline, a few minutes on
+    two cores.
 
     \b
     Example: aupipe demo --out demo

@@ -89,7 +89,7 @@ def _render_gaussians(
                 _add_gaussian(canvas, centre, frame, shape.sigma, weight * visible)
     peak = canvas.max()
     # Sampling misses a sub-pixel peak by a little; a face outside the frame must not be blown up to full range.
-    return (canvas / peak if peak > 0.5 else canvas).astype(np.float32)
+    return (canvas / peak if peak > 0.5 * max(weights.values()) else canvas).astype(np.float32)
 
 
 class _FaceFrame:

@@ -96,7 +96,7 @@ def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["plan_digest"] = plan_digest
         file.attrs["config"] = config_json
-        file.attrs["crc32"] = _crc32(columns)
+        file.attrs["crc32"] = _crc32(columns, plan_digest + config_json)
         for name, values in columns.items():
             dataset = file.create_dataset(name, data=values)
             dataset.attrs["long_name"], dataset.attrs["units"] = _COLUMNS[name]
@@ -114,11 +114,12 @@ def read_part(path: Path) -> LandmarkPart:
             version = str(file.attrs["schema_version"])
             columns = {name: file[name][:] for name in _COLUMNS}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
+            config_json = str(file.attrs["config"])
     except (OSError, KeyError, RuntimeError) as error:
         raise _damaged(path, str(error)) from error
     if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
         raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
-    if _crc32(columns) != stated:
+    if _crc32(columns, plan_digest + config_json) != stated:
         raise _damaged(path, "its checksum does not fit")
     return LandmarkPart(
         plan_digest=plan_digest,
@@ -132,8 +133,8 @@ def read_part(path: Path) -> LandmarkPart:
     )
 
 
-def _crc32(columns: dict[str, np.ndarray]) -> int:
-    crc = 0
+def _crc32(columns: dict[str, np.ndarray], attributes: str) -> int:
+    crc = zlib.crc32(attributes.encode())
     for name in sorted(columns):
         crc = zlib.crc32(np.ascontiguousarray(columns[name]).tobytes(), crc)
     return crc

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
-from fer_data.augment import AugmentConfig
 from fer_data.errors import UserInputError, paragraph
-from fer_data.loader import Mode
+
+if TYPE_CHECKING:  # the command line reads the fields below without loading torch
+    from fer_data.augment import AugmentConfig
+    from fer_data.loader import Mode
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adamw"),
@@ -19,53 +21,58 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
 NOT_NEGATIVE = ("align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast")
+TYPES: dict[str, type] = {"lr": float, "max_steps": int, "weights": str}
+"""Types of the settings whose default is None."""
+
 SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing")
+
+
+def _option(default: Any, text: str) -> Any:
+    """A setting and the sentence that ``aupipe train --help`` prints for it."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of a run; the defaults train a small network from scratch on little data.
 
-    ``align_weight`` 0 is the classifier without AUs. ``align_layers``: ``last``, ``5`` or ``5,4``. ``lr`` None: the
-    optimizer's own default (:attr:`learning_rate`). ``schedule`` step multiplies the rate by ``step_gamma`` every
-    ``step_epochs`` epochs. ``clip_grad``: largest gradient norm. ``max_steps``: stop after so many optimisation steps
-    in all. ``scale_jitter``: the crop shows 1 -+ this many source pixels per pixel. ``flip``, ``grey``, ``erasing``:
-    probabilities. ``augment`` False: centre crops only.
+    Each field is an option of ``aupipe train`` and says there what it means. Raises :class:`UserInputError` for a value
+    that no run can use.
     """
 
-    backbone: str = "resnet18"
-    method: str = "cam"
-    align_weight: float = 4.0
-    align_layers: str = "last"
-    epochs: int = 30
-    batch_size: int = 32
-    crop_size: int = 224
-    device: str = "auto"
-    seed: int = 0
-    optimizer: str = "adamw"
-    lr: float | None = None
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-    schedule: str = "cosine"
-    warmup_epochs: float = 1.0
-    step_epochs: int = 4
-    step_gamma: float = 0.9
-    clip_grad: float = 5.0
-    label_smoothing: float = 0.0
-    max_steps: int | None = None
-    pretrained: bool = False
-    weights: str | None = None
-    amp: bool = True
-    order: Mode = "full"
-    select_on: str = "accuracy"
-    augment: bool = True
-    flip: float = 0.5
-    rotation: float = 6.0
-    scale_jitter: float = 0.1
-    brightness: float = 0.3
-    contrast: float = 0.3
-    grey: float = 0.1
-    erasing: float = 0.25
+    backbone: str = _option("resnet18", "Any timm model that gives feature maps.")
+    method: str = _option("cam", "How the class activation map is made.")
+    align_weight: float = _option(4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
+    align_layers: str = _option("last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
+    epochs: int = _option(30, "Passes over the training split.")
+    batch_size: int = _option(32, "Images a step.")
+    crop_size: int = _option(224, "Side of the random (evaluation: central) crop, at most the store's image size.")
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
+    seed: int = _option(0, "Seed of weights, order and augmentation.")
+    optimizer: str = _option("adamw", "AdamW, or SGD with Nesterov momentum.")
+    lr: float | None = _option(None, "Learning rate; by default what suits the optimizer.")
+    weight_decay: float = _option(5e-4, "Of weights; norms and biases are spared.")
+    momentum: float = _option(0.9, "Of SGD.")
+    schedule: str = _option("cosine", "Of the learning rate, after the warm-up.")
+    warmup_epochs: float = _option(1.0, "Epochs of linear warm-up.")
+    step_epochs: int = _option(4, "Schedule step: epochs between two steps.")
+    step_gamma: float = _option(0.9, "Schedule step: factor of the learning rate.")
+    clip_grad: float = _option(5.0, "Largest gradient norm.")
+    label_smoothing: float = _option(0.0, "Of the training labels.")
+    max_steps: int | None = _option(None, "Stop after so many optimisation steps in all.")
+    pretrained: bool = _option(False, "Start from timm's ImageNet weights (downloaded once).")
+    weights: str | None = _option(None, "Start from a file of backbone weights.")
+    amp: bool = _option(True, "Mixed precision on CUDA.")
+    order: Mode = _option("full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
+    select_on: str = _option("accuracy", "Validation figure that picks the best checkpoint.")
+    augment: bool = _option(True, "Random crops and all that follows; without it central crops.")
+    flip: float = _option(0.5, "Probability of a mirror image.")
+    rotation: float = _option(6.0, "Largest rotation in degrees.")
+    scale_jitter: float = _option(0.1, "Largest relative change of scale.")
+    brightness: float = _option(0.3, "Largest relative change.")
+    contrast: float = _option(0.3, "Largest relative change.")
+    grey: float = _option(0.1, "Probability of greyscale.")
+    erasing: float = _option(0.25, "Probability of a blank rectangle, in the image and in its map.")
 
     def __post_init__(self) -> None:
         """Raise :class:`UserInputError` for a value that no run can use."""
@@ -99,6 +106,8 @@ class TrainConfig:
     @property
     def augmentation(self) -> AugmentConfig:
         """The training augmentation."""
+        from fer_data.augment import AugmentConfig
+
         return AugmentConfig(
             crop_size=self.crop_size,
             enabled=self.augment,
@@ -114,6 +123,8 @@ class TrainConfig:
     @property
     def centre_crop(self) -> AugmentConfig:
         """What validation and test see."""
+        from fer_data.augment import AugmentConfig
+
         return AugmentConfig(crop_size=self.crop_size, enabled=False)
 
     def as_json(self) -> dict[str, Any]:

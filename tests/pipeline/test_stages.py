@@ -48,9 +48,8 @@ def test_each_kind_of_bad_photo_has_its_reason(built: Built) -> None:
 
 
 def test_odd_encodings_are_read(built: Built) -> None:
-    found = {
-        name for part in read_parts(built.work) for name, reason in zip(part.sample_ids, part.reasons) if not reason
-    }
+    parts = read_parts(built.work)
+    found = {name for part in parts for name, reason in zip(part.sample_ids, part.reasons, strict=True) if not reason}
     assert {f"train/happiness/{name}" for name in ("alpha", "sixteen", "grey", "webp")} <= found
 
 
