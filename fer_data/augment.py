@@ -68,16 +68,16 @@ class AugmentParameters:
     """
 
     centre: Float64[np.ndarray, "b 2"]
-    angle: Float64[np.ndarray, b]
-    scale: Float64[np.ndarray, b]
+    angle: Float64[np.ndarray, "b"]
+    scale: Float64[np.ndarray, "b"]
     flip: np.ndarray
-    brightness: Float64[np.ndarray, b]
-    contrast: Float64[np.ndarray, b]
+    brightness: Float64[np.ndarray, "b"]
+    contrast: Float64[np.ndarray, "b"]
     grey: np.ndarray
     erase: Float64[np.ndarray, "b 4"]
 
 
-def _mix(value: UInt64[np.ndarray, ...]) -> UInt64[np.ndarray, ...]:
+def _mix(value: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
     """Finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that looks random."""
     value = value + np.uint64(0x9E3779B97F4A7C15)
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -85,7 +85,7 @@ def _mix(value: UInt64[np.ndarray, ...]) -> UInt64[np.ndarray, ...]:
     return np.asarray(value ^ (value >> np.uint64(31)))
 
 
-def counter_hash(seed: int, epoch: int, index: Int64[np.ndarray, n], draws: int) -> UInt64[np.ndarray, "n d"]:
+def counter_hash(seed: int, epoch: int, index: Int64[np.ndarray, "n"], draws: int) -> UInt64[np.ndarray, "n d"]:
     """Random 64-bit words that depend on (seed, epoch, index, draw) and on nothing else."""
     key = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(epoch))
     row = _mix(key ^ np.asarray(index).astype(np.uint64))
@@ -93,7 +93,7 @@ def counter_hash(seed: int, epoch: int, index: Int64[np.ndarray, n], draws: int)
 
 
 def sample_parameters(
-    config: AugmentConfig, seed: int, epoch: int, index: Int64[np.ndarray, b], image_size: int
+    config: AugmentConfig, seed: int, epoch: int, index: Int64[np.ndarray, "b"], image_size: int
 ) -> AugmentParameters:
     """Parameters of the samples with these indices; with ``enabled=False`` the centre crop (offset rounded down)."""
     count, crop = len(index), config.crop_size
@@ -189,8 +189,8 @@ def apply(
     parameters: AugmentParameters,
     images: UInt8[Tensor, "b s s 3"],
     maps: UInt8[Tensor, "b m m"],
-    mean: Float32[Tensor, 3],
-    std: Float32[Tensor, 3],
+    mean: Float32[Tensor, "3"],
+    std: Float32[Tensor, "3"],
 ) -> tuple[Float32[Tensor, "b 3 c c"], Float32[Tensor, "b o o"]]:
     """Crop, jitter, erase and normalise a batch on the device its tensors are on.
 

@@ -156,7 +156,7 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
                 "A codebook lacks a key or has one of the wrong type.",
                 where=where,
                 got=f"{type(error).__name__}: {error}",
-                fix="Compare with `aupipe codebook show default --toml`.",
+                fix="Compare with `aupipe codebook show default`.",
             )
         ) from error
     _check(codebook, len(units), where)

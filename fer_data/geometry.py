@@ -44,12 +44,12 @@ def flip_points(points: Points, width: float) -> Points:
     return flipped
 
 
-def inter_ocular(points: Points) -> Float[np.ndarray, ...]:
+def inter_ocular(points: Points) -> Float[np.ndarray, "..."]:
     """Distance between the outer eye corners 36 and 45, in pixels."""
     return np.asarray(np.linalg.norm(points[..., 45, :] - points[..., 36, :], axis=-1))
 
 
-def roll(points: Points) -> Float[np.ndarray, ...]:
+def roll(points: Points) -> Float[np.ndarray, "..."]:
     """Angle of the line 36 -> 45 to the image's x axis, in radians; positive is clockwise on screen."""
     eyes = points[..., 45, :] - points[..., 36, :]
     return np.asarray(np.arctan2(eyes[..., 1], eyes[..., 0]))

@@ -111,7 +111,7 @@ class _FaceFrame:
         left = self._centre(list(shape.points), -shape.out, shape.up)
         if not shape.mirror:
             return [(left, 1.0)]
-        right = self._centre(list(geometry.FLIP_68[list(shape.points)]), shape.out, shape.up)
+        right = self._centre(geometry.FLIP_68[list(shape.points)].tolist(), shape.out, shape.up)
         return [(left, self.visible[0]), (right, self.visible[1])]
 
     def _centre(self, points: list[int], rightwards: float, up: float) -> Float64[np.ndarray, "2"]:

@@ -38,7 +38,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
 }
 
 
-def _zeros(*shape: int) -> Float32[np.ndarray, ...]:
+def _zeros(*shape: int) -> Float32[np.ndarray, "..."]:
     return np.zeros(shape, np.float32)
 
 

@@ -31,7 +31,7 @@ BUFFERS = 3
 """Batches in flight: one used, one ready, one being filled."""
 
 
-def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, n]:
+def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, "n"]:
     """The rows 0 .. n-1 in the order of an epoch: a pure function of its arguments.
 
     ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
@@ -59,11 +59,11 @@ class Batch:
     """
 
     image: Float32[Tensor, "b 3 c c"]
-    label: Int64[Tensor, b]
+    label: Int64[Tensor, "b"]
     au_map: Float32[Tensor, "b m m"]
-    has_map: Bool[Tensor, b]
+    has_map: Bool[Tensor, "b"]
     landmarks: Float32[Tensor, "b 68 2"]
-    index: Int64[Tensor, b]
+    index: Int64[Tensor, "b"]
 
     def __len__(self) -> int:
         return len(self.label)
@@ -78,7 +78,7 @@ class _Slot:
         self.maps = torch.empty((size, map_size, map_size), dtype=torch.uint8, pin_memory=pinned)
         self.copied = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
 
-    def fill(self, reader: SplitReader, rows: Int64[np.ndarray, b]) -> None:
+    def fill(self, reader: SplitReader, rows: Int64[np.ndarray, "b"]) -> None:
         if self.copied is not None:
             self.copied.synchronize()
         reader.gather(rows, self.images[: len(rows)].numpy(), self.maps[: len(rows)].numpy())
@@ -130,7 +130,7 @@ class TripletLoader:
         """Batches in an epoch."""
         return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
 
-    def batches(self, number: int) -> list[Int64[np.ndarray, b]]:
+    def batches(self, number: int) -> list[Int64[np.ndarray, "b"]]:
         """The rows of every batch of an epoch."""
         rows = order(self.rows, self.seed, number, self.mode)
         return [rows[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
@@ -163,7 +163,7 @@ class TripletLoader:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _finish(self, slot: _Slot, rows: Int64[np.ndarray, b], number: int) -> Batch:
+    def _finish(self, slot: _Slot, rows: Int64[np.ndarray, "b"], number: int) -> Batch:
         reader, config = self.reader, self.config
         images, maps = slot.on_device(len(rows), self.device)
         parameters = augment.sample_parameters(config, self.seed, number, rows, reader.store.index.image_size)

@@ -6,7 +6,7 @@ import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 SPLITS = ("train", "val", "test")
 
@@ -107,6 +107,7 @@ def count_reasons(failures: Iterable[Failure]) -> dict[str, int]:
     return dict(sorted(Counter(failure.reason for failure in failures).items()))
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives progress; the command line shows it, a library caller may ignore it."""
 

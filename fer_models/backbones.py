@@ -40,7 +40,7 @@ class Backbone(nn.Module):
         """Number of layers."""
         return len(self.channels)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b c h w"], ...]:
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
         features = tuple(self.body(images))
         return tuple(value.permute(0, 3, 1, 2) for value in features) if self._channels_last else features

@@ -68,10 +68,10 @@ def _shown(value: float | None) -> str:
 class _Rows:
     """Per-sample figures of a split: cosines are meaningless where ``has_map`` is False."""
 
-    label: Int64[np.ndarray, n]
-    predicted: Int64[np.ndarray, n]
-    has_map: Bool[np.ndarray, n]
-    cosines: Mapping[str, Float64[np.ndarray, n]]
+    label: Int64[np.ndarray, "n"]
+    predicted: Int64[np.ndarray, "n"]
+    has_map: Bool[np.ndarray, "n"]
+    cosines: Mapping[str, Float64[np.ndarray, "n"]]
 
 
 def evaluate(
@@ -146,7 +146,7 @@ def _measure(model: Method, store: Store, loader: TripletLoader, config: Augment
 
 
 def explanation_maps(
-    model: Method, out: Prediction, class_index: Int64[Tensor, b]
+    model: Method, out: Prediction, class_index: Int64[Tensor, "b"]
 ) -> dict[str, Float32[Tensor, "b h w"]]:
     """Positive parts at native resolution: ``"1"`` .. each layer's attention, ``"cam"`` the CAM of the given class."""
     maps = {str(number): positive_part(attention(layer.float())) for number, layer in enumerate(out.features, 1)}

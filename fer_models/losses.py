@@ -21,7 +21,7 @@ class LossTerms:
     align: Tensor
     total: Tensor
 
-    def stacked(self) -> Float[Tensor, 3]:
+    def stacked(self) -> Float[Tensor, "3"]:
         """The three terms, detached, in the order of :data:`TERMS`."""
         return torch.stack([self.ce.detach(), self.align.detach(), self.total.detach()]).double()
 
@@ -41,9 +41,9 @@ class Objective:
         self,
         logits: Float[Tensor, "b k"],
         features: Sequence[Tensor],
-        label: Int64[Tensor, b],
+        label: Int64[Tensor, "b"],
         au_map: Float[Tensor, "b m m"],
-        has_map: Bool[Tensor, b],
+        has_map: Bool[Tensor, "b"],
     ) -> LossTerms:
         """Loss terms of a batch. ``align_weight`` 0 leaves the alignment out of the graph but still reports it."""
         ce = F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
@@ -55,7 +55,7 @@ class Objective:
 
 
 def alignment(
-    features: Sequence[Float[Tensor, "b c h w"]], au_map: Float[Tensor, "b m m"], has_map: Bool[Tensor, b]
+    features: Sequence[Float[Tensor, "b _ _ _"]], au_map: Float[Tensor, "b m m"], has_map: Bool[Tensor, "b"]
 ) -> Float[Tensor, ""]:
     """Mean over layers of ``1 - cos(T_l, A)``, summed over the samples with a map, divided by the **batch** size.
 

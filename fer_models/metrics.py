@@ -33,7 +33,9 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
 
 
-def confusion_matrix(label: Int64[np.ndarray, n], predicted: Int64[np.ndarray, n], k: int) -> Int64[np.ndarray, "k k"]:
+def confusion_matrix(
+    label: Int64[np.ndarray, "n"], predicted: Int64[np.ndarray, "n"], k: int
+) -> Int64[np.ndarray, "k k"]:
     """Counts; rows are true classes, columns predicted ones."""
     return np.asarray(np.bincount(label * k + predicted, minlength=k * k).reshape(k, k), np.int64)
 
@@ -76,7 +78,7 @@ def class_report(confusion: Int64[np.ndarray, "k k"], classes: Sequence[str]) ->
     return report
 
 
-def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, n]:
+def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "... h w"]) -> Float64[np.ndarray, "n"]:
     """Cosine of each pair of maps; 0 when one of them is zero. ``b`` may also be a single map."""
     x = np.asarray(a, np.float64).reshape(len(a), -1)
     y = np.asarray(b, np.float64).reshape(-1, x.shape[1])
@@ -85,7 +87,7 @@ def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "n h w"]) -> Flo
 
 
 def per_class_mean(
-    values: Float[np.ndarray, n], label: Int64[np.ndarray, n], has_map: Bool[np.ndarray, n], k: int
+    values: Float[np.ndarray, "n"], label: Int64[np.ndarray, "n"], has_map: Bool[np.ndarray, "n"], k: int
 ) -> list[float | None]:
     """Mean of ``values`` over the samples with a map of each class; None for a class that has none."""
     rows = [has_map & (label == number) for number in range(k)]
@@ -93,7 +95,7 @@ def per_class_mean(
 
 
 def macro_mean(
-    values: Float[np.ndarray, n], label: Int64[np.ndarray, n], has_map: Bool[np.ndarray, n], k: int
+    values: Float[np.ndarray, "n"], label: Int64[np.ndarray, "n"], has_map: Bool[np.ndarray, "n"], k: int
 ) -> float | None:
     """Mean over the expressions that have a map of :func:`per_class_mean`; None when there is none."""
     means = [value for value in per_class_mean(values, label, has_map, k) if value is not None]
@@ -112,7 +114,7 @@ def centre_map(size: int) -> Float64[np.ndarray, "m m"]:
     return np.asarray(line[:, None] * line[None, :])
 
 
-def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float64[np.ndarray, n]:
+def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float64[np.ndarray, "n"]:
     """Best cosine with each map that any ``height x width`` map can reach once resized to the map's size.
 
     The closest map in the span of the resizing is the orthogonal projection ``P A Q``, and the cosine with it is

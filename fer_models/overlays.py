@@ -36,10 +36,10 @@ class Explanation:
     au_maps: Float32[np.ndarray, "n m m"]
     has_map: np.ndarray
     attention: Float32[np.ndarray, "n h w"]
-    cam: Float32[np.ndarray, "n h w"]
-    label: Int64[np.ndarray, n]
-    predicted: Int64[np.ndarray, n]
-    confidence: Float32[np.ndarray, n]
+    cam: Float32[np.ndarray, "n _ _"]
+    label: Int64[np.ndarray, "n"]
+    predicted: Int64[np.ndarray, "n"]
+    confidence: Float32[np.ndarray, "n"]
 
 
 @torch.no_grad()

@@ -51,7 +51,7 @@ def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Te
     return torch.squeeze(resized, 1)
 
 
-def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor, b]:
+def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
     """Cosine of two maps seen as vectors, in float32; 0 when either is zero."""
     x, y = a.flatten(1).float(), b.flatten(1).float()
     # Norms are floored one by one: their product may underflow when each of them is still meaningful.

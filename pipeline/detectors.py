@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
@@ -36,6 +36,7 @@ class Face:
     pose: Float32[np.ndarray, "3"]
 
 
+@runtime_checkable
 class LandmarkDetector(Protocol):
     """Finds faces and their 68 points.
 

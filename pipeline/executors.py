@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from fer_data.errors import FerError, paragraph
 
@@ -18,6 +18,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs a task over jobs; results come as they are ready, in any order."""
 

@@ -53,7 +53,7 @@ class Method(nn.Module, ABC):
         """Class scores from the feature maps."""
 
     @abstractmethod
-    def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, b]) -> Float[Tensor, "b h w"]:
+    def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """The map of the given class of each sample, signed, at its native resolution."""
 
 

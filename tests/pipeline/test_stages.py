@@ -98,7 +98,7 @@ def test_crop_pixels_are_the_photo_s(built: Built) -> None:
     for row in range(4):
         photo = read_image(built.dataset.root / paths[rows.sample_ids[row]]).astype(float)
         grid = np.stack(np.meshgrid(np.arange(20, 44), np.arange(20, 44)), -1).reshape(-1, 2)
-        x, y = np.rint(apply_affine(rows.to_source[row], grid)).astype(int).T
+        x, y = np.rint(apply_affine(rows.to_source[row], grid.astype(float))).astype(int).T
         crop = rows.image(row)[grid[:, 1], grid[:, 0]].astype(float)
         assert np.corrcoef(photo[y, x].ravel(), crop.ravel())[0, 1] > 0.95
 

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fer_data.errors import ManifestError, paragraph, unknown_name
 from fer_data.manifest.descriptors import Form
@@ -66,6 +66,7 @@ class ReadRequest:
         return self.root / self.base if self.base else self.root
 
 
+@runtime_checkable
 class Reader(Protocol):
     """Reads one kind of layout."""
 
