@@ -16,8 +16,13 @@ from fer_data.files import atomic_path, write_text
 
 
 def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
-    """The row with the highest validation figure; ties: the lower validation cross-entropy, then the earlier epoch."""
-    return max(rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
+    """The row with the highest validation figure; ties: the lower validation cross-entropy, then the earlier epoch.
+
+    An epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again when the run
+    continues, and the best checkpoint must be the one an undisturbed run would keep.
+    """
+    complete = [row for row in rows if row["complete"]]
+    return max(complete or rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
 
 
 def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from fer_data.files import folder_lock
 from fer_data.shards import Store
 from fer_data.types import Silent
 from fer_models.config import TrainConfig
+from fer_models.run_log import best_row
 from fer_models.training import learning_rate, train
 from synthetic import synthetic_store
 
@@ -105,7 +106,17 @@ def test_max_steps_stops_validates_and_can_be_continued(finished: Path, store: S
     assert again.new_steps == 0 and again.steps == 6
     assert train(store.folder, run, CONFIG).finished
     assert same_weights(finished, run)
+    assert same_weights(finished, run, "best.pt")
     assert [row["complete"] for row in log(run)] == [True] * 3
+
+
+def test_an_epoch_cut_short_never_displaces_a_complete_one() -> None:
+    rows = [
+        {"epoch": 1, "step": 4, "complete": True, "val_accuracy": 0.5, "val_ce": 1.0},
+        {"epoch": 2, "step": 6, "complete": False, "val_accuracy": 0.9, "val_ce": 0.5},
+    ]
+    assert best_row(rows, "accuracy") is rows[0]
+    assert best_row(rows[1:], "accuracy") is rows[1]
 
 
 def test_another_seed_gives_other_weights(finished: Path, store: Store, tmp_path: Path) -> None:
