@@ -23,21 +23,24 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     The format is taken from the content, never from the name. EXIF orientation is applied, an alpha channel is
     dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits. A file that ends too early is
     refused, never returned half grey; bytes after the image's end do no harm. Damage inside a JPEG's entropy-coded
-    data is not always detectable.
+    data is not always detectable. An image of more than 200 megapixels is refused before its memory is taken (the
+    environment variable ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit).
 
     Returns RGB ``(height, width, 3)`` uint8. Raises :class:`UnreadableImageError`.
     """
     buffer = np.frombuffer(data, np.uint8)
+    image, why = None, f"{len(data)} bytes starting with {data[:8]!r}"
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
-    except cv2.error:
-        image = None
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):
+            why = "an image larger than OPENCV_IO_MAX_IMAGE_PIXELS allows (200 megapixels unless set)"
     if image is None:
         raise UnreadableImageError(
             paragraph(
                 f"{name} is not an image that can be decoded.",
                 expected="JPEG, PNG, WebP, TIFF, BMP or another format OpenCV reads",
-                got=f"{len(data)} bytes starting with {data[:8]!r}",
+                got=why,
             )
         )
     return np.asarray(image, np.uint8)

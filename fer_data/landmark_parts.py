@@ -1,9 +1,9 @@
 """The landmark stage's HDF5 parts: one row a sample, found or not, in hash order.
 
-A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``landmarks (n, 68, 2) f4`` and ``mesh (n, 478,
-3) f4`` in source pixels, ``blendshapes (n, 52) f4``, ``pose (n, 3) f4`` (yaw, pitch, roll in degrees), ``rung``,
-``faces_seen``, ``source_size (n, 2)`` (height, width) and ``source_sha256``. Where ``reason`` is not OK the arrays
-are zero: ``reason`` is the mask.
+A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``landmarks (n, 68, 2) f4`` in source pixels,
+``pose (n, 3) f4`` (yaw, pitch, roll in degrees), ``score (n) f4``, ``rung``, ``faces_seen``, ``source_size (n, 2)``
+(height, width), ``source_sha256``, and, where ``has_mesh``, ``mesh (n, 478, 3) f4`` in source pixels and
+``blendshapes (n, 52) f4``. Where ``reason`` is not OK, or ``has_mesh`` is 0, the arrays are zero: those are the masks.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32, UInt8, UInt16
 
 from fer_data.errors import StoreError, paragraph
 from fer_data.files import atomic_path, steady_file
 from fer_data.types import Reason
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "2.0"
 
 _COLUMNS: dict[str, tuple[str, str]] = {
     "landmarks": ("iBUG-68 landmarks, (x, y)", "pixel"),
+    "has_mesh": ("1 where the detector gave mesh and blendshapes", "1"),
     "mesh": ("MediaPipe face mesh, (x, y, z); smaller z is nearer", "pixel"),
     "blendshapes": ("ARKit-style blendshape scores", "1"),
     "pose": ("yaw (positive to image right), pitch (positive down), roll (positive clockwise)", "degree"),
+    "score": ("the detector's own confidence; larger is surer", "1"),
     "reason": ("0 where a face was found, else why not", "1"),
     "rung": ("detection ladder's rung that found the face", "1"),
     "faces_seen": ("faces on that rung", "1"),
@@ -52,34 +54,47 @@ class LandmarkRow:
     source_sha256: str = ""
     source_size: tuple[int, int] = (0, 0)
     landmarks: Float32[np.ndarray, "68 2"] = field(default_factory=lambda: _zeros(68, 2))
-    mesh: Float32[np.ndarray, "478 3"] = field(default_factory=lambda: _zeros(478, 3))
-    blendshapes: Float32[np.ndarray, "52"] = field(default_factory=lambda: _zeros(52))
+    mesh: Float32[np.ndarray, "478 3"] | None = None
+    blendshapes: Float32[np.ndarray, "52"] | None = None
     pose: Float32[np.ndarray, "3"] = field(default_factory=lambda: _zeros(3))
+    score: float = 0.0
     rung: int = 0
     faces_seen: int = 0
 
 
 @dataclass(frozen=True)
 class LandmarkPart:
-    """A part read back: the columns as arrays, in the file's row order."""
+    """A part read back: the columns as arrays, in the file's row order.
+
+    ``mesh`` and ``blendshapes`` have no rows unless they were asked for.
+    """
 
     plan_digest: str
+    config_json: str
     sample_ids: tuple[str, ...]
     paths: tuple[str, ...]
     reasons: tuple[Reason, ...]
     source_sha256: tuple[str, ...]
+    source_size: Int32[np.ndarray, "n 2"]
     landmarks: Float32[np.ndarray, "n 68 2"]
     pose: Float32[np.ndarray, "n 3"]
-    rung: np.ndarray
+    score: Float32[np.ndarray, "n"]
+    rung: UInt8[np.ndarray, "n"]
+    faces_seen: UInt16[np.ndarray, "n"]
+    has_mesh: UInt8[np.ndarray, "n"]
+    mesh: Float32[np.ndarray, "m 478 3"]
+    blendshapes: Float32[np.ndarray, "m 52"]
 
 
 def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config_json: str) -> None:
     """Write a part atomically; the same rows give the same bytes."""
     columns = {
         "landmarks": np.array([row.landmarks for row in rows], "<f4"),
-        "mesh": np.array([row.mesh for row in rows], "<f4"),
-        "blendshapes": np.array([row.blendshapes for row in rows], "<f4"),
+        "has_mesh": np.array([row.mesh is not None for row in rows], "u1"),
+        "mesh": np.array([_zeros(478, 3) if row.mesh is None else row.mesh for row in rows], "<f4"),
+        "blendshapes": np.array([_zeros(52) if row.blendshapes is None else row.blendshapes for row in rows], "<f4"),
         "pose": np.array([row.pose for row in rows], "<f4"),
+        "score": np.array([row.score for row in rows], "<f4"),
         "reason": np.array([row.reason for row in rows], "u1"),
         "rung": np.array([row.rung for row in rows], "u1"),
         "faces_seen": np.array([row.faces_seen for row in rows], "<u2"),
@@ -104,32 +119,39 @@ def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config
         file["reason"].attrs["flag_meanings"] = " ".join(reason.key for reason in Reason)
 
 
-def read_part(path: Path) -> LandmarkPart:
-    """Read a part and check its checksum.
+def read_part(path: Path, *, mesh: bool = False) -> LandmarkPart:
+    """Read a part and check its checksum; ``mesh`` keeps mesh and blendshapes too (six kilobytes a row).
 
     Raises :class:`StoreError` when it is damaged or of another version.
     """
     try:
         with h5py.File(path, "r") as file:
             version = str(file.attrs["schema_version"])
+            if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+                raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
             columns = {name: file[name][:] for name in _COLUMNS}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
             config_json = str(file.attrs["config"])
     except (OSError, KeyError, RuntimeError) as error:
         raise _damaged(path, str(error)) from error
-    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-        raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
     if _crc32(columns, plan_digest + config_json) != stated:
         raise _damaged(path, "its checksum does not fit")
     return LandmarkPart(
         plan_digest=plan_digest,
+        config_json=config_json,
         sample_ids=tuple(value.decode() for value in columns["sample_id"]),
         paths=tuple(value.decode() for value in columns["path"]),
         reasons=tuple(Reason(int(value)) for value in columns["reason"]),
         source_sha256=tuple(value.decode() for value in columns["source_sha256"]),
+        source_size=columns["source_size"],
         landmarks=columns["landmarks"],
         pose=columns["pose"],
+        score=columns["score"],
         rung=columns["rung"],
+        faces_seen=columns["faces_seen"],
+        has_mesh=columns["has_mesh"],
+        mesh=columns["mesh"] if mesh else _zeros(0, 478, 3),
+        blendshapes=columns["blendshapes"] if mesh else _zeros(0, 52),
     )
 
 

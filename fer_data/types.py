@@ -26,6 +26,7 @@ class Reason(enum.IntEnum):
     LANDMARKS_OUTSIDE = 6
     SOURCE_CHANGED = 7
     WORKER_DIED = 8
+    SEVERAL_FACES = 9
 
     @property
     def key(self) -> str:
@@ -47,7 +48,8 @@ class Box:
 class Sample:
     """One manifest row.
 
-    ``path`` is relative to the manifest's root, with forward slashes.
+    ``path`` is relative to the manifest's root, with forward slashes. ``landmarks_row`` is the row of the manifest's
+    landmarks file that holds the points shipped with this image, None where there are none.
     """
 
     sample_id: str
@@ -57,6 +59,7 @@ class Sample:
     split: str
     subject: str = ""
     box: Box | None = None
+    landmarks_row: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

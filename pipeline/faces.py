@@ -1,4 +1,4 @@
-"""From an image to one trusted face, and from a face to its aligned crop."""
+"""From an image to the one face that is meant."""
 
 from __future__ import annotations
 
@@ -6,42 +6,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
-from fer_data import geometry
-from fer_data.types import Reason
-from pipeline.detectors import Face, LandmarkDetector
+from fer_data.types import Box, Reason
+from pipeline.detectors.base import Face, LandmarkDetector
+from pipeline.looks import look, looks_config, merged, middle, moved, size
 
+POLICIES = {
+    "box": "the face in the manifest's box; where it has none, the largest",
+    "largest": "the largest face",
+    "central": "the face nearest to the middle of the image",
+    "error": "the only face; an image with several is left out as several_faces",
+}
+"""Which face of an image is meant."""
 
-@dataclass(frozen=True)
-class Rung:
-    """One try of the ladder: a constant border of ``padding`` x the longer side in ``grey``, a detection threshold.
+BOX_MARGIN = 0.3
+"""A box is searched with this share of its longer side around it: boxes are often drawn from brow to chin."""
 
-    Below the detector's usual threshold its answers on non-faces look like faces, so a ``twice`` rung is believed
-    only when the mirrored image gives the same points.
-    """
-
-    padding: float
-    confidence: float
-    grey: int = 0
-    twice: bool = False
-
-
-LADDER = (
-    Rung(0.0, 0.5),
-    Rung(0.25, 0.5),
-    Rung(0.5, 0.5),
-    Rung(0.25, 0.2, twice=True),
-    Rung(0.0, 0.1, twice=True),
-    Rung(0.5, 0.1, twice=True),
-    Rung(0.25, 0.05, grey=128, twice=True),
-)
-"""Tight crops are missed as they are and found with a constant border around them."""
-
-MAX_MIRROR_GAP = 0.12
-"""Largest mean distance between the two looks of a ``twice`` rung, as a share of the face's size (root of its box)."""
 
 MIN_FACE_SIZE = 16.0
 """Smallest face (root of the points' box area) in pixels: below it an error of one pixel moves an AU to its
@@ -58,30 +40,76 @@ class Detection:
     faces_seen: int = 0
 
 
-def detection_config() -> dict[str, Any]:
-    """The ladder and its limits as JSON, for the plan's digest."""
+def detection_config(detector: LandmarkDetector, faces: str) -> dict[str, Any]:
+    """The ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
-        "ladder": [asdict(rung) for rung in LADDER],
-        "max_mirror_gap": MAX_MIRROR_GAP,
+        "ladder": [asdict(rung) for rung in detector.ladder],
+        "reach": detector.reach,
+        **looks_config(),
         "min_face_size": MIN_FACE_SIZE,
-        "faces": "largest",
+        "faces": faces,
+        **({"box_margin": BOX_MARGIN} if faces == "box" else {}),
     }
 
 
-def find_face(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector) -> Detection:
-    """Climb the ladder until a rung yields a believable face; take the largest one of that rung.
+def find_face(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    policy: str = "largest",
+    box: Box | None = None,
+    known: Float64[np.ndarray, "68 2"] | None = None,
+) -> Detection:
+    """Find the one face that is meant, by ``policy`` (a key of :data:`POLICIES`).
+
+    ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
+    have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
+    """
+    if policy == "box" and box is not None:
+        found = _find_in_box(image, detector, box, known)
+    else:
+        found = _climb(image, detector, "largest" if policy == "box" else policy, None, known)
+    return found if found.face is None else replace(found, face=detector.complete(image, found.face))
+
+
+def _find_in_box(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    box: Box,
+    known: Float64[np.ndarray, "68 2"] | None,
+) -> Detection:
+    margin = BOX_MARGIN * max(box.x1 - box.x0, box.y1 - box.y0)
+    x0, y0, x1, y1 = (max(0, round(v)) for v in (box.x0 - margin, box.y0 - margin, box.x1 + margin, box.y1 + margin))
+    crop = np.ascontiguousarray(image[y0:y1, x0:x1])
+    if crop.size == 0:
+        return Detection(Reason.LANDMARKS_OUTSIDE)
+    inner = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
+    found = _climb(crop, detector, "box", inner, None if known is None else known - (x0, y0))
+    return found if found.face is None else replace(found, face=moved(found.face, x0, y0))
+
+
+def _climb(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    policy: str,
+    box: Box | None,
+    known: Float64[np.ndarray, "68 2"] | None,
+) -> Detection:
+    """Climb the ladder until a rung yields a believable face; choose among that rung's faces.
 
     The reason of a failure is the best thing seen on the way up: a face too small, an implausible one, nothing.
     """
     reason = Reason.NO_FACE
-    for number, rung in enumerate(LADDER):
-        seen = _detect_padded(image, detector, rung)
-        faces = [face for face in seen if is_plausible(face, image.shape[0], image.shape[1])]
-        if rung.twice and faces:
-            faces = _confirmed(faces, image, detector, rung)
-        large = [face for face in faces if _size(face) >= MIN_FACE_SIZE]
+    for number, rung in enumerate(detector.ladder):
+        faces, seen = look(image, detector, rung, known)
+        if faces and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
+            faces = merged(faces, look(image, detector, replace(rung, tiles=True), known)[0])
+        if box is not None:
+            faces = [face for face in faces if _is_centred_in(face, box)]
+        large = [face for face in faces if size(face) >= MIN_FACE_SIZE]
+        if len(large) > 1 and policy == "error":
+            return Detection(Reason.SEVERAL_FACES, rung=number, faces_seen=len(large))
         if large:
-            return Detection(Reason.OK, max(large, key=_size), number, len(faces))
+            return Detection(Reason.OK, _choose(large, policy, image.shape, box), number, len(faces))
         if faces:
             reason = Reason.FACE_TOO_SMALL
         elif seen and reason is Reason.NO_FACE:
@@ -89,48 +117,23 @@ def find_face(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector) -> 
     return Detection(reason)
 
 
-def _confirmed(
-    faces: Sequence[Face], image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, rung: Rung
-) -> list[Face]:
-    mirrored = _detect_padded(np.ascontiguousarray(image[:, ::-1]), detector, rung)
-    looks = [geometry.flip_points(face.points, image.shape[1]) for face in mirrored]
-    return [
-        face
-        for face in faces
-        if any(np.linalg.norm(look - face.points, axis=1).mean() <= MAX_MIRROR_GAP * _size(face) for look in looks)
-    ]
+def _choose(faces: Sequence[Face], policy: str, shape: tuple[int, ...], box: Box | None) -> Face:
+    if box is not None:
+        return max(faces, key=lambda face: _overlap(face, box))
+    if policy == "central":
+        centre = (np.array([shape[1], shape[0]]) - 1) / 2
+        return min(faces, key=lambda face: float(np.linalg.norm(middle(face) - centre)))
+    return max(faces, key=size)
 
 
-def is_plausible(face: Face, height: int, width: int) -> bool:
-    """Whether the mesh can be a face: eyes above mouth in the face's own axes, human proportions, mostly in the image.
-
-    Keeps out the detector's answers on drawings, hands and patterns.
-    """
-    points = face.points
-    if not np.isfinite(points).all():
-        return False
-    _, down = geometry.face_axes(points)
-    eyes, mouth, chin = points[36:48].mean(0), points[48:60].mean(0), points[8]
-    eyes_to_mouth, mouth_to_chin = (mouth - eyes) @ down, (chin - mouth) @ down
-    face_height = (chin - points[17:27].mean(0)) @ down
-    if eyes_to_mouth <= 0 or mouth_to_chin <= 0 or face_height <= 0:
-        return False
-    proportions = 0.3 < eyes_to_mouth / face_height < 0.8 and 0.2 < np.ptp(points, 0)[0] / face_height < 2.5
-    inside = ((points >= -0.5) & (points <= (width - 0.5, height - 0.5))).all(-1)
-    return bool(proportions and inside.mean() >= 0.5)
+def _is_centred_in(face: Face, box: Box) -> bool:
+    x, y = middle(face) + 0.5  # a pixel's centre in the coordinates of edges
+    return bool(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1)
 
 
-def _size(face: Face) -> float:
-    return float(np.sqrt(np.prod(np.ptp(face.points, axis=0))))
-
-
-def _detect_padded(image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, rung: Rung) -> Sequence[Face]:
-    border = round(rung.padding * max(image.shape[:2]))
-    if border == 0:
-        return detector.detect(image, rung.confidence)
-    padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=(rung.grey,) * 3)
-    shift = np.array([border, border, 0], np.float32)
-    return [
-        replace(face, points=face.points - border, mesh=face.mesh - shift)
-        for face in detector.detect(np.asarray(padded, np.uint8), rung.confidence)
-    ]
+def _overlap(face: Face, box: Box) -> float:
+    """Intersection over union of the box and the points' own."""
+    corners = np.array([[box.x0, box.y0], [box.x1, box.y1]])
+    low, high = face.points.min(0), face.points.max(0)
+    shared = np.prod(np.clip(np.minimum(high, corners[1]) - np.maximum(low, corners[0]), 0, None))
+    return float(shared / (np.prod(high - low) + np.prod(corners[1] - corners[0]) - shared))

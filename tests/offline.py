@@ -15,7 +15,8 @@ from fer_data.errors import ModelFileError
 from fer_data.manifest import Manifest, build_manifest, read_manifest
 from fer_data.types import Silent
 from pipeline.executors import SerialExecutor
-from pipeline.landmarks import LandmarkConfig, run_landmarks
+from pipeline.landmark_tasks import LandmarkConfig
+from pipeline.landmarks import run_landmarks
 from pipeline.maps import run_maps
 from pipeline.model_file import find_model
 from pipeline.portrait import portrait_faces

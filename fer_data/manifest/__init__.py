@@ -8,13 +8,22 @@ from __future__ import annotations
 from fer_data.manifest.build import build_manifest
 from fer_data.manifest.check import CheckReport, Finding, Level, check_manifest
 from fer_data.manifest.descriptors import layout_names
-from fer_data.manifest.labels import ALIASES, EXPRESSIONS, canonical_label
+from fer_data.manifest.labels import (
+    ALIASES,
+    COMPOUND_EXPRESSIONS,
+    DROP,
+    EXPRESSIONS,
+    canonical_label,
+    parse_label_map,
+)
 from fer_data.manifest.model import Manifest, read_manifest, write_manifest
 from fer_data.manifest.problems import Problem, ProblemReason
 from fer_data.manifest.report import BuildReport
 
 __all__ = [
     "ALIASES",
+    "COMPOUND_EXPRESSIONS",
+    "DROP",
     "EXPRESSIONS",
     "BuildReport",
     "CheckReport",
@@ -27,6 +36,7 @@ __all__ = [
     "canonical_label",
     "check_manifest",
     "layout_names",
+    "parse_label_map",
     "read_manifest",
     "write_manifest",
 ]

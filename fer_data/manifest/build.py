@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,10 @@ from fer_data.manifest.labels import make_vocabulary
 from fer_data.manifest.layouts import Choice, choose_layout
 from fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
 from fer_data.manifest.model import box_cells, companion, is_manifest, write_manifest
+from fer_data.manifest.points import attach_points
 from fer_data.manifest.problems import Problem, count_problems, write_problems
-from fer_data.manifest.report import BuildReport, compare_counts
+from fer_data.manifest.reorder import refuse_reordered
+from fer_data.manifest.report import BuildReport, PublishedCount, compare_counts
 from fer_data.manifest.screen import Labelled, Screening, screen
 from fer_data.manifest.split import assign_splits, check_fractions
 from fer_data.types import Sample
@@ -32,26 +35,33 @@ def build_manifest(
     aliases: Mapping[str, str] | None = None,
     variant: str | None = None,
     subject_pattern: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> BuildReport:
     """Build the manifest ``out`` (``M.csv``, ``M.meta.json``, ``M.problems.csv``) of the dataset at ``root``.
 
-    ``layout`` is ``auto`` or a name of :func:`fer_data.manifest.layout_names`. ``aliases`` maps the dataset's
-    words to expressions. ``variant`` chooses among a layout's image sets (``original`` for ``rafdb``).
+    Landmarks that ship with the dataset go into ``M.landmarks.npy``. ``layout`` is ``auto`` or a name of
+    :func:`fer_data.manifest.layout_names`. ``aliases`` maps the dataset's words to expressions (or to ``drop``),
+    beside the layout's own label map; ``labels`` replaces that map, for a copy that numbers its labels otherwise.
+    ``variant`` chooses among a layout's image sets (``original`` for ``rafdb``).
     ``subject_pattern`` is a regular expression whose group 1, matched on the file stem, names the person; it
     replaces the layout's own. ``val_fraction`` is a share of train, ``test_fraction`` of everything; see
     :func:`fer_data.manifest.split.assign_splits`.
 
     Rows that cannot be used stay out and are listed; that is no error. Raises :class:`ManifestError` when the
-    layout does not fit or not one usable image is found, :class:`UserInputError` for an option that cannot be
-    used.
+    layout does not fit, the class sizes show that the labels are numbered in another order than the layout's, or
+    not one usable image is found, :class:`UserInputError` for an option that cannot be used.
     """
     aliases = dict(aliases or {})
     check_fractions(val_fraction, test_fraction)
     _check_output(out, root)
-    choice = choose_layout(layout, root, aliases)
+    choice = choose_layout(layout, root, aliases, labels)
     pattern = _subject_pattern(choice, subject_pattern)
+    descriptor = choice.descriptor
+    vocabulary = make_vocabulary(aliases, descriptor.labels, descriptor.dropped, labels)
     listing = _read(choice, root, out, variant)
-    vocabulary = make_vocabulary(aliases, choice.descriptor.labels)
+    published = choice.form.published(variant)
+    if labels is None and published:
+        refuse_reordered(published, ((row.split, row.source_label) for row in listing.rows), vocabulary, root)
     screening = screen(listing, vocabulary)
     if not screening.kept:
         raise _nothing_usable(root, choice, listing, screening)
@@ -68,8 +78,9 @@ def build_manifest(
         "aliases": aliases,
         "variant": variant,
         "subject_pattern": subject_pattern,
+        **({"labels": dict(labels)} if labels is not None else {}),
     }
-    return _write(out, samples, choice, listing, screening, options)
+    return _write(out, samples, choice, listing, screening, options, compare_counts(published, screening.present))
 
 
 def _write(
@@ -79,12 +90,16 @@ def _write(
     listing: Listing,
     screening: Screening,
     options: Mapping[str, Any],
+    published: tuple[PublishedCount, ...],
 ) -> BuildReport:
+    samples, points, unusable = attach_points(samples, [item.row.points for item in screening.kept])
     problems = count_problems(screening.problems)
     problems_file = companion(out, ".problems.csv")
     write_problems(problems_file, screening.problems)
     name = choice.descriptor.name
-    manifest = write_manifest(out, samples, root=listing.root, layout=name, options=options, problems=problems)
+    manifest = write_manifest(
+        out, samples, root=listing.root, layout=name, options=options, problems=problems, landmarks=points
+    )
     return BuildReport(
         manifest=out,
         problems_file=problems_file,
@@ -94,9 +109,13 @@ def _write(
         samples=len(samples),
         counts=manifest.counts(),
         problems=problems,
-        published=compare_counts(choice.form.counts, screening.present),
+        published=published,
         digest=manifest.digest,
-        notes=_notes({item.row.split for item in screening.kept}, manifest.counts()),
+        notes=(
+            *((choice.form.note,) if choice.form.note else ()),
+            *_notes({item.row.split for item in screening.kept}, manifest.counts()),
+            *_point_notes(len(points), len(samples), unusable),
+        ),
     )
 
 
@@ -122,7 +141,7 @@ def make_samples(kept: Sequence[Labelled], pattern: re.Pattern[str] | None) -> l
 
 
 def _stem(path: str) -> str:
-    return str(PurePosixPath(path).with_suffix(""))
+    return posixpath.splitext(path)[0]
 
 
 def _subject(path: str, pattern: re.Pattern[str] | None) -> str:
@@ -168,6 +187,13 @@ def _notes(given: set[str], counts: Mapping[str, object]) -> tuple[str, ...]:
     if "test" not in counts:
         notes.append("there is no test split")
     return tuple(notes)
+
+
+def _point_notes(usable: int, samples: int, unusable: int) -> list[str]:
+    notes = [f"{usable} of {samples} samples come with 68 landmarks"] if usable or unusable else []
+    if unusable:
+        notes.append(f"the landmarks of {unusable} samples cannot be used (not 136 finite numbers, or no face's shape)")
+    return notes
 
 
 def _nothing_usable(root: Path, choice: Choice, listing: Listing, screening: Screening) -> ManifestError:

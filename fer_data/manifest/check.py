@@ -13,7 +13,7 @@ from fer_data.errors import ManifestError
 from fer_data.files import sha256_bytes
 from fer_data.manifest.content import content_keys, file_sizes
 from fer_data.manifest.layouts.text import read_lines
-from fer_data.manifest.model import count_samples, parse_samples, read_meta
+from fer_data.manifest.model import check_points, count_samples, parse_samples, read_meta
 from fer_data.manifest.problems import Place
 from fer_data.types import Box, Sample
 
@@ -77,7 +77,7 @@ class CheckReport:
 
 
 def check_manifest(path: Path) -> CheckReport:
-    """Check columns, labels, splits, files, duplicates, and leakage of subjects or images across splits.
+    """Check columns, labels, splits, files, landmarks, duplicates, and leakage of subjects or images across splits.
 
     Reads the images' sizes, and the content of those that share a size. Raises :class:`ManifestError` only
     when there is no file at ``path``, or its meta data cannot be read.
@@ -92,6 +92,7 @@ def check_manifest(path: Path) -> CheckReport:
         findings.append(Finding(Level.ERROR, "empty", 0, "A manifest has no samples."))
     findings += _check_files(lines, root)
     findings += _check_subjects(lines)
+    findings += _check_landmarks(path, lines, meta)
     findings += _check_meta(meta, sha256_bytes(path.read_bytes()))
     counts = count_samples(sample for _, sample in lines)
     return CheckReport(path, len(lines), counts, tuple(sorted(findings, key=lambda item: (item.line, item.kind))))
@@ -136,6 +137,13 @@ def _check_subjects(lines: _Lines) -> Iterator[Finding]:
             where = ", ".join(f"{split} (line {line})" for split, line in splits.items())
             message = f"The subject {subject!r} is in several splits: {where}: leakage."
             yield Finding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
+
+
+def _check_landmarks(path: Path, lines: _Lines, meta: dict[str, Any]) -> Iterator[Finding]:
+    try:
+        check_points(path, (sample for _, sample in lines), meta)
+    except ManifestError as error:
+        yield Finding(Level.ERROR, "landmarks_file", 0, str(error))
 
 
 def _check_meta(meta: dict[str, Any], digest: str) -> Iterator[Finding]:

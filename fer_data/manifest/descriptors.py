@@ -1,21 +1,32 @@
 """Dataset descriptors: what a layout looks like on disk, as data (``manifests/*.toml``).
 
 A descriptor states ``name``, ``title``, ``source``, ``licence``; ``[labels]`` (source label -> expression);
-``[splits]`` (source split -> train | val | test); and one or more ``[[forms]]`` the dataset is handed on in:
+``[dropped]`` (source labels that are no expression -> what they mean); ``[splits]`` (source split -> train | val |
+test); ``generic`` (whether ``auto`` prefers any other layout that fits too); and one or more ``[[forms]]`` the
+dataset is handed on in:
 
 =================  ====================================================================================
 ``reader``         which reader of :mod:`fer_data.manifest.layouts` reads it
 ``looks_for``      what must be there, in words, for error messages
 ``bases``          folders below ROOT that may hold it, tried in order (``""`` is ROOT itself)
 ``requires``       paths below the base that must exist
+``excludes``       paths below the base that must not exist, for ``auto``
+``contains``       regular expression that must occur in the table's beginning, for ``auto``
 ``tables``         names of the text file with the rows, alternatives; absent: the only CSV of the folder
-``columns``        column roles of a table without header, separated by white space
+``parts``          file (or folder) names -> split, where each split has its own; those that exist are read
+``folders``        role -> names of the folder that plays it, alternatives
+``columns``        column roles of a table without header
+``delimiter``      what separates cells; absent: guessed, or white space where ``columns`` are given
 ``path``           template of the image's path from ``{name}``, ``{stem}``, ``{suffix}`` of the path column
-``variants``       named templates instead of ``path``; the first is the default
+``pattern``        regular expression for file names with the groups ``label``, ``subject``, ``split``
+``variants``       named templates instead of ``path`` (or patterns instead of ``pattern``, or kinds of images
+                   that the reader knows); the first is the default
 ``split_pattern``  regular expression whose group 1, found in the file name, is the source split
 ``subject_pattern``  regular expression whose group 1, matched on the file stem, is the subject
 ``auto``           whether ``auto`` may choose it (default true)
-``counts``         published number of images by split and expression
+``counts``         published number of images by split (``all``: without splits) and expression
+``variant_counts``  the same by variant, where that matters
+``note``           a sentence for the report: what the reader decided that the user should know
 =================  ====================================================================================
 """
 
@@ -23,15 +34,20 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
 from fer_data.errors import ManifestError, paragraph, unknown_name
-from fer_data.manifest.labels import EXPRESSIONS
+from fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
 from fer_data.types import SPLITS
+
+ALL_SPLITS = "all"
+"""The key of published counts that are not given by split."""
+
+Counts = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +58,26 @@ class Form:
     looks_for: str
     bases: tuple[str, ...] = ("",)
     requires: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+    contains: str = ""
     tables: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, Sequence[str]] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
+    delimiter: str = ""
     path: str = "{name}"
+    pattern: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
     split_pattern: str = ""
     subject_pattern: str = ""
     auto: bool = True
-    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    counts: Counts = field(default_factory=dict)
+    variant_counts: Mapping[str, Counts] = field(default_factory=dict)
+    note: str = ""
+
+    def published(self, variant: str | None) -> Counts:
+        """Published counts of a variant (None: the default one)."""
+        return self.variant_counts.get(variant or next(iter(self.variants), ""), self.counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +90,9 @@ class Descriptor:
     licence: str
     forms: tuple[Form, ...]
     labels: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)
+    generic: bool = False
 
 
 def parse_descriptor(text: str, where: str) -> Descriptor:
@@ -92,11 +122,13 @@ def _fill(kind: type[Any], raw: Mapping[str, Any], where: str) -> Any:
 
 
 def _check(descriptor: Descriptor, where: str) -> None:
-    counted = [(split, label) for form in descriptor.forms for split, row in form.counts.items() for label in row]
+    tables = [counts for form in descriptor.forms for counts in (form.counts, *form.variant_counts.values())]
+    counted = [(split, label) for counts in tables for split, row in counts.items() for label in row]
     labels = [*descriptor.labels.values(), *(label for _, label in counted)]
-    splits = [*descriptor.splits.values(), *(split for split, _ in counted)]
+    splits = [*descriptor.splits.values(), *(split for split, _ in counted if split != ALL_SPLITS)]
+    splits += [split for form in descriptor.forms for split in form.parts.values()]
     for value, known, kind in [
-        *((label, EXPRESSIONS, "expression") for label in labels),
+        *((label, (*EXPRESSIONS, *COMPOUND_EXPRESSIONS), "expression") for label in labels),
         *((split, SPLITS, "split") for split in splits),
     ]:
         if value not in known:
@@ -106,6 +138,11 @@ def _check(descriptor: Descriptor, where: str) -> None:
     for form in descriptor.forms:
         for pattern in (form.split_pattern, form.subject_pattern):
             compile_pattern(pattern, where)
+        for pattern in (form.variants.values() or [form.pattern]) if form.reader == "names" else ():
+            compile_name_pattern(pattern, where)
+        for variant in form.variant_counts:
+            if variant not in form.variants:
+                raise ManifestError(paragraph(unknown_name("variant", variant, list(form.variants)), where=where))
 
 
 def compile_pattern(pattern: str, where: str) -> re.Pattern[str] | None:
@@ -119,6 +156,19 @@ def compile_pattern(pattern: str, where: str) -> re.Pattern[str] | None:
     if compiled.groups < 1:
         raise ManifestError(paragraph(f"{pattern!r} has no group.", where=where, expected="one ( ) around the part"))
     return compiled
+
+
+def compile_name_pattern(pattern: str, where: str) -> re.Pattern[str]:
+    """Compile a regular expression for file names; case does not matter.
+
+    Raises :class:`ManifestError` when it is none or has no group for the label.
+    """
+    compiled = compile_pattern(pattern, where)
+    if compiled is None or "label" not in compiled.groupindex:
+        raise ManifestError(
+            paragraph(f"The name pattern {pattern!r} has no group for the label.", where=where, expected="(?P<label>)")
+        )
+    return re.compile(pattern, re.IGNORECASE)
 
 
 def collect(sources: Mapping[str, str]) -> dict[str, Descriptor]:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from fer_data.errors import UserInputError, paragraph, unknown_name
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt")
 """Canonical expressions, in the order every list of classes follows."""
+
+COMPOUND_EXPRESSIONS = (
+    "happily_surprised",
+    "happily_disgusted",
+    "sadly_fearful",
+    "sadly_angry",
+    "sadly_surprised",
+    "sadly_disgusted",
+    "fearfully_angry",
+    "fearfully_surprised",
+    "angrily_surprised",
+    "angrily_disgusted",
+    "disgustedly_surprised",
+)
+"""Compound expressions: classes of their own, never counted as one of their two parts unless a label map says so."""
+
+DROP = "drop"
+"""The meaning that leaves a label's rows out, in a label map or an alias: ``7=drop``."""
 
 ALIASES: Mapping[str, str] = {
     "angry": "anger",
@@ -28,7 +48,8 @@ ALIASES: Mapping[str, str] = {
 """Other words in use for them. Misspellings are not among them: those are reported, with a suggestion."""
 
 
-def _normal(text: str) -> str:
+def normal_label(text: str) -> str:
+    """A source label as it is compared: without surrounding spaces, case folded."""
     return text.strip().casefold()
 
 
@@ -37,52 +58,120 @@ def canonical_label(text: str) -> str | None:
 
     >>> canonical_label(" Happy"), canonical_label("SADNESS"), canonical_label("hapiness")
     ('happiness', 'sadness', None)
+    >>> canonical_label("Sadly fearful")
+    'sadly_fearful'
     """
-    name = _normal(text)
-    return name if name in EXPRESSIONS else ALIASES.get(name)
+    name = normal_label(text)
+    if name in EXPRESSIONS:
+        return name
+    compound = re.sub(r"[\s_-]+", "_", name)
+    return compound if compound in COMPOUND_EXPRESSIONS else ALIASES.get(name)
 
 
 def order_classes(labels: set[str]) -> tuple[str, ...]:
     """``labels`` in canonical order."""
-    return tuple(name for name in EXPRESSIONS if name in labels)
+    return tuple(name for name in (*EXPRESSIONS, *COMPOUND_EXPRESSIONS) if name in labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The label mapping of one build:
+    """The label mapping of one build: the user's aliases, then the dataset's codes, then the general table.
 
-    the user's aliases, then the dataset's codes, then the general table.
+    ``dropped`` gives the labels whose rows are left out on purpose, each with what it means.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, text: str) -> str | None:
         """The canonical expression for a source label, or None."""
-        name = _normal(text)
+        name = normal_label(text)
+        if name in self.dropped:
+            return None
         return self.aliases.get(name) or self.codes.get(name) or canonical_label(name)
+
+    def why_dropped(self, text: str) -> str | None:
+        """What a label means whose rows are left out on purpose; None for the others."""
+        return self.dropped.get(normal_label(text))
 
     def suggest(self, text: str) -> str:
         """What to do about an unknown label, in one sentence."""
         known = [*EXPRESSIONS, *ALIASES, *self.codes, *self.aliases]
-        close = difflib.get_close_matches(_normal(text), known, n=1)
+        close = difflib.get_close_matches(normal_label(text), known, n=1)
         if close:
             return f"Did you mean {close[0]!r}?"
         return f"Give it a meaning with --alias {text.strip() or 'NAME'}=LABEL."
 
 
-def make_vocabulary(aliases: Mapping[str, str] | None = None, codes: Mapping[str, str] | None = None) -> Vocabulary:
+def make_vocabulary(
+    aliases: Mapping[str, str] | None = None,
+    codes: Mapping[str, str] | None = None,
+    dropped: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> Vocabulary:
     """Check and combine a user's aliases (``{"joie": "happiness"}``) and dataset codes (``{"3": "fear"}``).
 
-    The meaning may itself be a general alias (``{"joie": "happy"}``). Raises :class:`UserInputError` when the
-    meaning is no known expression or the name is empty.
+    ``dropped`` are the dataset's labels that mean no expression. ``labels`` is a user's whole label map, which
+    replaces the codes. The meaning of an alias or of such a label may itself be a general alias
+    (``{"joie": "happy"}``) or ``drop``. Raises :class:`UserInputError` when a meaning is no known expression or a
+    name is empty.
     """
+    given_aliases = _check_meanings(aliases or {}, "An alias")
+    given_labels = _check_meanings(labels or {}, "A label of the label map")
+    own_codes = {normal_label(code): label for code, label in (codes or {}).items()}
+    plain_codes = own_codes if labels is None else given_labels
+    left_out = {normal_label(code): meaning for code, meaning in (dropped or {}).items()}
+    for name, meaning in {**given_labels, **given_aliases}.items():
+        left_out.pop(name, None)
+        if meaning == DROP:
+            left_out[name] = "to be dropped"
+    return Vocabulary(
+        {name: label for name, label in given_aliases.items() if label != DROP},
+        {name: label for name, label in plain_codes.items() if label != DROP},
+        left_out,
+    )
+
+
+def _check_meanings(given: Mapping[str, str], what: str) -> dict[str, str]:
     checked: dict[str, str] = {}
-    for name, meaning in (aliases or {}).items():
-        label = canonical_label(meaning)
+    for name, meaning in given.items():
+        label = DROP if normal_label(meaning) == DROP else canonical_label(meaning)
         if label is None:
-            raise UserInputError(unknown_name("expression", meaning, list(EXPRESSIONS)))
-        if not _normal(name):
-            raise UserInputError(paragraph("An alias has no name.", expected="NAME=LABEL", got=f"{name}={meaning}"))
-        checked[_normal(name)] = label
-    return Vocabulary(checked, {_normal(code): label for code, label in (codes or {}).items()})
+            raise UserInputError(unknown_name("expression", meaning, [*EXPRESSIONS, *COMPOUND_EXPRESSIONS, DROP]))
+        if not normal_label(name):
+            raise UserInputError(paragraph(f"{what} has no name.", expected="NAME=LABEL", got=f"{name}={meaning}"))
+        checked[normal_label(name)] = label
+    return checked
+
+
+def parse_label_map(text: str) -> dict[str, str]:
+    """A label map from ``0=anger,1=disgust`` or the name of a text file with one such pair a line (``#`` comments).
+
+    Raises :class:`UserInputError` when a pair lacks its ``=``, a label comes twice, or there is none.
+
+    >>> parse_label_map("1=surprise, 2=fear")
+    {'1': 'surprise', '2': 'fear'}
+    """
+    where, pairs = "the label map", text.split(",")
+    if "=" not in text:
+        where = text
+        try:
+            lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserInputError(
+                paragraph(f"No label map: {error}.", expected="a text file, or LABEL=EXPRESSION,...", got=repr(text))
+            ) from error
+        pairs = [pair for line in lines for pair in line.partition("#")[0].split(",")]
+    found: dict[str, str] = {}
+    for pair in filter(None, map(str.strip, pairs)):
+        name, equals, meaning = (part.strip() for part in pair.partition("="))
+        if not (name and equals and meaning) or name in found:
+            fault = "names a label twice" if name in found else "has a pair that cannot be read"
+            raise UserInputError(
+                paragraph(f"A label map {fault}.", where=where, expected="LABEL=EXPRESSION", got=repr(pair))
+            )
+        found[name] = meaning
+    if not found:
+        raise UserInputError(paragraph("A label map is empty.", where=where, expected="LABEL=EXPRESSION,..."))
+    return found

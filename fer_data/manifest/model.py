@@ -1,10 +1,11 @@
 """The manifest: one CSV row per sample, and a small JSON file beside it that says where the images are.
 
-``M.csv`` has the columns ``sample_id,path,label,source_label,split``, then ``subject`` and ``x0,y0,x1,y1``
-when some row has them; rows are sorted by ``sample_id``, paths are relative with forward slashes, the text is
-UTF-8 with ``\\n``. ``M.meta.json`` gives the root relative to the manifest's folder, the layout, classes,
-options, counts, numbers of problems, and the SHA-256 of the CSV. Without it the root is the CSV's own folder.
-The CSV may be edited by hand.
+``M.csv`` has the columns ``sample_id,path,label,source_label,split``, then ``subject``, ``x0,y0,x1,y1`` and
+``landmarks_row`` when some row has them; rows are sorted by ``sample_id``, paths are relative with forward slashes,
+the text is UTF-8 with ``\\n``. ``M.meta.json`` gives the root relative to the manifest's folder, the layout,
+classes, options, counts, numbers of problems, and the SHA-256 of the CSV and of ``M.landmarks.npy``, which holds the
+landmarks that ship with the dataset, if any. Without it the root is the CSV's own folder. The CSV may be edited by
+hand.
 """
 
 from __future__ import annotations
@@ -19,16 +20,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fer_data.errors import ManifestError, paragraph
 from fer_data.files import sha256_bytes, write_json, write_text
 from fer_data.manifest.labels import canonical_label, order_classes
 from fer_data.manifest.layouts.base import relative_path
-from fer_data.manifest.layouts.table import parse_box
+from fer_data.manifest.layouts.cells import parse_box
 from fer_data.manifest.layouts.text import csv_rows, read_lines
+from fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
 from fer_data.types import SPLITS, Box, Sample
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _CORNERS = ("x0", "y0", "x1", "y1")
+_POINTS = "landmarks_row"
+_ANYWHERE = Path("/")
 _FORMAT = "aupipe-manifest/1"
 
 
@@ -37,7 +43,8 @@ class Manifest:
     """A dataset ready for the pipeline: every image is ``manifest.root / sample.path``.
 
     ``digest`` is the SHA-256 of the CSV as it is now; ``recorded_digest`` the one noted when it was built
-    (empty when unknown), so that a hand-edited manifest can be told.
+    (empty when unknown), so that a hand-edited manifest can be told. ``landmarks`` is the file of the points that
+    ship with the dataset, float32 ``(k, 68, 2)``, to which each ``sample.landmarks_row`` refers; None without any.
     """
 
     root: Path
@@ -47,6 +54,7 @@ class Manifest:
     digest: str
     options: Mapping[str, Any] = field(default_factory=dict)
     recorded_digest: str = ""
+    landmarks: Path | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of samples by split and class."""
@@ -86,13 +94,16 @@ def render_csv(samples: Iterable[Sample]) -> str:
     """The CSV text of a manifest."""
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
+    points = any(item.landmarks_row is not None for item in ordered)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*COLUMNS, *(["subject"] if subjects else []), *(_CORNERS if boxes else ())])
+    optional = [*(["subject"] if subjects else []), *(_CORNERS if boxes else ()), *([_POINTS] if points else [])]
+    writer.writerow([*COLUMNS, *optional])
     for item in ordered:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
         cells += [item.subject] if subjects else []
         cells += box_cells(item.box) if boxes else []
+        cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
         writer.writerow(cells)
     return out.getvalue()
 
@@ -112,11 +123,19 @@ def write_manifest(
     layout: str,
     options: Mapping[str, Any] | None = None,
     problems: Mapping[str, int] | None = None,
+    landmarks: np.ndarray | Path | None = None,
 ) -> Manifest:
     """Write ``path`` and its ``.meta.json`` atomically and return the manifest.
 
-    The same input gives the same bytes.
+    ``landmarks`` is the array ``(k, 68, 2)`` that the samples' ``landmarks_row`` refer to, or the file of another
+    manifest that holds it; it is needed when a sample has such a row and ignored otherwise. The same input gives the
+    same bytes. Raises :class:`ManifestError` when the landmarks are missing, of another shape, or too few.
     """
+    points_file = companion(path, LANDMARKS_SUFFIX)
+    rows = _rows_of_points(samples)
+    if rows and landmarks is None:
+        raise ManifestError(paragraph("Samples have a landmarks_row, but no landmarks were given.", where=path))
+    points_digest = write_points(points_file, landmarks, rows) if rows and landmarks is not None else ""
     text = render_csv(samples)
     ordered = tuple(sorted(samples, key=lambda sample: sample.sample_id))
     manifest = Manifest(
@@ -127,6 +146,7 @@ def write_manifest(
         digest=sha256_bytes(text.encode()),
         options=dict(options or {}),
         recorded_digest=sha256_bytes(text.encode()),
+        landmarks=points_file.resolve() if rows else None,
     )
     write_text(path, text)
     meta = {
@@ -138,16 +158,38 @@ def write_manifest(
         "counts": manifest.counts(),
         "problems": dict(problems or {}),
         "csv_sha256": manifest.digest,
+        **({"landmarks_sha256": points_digest} if rows else {}),
     }
     write_json(companion(path, ".meta.json"), meta)
+    if not rows:
+        # Points of a former manifest of this name belong to nobody now.
+        points_file.unlink(missing_ok=True)
     return manifest
+
+
+def _rows_of_points(samples: Iterable[Sample]) -> int:
+    return 1 + max((item.landmarks_row for item in samples if item.landmarks_row is not None), default=-1)
+
+
+def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any]) -> Path | None:
+    """The landmarks file of the manifest at ``path``; None when no sample refers to it.
+
+    Raises :class:`ManifestError` when it is absent, unreadable, too short, or not the recorded one.
+    """
+    rows = _rows_of_points(samples)
+    if not rows:
+        return None
+    file = companion(path, LANDMARKS_SUFFIX).resolve()
+    read_points(file, rows, str(meta.get("landmarks_sha256", "")))
+    return file
 
 
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest; its images are not looked at.
 
     Raises :class:`ManifestError` naming the line when the file is absent or not a manifest: a column missing,
-    an unknown label or split, a sample twice, a path that is absolute or leaves the root.
+    an unknown label or split, a sample twice, a path that is absolute or leaves the root, or landmarks that are not
+    there.
     """
     root, meta = read_meta(path)
     lines, faults = parse_samples(read_lines(path), path)
@@ -165,6 +207,7 @@ def read_manifest(path: Path) -> Manifest:
         digest=sha256_bytes(path.read_bytes()),
         options=meta.get("options", {}),
         recorded_digest=str(meta.get("csv_sha256", "")),
+        landmarks=check_points(path, samples, meta),
     )
 
 
@@ -234,7 +277,7 @@ def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
     sample_id, path, label, source_label, split = (cells[column] for column in COLUMNS)
     if not sample_id.strip():
         return "A sample has no sample_id."
-    if path.startswith("/") or relative_path(path, Path("/")) is None:
+    if path.startswith("/") or relative_path(path, _ANYWHERE) is None:
         return f"The path {path!r} is not a relative path below the manifest's root."
     if canonical_label(label) != label:
         known = canonical_label(label)
@@ -245,4 +288,8 @@ def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
     box = parse_box(corners) if any(corners) else None
     if any(corners) and box is None:
         return f"Not a box: {' '.join(corners)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1."
-    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box)
+    points = cells.get(_POINTS, "")
+    if points and not (points.isascii() and points.isdigit()):
+        return f"Not a row of the landmarks file: {points!r}; expected a whole number from 0, or nothing."
+    row = int(points) if points else None
+    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box, row)

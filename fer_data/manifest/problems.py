@@ -26,12 +26,20 @@ class ProblemReason(enum.StrEnum):
     CONFLICTING_LABEL = "conflicting_label"
     DUPLICATE_IMAGE = "duplicate_image"
     BAD_ROW = "bad_row"
+    DROPPED_LABEL = "dropped_label"
+    NO_LABEL = "no_label"
+    NO_MAJORITY = "no_majority"
+    NOT_CHOSEN = "not_chosen"
     NOT_AN_IMAGE_NAME = "not_an_image_name"
+    UNREADABLE_FOLDER = "unreadable_folder"
 
     @property
     def concerns_a_file(self) -> bool:
         """Whether it is about a file that is no row of the dataset; those are counted apart from rows."""
-        return self in (ProblemReason.UNLISTED_FILE, ProblemReason.NOT_AN_IMAGE_NAME)
+        return self in _NO_ROWS
+
+
+_NO_ROWS = (ProblemReason.UNLISTED_FILE, ProblemReason.NOT_AN_IMAGE_NAME, ProblemReason.UNREADABLE_FOLDER)
 
 
 @dataclass(frozen=True, slots=True, order=True)

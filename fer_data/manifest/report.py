@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_data.manifest.descriptors import ALL_SPLITS
 from fer_data.manifest.labels import order_classes
 from fer_data.manifest.problems import ProblemReason
 from fer_data.types import SPLITS
@@ -41,13 +43,17 @@ class PublishedCount:
 def compare_counts(
     published: Mapping[str, Mapping[str, int]], present: Mapping[tuple[str, str], int]
 ) -> tuple[PublishedCount, ...]:
-    """Compare published counts with usable rows by (split, label); empty when nothing is published."""
+    """Compare published counts with usable rows by (split, label); empty when nothing is published.
+
+    Where counts are published for the whole dataset only, so is the comparison.
+    """
     if not published:
         return ()
-    found: dict[str, dict[str, int]] = {}
+    whole = ALL_SPLITS in published
+    found = defaultdict[str, Counter[str]](Counter)
     for (split, label), count in present.items():
-        found.setdefault(split or "train", {})[label] = count
-    splits = [split for split in SPLITS if split in published or split in found]
+        found[ALL_SPLITS if whole else split or "train"][label] += count
+    splits = [split for split in (*SPLITS, ALL_SPLITS) if split in published or split in found]
     return tuple(PublishedCount(split, published.get(split, {}), found.get(split, {})) for split in splits)
 
 

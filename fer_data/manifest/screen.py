@@ -49,7 +49,11 @@ def screen(listing: Listing, vocabulary: Vocabulary) -> Screening:
     some_split = any(row.split for row in listing.rows)
     for row in listing.rows:
         label = vocabulary.canonical(row.source_label)
-        if some_split and not row.split:
+        dropped = vocabulary.why_dropped(row.source_label)
+        if dropped is not None:
+            detail = f"the label {row.source_label} means {dropped}"
+            problems.append(_problem(row, ProblemReason.DROPPED_LABEL, detail))
+        elif some_split and not row.split:
             problems.append(_problem(row, ProblemReason.BAD_ROW, "no split, though other rows have one"))
         elif label is None:
             also = f" Moreover: {faults[row.path]}." if row.path in faults else ""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import resource
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -109,6 +111,21 @@ def test_what_is_no_image_is_named_and_shown(tmp_path: Path, content: bytes) -> 
     assert isinstance(caught.value, FerError) and isinstance(caught.value, ValueError)
     assert str(caught.value).startswith(f"{path} is not an image that can be decoded.")
     assert f"{len(content)} bytes starting with {content[:8]!r}" in str(caught.value)
+
+
+def test_a_gigapixel_in_a_small_file_is_refused_without_taking_its_memory() -> None:
+    # 20,000 x 20,000 black pixels: well-formed, 60 kB, 1.2 GB when decoded.
+    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((20_000 // 8 + 1) * 20_000), 9)
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    )
+    assert len(bomb) < 100_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UnreadableImageError, match="200 megapixels"):
+        decode_image(bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
 
 
 def test_a_missing_file_is_the_operating_system_s_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -26,11 +27,13 @@ def some_rows() -> list[LandmarkRow]:
             mesh=rng.normal(100, 30, (478, 3)).astype(np.float32),
             blendshapes=rng.random(52).astype(np.float32),
             pose=rng.normal(0, 20, 3).astype(np.float32),
+            score=0.5 + number / 8,
             rung=number,
             faces_seen=number + 1,
         )
         for number in range(3)
     ]
+    found[1] = replace(found[1], mesh=None, blendshapes=None)  # a detector without a mesh
     failed = LandmarkRow("b/9", "b/9.png", Reason.NO_FACE, "f" * 64, (10, 20), rung=3)
     return [*found[:2], failed, found[2], LandmarkRow("gone", "gone.png", Reason.MISSING_FILE)]
 
@@ -46,19 +49,27 @@ def same(a: LandmarkPart, b: LandmarkPart) -> bool:
 
 
 def test_round_trip(part: Path) -> None:
-    rows, read = some_rows(), read_part(part)
-    assert read.plan_digest == "plan"
+    rows, read = some_rows(), read_part(part, mesh=True)
+    assert (read.plan_digest, read.config_json) == ("plan", '{"ladder":1}')
     assert read.sample_ids == tuple(row.sample_id for row in rows)
     assert read.paths == tuple(row.path for row in rows)
     assert read.reasons == tuple(row.reason for row in rows)
     assert read.source_sha256 == tuple(row.source_sha256 for row in rows)
     np.testing.assert_array_equal(read.landmarks, [row.landmarks for row in rows])
     np.testing.assert_array_equal(read.pose, [row.pose for row in rows])
-    np.testing.assert_array_equal(read.rung, [row.rung for row in rows])
-    with h5py.File(part) as file:
-        for name in ("mesh", "blendshapes", "source_size", "faces_seen"):
-            np.testing.assert_array_equal(file[name][:], [getattr(row, name) for row in rows])
-        assert file.attrs["config"] == '{"ladder":1}'
+    for name in ("rung", "score", "source_size", "faces_seen"):
+        np.testing.assert_array_equal(getattr(read, name), [getattr(row, name) for row in rows])
+    assert read.has_mesh.tolist() == [1, 0, 0, 1, 0]
+    for index, row in enumerate(rows):
+        for name in ("mesh", "blendshapes"):
+            expected, got = getattr(row, name), getattr(read, name)[index]
+            assert not got.any() if expected is None else np.array_equal(got, expected)
+
+
+def test_meshes_are_kept_only_when_asked_for(part: Path) -> None:
+    read = read_part(part)
+    assert (read.mesh.shape, read.blendshapes.shape) == ((0, 478, 3), (0, 52))
+    assert len(read.landmarks) == 5
 
 
 def test_a_part_describes_itself(part: Path) -> None:
@@ -75,10 +86,11 @@ def test_arrays_are_zero_where_there_is_no_face(part: Path) -> None:
     failed = np.array([reason is not Reason.OK for reason in read.reasons])
     assert failed.sum() == 2
     with h5py.File(part) as file:
-        for name in ("landmarks", "mesh", "blendshapes", "pose"):
+        meshed = file["has_mesh"][:] == 1
+        for name, there in (("landmarks", ~failed), ("pose", ~failed), ("mesh", meshed), ("blendshapes", meshed)):
             values = file[name][:]
-            assert not values[failed].any() and np.isfinite(values).all()
-            assert values[~failed].any(axis=tuple(range(1, values.ndim))).all()
+            assert not values[~there].any() and np.isfinite(values).all()
+            assert values[there].any(axis=tuple(range(1, values.ndim))).all()
 
 
 def test_the_same_rows_give_the_same_bytes(part: Path, tmp_path: Path) -> None:
@@ -86,7 +98,7 @@ def test_the_same_rows_give_the_same_bytes(part: Path, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere" / "p.h5").read_bytes() == part.read_bytes()
 
 
-COLUMN_NAMES = ("landmarks", "mesh", "blendshapes", "pose", "reason", "rung", "sample_id", "path", "source_sha256")
+COLUMN_NAMES = ("landmarks", "has_mesh", "mesh", "blendshapes", "pose", "score", "reason", "rung", "sample_id", "path")
 
 
 @given(st.sampled_from(COLUMN_NAMES), st.floats(0, 1, exclude_max=True), st.integers(1, 255))
@@ -117,8 +129,8 @@ def test_other_files_are_refused(part: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="damaged"):
         read_part(tmp_path / "none.h5")
     with h5py.File(part, "r+") as file:
-        file.attrs["schema_version"] = "2.0"
-    with pytest.raises(StoreError, match=r"schema 2\.0 where 1\.0 is read"):
+        file.attrs["schema_version"] = "3.0"
+    with pytest.raises(StoreError, match=r"schema 3\.0 where 2\.0 is read"):
         read_part(part)
 
 

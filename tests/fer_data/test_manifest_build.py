@@ -187,11 +187,13 @@ def test_published_counts() -> None:
     assert off.line() == "WARN train: 2 of 3 published images (fear 1 of 2)"
     assert extra.line() == "WARN val: 4 of 0 published images (sadness 4 of 0)"
     assert compare_counts({}, {("train", "fear"): 1}) == ()
+    (whole,) = compare_counts({"all": {"fear": 3}}, {("", "fear"): 1, ("test", "fear"): 2})
+    assert whole.line() == "OK all: 3 images, as published"
 
 
 def test_every_reason_is_counted_as_row_or_file() -> None:
     files = {reason.value for reason in ProblemReason if reason.concerns_a_file}
-    assert files == {"unlisted_file", "not_an_image_name"} and len(ProblemReason) == 8
+    assert files == {"unlisted_file", "not_an_image_name", "unreadable_folder"} and len(ProblemReason) == 13
 
 
 @pytest.mark.parametrize(

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from fer_data.errors import FolderInUseError
 from fer_data.files import folder_lock
+from fer_data.manifest import Manifest
 from fer_data.types import Silent
 from offline import LANDMARKS, MAPS, Built, snapshot
 from pipeline.executors import DaskExecutor, SerialExecutor
-from pipeline.landmarks import run_landmarks
+from pipeline.landmarks import PARTS_FOLDER, run_landmarks
 from pipeline.maps import run_maps
+from simulated_detectors import simulated_config, simulated_manifest
+
+ROOT = Path(__file__).parents[2]
+
+COMMAND_LINE = """
+import sys
+import pipeline.landmark_tasks
+from cli import main
+from simulated_detectors import SimulatedConfig, register
+
+register()
+pipeline.landmark_tasks.LandmarkConfig = lambda **options: SimulatedConfig(**options, part_size=4)
+if __name__ == "__main__":
+    main()
+"""
+"""The real command line, with the simulated detectors and small parts."""
 
 SCRIPT = """
 import sys
@@ -27,7 +47,8 @@ from fer_data.codebook import load_codebook
 from fer_data.manifest import read_manifest
 from fer_data.types import Silent
 from pipeline.executors import SerialExecutor
-from pipeline.landmarks import LandmarkConfig, run_landmarks
+from pipeline.landmark_tasks import LandmarkConfig
+from pipeline.landmarks import run_landmarks
 from pipeline.maps import run_maps
 from pipeline.shard_tasks import MapConfig
 
@@ -57,7 +78,7 @@ def test_killed_again_and_again_the_bytes_are_the_same(built: Built, tmp_path: P
     rng, patience, kills = random.Random(7), 0.9, 0
     reference = {**snapshot(built.work / "landmarks"), **snapshot(built.store)}
     while kills < 50:
-        process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         try:
             assert process.wait(timeout=patience * rng.uniform(0.6, 1.2)) == 0
             break
@@ -89,3 +110,92 @@ def test_folder_in_use_is_refused(own: Built) -> None:
     time.sleep(0.05)
     with folder_lock(own.store):
         pass
+
+
+def start_command_line(folder: Path, manifest: Path, workers: int, **options: Any) -> subprocess.Popen[bytes]:
+    """``aupipe landmarks`` at 50 ms an image, the leader of its own process group as in a terminal."""
+    script = folder / "aupipe.py"
+    script.write_text(COMMAND_LINE)
+    words = ["landmarks", str(manifest), "--out", str(folder / "work"), "--workers", str(workers)]
+    words += ["--detector", "simulated-slow", "--model", "0.05"]
+    return subprocess.Popen(
+        [sys.executable, str(script), *words],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        **options,
+    )
+
+
+def wait_for_parts(folder: Path, process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """Wait until some parts are finished; returns every process of the run but the first."""
+    deadline = time.monotonic() + 60
+    while len(list((folder / "work" / PARTS_FOLDER).glob("part-*.h5"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=5)
+    for process in alive:
+        process.kill()
+    assert not alive
+
+
+def assert_continues(folder: Path, manifest: Manifest) -> None:
+    """Running it again keeps the finished parts and ends with the bytes of an undisturbed run."""
+    config = simulated_config(part_size=4)
+    run_landmarks(manifest, folder / "undisturbed", config, SerialExecutor(), Silent())
+    report = run_landmarks(manifest, folder / "work", config, SerialExecutor(), Silent())
+    assert 0 < report.parts_skipped < report.parts
+    assert snapshot(folder / "work" / PARTS_FOLDER) == snapshot(folder / "undisturbed" / PARTS_FOLDER)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_control_c_ends_within_two_seconds(tmp_path: Path, workers: int, whole_group: bool) -> None:
+    manifest = simulated_manifest(tmp_path, 200)
+    process = start_command_line(tmp_path, tmp_path / "faces.csv", workers)
+    children = wait_for_parts(tmp_path, process)
+    assert len(children) >= workers
+    started = time.monotonic()
+    (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - started < 2
+    assert process.returncode == 130
+    assert b"Interrupted" in said and b"Traceback" not in said and b"Warning" not in said, said.decode()
+    assert_gone(children)
+    assert_continues(tmp_path, manifest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_parent(tmp_path: Path, number: signal.Signals) -> None:
+    manifest = simulated_manifest(tmp_path, 200)
+    process = start_command_line(tmp_path, tmp_path / "faces.csv", 2)
+    children = wait_for_parts(tmp_path, process)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode != 0 and len(children) >= 2
+    assert_gone(children)
+    assert_continues(tmp_path, manifest)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_write_that_fails_is_one_paragraph(tmp_path: Path, workers: int) -> None:
+    """As on a full disk: no file may grow beyond 20 kB, less than a part takes."""
+    simulated_manifest(tmp_path, 8)
+    process = start_command_line(
+        tmp_path,
+        tmp_path / "faces.csv",
+        workers,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)),
+    )
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"Could not write" in said and b"File too large" in said and b"Traceback" not in said, said.decode()
+    assert not list((tmp_path / "work" / PARTS_FOLDER).iterdir())

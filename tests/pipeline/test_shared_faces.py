@@ -11,11 +11,12 @@ import pytest
 from fer_data.geometry import flip_points, inter_ocular
 from fer_data.images import read_image
 from fer_data.manifest import build_manifest, read_manifest
-from fer_data.types import Reason, Silent
-from pipeline.detectors import MediaPipeDetector
+from fer_data.types import Box, Reason, Silent
+from pipeline.detectors.mediapipe import MediaPipeDetector
 from pipeline.executors import SerialExecutor
 from pipeline.faces import find_face
-from pipeline.landmarks import LandmarkConfig, run_landmarks
+from pipeline.landmark_tasks import LandmarkConfig
+from pipeline.landmarks import run_landmarks
 
 pytestmark = pytest.mark.shared
 
@@ -31,11 +32,11 @@ def test_faces_are_found(shared: Path, model: Path, tmp_path: Path, layout: str,
     )
     assert report.ok + sum(report.failed.values()) == report.total == built.samples
     assert report.failed.get("no_face", 0) <= limit * report.total
-    assert report.failed_share <= 0.03
+    assert report.failed_share <= 0.035
 
 
 def test_points_agree_with_corrected_ones(shared: Path, model: Path) -> None:
-    """NME over the outer-eye distance; on 501 such faces mapping E has 4.11 % for all 68, 3.21 % inner."""
+    """NME over the outer-eye distance, on faces the mapping was fitted on; test_mesh68 has the held-out figures."""
     with (shared / "landmarks68" / "points.csv").open() as file:
         rows = list(csv.DictReader(file))[::3]
     detector, errors = MediaPipeDetector(), []
@@ -46,8 +47,8 @@ def test_points_agree_with_corrected_ones(shared: Path, model: Path) -> None:
         errors.append(np.linalg.norm(found.face.points - truth, axis=1) / inter_ocular(truth))
     detector.close()
     mean = np.mean(errors, 0)
-    assert mean.mean() < 0.045
-    assert mean[17:].mean() < 0.036
+    assert mean.mean() < 0.036
+    assert mean[17:].mean() < 0.027
 
 
 def test_mirror_image_gives_mirrored_points(shared: Path, model: Path) -> None:
@@ -79,11 +80,17 @@ def test_odd_photos(shared: Path, model: Path, name: str, reason: Reason) -> Non
     detector.close()
 
 
-def test_largest_of_several_faces_is_taken(shared: Path, model: Path) -> None:
+def test_one_of_several_faces_is_taken_as_asked(shared: Path, model: Path) -> None:
+    """Five small faces, of which a plain look finds two, one of them with its mesh down on the neck."""
     detector = MediaPipeDetector()
     image = read_image(shared / "faces" / "odd" / "multi_face.jpg")
-    found = find_face(image, detector)
-    everyone = detector.detect(image, 0.5)
+    assert find_face(image, detector, "error").reason is Reason.SEVERAL_FACES
+    middles = {"upper left": (262, 125), "front left": (362, 297), "centre": (477, 272), "front right": (585, 382)}
+    for x, y in middles.values():
+        boxed = find_face(image, detector, "box", Box(x - 60, y - 70, x + 60, y + 70))
+        assert boxed.face is not None
+        assert np.linalg.norm((boxed.face.points.min(0) + boxed.face.points.max(0)) / 2 - (x, y)) < 20
+    largest = find_face(image, detector, "largest")
+    assert largest.face is not None and largest.faces_seen == 5
+    assert abs(largest.face.points[30] - (731, 360)).max() < 12  # the tip of her nose
     detector.close()
-    assert found.face is not None and found.faces_seen > 1
-    assert np.prod(np.ptp(found.face.points, 0)) == max(np.prod(np.ptp(face.points, 0)) for face in everyone)

@@ -18,7 +18,8 @@ from fer_data.shards import open_store, verify_store
 from fer_data.types import Silent
 from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 from pipeline.executors import SerialExecutor
-from pipeline.landmarks import LandmarkConfig, read_parts, run_landmarks
+from pipeline.landmark_tasks import LandmarkConfig
+from pipeline.landmarks import read_parts, run_landmarks
 from pipeline.maps import run_maps
 from pipeline.portrait import portrait_faces
 
@@ -48,7 +49,7 @@ def test_each_kind_of_bad_photo_has_its_reason(built: Built) -> None:
 
 
 def test_odd_encodings_are_read(built: Built) -> None:
-    parts = read_parts(built.work)
+    parts = list(read_parts(built.work))
     found = {name for part in parts for name, reason in zip(part.sample_ids, part.reasons, strict=True) if not reason}
     assert {f"train/happiness/{name}" for name in ("alpha", "sixteen", "grey", "webp")} <= found
 

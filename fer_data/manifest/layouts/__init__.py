@@ -13,10 +13,12 @@ from pathlib import Path
 from fer_data.errors import ManifestError, paragraph
 from fer_data.manifest.descriptors import Descriptor, Form, descriptors, get_descriptor
 from fer_data.manifest.labels import make_vocabulary
-from fer_data.manifest.layouts import folder, pixels, table
+from fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes
 from fer_data.manifest.layouts.base import Reader, describe_folder, get_reader
+from fer_data.manifest.layouts.text import starts_with
+from fer_data.manifest.layouts.walk import scan
 
-__all__ = ["Choice", "choose_layout", "folder", "pixels", "table"]
+__all__ = ["Choice", "arrays", "choose_layout", "folder", "names", "pixels", "sequences", "table", "votes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +38,16 @@ class Choice:
         return get_reader(self.form.reader)
 
 
-def choose_layout(layout: str, root: Path, aliases: Mapping[str, str]) -> Choice:
+def choose_layout(
+    layout: str, root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None = None
+) -> Choice:
     """The descriptor and form for ``root``; ``auto`` tries all of them.
 
     Raises :class:`ManifestError` when ``root`` is missing or holds nothing, when nothing fits, or when
     ``auto`` finds several layouts that fit.
     """
     named = None if layout == "auto" else get_descriptor(layout)
-    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
+    if not root.exists() or (root.is_dir() and not scan(root)):
         raise ManifestError(
             paragraph(
                 f"No dataset in {root}.",
@@ -52,8 +56,10 @@ def choose_layout(layout: str, root: Path, aliases: Mapping[str, str]) -> Choice
             )
         )
     if named is not None:
-        return _form_of(named, root, aliases)
-    found = [choice for item in descriptors().values() for choice in _fitting(item, root, aliases, auto=True)]
+        return _form_of(named, root, aliases, labels)
+    found = [choice for item in descriptors().values() for choice in _fitting(item, root, aliases, labels, auto=True)]
+    # A folder of class folders or a table of labels may be all there is to say of a dataset; a known one says more.
+    found = [choice for choice in found if not choice.descriptor.generic] or found
     if len(found) == 1:
         return found[0]
     if not found:
@@ -67,8 +73,10 @@ def choose_layout(layout: str, root: Path, aliases: Mapping[str, str]) -> Choice
     )
 
 
-def _form_of(descriptor: Descriptor, root: Path, aliases: Mapping[str, str]) -> Choice:
-    fitting = _fitting(descriptor, root, aliases, auto=False)
+def _form_of(
+    descriptor: Descriptor, root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None
+) -> Choice:
+    fitting = _fitting(descriptor, root, aliases, labels, auto=False)
     if fitting:
         return fitting[0]
     if len(descriptor.forms) == 1:
@@ -77,13 +85,26 @@ def _form_of(descriptor: Descriptor, root: Path, aliases: Mapping[str, str]) -> 
     raise _nothing_fits(f"No {descriptor.title}", [descriptor], root)
 
 
-def _fitting(descriptor: Descriptor, root: Path, aliases: Mapping[str, str], *, auto: bool) -> list[Choice]:
-    vocabulary = make_vocabulary(aliases, {} if auto else descriptor.labels)
+def _fitting(
+    descriptor: Descriptor, root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None, *, auto: bool
+) -> list[Choice]:
+    vocabulary = make_vocabulary(aliases, {} if auto else descriptor.labels, labels=labels)
     for form in descriptor.forms:
         for base in form.bases if form.auto or not auto else ():
-            if get_reader(form.reader).recognises(root / base if base else root, form, vocabulary):
+            folder = root / base if base else root
+            if _admits(folder, form, auto=auto) and get_reader(form.reader).recognises(folder, form, vocabulary):
                 return [Choice(descriptor, form, base)]
     return []
+
+
+def _admits(folder: Path, form: Form, *, auto: bool) -> bool:
+    if not all((folder / name).exists() for name in form.requires):
+        return False
+    if not auto:
+        return True
+    if any((folder / name).exists() for name in form.excludes):
+        return False
+    return not form.contains or any(starts_with(folder / name, form.contains) for name in form.tables)
 
 
 def _nothing_fits(what: str, tried: list[Descriptor], root: Path) -> ManifestError:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from fer_data.errors import ManifestError, paragraph, unknown_name
+import numpy as np
+
+from fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
 from fer_data.manifest.descriptors import Form
 from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.layouts.walk import is_folder, scan
 from fer_data.manifest.problems import Place, Problem
 from fer_data.types import SPLITS, Box
 
@@ -30,7 +33,10 @@ SPLIT_ALIASES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One labelled image as the dataset states it. ``split`` is ``train``, ``val``, ``test`` or empty."""
+    """One labelled image as the dataset states it. ``split`` is ``train``, ``val``, ``test`` or empty.
+
+    ``points`` are the 68 landmarks that come with it, float32 ``(68, 2)`` in pixels, all NaN where what came is none.
+    """
 
     path: str
     source_label: str
@@ -38,6 +44,7 @@ class RawRow:
     split: str = ""
     subject: str = ""
     box: Box | None = None
+    points: np.ndarray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +101,30 @@ def get_reader(name: str) -> Reader:
     return _READERS[name]
 
 
+def choose_variant(form: Form, variant: str | None) -> str:
+    """The template or pattern of a form's variant, by default the first.
+
+    Raises :class:`UserInputError` for a variant that does not exist.
+    """
+    if variant is None:
+        return next(iter(form.variants.values()), form.pattern or form.path)
+    if variant not in form.variants:
+        raise UserInputError(
+            unknown_name("variant", variant, list(form.variants))
+            if form.variants
+            else paragraph(f"This layout has no variants, so {variant!r} cannot be chosen.")
+        )
+    return form.variants[variant]
+
+
+def find_role(folder: Path, form: Form, role: str) -> Path | None:
+    """The folder that plays a role, the first of its possible names that exists."""
+    return next((folder / name for name in form.folders.get(role, ()) if (folder / name).is_dir()), None)
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file name ends like an image."""
-    return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
@@ -122,23 +150,14 @@ def relative_path(text: str, root: Path) -> str | None:
     return None if path in ("", ".", "..") or path.startswith("../") else path
 
 
-def walk_files(folder: Path, prefix: str = "", seen: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Paths of all files below ``folder``, in a fixed order; follows links but never in a circle."""
-    here = os.path.realpath(folder)
-    if here in seen:
-        return
-    for entry in sorted(os.scandir(folder), key=lambda item: item.name):
-        if entry.is_dir():
-            yield from walk_files(Path(entry.path), f"{prefix}{entry.name}/", seen | {here})
-        else:
-            yield f"{prefix}{entry.name}"
-
-
 def describe_folder(folder: Path) -> str:
     """What a folder holds, in a few words, for error messages."""
     if not folder.is_dir():
         return f"{folder.name}, which is a file" if folder.exists() else "no such folder"
-    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in folder.iterdir())
+    faults = list[OSError]()
+    names = [entry.name + "/" * is_folder(entry) for entry in scan(folder, lambda _, error: faults.append(error))]
+    if faults:
+        return f"a folder that cannot be listed: {faults[0].strerror}"
     if not names:
         return "an empty folder"
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -16,8 +16,8 @@ from fer_data.manifest.layouts.base import (
     describe_folder,
     is_image_name,
     register_reader,
-    walk_files,
 )
+from fer_data.manifest.layouts.walk import list_unreadable, walk_files
 from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
 
 
@@ -45,7 +45,7 @@ class FolderReader:
                     got=describe_folder(folder),
                 )
             )
-        for path in walk_files(folder):
+        for path in walk_files(folder, list_unreadable(problems)):
             label, split = class_and_split(path, request.splits)
             if label is not None and is_image_name(path) and is_plain(path):
                 rows.append(RawRow(path, label, Place(path), split))

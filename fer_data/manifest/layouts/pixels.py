@@ -5,7 +5,7 @@ grey pixels as numbers in a CSV. They are written out as PNG files beside the ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -38,35 +38,48 @@ class PixelsReader:
         table = find_table(request.folder, request.form)
         if table is None:
             raise no_table(request)
-        rows = csv_rows(read_lines(table), table)
-        _, header = next(rows, (0, []))
-        roles = column_roles(header)
-        if not roles.keys() >= _ROLES:
-            raise ManifestError(
-                paragraph(
-                    "A FER2013 table lacks a column.",
-                    where=f"{table}, line 1",
-                    expected="emotion, pixels and Usage",
-                    got=",".join(header)[:200] or "an empty file",
-                )
-            )
         found, problems = list[RawRow](), list[Problem]()
-        for index, (line, cells) in enumerate(rows):
-            row = {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+        for index, (line, row) in enumerate(pixel_rows(table)):
             parsed = _parse(row, index, Place(table.name, line), request.splits)
             if isinstance(parsed, Problem):
                 problems.append(parsed)
             else:
                 found.append(parsed[0])
-                _write_once(request.images_out / parsed[0].path, parsed[1])
+                write_once(request.images_out / parsed[0].path, parsed[1])
         return Listing(request.images_out, tuple(found), tuple(problems))
+
+
+def pixel_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """``(line number, cells by role)`` of each row of FER2013's table.
+
+    Raises :class:`ManifestError` when it lacks a column.
+    """
+    rows = csv_rows(read_lines(table), table)
+    _, header = next(rows, (0, []))
+    roles = column_roles(header)
+    if not roles.keys() >= _ROLES:
+        raise ManifestError(
+            paragraph(
+                "A FER2013 table lacks a column.",
+                where=f"{table}, line 1",
+                expected="emotion, pixels and Usage",
+                got=",".join(header)[:200] or "an empty file",
+            )
+        )
+    for line, cells in rows:
+        yield line, {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+
+
+def image_of_row(row: Mapping[str, str]) -> UInt8[np.ndarray, "48 48"] | None:
+    """The image of a row of :func:`pixel_rows`, or None when its pixels are none."""
+    return parse_pixels(row.get("pixels", ""))
 
 
 def _parse(
     row: Mapping[str, str], index: int, place: Place, splits: Mapping[str, str]
 ) -> tuple[RawRow, UInt8[np.ndarray, "h w"]] | Problem:
     label, usage = row.get("label", ""), row.get("split", "")
-    split, image = canonical_split(usage, splits), parse_pixels(row.get("pixels", ""))
+    split, image = canonical_split(usage, splits), image_of_row(row)
     detail = ""
     if not label or not is_plain(label):
         detail = "no label"
@@ -88,7 +101,8 @@ def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
     return np.frombuffer(values, np.uint8).reshape(SIDE, SIDE) if len(values) == SIDE * SIDE else None
 
 
-def _write_once(path: Path, image: UInt8[np.ndarray, "h w"]) -> None:
+def write_once(path: Path, image: UInt8[np.ndarray, "h w"]) -> None:
+    """Write a grey image as PNG unless it is there already. Raises :class:`FerError` when the disk refuses."""
     data = cv2.imencode(".png", image)[1].tobytes()
     try:
         # An image that is there already stays untouched: another manifest or store may be reading it.

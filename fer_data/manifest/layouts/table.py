@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
-from fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
+import numpy as np
+
+from fer_data.errors import ManifestError, paragraph
 from fer_data.manifest.descriptors import Form, compile_pattern
 from fer_data.manifest.labels import Vocabulary
 from fer_data.manifest.layouts.base import (
@@ -18,17 +18,24 @@ from fer_data.manifest.layouts.base import (
     RawRow,
     ReadRequest,
     canonical_split,
+    choose_variant,
     describe_folder,
     is_file,
     is_image_name,
     register_reader,
     relative_path,
 )
-from fer_data.manifest.layouts.text import column_roles, csv_rows, guess_delimiter, read_header, read_lines
+from fer_data.manifest.layouts.cells import POINT_COLUMNS, box_of_cells, parse_points
+from fer_data.manifest.layouts.text import (
+    column_roles,
+    csv_rows,
+    guess_delimiter,
+    point_columns,
+    read_header,
+    read_lines,
+)
+from fer_data.manifest.layouts.walk import list_unreadable, scan
 from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
-from fer_data.types import Box
-
-_CORNERS = ("x0", "y0", "x1", "y1")
 
 
 class _BadRowError(Exception):
@@ -39,39 +46,50 @@ class TableReader:
     """One row per image (or face) in a table; other images in the same folders are listed as problems."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """The table and the required paths exist and, for a CSV, its header names a path and a label."""
-        table = find_table(folder, form)
-        if table is None or not all((folder / name).exists() for name in form.requires):
-            return False
-        return bool(form.columns) or {"path", "label"} <= read_header(table).keys()
+        """The table exists and, for a CSV with a header, that names a path and a label."""
+        tables = find_tables(folder, form)
+        return bool(tables) and (bool(form.columns) or {"path", "label"} <= read_header(tables[0][0]).keys())
 
     def read(self, request: ReadRequest) -> Listing:
         """Every line of the table is a row or a problem.
 
         Raises :class:`ManifestError` when there is no table.
         """
-        table = find_table(request.folder, request.form)
-        if table is None:
+        tables = find_tables(request.folder, request.form)
+        if not tables:
             raise no_table(request)
-        root = table.parent if request.folder.is_file() else request.folder
-        name = table.relative_to(root).as_posix()
-        parser = _RowParser(root, request, template(request.form, request.variant))
+        root = request.folder.parent if request.folder.is_file() else request.folder
+        parser = _RowParser(root, request, choose_variant(request.form, request.variant))
         rows, problems = list[RawRow](), list[Problem]()
-        for line, cells in _table_rows(table, request.form):
-            try:
-                rows.append(parser.parse(cells, Place(name, line)))
-            except _BadRowError as error:
-                path, label = parser.path_of(cells) or cells.get("path", ""), cells.get("label", "")
-                problems.append(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
+        for table, split in tables:
+            name = table.relative_to(root).as_posix()
+            for line, cells in _table_rows(table, request.form):
+                if split:
+                    cells["split"] = split
+                try:
+                    rows.append(parser.parse(cells, Place(name, line)))
+                except _BadRowError as error:
+                    path, label = parser.path_of(cells) or cells.get("path", ""), cells.get("label", "")
+                    problems.append(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
         named = {row.path for row in rows} | {problem.path for problem in problems}
-        return Listing(root, tuple(rows), (*problems, *_unlisted(root, rows, named)))
+        problems += _unlisted(root, rows, named, problems)
+        return Listing(root, tuple(rows), tuple(problems))
+
+
+def find_tables(folder: Path, form: Form) -> list[tuple[Path, str]]:
+    """The files with the rows, each with the split it stands for (empty: none)."""
+    if form.parts and folder.is_dir():
+        return [(folder / name, split) for name, split in form.parts.items() if (folder / name).is_file()]
+    table = find_table(folder, form)
+    return [(table, "")] if table is not None else []
 
 
 def find_table(folder: Path, form: Form) -> Path | None:
     """The file with the rows: ROOT itself, one of the form's names, or the only CSV of the folder."""
     if folder.is_file():
         # A file is accepted for layouts that need nothing else than the table.
-        return folder if folder.suffix.lower() in (".csv", ".tsv") and not (form.requires or form.columns) else None
+        fits = folder.suffix.lower() in (".csv", ".tsv") and not (form.requires or form.columns or form.parts)
+        return folder if fits else None
     if form.tables:
         return next((folder / name for name in form.tables if (folder / name).is_file()), None)
     found = list_tables(folder)
@@ -99,41 +117,51 @@ def no_table(request: ReadRequest) -> ManifestError:
     )
 
 
-def template(form: Form, variant: str | None) -> str:
-    """The path template of a form's variant. Raises :class:`UserInputError` for one that does not exist."""
-    if variant is None:
-        return next(iter(form.variants.values()), form.path)
-    if variant not in form.variants:
-        raise UserInputError(
-            unknown_name("variant", variant, list(form.variants))
-            if form.variants
-            else paragraph(f"This layout has no variants, so {variant!r} cannot be chosen.")
-        )
-    return form.variants[variant]
-
-
 def _table_rows(table: Path, form: Form) -> Iterator[tuple[int, dict[str, str]]]:
     lines = read_lines(table)
-    if form.columns:
+    if form.columns and not form.delimiter:
+        roles = column_roles(form.columns)
         for line, content in enumerate(lines, start=1):
             if content.strip():
-                yield line, dict(zip(form.columns, content.split(), strict=False))
+                yield line, _cells(content.split(), roles)
         return
     first = next(lines, "")
-    rows = csv_rows(chain([first], lines), table, guess_delimiter(first))
-    _, header = next(rows, (0, []))
+    rows = csv_rows(chain([first], lines), table, form.delimiter or guess_delimiter(first))
+    start = next(rows, None)
+    header = start[1] if start is not None else []
     roles = column_roles(header)
+    if not {"path", "label"} <= roles.keys() and form.columns and start is not None:
+        # A table that may lack its header: the first line is a row already.
+        rows, header = chain([start], rows), list(form.columns)
+        roles = column_roles(header)
+    _check_header(header, roles, table)
+    for line, cells in rows:
+        yield line, _cells(cells, roles)
+
+
+def _cells(cells: Sequence[str], roles: Mapping[str, int]) -> dict[str, str]:
+    return {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+
+
+def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) -> None:
     if not {"path", "label"} <= roles.keys():
         raise ManifestError(
             paragraph(
                 "A table has no column for the path or for the label.",
                 where=f"{table}, line 1",
-                expected="a header such as path,label[,split,subject,x0,y0,x1,y1]",
-                got=printable(",".join(header)) or "an empty file",
+                expected="a header such as path,label[,split,subject,box,x0,y0 ... x67,y67]",
+                got=printable(",".join(header))[:200] or "an empty file",
             )
         )
-    for line, cells in rows:
-        yield line, {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+    if 0 < point_columns(header) < len(POINT_COLUMNS):
+        raise ManifestError(
+            paragraph(
+                "A table has some of the columns of the 68 landmarks, but not all.",
+                where=f"{table}, line 1",
+                expected=f"{len(POINT_COLUMNS)} columns x0, y0 ... x67, y67 (or x0, y0, x1, y1 alone: a box)",
+                got=f"{point_columns(header)} of them",
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +188,11 @@ class _RowParser:
         if path is None:
             raise _BadRowError("the path leaves the dataset's folder")
         subject = cells.get("subject", "")
-        return RawRow(path, label, place, self._split(name, cells.get("split", "")), subject, _box(cells))
+        box = box_of_cells(cells)
+        if isinstance(box, str):
+            raise _BadRowError(f"not a box: {box}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1, or x y width height")
+        split = self._split(name, cells.get("split", ""))
+        return RawRow(path, label, place, split, subject, box, _points(cells))
 
     def _split(self, name: str, text: str) -> str:
         pattern = compile_pattern(self.request.form.split_pattern, "split_pattern")
@@ -177,40 +209,26 @@ class _RowParser:
         return split
 
 
-def _box(cells: Mapping[str, str]) -> Box | None:
-    if cells.get("box"):
-        parts: Sequence[str] = [part for part in re.split(r"[\s,;()\[\]]+", cells["box"]) if part]
-    else:
-        parts = [cells.get(corner, "") for corner in _CORNERS]
-    if not any(parts):
+def _points(cells: Mapping[str, str]) -> np.ndarray | None:
+    if cells.get("points"):
+        return parse_points(re.split(r"[\s,;]+", cells["points"].strip(" ;[]()")))
+    if "point x0" not in cells:
         return None
-    box = parse_box(parts)
-    if box is None:
-        raise _BadRowError(f"not a box: {' '.join(parts)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1")
-    return box
+    parts = [cells.get(f"point {name}", "") for name in POINT_COLUMNS]
+    return parse_points(parts) if any(parts) else None
 
 
-def parse_box(parts: Sequence[str]) -> Box | None:
-    """A box from four numbers as text, or None when they are no box."""
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        return None
-    if len(numbers) != 4 or not all(math.isfinite(number) for number in numbers):
-        return None
-    box = Box(*numbers)
-    return box if box.x0 < box.x1 and box.y0 < box.y1 else None
-
-
-def _unlisted(root: Path, rows: Sequence[RawRow], named: set[str]) -> Iterator[Problem]:
+def _unlisted(root: Path, rows: Sequence[RawRow], named: set[str], problems: list[Problem]) -> list[Problem]:
     # Only folders that hold a listed image count as image folders: others may belong to something else.
     folders = sorted({row.path.rpartition("/")[0] for row in rows if is_file(root / row.path)})
+    found = []
     for folder in folders:
-        for entry in sorted(os.scandir(root / folder), key=lambda item: item.name):
+        for entry in scan(root / folder, list_unreadable(problems), folder):
             path = f"{folder}/{entry.name}" if folder else entry.name
-            if path not in named and is_image_name(entry.name) and entry.is_file():
+            if path not in named and is_image_name(entry.name) and is_file(Path(entry.path)):
                 place = Place(printable(path))
-                yield Problem(place, path, "", ProblemReason.UNLISTED_FILE, "no row names this file")
+                found.append(Problem(place, path, "", ProblemReason.UNLISTED_FILE, "no row names this file"))
+    return found
 
 
 register_reader("table", TableReader())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fer_data.errors import ManifestError, paragraph
+from fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS
 
 HEADER_ROLES: dict[str, tuple[str, ...]] = {
     "path": (
@@ -20,18 +22,16 @@ HEADER_ROLES: dict[str, tuple[str, ...]] = {
         "image",
         "image_name",
         "img",
+        "subdirectory_filepath",
     ),
     "label": ("label", "emotion", "expression", "class", "category"),
     "split": ("split", "usage", "subset", "partition"),
     "subject": ("subject", "subject_id", "person", "person_id", "identity"),
     "pixels": ("pixels",),
     "box": ("box", "bbox"),
-    "x0": ("x0",),
-    "y0": ("y0",),
-    "x1": ("x1",),
-    "y1": ("y1",),
+    "points": ("landmarks", "facial_landmarks"),
 }
-"""Header names understood for each role, best first."""
+"""Header names understood for each role, best first; those of boxes and points in several columns are in ``cells``."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -91,14 +91,36 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
 
     >>> column_roles(["user.id", "image", "emotion"])
     {'path': 1, 'label': 2}
+
+    All 136 columns ``x0 ... y67`` are landmarks, and then no box is read from ``x0``, ``y0``, ``x1``, ``y1``.
     """
     names = [cell.strip().casefold().replace(" ", "_") for cell in header]
-    found = {}
+    found = dict[str, int]()
     for role, aliases in HEADER_ROLES.items():
         position = next((names.index(alias) for alias in aliases if alias in names), None)
         if position is not None:
             found[role] = position
+    if point_columns(header) == len(POINT_COLUMNS):
+        found.update((f"point {name}", names.index(name)) for name in POINT_COLUMNS)
+    else:
+        columns, roles = next((item for item in BOX_COLUMNS if set(item[0]) <= set(names)), ((), ()))
+        found.update((role, names.index(name)) for name, role in zip(columns, roles, strict=True))
     return found
+
+
+def point_columns(header: Sequence[str]) -> int:
+    """How many of the 136 landmark columns ``x0 ... y67`` a header has; 0 when they may as well be those of a box."""
+    present = set(POINT_COLUMNS) & {cell.strip().casefold() for cell in header}
+    return len(present) if present - {"x0", "y0", "x1", "y1", "x2", "y2"} else 0
+
+
+def starts_with(path: Path, pattern: str) -> bool:
+    """Whether a regular expression occurs in the first 64 KiB of a text file; False when there is none."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return re.search(pattern, file.read(65536)) is not None
+    except OSError:
+        return False
 
 
 def read_header(path: Path) -> dict[str, int]:

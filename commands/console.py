@@ -1,0 +1,116 @@
+"""What the commands share: progress on stderr, results on stdout, common options, the summary of a stage."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from fer_data.types import StageReport
+    from pipeline.executors import Executor
+
+F = TypeVar("F", bound=Callable[..., Any])
+PATH = click.Path(path_type=Path)
+TOO_MANY_FAILURES = 3
+
+
+class Bar:
+    """Progress on stderr: count, rate, time left."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """Open a bar."""
+        from tqdm import tqdm
+
+        self.finish()
+        self._bar = tqdm(desc=label, total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
+
+    def advance(self, count: int) -> None:
+        """Move it."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def note(self, message: str) -> None:
+        """Print a line above it."""
+        from tqdm import tqdm
+
+        tqdm.write(message, file=sys.stderr)
+
+    def finish(self) -> None:
+        """Close it."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def json_option(command: F) -> F:
+    """``--json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+
+def show(lines: list[str] | tuple[str, ...], content: Mapping[str, Any], as_json: bool) -> None:
+    """Print a result as text or as one JSON object."""
+    click.echo(json.dumps(content, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def finish_stage(
+    report: StageReport, max_failures: float, as_json: bool, where: Path, made: Mapping[str, Path] | None = None
+) -> int:
+    """Print a stage's summary and the files ``made`` to look at; the exit code says whether too much was left out."""
+    failed = ", ".join(f"{count} {reason}" for reason, count in report.failed.items()) or "none"
+    kept = f" ({report.parts_skipped} of {report.parts} parts were already there)" if report.parts_skipped else ""
+    lines = [
+        f"{report.stage}: {report.ok} of {report.total} samples ok in {report.seconds:.1f} s{kept}",
+        f"  left out: {failed}" + (f", listed in {where / 'failures.csv'}" if report.failed else ""),
+    ]
+    lines += [f"  {name}: {path}" for name, path in (made or {}).items()]
+    show(lines, {**report.as_json(), **{name: str(path) for name, path in (made or {}).items()}}, as_json)
+    if report.failed_share > max_failures:
+        click.echo(
+            f"{report.failed_share:.0%} of the samples failed, more than --max-failures {max_failures:g} allows. "
+            f"Look at {where / 'failures.csv'}; what succeeded is kept.",
+            err=True,
+        )
+        return TOO_MANY_FAILURES
+    return 0
+
+
+max_failures_option = click.option(
+    "--max-failures",
+    type=click.FloatRange(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Share of samples that may fail before the exit code is 3.",
+)
+
+
+def executor_options(command: F) -> F:
+    """``--workers`` and ``--scheduler``."""
+    workers = click.option(
+        "--workers",
+        type=click.IntRange(0),
+        default=None,
+        help="Worker processes on this machine; 0: in this process.  [default: one a core]",
+    )
+    scheduler = click.option(
+        "--scheduler", metavar="ADDRESS", default=None, help="Use a running Dask cluster instead: tcp://head:8786."
+    )
+    return workers(scheduler(command))
+
+
+def make_executor(workers: int | None, scheduler: str | None, bar: Bar) -> Executor:
+    """The executor that the two options name."""
+    from pipeline.executors import create_executor
+
+    if scheduler is not None and workers is not None:
+        raise click.UsageError("--scheduler brings its own workers: leave --workers out.")
+    return create_executor(workers, scheduler, bar.note)

@@ -1,0 +1,94 @@
+"""Detecting landmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import (
+    PATH,
+    Bar,
+    executor_options,
+    finish_stage,
+    json_option,
+    make_executor,
+    max_failures_option,
+    show,
+)
+
+
+@click.command()
+@click.argument("path", metavar="M.csv", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Work folder for the landmarks.")
+@click.option("--detector", default="mediapipe", show_default=True, help="mediapipe, dlib, or dataset: the points that "
+              "ship with it.")  # fmt: skip
+@click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
+@click.option(
+    "--faces",
+    type=click.Choice(["box", "largest", "central", "error"]),
+    default="box",
+    show_default=True,
+    help="Which face is meant where there are several. box: the one in the manifest's box, or else the largest; "
+    "error: none, leave the image out.",
+)
+@click.option("--export", type=click.Choice(["csv", "parquet"]), default=None, help="Also write one table of all rows.")
+@click.option("--sheet", is_flag=True, help="Also draw OUT/sheet.png: random faces, the worst ones, the failures.")
+@executor_options
+@max_failures_option
+@json_option
+def landmarks(
+    path: Path,
+    out: Path,
+    detector: str,
+    model: Path | None,
+    faces: str,
+    export: str | None,
+    sheet: bool,
+    workers: int | None,
+    scheduler: str | None,
+    max_failures: float,
+    as_json: bool,
+) -> int:
+    """Detect 68 facial landmarks for every image of a manifest.
+
+    Run it again to continue where it stopped. OUT/summary.html shows what was found.
+
+    \b
+    Example: aupipe landmarks faces.csv --out work
+    """
+    from fer_data.manifest import read_manifest
+    from pipeline.landmark_tasks import LandmarkConfig
+    from pipeline.landmark_views import export_landmarks, write_sheet, write_summary
+    from pipeline.landmarks import run_landmarks
+
+    config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces)
+    bar = Bar()
+    report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar)
+    made = {}
+    if sheet:
+        made["sheet"] = out / "sheet.png"
+        write_sheet(out, made["sheet"])
+    made["summary"] = out / "summary.html"
+    write_summary(out, made["summary"])
+    if export:
+        made["table"] = export_landmarks(out, out, export)
+    return finish_stage(report, max_failures, as_json, out, made)
+
+
+@click.command("landmarks-agreement")
+@click.argument("first", metavar="WORK_A", type=PATH)
+@click.argument("second", metavar="WORK_B", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for agreement.csv, agreement.json and agreement.png.")
+@json_option
+def landmarks_agreement(first: Path, second: Path, out: Path, as_json: bool) -> None:
+    """Compare two detectors on the same manifest: who found which face, and how far apart the points lie.
+
+    \b
+    Example: aupipe landmarks-agreement work-mediapipe work-dlib --out agreement
+    """
+    from pipeline.landmark_views import compare_landmarks, write_agreement
+
+    agreement = compare_landmarks(first, second)
+    files = write_agreement(agreement, out)
+    show([*agreement.lines(), *(f"  {path}" for path in files)], agreement.as_json(), as_json)

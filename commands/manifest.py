@@ -1,0 +1,85 @@
+"""Describing a dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.console import PATH, json_option, show
+
+
+@click.group()
+def manifest() -> None:
+    """Describe a dataset: one CSV with a label and a split per image."""
+
+
+@manifest.command("build")
+@click.argument("layout")
+@click.argument("root", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The manifest to write, for example faces.csv.")
+@click.option("--val-fraction", default=0.1, show_default=True, help="Share of train cut off for validation.")
+@click.option(
+    "--test-fraction", default=0.2, show_default=True, help="Share cut off for test where there are no splits."
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the cuts.")
+@click.option(
+    "--alias",
+    multiple=True,
+    metavar="NAME=LABEL",
+    help="Another name for an expression, or NAME=drop to leave a label out; may be repeated.",
+)
+@click.option(
+    "--labels",
+    default=None,
+    metavar="MAP",
+    help="What the dataset's labels mean, instead of the layout's own: 0=anger,1=disgust,... or a file of such lines.",
+)
+@click.option(
+    "--variant",
+    default=None,
+    help="Which images, where the dataset has several. rafdb, rafdb-compound: aligned, original; ckplus: apex, "
+    "apex3+neutral; kdef: straight, all.  [default: the first]",
+)
+@click.option("--subject", "subject_pattern", default=None, help="Regular expression whose first group is the subject.")
+@json_option
+def manifest_build(
+    as_json: bool, layout: str, root: Path, out: Path, alias: tuple[str, ...], labels: str | None, **options: Any
+) -> None:
+    """Read the dataset at ROOT and write its manifest.
+
+    LAYOUT is auto, or affectnet, ckplus, csv, expw, fer2013, ferplus, folder, jaffe, kdef, legend, rafdb or
+    rafdb-compound. Rows that cannot be used stay out and are listed in OUT.problems.csv.
+
+    \b
+    Example: aupipe manifest build auto ~/data/faces -o faces.csv
+    """
+    from fer_data.manifest import build_manifest, parse_label_map
+
+    for entry in alias:
+        if "=" not in entry:
+            raise click.BadParameter(f"{entry!r} is not NAME=LABEL", param_hint="--alias")
+    aliases = dict(entry.split("=", 1) for entry in alias)
+    given = parse_label_map(labels) if labels else None
+    report = build_manifest(layout, root, out, aliases=aliases, labels=given, **options)
+    if report.problems:
+        summary = ", ".join(f"{count} {reason}" for reason, count in report.problems.items())
+        click.echo(f"Left out: {summary}. Each is listed with its line in {report.problems_file}.", err=True)
+    show(report.lines(), report.as_json(), as_json)
+
+
+@manifest.command("check")
+@click.argument("path", type=PATH)
+@json_option
+def manifest_check(path: Path, as_json: bool) -> int:
+    """Check a manifest: files present, labels known, no person or photo in two splits.
+
+    \b
+    Example: aupipe manifest check faces.csv
+    """
+    from fer_data.manifest import check_manifest
+
+    report = check_manifest(path)
+    show(report.lines(), report.as_json(), as_json)
+    return 0 if report.ok else 1

@@ -1,0 +1,68 @@
+"""Training and measuring classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.console import PATH, Bar, F, json_option, show
+
+
+def train_options(command: F) -> F:
+    """One option per field of the training configuration."""
+    from dataclasses import fields
+
+    from fer_models.config import CHOICES, TYPES, TrainConfig
+
+    for setting in reversed(fields(TrainConfig)):
+        name, text = setting.name.replace("_", "-"), setting.metadata["help"]
+        if isinstance(setting.default, bool):
+            option = click.option(f"--{name}/--no-{name}", default=setting.default, show_default=True, help=text)
+        else:
+            kind: Any = TYPES.get(setting.name, type(setting.default))
+            if setting.name in CHOICES:
+                kind = click.Choice(CHOICES[setting.name])
+            option = click.option(f"--{name}", type=kind, default=setting.default, show_default=True, help=text)
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("store", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder of the run.")
+@train_options
+@json_option
+def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Train a classifier on a store, guided by the AU maps. Run it again to continue where it stopped.
+
+    \b
+    Example: aupipe train store --out run --align-weight 4
+    """
+    from fer_models.config import TrainConfig
+    from fer_models.training import train as run_training
+
+    report = run_training(store, out, TrainConfig(**options), Bar())
+    show(report.lines(), report.as_json(), as_json)
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--store", type=PATH, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
+@click.option("--device", default="auto", show_default=True)
+@json_option
+def evaluate(run: Path, store: Path | None, split: str, limit: int | None, device: str, as_json: bool) -> None:
+    """Measure a run's best checkpoint and write RUN/metrics.json.
+
+    Accuracy, CAM-COS and ATT-COS per layer, each cosine beside its controls.
+
+    \b
+    Example: aupipe evaluate run
+    """
+    from fer_models.evaluation import evaluate as run_evaluation
+
+    evaluation = run_evaluation(run, store_folder=store, split=split, limit=limit, device=device, progress=Bar())
+    show(evaluation.lines(), evaluation.as_json(), as_json)

@@ -1,0 +1,84 @@
+"""Images whose names say everything: label, person, sometimes the split, by a regular expression."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+
+from fer_data.errors import ManifestError, paragraph
+from fer_data.manifest.descriptors import Form, compile_name_pattern
+from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.layouts.base import (
+    Listing,
+    RawRow,
+    ReadRequest,
+    canonical_split,
+    choose_variant,
+    describe_folder,
+    is_image_name,
+    register_reader,
+)
+from fer_data.manifest.layouts.walk import list_unreadable, walk_files
+from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+
+_PROBED = 5000
+
+
+class NamesReader:
+    """Images anywhere below the folder; the pattern's groups ``label``, ``subject`` and ``split`` tell the rest.
+
+    The pattern is searched in the path relative to the folder. An image that only another variant's pattern fits is a
+    row that was not chosen.
+    """
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """Of the images among the first files at least half fit some pattern."""
+        patterns = _patterns(form)
+        images = list(filter(is_image_name, islice(walk_files(folder), _PROBED))) if folder.is_dir() else []
+        fitting = [path for path in images if any(pattern.search(path) for pattern in patterns)]
+        return bool(images) and 2 * len(fitting) >= len(images)
+
+    def read(self, request: ReadRequest) -> Listing:
+        """Every image is a row or a problem. Raises :class:`ManifestError` when there is no folder."""
+        folder, form = request.folder, request.form
+        if not folder.is_dir():
+            raise ManifestError(
+                paragraph(f"{folder} is not a folder.", expected=form.looks_for, got=describe_folder(folder))
+            )
+        chosen, others = compile_name_pattern(choose_variant(form, request.variant), "the layout"), _patterns(form)
+        rows, problems = list[RawRow](), list[Problem]()
+        for path in filter(is_image_name, walk_files(folder, list_unreadable(problems))):
+            match = chosen.search(path)
+            parsed = _row(match, path, request) if match is not None else _left_out(path, others)
+            if isinstance(parsed, RawRow):
+                rows.append(parsed)
+            else:
+                problems.append(parsed)
+        return Listing(folder, tuple(rows), tuple(problems))
+
+
+def _patterns(form: Form) -> list[re.Pattern[str]]:
+    return [compile_name_pattern(text, "the layout") for text in form.variants.values() or [form.pattern]]
+
+
+def _row(match: re.Match[str], path: str, request: ReadRequest) -> RawRow | Problem:
+    groups = {name: text or "" for name, text in match.groupdict().items()}
+    split = canonical_split(groups["split"], request.splits) if groups.get("split") else ""
+    detail = "" if is_plain(path) else "the name holds control characters or is not UTF-8"
+    if split is None:
+        detail = f"unknown split {groups['split']!r}"
+    if detail or split is None:
+        return Problem(Place(printable(path)), path, groups["label"], ProblemReason.BAD_ROW, detail)
+    return RawRow(path, groups["label"], Place(path), split, groups.get("subject", ""))
+
+
+def _left_out(path: str, patterns: list[re.Pattern[str]]) -> Problem:
+    place = Place(printable(path))
+    match = next(filter(None, (pattern.search(path) for pattern in patterns)), None)
+    if match is None:
+        return Problem(place, path, "", ProblemReason.UNLISTED_FILE, "the name does not tell a label")
+    return Problem(place, path, match["label"], ProblemReason.NOT_CHOSEN, "belongs to another variant")
+
+
+register_reader("names", NamesReader())

@@ -1,0 +1,126 @@
+"""Image sequences from neutral to the peak of an expression, each labelled as a whole: CK+'s form."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fer_data.errors import ManifestError, paragraph
+from fer_data.manifest.descriptors import Form
+from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.layouts.base import (
+    Listing,
+    RawRow,
+    ReadRequest,
+    choose_variant,
+    describe_folder,
+    find_role,
+    is_image_name,
+    register_reader,
+)
+from fer_data.manifest.layouts.cells import parse_points
+from fer_data.manifest.layouts.walk import is_folder, list_unreadable, scan
+from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+
+_LABEL, _POINTS = "_emotion.txt", "_landmarks.txt"
+
+
+class SequencesReader:
+    """``images/SUBJECT/SEQUENCE/*.png``, ``labels/SUBJECT/SEQUENCE/FRAME_emotion.txt``, ``points/...``.
+
+    A variant says how many frames, counted back from the one that the label file names, get its label; with
+    ``+ neutral`` the first frame of each labelled sequence is a neutral row.
+    """
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """The folders of images and of labels are there."""
+        return all(find_role(folder, form, role) is not None for role in ("images", "labels"))
+
+    def read(self, request: ReadRequest) -> Listing:
+        """Each sequence gives rows, or one problem that says why it gives none.
+
+        Raises :class:`ManifestError` when the folders are not there.
+        """
+        root, form = request.folder, request.form
+        images, labels, points = (find_role(root, form, role) for role in ("images", "labels", "points"))
+        if images is None or labels is None:
+            raise ManifestError(
+                paragraph(f"No sequences in {request.root}.", expected=form.looks_for, got=describe_folder(root))
+            )
+        peak, _, neutral = choose_variant(form, request.variant).partition("+")
+        rows, problems = list[RawRow](), list[Problem]()
+        names = {*_sequences(images, root, problems), *_sequences(labels, root, problems)}
+        for name in sorted(names):
+            parsed = _read_sequence(root, images / name, labels / name, int(peak), bool(neutral), problems)
+            if isinstance(parsed, Problem):
+                problems.append(parsed)
+            else:
+                rows += [_with_points(row, points, name) for row in parsed]
+        return Listing(root, tuple(rows), tuple(problems))
+
+
+def _sequences(folder: Path, root: Path, problems: list[Problem]) -> Iterator[str]:
+    for subject in filter(is_folder, _scan(folder, root, problems)):
+        for sequence in filter(is_folder, _scan(Path(subject.path), root, problems)):
+            yield f"{subject.name}/{sequence.name}"
+
+
+def _scan(folder: Path, root: Path, problems: list[Problem]) -> list[os.DirEntry[str]]:
+    return scan(folder, list_unreadable(problems), folder.relative_to(root).as_posix())
+
+
+def _read_sequence(
+    root: Path, images: Path, labels: Path, peak: int, neutral: bool, problems: list[Problem]
+) -> list[RawRow] | Problem:
+    prefix = images.relative_to(root).as_posix() + "/"
+    frames = [
+        entry.name for entry in (_scan(images, root, problems) if images.is_dir() else ()) if is_image_name(entry.name)
+    ]
+    label_file = min(labels.glob(f"*{_LABEL}"), default=None)
+    if label_file is None:
+        path = prefix + (frames[-1] if frames else "")
+        return Problem(
+            Place(printable(prefix[:-1])), path, "", ProblemReason.NO_LABEL, "the sequence has no label file"
+        )
+    place = Place(printable(label_file.relative_to(root).as_posix()))
+    apex = label_file.name.removesuffix(_LABEL)
+    stems = [Path(name).stem for name in frames]
+    last = stems.index(apex) if apex in stems else -1
+    label = _read_label(label_file)
+    if label is None or not is_plain(prefix + apex):
+        detail = "expected one whole number" if label is None else "the name holds control characters or is not UTF-8"
+        return Problem(place, prefix + apex, "", ProblemReason.BAD_ROW, detail)
+    subject = images.parent.name
+    if last < 0:
+        # The row stays, so that the missing frame is reported as a missing file.
+        return [RawRow(f"{prefix}{apex}.png", label, place, subject=subject)]
+    first = max(last + 1 - peak, 0)
+    rows = [RawRow(prefix + name, label, place, subject=subject) for name in frames[first : last + 1]]
+    if neutral and first > 0:
+        rows.append(RawRow(prefix + frames[0], "neutral", Place(prefix + frames[0]), subject=subject))
+    return rows
+
+
+def _read_label(path: Path) -> str | None:
+    try:
+        number = float(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+    return str(int(number)) if number.is_integer() else None
+
+
+def _with_points(row: RawRow, points: Path | None, sequence: str) -> RawRow:
+    file = points / sequence / f"{Path(row.path).stem}{_POINTS}" if points is not None else None
+    if file is None or not file.is_file():
+        return row
+    try:
+        found = parse_points(file.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        found = np.full((68, 2), np.nan, np.float32)
+    return RawRow(row.path, row.source_label, row.place, row.split, row.subject, row.box, found)
+
+
+register_reader("sequences", SequencesReader())

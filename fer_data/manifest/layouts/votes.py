@@ -1,0 +1,119 @@
+"""FERPlus: ten vote columns for the rows of FER2013's own table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+
+from fer_data.errors import ManifestError, paragraph
+from fer_data.manifest.descriptors import Form
+from fer_data.manifest.labels import Vocabulary
+from fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from fer_data.manifest.layouts.pixels import image_of_row, pixel_rows, write_once
+from fer_data.manifest.layouts.table import find_table, no_table
+from fer_data.manifest.layouts.text import csv_rows, read_lines
+from fer_data.manifest.problems import Place, Problem, ProblemReason
+
+VOTES_TABLE = "fer2013new.csv"
+_FACES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+_OTHERS = ("unknown", "nf")
+_LEAST_VOTES = 2
+
+
+class VotesReader:
+    """``fer2013new.csv`` beside FER2013's table, row by row; the majority of the votes is the label.
+
+    A single vote for a class counts as an outlier. What then has more than half of the votes wins.
+    """
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """Both tables are there."""
+        return folder.is_dir() and find_table(folder, form) is not None and (folder / VOTES_TABLE).is_file()
+
+    def read(self, request: ReadRequest) -> Listing:
+        """Write each usable row's image below ``request.images_out`` and list it.
+
+        Raises :class:`ManifestError` when a table is absent, lacks a column, or they differ in length.
+        """
+        if not self.recognises(request.folder, request.form, Vocabulary()):
+            raise no_table(request)
+        table, votes = find_table(request.folder, request.form), request.folder / VOTES_TABLE
+        rows, problems = list[RawRow](), list[Problem]()
+        for index, (voted, pixels) in enumerate(zip_longest(_vote_rows(votes), pixel_rows(table or votes))):
+            if voted is None or pixels is None:
+                raise ManifestError(
+                    paragraph(
+                        f"{VOTES_TABLE} and the table of the images do not have the same number of rows.",
+                        where=votes,
+                        expected="one row of votes for each image, in the same order",
+                        got=f"only one of them has a row {index + 1}",
+                    )
+                )
+            place = Place(VOTES_TABLE, voted[0])
+            verdict = _judge(voted[1], pixels[1], request.splits)
+            image = image_of_row(pixels[1])
+            if verdict[0] is None and image is not None:
+                path = f"{verdict[2]}/row_{index:05d}.png"
+                write_once(request.images_out / path, image)
+                rows.append(RawRow(path, verdict[1], place, verdict[2]))
+            else:
+                detail = verdict[2] if verdict[0] is not None else "its image has not the grey values it needs"
+                problems.append(Problem(place, "", verdict[1], verdict[0] or ProblemReason.BAD_ROW, detail))
+        return Listing(request.images_out, tuple(rows), tuple(problems))
+
+
+def _vote_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+    rows = csv_rows(read_lines(path), path)
+    _, header = next(rows, (0, []))
+    names = [cell.strip().casefold() for cell in header]
+    missing = [name for name in ("usage", "image name", *_FACES, *_OTHERS) if name not in names]
+    if missing:
+        raise ManifestError(
+            paragraph(
+                f"{VOTES_TABLE} lacks the column {missing[0]!r}.",
+                where=f"{path}, line 1",
+                expected=f"Usage, Image name, {', '.join(_FACES)}, unknown, NF",
+                got=",".join(header)[:200] or "an empty file",
+            )
+        )
+    return [(line, {name: cell.strip() for name, cell in zip(names, cells, strict=False)}) for line, cells in rows]
+
+
+def _judge(
+    row: Mapping[str, str], pixels: Mapping[str, str], splits: Mapping[str, str]
+) -> tuple[ProblemReason | None, str, str]:
+    """``(None, label, split)`` of a usable row, ``(reason, label, detail)`` of another."""
+    usage = row.get("usage", "")
+    split = canonical_split(usage, splits)
+    if split is None:
+        detail = f"unknown Usage {usage!r}, expected Training, PublicTest or PrivateTest"
+        return ProblemReason.BAD_ROW, "", detail
+    if usage.casefold() != pixels.get("split", "").casefold():
+        return ProblemReason.BAD_ROW, "", f"Usage is {usage!r} here and {pixels.get('split', '')!r} at its image"
+    votes = [row.get(name, "") for name in (*_FACES, *_OTHERS)]
+    if not all(vote.isascii() and vote.isdigit() for vote in votes):
+        return ProblemReason.BAD_ROW, "", "the votes are not ten whole numbers"
+    if not row.get("image name"):
+        return ProblemReason.DROPPED_LABEL, "", "it has no image name: FERPlus removed it"
+    winner = majority(dict(zip((*_FACES, *_OTHERS), map(int, votes), strict=True)))
+    if winner is None:
+        return ProblemReason.NO_MAJORITY, "", "no class has more than half of the votes"
+    if winner in _OTHERS:
+        meaning = "no face" if winner == "nf" else "an unknown expression"
+        return ProblemReason.DROPPED_LABEL, winner, f"the majority voted for {meaning}"
+    return None, winner, split
+
+
+def majority(votes: Mapping[str, int]) -> str | None:
+    """The class with more than half of the votes, single votes for a class not counted; None without one.
+
+    >>> majority({"fear": 4, "anger": 3, "sadness": 1}), majority({"fear": 5, "anger": 5})
+    ('fear', None)
+    """
+    counted = {name: count for name, count in votes.items() if count >= _LEAST_VOTES}
+    winner = max(counted, key=lambda name: counted[name], default=None)
+    return winner if winner is not None and 2 * counted[winner] > sum(counted.values()) else None
+
+
+register_reader("votes", VotesReader())

@@ -1,0 +1,20 @@
+"""Landmark detectors.
+
+To add one: a module here with a class that fulfils :class:`LandmarkDetector`, decorated with
+``@register_detector("name")``, and an import line below. The conformance suite runs over every registered one.
+"""
+
+from pipeline.detectors import dataset, dlib, mediapipe
+from pipeline.detectors.base import Face, LandmarkDetector, Rung, create_detector, detector_names, register_detector
+
+__all__ = [
+    "Face",
+    "LandmarkDetector",
+    "Rung",
+    "create_detector",
+    "dataset",
+    "detector_names",
+    "dlib",
+    "mediapipe",
+    "register_detector",
+]

@@ -1,0 +1,22 @@
+"""How parts are run: one after the other in this process, or by Dask worker processes."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.executors.base import Executor, Note, SerialExecutor, ignore
+from pipeline.executors.workers import DaskExecutor, SchedulerExecutor
+
+__all__ = ["DaskExecutor", "Executor", "Note", "SchedulerExecutor", "SerialExecutor", "create_executor"]
+
+
+def create_executor(workers: int | None, scheduler: str | None = None, note: Note = ignore) -> Executor:
+    """The executor for the command line's options.
+
+    ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then. Else 0: in this
+    process; N: that many Dask worker processes; None: one a core. ``note`` is told where the dashboard is.
+    """
+    if scheduler is not None:
+        return SchedulerExecutor(scheduler, note)
+    count = (os.cpu_count() or 1) if workers is None else workers
+    return DaskExecutor(count, note) if count > 0 else SerialExecutor()

@@ -1,0 +1,51 @@
+"""What an executor is, and the serial one that is the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar, runtime_checkable
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Note = Callable[[str], None]
+"""Takes a line for the user's log, such as :meth:`fer_data.types.Progress.note`."""
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Runs a task over jobs; results come as they are ready, in any order.
+
+    A task is a module-level function of one small frozen argument: it writes its own file and returns a small result.
+    """
+
+    def run(
+        self,
+        task: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        on_death: Callable[[Job], None] | None = None,
+    ) -> Iterator[Result]:
+        """Yield one result per job; an error of a task is raised here and ends the run.
+
+        A job whose worker process died has no result: it is given to ``on_death``, or ends the run without it. It
+        may have been a bystander that waited on the same worker.
+        """
+
+
+class SerialExecutor:
+    """In this process, in order: the reference the others must match. Whatever kills a worker kills this process."""
+
+    def run(
+        self,
+        task: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        on_death: Callable[[Job], None] | None = None,
+    ) -> Iterator[Result]:
+        """Yield one result per job."""
+        del on_death
+        for job in jobs:
+            yield task(job)
+
+
+def ignore(line: str) -> None:
+    """A :data:`Note` for nobody."""
+    del line

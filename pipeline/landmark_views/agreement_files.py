@@ -1,0 +1,64 @@
+"""What a comparison leaves behind: agreement.json, agreement.csv (a row a sample), agreement.png (the worst pairs)."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from fer_data.files import atomic_path, write_json
+from fer_data.images import write_png
+from pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
+from pipeline.landmark_views.drawing import Block, Colour, Tile, compose, face_picture, load_photo, notice_picture
+from pipeline.landmark_views.work import Row
+
+COLOUR_A: Colour = (255, 176, 0)
+COLOUR_B: Colour = (86, 180, 255)
+COLUMNS = ("sample_id", "outcome", *(f"nme_{name}" for name in REGIONS), *(f"{name}_change" for name in ANGLES))
+
+
+def write_agreement(agreement: Agreement, out: Path) -> tuple[Path, ...]:
+    """Write the comparison's three files into the folder ``out``; returns their paths.
+
+    Rows of the CSV keep the landmarks' order (hash order); NME in percent and pose changes (b - a, degrees) are empty
+    unless both found a face.
+    """
+    paths = out / "agreement.json", out / "agreement.csv", out / "agreement.png"
+    write_json(paths[0], agreement.as_json())
+    _write_csv(agreement, paths[1])
+    _write_sheet(agreement, paths[2])
+    return paths
+
+
+def _write_csv(agreement: Agreement, path: Path) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for at, sample_id in enumerate(agreement.sample_ids):
+            kind = OUTCOMES[agreement.outcome[at]]
+            values = (*agreement.nme[at].tolist(), *agreement.turned[at].tolist())
+            writer.writerow([sample_id, kind, *(f"{value:.4f}" if kind == "both" else "" for value in values)])
+
+
+def _write_sheet(agreement: Agreement, path: Path) -> None:
+    both = agreement.outcomes["both"]
+    note = (
+        f"{both} of {len(agreement.sample_ids)} faces found by both; median NME {agreement.regions['all'].median:.2f} %"
+    )
+    heading = "Largest disagreement"
+    chosen = f"{len(agreement.worst)} of {both}: largest NME of all 68 points, in % of the outer-eye distance"
+    block = Block(heading, chosen, tuple(_tile(pair, agreement) for pair in agreement.worst))
+    legend = list(zip(agreement.names, (COLOUR_A, COLOUR_B), strict=True))
+    with atomic_path(path) as temporary:
+        write_png(temporary, compose(f"Agreement on {agreement.title}", note, [block], legend))
+
+
+def _tile(pair: Pair, agreement: Agreement) -> Tile:
+    photo = load_photo(agreement.root / pair.a.sample.path, pair.a.sha256)
+    marks = [(pair.a.points, COLOUR_A), (pair.b.points, COLOUR_B)]
+    picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, marks)
+    yaws = f"yaw {_yaw(pair.a)} / {_yaw(pair.b)}"
+    return Tile(picture, (pair.a.sample.sample_id, pair.a.sample.label, f"NME {pair.nme:.1f} % · {yaws}"))
+
+
+def _yaw(row: Row) -> str:
+    return f"{round(float(row.pose[0])):+d}°"

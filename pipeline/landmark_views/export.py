@@ -1,0 +1,166 @@
+"""Landmarks as one table, a row a sample: CSV for every program, Parquet (extra ``aupipe[parquet]``) for large sets.
+
+Rows keep the parts' order (hash order of the sample ids), failed samples included: their cells are empty (null in
+Parquet). ``x0, y0 ... x67, y67`` are source pixels, ``yaw, pitch, roll`` degrees; blendshapes have MediaPipe's names.
+The CSV, placed in the dataset's root, is itself a table of ``aupipe manifest build csv`` that ships its landmarks.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from fer_data.errors import UserInputError, paragraph, unknown_name
+from fer_data.files import atomic_path, canonical_json
+from fer_data.landmark_parts import LandmarkPart
+from fer_data.types import Reason, Sample
+from pipeline.landmark_views.work import FinishedWork, open_work
+
+EXPORT_FORMS = ("csv", "parquet")
+
+BLENDSHAPES = (
+    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
+    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
+    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
+    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
+    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
+    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
+    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "noseSneerLeft", "noseSneerRight",
+)  # fmt: skip
+"""MediaPipe's names of the 52 blendshapes, in its order; Left and Right are the person's."""
+
+TEXTS = ("sample_id", "path", "split", "label", "reason")
+POINTS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
+MEASURES = ("yaw", "pitch", "roll", "score")
+COUNTS = ("rung", "faces_seen", "source_height", "source_width")
+COLUMNS = (*TEXTS, *POINTS, *MEASURES, *COUNTS, "source_sha256", *BLENDSHAPES)
+"""The table's columns."""
+
+_ROWS_PER_GROUP = 4096  # with meshes about 25 MB of memory
+_PLACED = ",".join(["%.4f"] * (len(POINTS) + 3) + ["%.6f"])
+_SHAPED = ",".join(["%.6f"] * len(BLENDSHAPES))
+
+
+def export_landmarks(work: Path, out: Path, form: str, *, mesh: bool = False) -> Path:
+    """Write the landmarks of a finished WORK as one table; the same landmarks give the same bytes.
+
+    ``out`` is the file, or a folder for ``landmarks.csv`` or ``landmarks.parquet``; ``mesh`` adds a column ``mesh`` to
+    Parquet: 478 x (x, y, z) in one list, source pixels. Returns the file's path.
+
+    Raises :class:`StoreError` when the stage is not finished, :class:`UserInputError` for an unknown form, for a mesh
+    in CSV, and when Parquet's library is not installed.
+    """
+    if form not in EXPORT_FORMS:
+        raise UserInputError(unknown_name("table form", form, list(EXPORT_FORMS)))
+    if mesh and form == "csv":
+        raise UserInputError("The face mesh (1434 numbers a row) is exported to Parquet only, not to CSV.")
+    path = out if out.suffix == f".{form}" and not out.is_dir() else out / f"landmarks.{form}"
+    finished = open_work(work)
+    if form == "csv":
+        _write_csv(finished, path)
+    else:
+        _write_parquet(finished, path, mesh)
+    return path
+
+
+def _write_csv(work: FinishedWork, path: Path) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for part in work.parts(mesh=True):
+            writer.writerows(_csv_rows(part, work))
+
+
+def _csv_rows(part: LandmarkPart, work: FinishedWork) -> Iterator[list[str]]:
+    placed = _placed(part)
+    for at, sample_id in enumerate(part.sample_ids):
+        found, seen = part.reasons[at] is Reason.OK, part.source_size[at].all()
+        yield [
+            *_texts(work.samples[sample_id], part.reasons[at]),
+            *((_PLACED % tuple(placed[at].tolist())).split(",") if found else [""] * (len(POINTS) + len(MEASURES))),
+            *([str(int(column[at])) for column in _counts(part)] if seen else [""] * len(COUNTS)),
+            part.source_sha256[at],
+            *(
+                (_SHAPED % tuple(part.blendshapes[at].tolist())).split(",")
+                if part.has_mesh[at]
+                else [""] * len(BLENDSHAPES)
+            ),
+        ]
+
+
+def _texts(sample: Sample, reason: Reason) -> tuple[str, ...]:
+    return (sample.sample_id, sample.path, sample.split, sample.label, reason.key)
+
+
+def _placed(part: LandmarkPart) -> Float32[np.ndarray, "n 140"]:
+    """Points, pose and score side by side."""
+    return np.concatenate([part.landmarks.reshape(-1, len(POINTS)), part.pose, part.score[:, None]], 1)
+
+
+def _counts(part: LandmarkPart) -> tuple[np.ndarray, ...]:
+    return (part.rung, part.faces_seen, part.source_size[:, 0], part.source_size[:, 1])
+
+
+def _write_parquet(work: FinishedWork, path: Path, mesh: bool) -> None:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserInputError(
+            paragraph(
+                "A Parquet table needs the library pyarrow, which is not installed.",
+                fix="pip install 'aupipe[parquet]' brings it; CSV needs nothing.",
+            )
+        ) from error
+    schema = _schema(pyarrow, work, mesh)
+    waiting: list[Any] = []
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for part in work.parts(mesh=True):
+            waiting.append(_batch(pyarrow, schema, part, work))
+            if sum(batch.num_rows for batch in waiting) >= _ROWS_PER_GROUP:
+                writer.write_table(pyarrow.Table.from_batches(waiting, schema))
+                waiting = []
+        if waiting:
+            writer.write_table(pyarrow.Table.from_batches(waiting, schema))
+
+
+def _schema(arrow: Any, work: FinishedWork, mesh: bool) -> Any:
+    kinds = [
+        *((name, arrow.string()) for name in TEXTS),
+        *((name, arrow.float32()) for name in (*POINTS, *MEASURES)),
+        *((name, arrow.int32()) for name in COUNTS),
+        ("source_sha256", arrow.string()),
+        *((name, arrow.float32()) for name in BLENDSHAPES),
+        *([("mesh", arrow.list_(arrow.float32(), 478 * 3))] if mesh else []),
+    ]
+    about = {"config": canonical_json(work.config), "manifest_digest": work.manifest_digest}
+    return arrow.schema(kinds, metadata=about)
+
+
+def _batch(arrow: Any, schema: Any, part: LandmarkPart, work: FinishedWork) -> Any:
+    found = np.array([reason is Reason.OK for reason in part.reasons], bool)
+    seen, shaped = np.asarray(part.source_size.all(1)), part.has_mesh.astype(bool)
+    texts = [_texts(work.samples[key], reason) for key, reason in zip(part.sample_ids, part.reasons, strict=True)]
+    columns = [
+        *(arrow.array([row[at] for row in texts]) for at in range(len(TEXTS))),
+        *_masked(arrow, _placed(part).T, found),
+        *_masked(arrow, [column.astype(np.int32) for column in _counts(part)], seen),
+        arrow.array([value or None for value in part.source_sha256], arrow.string()),
+        *_masked(arrow, part.blendshapes.T, shaped),
+    ]
+    if "mesh" in schema.names:
+        flat = arrow.array(part.mesh.reshape(-1))
+        columns.append(arrow.FixedSizeListArray.from_arrays(flat, 478 * 3, mask=arrow.array(~shaped)))
+    return arrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _masked(arrow: Any, columns: Sequence[np.ndarray] | np.ndarray, valid: Bool[np.ndarray, "n"]) -> Iterator[Any]:
+    for column in columns:
+        yield arrow.array(np.ascontiguousarray(column), mask=~valid)

@@ -1,0 +1,124 @@
+"""The contact sheet: a fair draw of faces with their points, the ones the detector was least sure of, the failures."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_data.errors import UserInputError, paragraph
+from fer_data.files import atomic_path
+from fer_data.images import write_png
+from fer_data.types import Reason
+from pipeline.landmark_views.drawing import (
+    WHITE,
+    Block,
+    Tile,
+    compose,
+    face_picture,
+    load_photo,
+    notice_picture,
+    whole_picture,
+)
+from pipeline.landmark_views.work import FinishedWork, Row, open_work
+
+RANKING = "lowest detector score first; ties: later try of the ladder, then larger |yaw| + |pitch|, then sample id"
+_UNREADABLE = frozenset({Reason.MISSING_FILE, Reason.UNREADABLE})
+
+
+@dataclass(frozen=True)
+class Picked:
+    """The rows of a sheet, and how many there were to choose from."""
+
+    random: tuple[Row, ...]
+    doubtful: tuple[Row, ...]
+    failed: tuple[Row, ...]
+    found_count: int
+    failed_count: int
+    unreadable_count: int
+
+
+def write_sheet(work: Path, out: Path, count: int = 24) -> None:
+    """Write ``out`` (PNG) with at most ``count`` tiles in each of three blocks; the same landmarks give the same sheet.
+
+    Random: the first found samples in hash order. Doubtful: by :data:`RANKING`. Failures: the first in hash order
+    whose photo can be read, with the reason. A photo that is missing or was changed since becomes a grey tile.
+
+    Raises :class:`StoreError` when the stage is not finished, :class:`UserInputError` for a count below 1.
+    """
+    if count < 1:
+        raise UserInputError(paragraph("A contact sheet needs room.", expected="a count of at least 1", got=count))
+    finished = open_work(work)
+    picked = pick_rows(finished.rows(), count)
+    blocks = (
+        Block(
+            "Random sample",
+            f"{len(picked.random)} of {picked.found_count} faces found: the first in hash order, not chosen by eye",
+            tuple(_face_tile(row, finished) for row in picked.random),
+        ),
+        Block("Least sure", RANKING, tuple(_face_tile(row, finished) for row in picked.doubtful)),
+        Block("Without landmarks", _failure_note(picked), tuple(_failure_tile(row, finished) for row in picked.failed)),
+    )
+    total = picked.found_count + picked.failed_count
+    note = f"detector {finished.detector} · {picked.found_count} of {total} samples with landmarks"
+    with atomic_path(out) as temporary:
+        write_png(temporary, compose(f"Landmarks of {finished.title}", note, blocks))
+
+
+def pick_rows(rows: Iterable[Row], count: int) -> Picked:
+    """Choose the sheet's rows in one pass, keeping at most ``count`` of each kind in memory."""
+    random, failed, doubtful = list[Row](), list[Row](), list[tuple[_Doubt, Row]]()
+    found_count = failed_count = unreadable_count = 0
+    for row in rows:
+        if row.found:
+            found_count += 1
+            if len(random) < count:
+                random.append(row)
+            _push(doubtful, row, count)
+        else:
+            failed_count += 1
+            unreadable_count += row.reason in _UNREADABLE
+            if len(failed) < count and row.reason not in _UNREADABLE:
+                failed.append(row)
+    ordered = [row for _, row in sorted(doubtful, key=lambda item: item[0], reverse=True)]
+    return Picked(tuple(random), tuple(ordered), tuple(failed), found_count, failed_count, unreadable_count)
+
+
+@dataclass(frozen=True, order=True)
+class _Doubt:
+    """Sorts rows by :data:`RANKING`, the most doubtful largest."""
+
+    unsure: float
+    rung: int
+    turned: float
+    sample_id: str
+
+
+def _push(heap: list[tuple[_Doubt, Row]], row: Row, count: int) -> None:
+    turned = float(abs(row.pose[0]) + abs(row.pose[1]))
+    item = (_Doubt(-row.score, row.rung, turned, row.sample.sample_id), row)
+    if len(heap) < count:
+        heapq.heappush(heap, item)
+    elif item[0] > heap[0][0]:
+        heapq.heapreplace(heap, item)
+
+
+def _face_tile(row: Row, work: FinishedWork) -> Tile:
+    photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
+    picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, [(row.points, WHITE)])
+    facts = f"score {row.score:.2f} · rung {row.rung} · yaw {round(float(row.pose[0])):+d}°"
+    return Tile(picture, (row.sample.sample_id, row.sample.label, facts))
+
+
+def _failure_tile(row: Row, work: FinishedWork) -> Tile:
+    photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
+    picture = notice_picture(photo) if isinstance(photo, str) else whole_picture(photo)
+    return Tile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
+
+
+def _failure_note(picked: Picked) -> str:
+    if not picked.failed_count:
+        return "none: every sample has landmarks"
+    note = f"{len(picked.failed)} of {picked.failed_count}: the first in hash order"
+    return note + (f"; {picked.unreadable_count} have no photo to show" if picked.unreadable_count else "")

@@ -1,0 +1,173 @@
+"""What every registered landmark detector owes: run over each of them, on a portrait whose 68 points are known.
+
+A new detector is covered as soon as it is registered; one whose library or model is not installed is skipped by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_data import geometry
+from fer_data.errors import ModelFileError, UserInputError
+from fer_data.types import Reason
+from pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
+from pipeline.faces import find_face
+from pipeline.portrait import portrait_faces
+
+SIZE = 256
+
+
+@dataclass(frozen=True)
+class View:
+    """A photo and where its 68 points are."""
+
+    image: np.ndarray
+    points: np.ndarray
+
+    def moved(self, matrix: np.ndarray, width: int, height: int) -> View:
+        image = cv2.warpAffine(self.image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        return View(image, self.points @ matrix[:, :2].T + matrix[:, 2])
+
+    def mirrored(self) -> View:
+        return View(np.ascontiguousarray(self.image[:, ::-1]), geometry.flip_points(self.points, self.image.shape[1]))
+
+    def rotated(self, degrees: float) -> View:
+        """Clockwise on screen about the middle."""
+        middle = ((SIZE - 1) / 2, (SIZE - 1) / 2)
+        return self.moved(cv2.getRotationMatrix2D(middle, -degrees, 1.0), SIZE, SIZE)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> View:
+    face = next(portrait_faces("happiness", 1, seed=3, size=SIZE))
+    return View(face.image, face.landmarks)
+
+
+@pytest.fixture(scope="module", params=detector_names())
+def detector(request: pytest.FixtureRequest) -> Iterator[LandmarkDetector]:
+    try:
+        made = create_detector(request.param)
+    except ModelFileError as error:
+        pytest.skip(f"{request.param}: {str(error).splitlines()[0]}")
+    yield made
+    made.close()
+    made.close()  # a second time does no harm
+
+
+def look(detector: LandmarkDetector, view: View) -> Face:
+    found = detector.detect(view.image, detector.ladder[0].confidence, view.points)
+    assert len(found) == 1
+    return detector.complete(view.image, found[0])
+
+
+def gap(points: np.ndarray, expected: np.ndarray) -> float:
+    """Mean distance as a share of the outer-eye distance."""
+    return float(np.linalg.norm(points - expected, axis=1).mean() / geometry.inter_ocular(expected))
+
+
+def test_it_is_a_detector_and_says_what_it_is(detector: LandmarkDetector) -> None:
+    assert isinstance(detector, LandmarkDetector)
+    identity = detector.identity()
+    assert identity["detector"] in detector_names()
+    assert json.loads(json.dumps(identity)) == detector.identity()
+
+
+def test_its_ladder_starts_with_the_plain_look(detector: LandmarkDetector) -> None:
+    assert detector.ladder[0].padding == 0 and not detector.ladder[0].twice
+
+
+def test_the_face_is_where_it_is(detector: LandmarkDetector, portrait: View) -> None:
+    face = look(detector, portrait)
+    assert face.points.shape == (68, 2) and face.points.dtype == np.float64
+    assert gap(face.points, portrait.points) < 0.08
+    assert face.pose.shape == (3,) and face.pose.dtype == np.float32
+    assert np.isfinite(face.pose).all() and np.isfinite(face.score)
+
+
+def test_completing_a_face_leaves_its_place_alone(detector: LandmarkDetector, portrait: View) -> None:
+    found = detector.detect(portrait.image, detector.ladder[0].confidence, portrait.points)[0]
+    complete = detector.complete(portrait.image, found)
+    np.testing.assert_array_equal(complete.points, found.points)
+    assert complete.score > 0 and complete.score >= found.score
+
+
+def test_mesh_and_blendshapes_come_together_or_not_at_all(detector: LandmarkDetector, portrait: View) -> None:
+    face = look(detector, portrait)
+    assert (face.mesh is None) == (face.blendshapes is None)
+    if face.mesh is not None and face.blendshapes is not None:
+        assert face.mesh.shape == (478, 3) and face.mesh.dtype == np.float32
+        assert face.blendshapes.shape == (52,) and face.blendshapes.dtype == np.float32
+        assert face.blendshapes.min() >= 0 and face.blendshapes.max() <= 1
+        assert (np.ptp(face.mesh[:, :2], 0) > 0.8 * np.ptp(face.points, 0)).all()  # same pixels, not 0 ... 1
+
+
+def test_the_same_image_gives_the_same_face(detector: LandmarkDetector, portrait: View) -> None:
+    first, second = look(detector, portrait), look(detector, portrait)
+    np.testing.assert_array_equal(first.points, second.points)
+    np.testing.assert_array_equal(first.pose, second.pose)
+    assert first.score == second.score
+
+
+def test_the_image_is_left_as_it_is(detector: LandmarkDetector, portrait: View) -> None:
+    image = portrait.image.copy()
+    image.setflags(write=False)
+    strided = np.asfortranarray(image)
+    np.testing.assert_array_equal(
+        look(detector, View(image, portrait.points)).points, look(detector, View(strided, portrait.points)).points
+    )
+    np.testing.assert_array_equal(image, portrait.image)
+
+
+def test_points_follow_the_picture(detector: LandmarkDetector, portrait: View) -> None:
+    shifted = portrait.moved(np.array([[1.0, 0, 70], [0, 1, 40]]), SIZE + 110, SIZE + 90)
+    assert gap(look(detector, shifted).points - (70, 40), look(detector, portrait).points) < 0.03
+    double = portrait.moved(np.array([[2.0, 0, 0.5], [0, 2, 0.5]]), 2 * SIZE, 2 * SIZE)
+    assert gap((look(detector, double).points - 0.5) / 2, look(detector, portrait).points) < 0.03
+
+
+def test_a_mirrored_face_turns_and_leans_the_other_way(detector: LandmarkDetector, portrait: View) -> None:
+    leaning = portrait.rotated(12)
+    face, mirrored = look(detector, leaning), look(detector, leaning.mirrored())
+    assert gap(geometry.flip_points(mirrored.points, SIZE), face.points) < 0.04
+    np.testing.assert_allclose(mirrored.pose, face.pose * (-1, 1, -1), atol=5)
+
+
+def test_roll_is_clockwise_on_screen(detector: LandmarkDetector, portrait: View) -> None:
+    upright, leaning = look(detector, portrait), look(detector, portrait.rotated(15))
+    assert leaning.pose[2] - upright.pose[2] == pytest.approx(15, abs=4)
+
+
+def test_grey_photos_are_seen(detector: LandmarkDetector, portrait: View) -> None:
+    grey = cv2.cvtColor(cv2.cvtColor(portrait.image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    assert gap(look(detector, View(grey, portrait.points)).points, portrait.points) < 0.08
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (7, 5), (64, 64)])
+def test_there_is_no_face_in_an_empty_picture(detector: LandmarkDetector, shape: tuple[int, int]) -> None:
+    assert detector.detect(np.full((*shape, 3), 127, np.uint8), detector.ladder[0].confidence) == []
+    assert find_face(np.full((*shape, 3), 127, np.uint8), detector).face is None
+
+
+def test_the_ladder_ends_with_a_believable_face(detector: LandmarkDetector, portrait: View) -> None:
+    x0, y0 = portrait.points.min(0).astype(int)
+    x1, y1 = portrait.points.max(0).astype(int)
+    tight = View(np.ascontiguousarray(portrait.image[y0:y1, x0:x1]), portrait.points - (x0, y0))
+    found = find_face(tight.image, detector, known=tight.points)
+    assert found.reason is Reason.OK and found.face is not None
+    assert gap(found.face.points, tight.points) < 0.1
+
+
+def test_an_unknown_name_lists_what_exists() -> None:
+    with pytest.raises(UserInputError, match="mediapipe"):
+        create_detector("mediapip")
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(UserInputError, match="already"):
+        register_detector("mediapipe")(type("Other", (), {}))

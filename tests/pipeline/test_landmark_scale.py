@@ -1,0 +1,120 @@
+"""The landmark stage over long manifests, and what its work folder keeps of the manifest."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_data.errors import FolderInUseError, StoreError, UserInputError
+from fer_data.manifest import Manifest, read_manifest, write_manifest
+from fer_data.mean_face import mean_face
+from fer_data.types import Silent
+from pipeline.executors import SerialExecutor
+from pipeline.landmark_tasks import LandmarkConfig, PartJob, PartResult, shared_detector, stage_identity
+from pipeline.landmarks import content_digest, plan_landmarks, run_landmarks
+from simulated_detectors import SIZE, simulated_config, simulated_manifest
+
+
+def long_manifest(folder: Path, rows: int) -> Manifest:
+    """Many samples over few photos."""
+    manifest = simulated_manifest(folder, 8)
+    samples = [replace(manifest.samples[row % 8], sample_id=f"row {row:06d}") for row in range(rows)]
+    return replace(manifest, samples=tuple(samples))
+
+
+def with_points(folder: Path, count: int) -> Manifest:
+    """A manifest whose points ship with it."""
+    plain = simulated_manifest(folder, count)
+    samples = [replace(sample, landmarks_row=row) for row, sample in enumerate(plain.samples)]
+    points = np.stack([mean_face(SIZE) + row / 100 for row in range(count)])
+    return write_manifest(folder / "points.csv", samples, root=plain.root, layout="csv", landmarks=points)
+
+
+class AllocatedMemory(Silent):
+    """Notes what Python and NumPy hold after each part."""
+
+    def __init__(self) -> None:
+        self.held = list[int]()
+
+    def advance(self, count: int) -> None:
+        self.held.append(tracemalloc.get_traced_memory()[0])
+
+
+def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
+    """One part's rows take a hundred kilobytes: keeping any of them would show."""
+    manifest, memory = long_manifest(tmp_path, 1024), AllocatedMemory()
+    tracemalloc.start()
+    try:
+        run_landmarks(manifest, tmp_path / "work", simulated_config(part_size=16), SerialExecutor(), memory)
+    finally:
+        tracemalloc.stop()
+    assert len(memory.held) == 64
+    assert (memory.held[-1] - memory.held[15]) / 48 < 2_000
+
+
+def test_a_plan_holds_references_only(tmp_path: Path) -> None:
+    manifest, config = long_manifest(tmp_path, 20_000), simulated_config(part_size=128)
+    identity = stage_identity(config)
+    tracemalloc.start()
+    try:
+        jobs = plan_landmarks(manifest, tmp_path, config, identity)
+        planned = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert planned / len(manifest.samples) < 40
+    known = {id(sample) for sample in manifest.samples}
+    assert {id(sample) for job in jobs for sample in job.samples} == known
+    shared_detector.cache_clear()
+
+
+def test_a_closed_detector_is_not_used_again(tmp_path: Path) -> None:
+    manifest, config = simulated_manifest(tmp_path, 4), simulated_config()
+    for name in ("one", "two"):
+        assert run_landmarks(manifest, tmp_path / name, config, SerialExecutor(), Silent()).ok == 4
+
+
+def test_shipped_points_are_used_kept_and_compared(tmp_path: Path) -> None:
+    manifest, config = with_points(tmp_path, 6), LandmarkConfig("dataset")
+    work = tmp_path / "work"
+    report = run_landmarks(manifest, work, config, SerialExecutor(), Silent())
+    assert report.ok == 6
+    copy = read_manifest(work / "manifest.csv")
+    assert copy.landmarks is not None and copy.landmarks.parent == work.resolve()
+    before = content_digest(manifest)
+    assert content_digest(copy) == before
+    again = run_landmarks(read_manifest(tmp_path / "points.csv"), work, config, SerialExecutor(), Silent())
+    assert again.parts_skipped == again.parts
+    assert manifest.landmarks is not None
+    points = np.load(manifest.landmarks)
+    points[3] += 1
+    changed = write_manifest(
+        tmp_path / "points.csv", manifest.samples, root=manifest.root, layout="csv", landmarks=points
+    )
+    assert content_digest(changed) != before
+    with pytest.raises(FolderInUseError, match="before it was changed"):
+        run_landmarks(changed, work, config, SerialExecutor(), Silent())
+
+
+def test_the_dataset_detector_needs_shipped_points(tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="this manifest has none"):
+        run_landmarks(
+            simulated_manifest(tmp_path, 2), tmp_path / "work", LandmarkConfig("dataset"), SerialExecutor(), Silent()
+        )
+
+
+def test_a_part_written_elsewhere_is_noticed(tmp_path: Path) -> None:
+    """As by a worker whose work folder is not this machine's."""
+
+    class Elsewhere(SerialExecutor):
+        def run(self, task, jobs, on_death=None):
+            for job in jobs:
+                assert isinstance(job, PartJob)
+                yield PartResult(len(job.samples), skipped=False)
+
+    with pytest.raises(StoreError, match=r"finished part that is not there.*shared file system"):
+        run_landmarks(simulated_manifest(tmp_path, 2), tmp_path / "work", simulated_config(), Elsewhere(), Silent())
+    assert not (tmp_path / "work" / "landmarks.json").exists()

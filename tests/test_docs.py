@@ -1,0 +1,60 @@
+"""The documentation names what exists, and its examples work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fer_data.images import write_png
+from fer_data.landmark_parts import LandmarkRow, write_part
+from fer_data.manifest.descriptors import layout_names, parse_descriptor
+from fer_data.manifest.layouts.base import ReadRequest, get_reader
+from fer_data.manifest.problems import ProblemReason
+from fer_data.types import Reason
+from pipeline.detectors import detector_names
+from pipeline.faces import POLICIES
+from pipeline.portrait import portrait_faces
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        ("datasets.md", [name for name in layout_names() if name != "auto"]),
+        ("datasets.md", [reason.value for reason in ProblemReason]),
+        ("landmarks.md", [reason.key for reason in Reason if reason is not Reason.OK]),
+        ("landmarks.md", list(POLICIES)),
+        ("landmarks.md", detector_names()),
+    ],
+    ids=["layouts", "problems", "reasons", "policies", "detectors"],
+)
+def test_a_page_names_them_all(page: str, names: list[str]) -> None:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_every_column_of_a_part_is_described(tmp_path: Path) -> None:
+    import h5py
+
+    write_part(tmp_path / "p.h5", [LandmarkRow("a", "a.png", Reason.NO_FACE)], "0", "{}")
+    text = (DOCS / "landmarks.md").read_text(encoding="utf-8")
+    with h5py.File(tmp_path / "p.h5") as file:
+        assert [name for name in file if f"`{name}`" not in text] == []
+
+
+def test_the_example_of_another_dataset_reads_one(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", (DOCS / "datasets.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert example is not None
+    descriptor = parse_descriptor(example[1], "docs/datasets.md")
+    face = next(portrait_faces("happiness", 1, seed=0, size=48)).image
+    for name in ("P07_joy_3.png", "P08_rage_1.png"):
+        write_png(tmp_path / name, face)
+    form = descriptor.forms[0]
+    listing = get_reader(form.reader).read(ReadRequest(tmp_path, form, "", tmp_path / "out", descriptor.splits))
+    assert {(row.subject, descriptor.labels[row.source_label]) for row in listing.rows} == {
+        ("P07", "happiness"),
+        ("P08", "anger"),
+    }
