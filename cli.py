@@ -10,13 +10,16 @@ import sys
 
 import click
 
+from commands.bench import bench_loader
 from commands.codebook import codebook
 from commands.demo import demo
 from commands.doctor import doctor
+from commands.export import export
+from commands.inspect import inspect
 from commands.landmarks import landmarks, landmarks_agreement
 from commands.manifest import manifest
 from commands.models import evaluate, train
-from commands.store import build_maps, inspect, verify
+from commands.store import build_maps, repair, verify
 from fer_data.errors import FerError
 
 
@@ -40,6 +43,9 @@ COMMANDS = (
     demo,
     inspect,
     verify,
+    repair,
+    export,
+    bench_loader,
     doctor,
     codebook,
 )

@@ -1,10 +1,13 @@
-"""Looking at codebooks."""
+"""Looking at codebooks, checking one's own, comparing two."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import click
 
-from commands.console import json_option, show
+from commands.console import PATH, json_option, show
 
 
 @click.group()
@@ -14,18 +17,83 @@ def codebook() -> None:
 
 @codebook.command("show")
 @click.argument("name", required=False)
+@click.option("--png", type=PATH, metavar="FILE", help="Also draw every expression and every AU over a face.")
 @json_option
-def codebook_show(name: str | None, as_json: bool) -> None:
+def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     """Show a codebook, or list the built-in ones.
 
     \b
-    Example: aupipe codebook show default
+    Example: aupipe codebook show default --png default.png
     """
     from fer_data.codebook import builtin_codebooks, describe, load_codebook
 
     if name is None:
+        if png is not None:
+            raise click.UsageError("--png needs the name of a codebook.")
         books = [load_codebook(builtin) for builtin in builtin_codebooks()]
         show([f"{b.name:<12}{b.description}" for b in books], {b.name: b.description for b in books}, as_json)
         return
     book = load_codebook(name)
-    show(describe(book), {**book.content, "digest": book.digest}, as_json)
+    lines, content = describe(book), {**book.content, "digest": book.digest}
+    if png is not None:
+        from fer_data.codebook_sheet import draw_codebook
+
+        draw_codebook(book, _png(png))
+        lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}
+    show(lines, content, as_json)
+
+
+@codebook.command("check")
+@click.argument("name")
+@json_option
+def codebook_check(name: str, as_json: bool) -> int:
+    """List everything that is wrong or odd in a codebook: a TOML file, or a built-in one.
+
+    The exit code is 1 when there is an error; warnings alone leave it 0.
+
+    \b
+    Example: aupipe codebook check mine.toml
+    """
+    from fer_data.codebook_check import ERROR, check_codebook
+
+    findings = check_codebook(name)
+    errors = sum(finding.level == ERROR for finding in findings)
+    lines = [str(finding) for finding in findings]
+    lines.append(f"{name}: {errors} errors, {len(findings) - errors} warnings")
+    content = {"codebook": name, "errors": errors, "findings": [asdict(finding) for finding in findings]}
+    show(lines, content, as_json)
+    return 1 if errors else 0
+
+
+@codebook.command("diff")
+@click.argument("a")
+@click.argument("b")
+@click.option("--png", type=PATH, metavar="FILE", help="Also draw both codebooks' maps and their difference.")
+@json_option
+def codebook_diff(a: str, b: str, png: Path | None, as_json: bool) -> None:
+    """Show how two codebooks differ: AUs, weights and regions per expression, and how alike the maps are.
+
+    \b
+    Example: aupipe codebook diff default du2014 --png difference.png
+    """
+    from fer_data.codebook import load_codebook
+    from fer_data.codebook_diff import diff_codebooks
+
+    first, second = load_codebook(a), load_codebook(b)
+    diff = diff_codebooks(first, second)
+    lines, content = diff.lines(), diff.as_json()
+    if png is not None:
+        from fer_data.codebook_sheet import draw_diff
+
+        draw_diff(first, second, diff, _png(png))
+        lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}
+    show(lines, content, as_json)
+
+
+def _png(path: Path) -> Path:
+    """The path, when a PNG can be written there."""
+    if path.suffix.lower() != ".png":
+        raise click.UsageError(f"--png writes a PNG file: {path} does not end in .png.")
+    if not path.parent.is_dir():
+        raise click.UsageError(f"The folder of {path} does not exist.")
+    return path

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from commands.console import PATH, Bar, F, json_option, show
+from commands.store_argument import STORE
 
 
 def train_options(command: F) -> F:
@@ -30,7 +31,7 @@ def train_options(command: F) -> F:
 
 
 @click.command()
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @train_options
 @json_option
@@ -49,7 +50,7 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--store", type=PATH, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--store", type=STORE, default=None, help="Another store.  [default: the one it was trained on]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
 @click.option("--device", default="auto", show_default=True)

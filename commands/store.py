@@ -16,15 +16,30 @@ from commands.console import (
     max_failures_option,
     show,
 )
+from commands.store_argument import STORE
 
 
 @click.command("build-maps")
 @click.argument("work", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the store.")
-@click.option("--codebook", default="default", show_default=True, help="default, reference, or a TOML file.")
+@click.option("--codebook", default="default", show_default=True, help="A built-in one, or a TOML file.")
 @click.option("--image-size", default=256, show_default=True, help="Side of the aligned crop in pixels.")
 @click.option("--map-size", default=64, show_default=True, help="Side of the AU map in pixels.")
 @click.option("--rows-per-shard", default=2048, show_default=True)
+@click.option(
+    "--encoding",
+    type=click.Choice(["raw", "jpeg", "auto"]),
+    default="raw",
+    show_default=True,
+    help="Images as pixels or as JPEG; auto: pixels where they take at most half of this machine's memory.",
+)
+@click.option("--jpeg-quality", type=click.IntRange(1, 100), default=95, show_default=True)
+@click.option(
+    "--images-from",
+    metavar="STORE",
+    type=PATH,
+    help="Take the images over from a store with the same crops: only the maps are drawn, no photo is read.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a store that was built with other options.")
 @executor_options
 @max_failures_option
@@ -36,6 +51,9 @@ def build_maps(
     image_size: int,
     map_size: int,
     rows_per_shard: int,
+    encoding: str,
+    jpeg_quality: int,
+    images_from: Path | None,
     workers: int | None,
     scheduler: str | None,
     overwrite: bool,
@@ -56,30 +74,44 @@ def build_maps(
         image_size=image_size,
         map_size=map_size,
         rows_per_shard=rows_per_shard,
+        encoding=encoding,
+        jpeg_quality=jpeg_quality,
     )
     bar = Bar()
     executor = make_executor(workers, scheduler, bar)
-    report = run_maps(work.resolve(), out.resolve(), config, executor, bar, overwrite=overwrite)
+    other = None if images_from is None else images_from.resolve()
+    report = run_maps(work.resolve(), out.resolve(), config, executor, bar, overwrite=overwrite, images_from=other)
     return finish_stage(report, max_failures, as_json, out)
 
 
 @click.command()
-@click.argument("path", metavar="STORE|SHARD", type=PATH)
+@click.argument("store", type=PATH)
+@click.option("--from", "work", metavar="WORK", type=PATH, required=True, help="The landmarks it was built from.")
+@click.option("--codebook", default=None, help="Its codebook's file, needed where index.json is damaged too.")
+@executor_options
 @json_option
-def inspect(path: Path, as_json: bool) -> None:
-    """Show what a store or a single shard holds.
+def repair(
+    store: Path, work: Path, codebook: str | None, workers: int | None, scheduler: str | None, as_json: bool
+) -> int:
+    """Make the damaged and missing files of a store again, as they were; intact shards are not touched.
+
+    Its options are read from the store. Refused where the result would be another store.
 
     \b
-    Example: aupipe inspect store
+    Example: aupipe repair store --from work
     """
-    from fer_data.shards.inspect import inspect_path
+    from pipeline.maps import run_maps
+    from pipeline.mending import stated_config
 
-    inspection = inspect_path(path)
-    show(inspection.lines, inspection.content, as_json)
+    bar = Bar()
+    config = stated_config(store, codebook)
+    executor = make_executor(workers, scheduler, bar)
+    report = run_maps(work.resolve(), store.resolve(), config, executor, bar, mend=True)
+    return finish_stage(report, 1.0, as_json, store)
 
 
 @click.command()
-@click.argument("store", type=PATH)
+@click.argument("store", type=STORE)
 @click.option("--rows/--no-rows", default=True, show_default=True, help="Name the damaged samples, not only the file.")
 @json_option
 def verify(store: Path, rows: bool, as_json: bool) -> int:
@@ -100,5 +132,7 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     }
     show(lines or [f"{store}: intact"], content, as_json)
     if findings:
-        click.echo("To mend it, run `aupipe build-maps` with the same options: intact shards are kept.", err=True)
+        click.echo(
+            "To mend it, run `aupipe repair` with the landmarks it was built from: intact shards are kept.", err=True
+        )
     return 1 if findings else 0

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Float64, Int64, UInt8, UInt64
+from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from fer_data.counters import counter_hash
 from fer_data.errors import UserInputError, paragraph
 from fer_data.geometry import FLIP_68
+from fer_data.loading.fetch import Cuts
 
 GREY = (0.299, 0.587, 0.114)
 """Luma weights of ITU-R BT.601."""
@@ -45,6 +47,11 @@ class AugmentConfig:
     grey: float = 0.1
     erasing: float = 0.25
     erasing_area: tuple[float, float] = (0.02, 0.15)
+
+    @property
+    def only_moves(self) -> bool:
+        """Whether crops take whole pixels as they are: no rotation, no scale. Such crops can be cut while reading."""
+        return not self.enabled or (set(self.scale) == {1} and 0 in (self.rotation, self.rotation_p))
 
     def check(self, image_size: int) -> None:
         """Raise :class:`UserInputError` when the crop does not fit into images of ``image_size``."""
@@ -77,21 +84,6 @@ class AugmentParameters:
     erase: Float64[np.ndarray, "b 4"]
 
 
-def _mix(value: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
-    """Finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words that looks random."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(value ^ (value >> np.uint64(31)))
-
-
-def counter_hash(seed: int, epoch: int, index: Int64[np.ndarray, "n"], draws: int) -> UInt64[np.ndarray, "n d"]:
-    """Random 64-bit words that depend on (seed, epoch, index, draw) and on nothing else."""
-    key = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(epoch))
-    row = _mix(key ^ np.asarray(index).astype(np.uint64))
-    return _mix(row[:, None] ^ np.arange(draws, dtype=np.uint64))
-
-
 def sample_parameters(
     config: AugmentConfig, seed: int, epoch: int, index: Int64[np.ndarray, "b"], image_size: int
 ) -> AugmentParameters:
@@ -107,8 +99,11 @@ def sample_parameters(
     # The window stays inside the image where it fits; a window larger than the image is centred on it.
     slack = np.maximum(image_size - scale * crop, 0)[:, None]
     angle = np.where(u[:, 3] < config.rotation_p, (2 * u[:, 4] - 1) * np.deg2rad(config.rotation), 0.0)
+    centre = (image_size - 1) / 2 + (u[:, 1:3] - 0.5) * slack
+    if config.only_moves:
+        centre = np.floor(u[:, 1:3] * (image_size - crop + 1)) + (crop - 1) / 2
     return AugmentParameters(
-        centre=(image_size - 1) / 2 + (u[:, 1:3] - 0.5) * slack,
+        centre=centre,
         angle=angle,
         scale=scale,
         flip=u[:, 5] < config.flip,
@@ -127,6 +122,14 @@ def _erase_boxes(config: AugmentConfig, u: Float64[np.ndarray, "b 5"]) -> Float6
     start = u[:, 3:5] * (1 - size)
     boxes = np.concatenate([start, start + size], 1)
     return np.where((u[:, 0] < config.erasing)[:, None], boxes, 0.0)
+
+
+def pixel_cuts(config: AugmentConfig, parameters: AugmentParameters, image_size: int) -> Cuts | None:
+    """The crops as whole pixels, for configurations that only move; None where nothing is cut or more is done."""
+    if not config.only_moves or (config.crop_size == image_size and not parameters.flip.any()):
+        return None
+    corner = np.rint(parameters.centre - (config.crop_size - 1) / 2).astype(np.int64)
+    return Cuts(corner[:, 0], corner[:, 1], parameters.flip)
 
 
 def cropped_map_size(crop_size: int, image_size: int, map_size: int) -> int:
@@ -191,26 +194,61 @@ def apply(
     maps: UInt8[Tensor, "b m m"],
     mean: Float32[Tensor, "3"],
     std: Float32[Tensor, "3"],
+    cut_from: int | None = None,
 ) -> tuple[Float32[Tensor, "b 3 c c"], Float32[Tensor, "b o o"]]:
     """Crop, jitter, erase and normalise a batch on the device its tensors are on.
 
-    Returns images normalised with ``mean`` and ``std`` (of images in [0, 1]) and maps in [0, 1] of
-    :func:`cropped_map_size`. An erased rectangle holds the mean colour in the image and 0 in the map.
+    ``cut_from``: the size of the whole images when ``images`` hold the crops of :func:`pixel_cuts` already. Returns
+    images normalised with ``mean`` and ``std`` (of images in [0, 1]) and maps in [0, 1] of :func:`cropped_map_size`.
+    An erased rectangle holds the mean colour in the image and 0 in the map.
     """
+    size = cut_from or images.shape[1]
+    pictures = apply_to_images(config, parameters, images, mean, std, cut=cut_from is not None)
+    return pictures, apply_to_maps(config, parameters, maps.float() / 255, size)
+
+
+def apply_to_images(
+    config: AugmentConfig,
+    parameters: AugmentParameters,
+    images: UInt8[Tensor, "b s s 3"],
+    mean: Float32[Tensor, "3"],
+    std: Float32[Tensor, "3"],
+    *,
+    cut: bool = False,
+) -> Float32[Tensor, "b 3 c c"]:
+    """The images' half of :func:`apply`; channels last. ``cut``: they are the crops already."""
     crop, size = config.crop_size, images.shape[1]
-    out_size = cropped_map_size(crop, size, maps.shape[-1])
-    pictures = crop_values(images.permute(0, 3, 1, 2).float() / 255, parameters, crop, size, crop)
-    targets = crop_values(maps[:, None].float() / 255, parameters, crop, size, out_size)[:, 0]
+    pictures = images.permute(0, 3, 1, 2)
+    if cut:
+        pictures = pictures.float().div_(255)
+    elif (offset := _integer_offset(parameters, crop, size, size, crop)) is not None:
+        # Cut before the conversion, which then has less to convert.
+        pictures = pictures[..., offset : offset + crop, offset : offset + crop].float().div_(255)
+    else:
+        pictures = crop_values(pictures.float().div_(255), parameters, crop, size, crop)
     if config.enabled:
         pictures = _jitter(pictures, parameters)
-    pictures = (pictures - mean[:, None, None]) / std[:, None, None]
+    pictures = pictures.sub_(mean[:, None, None]).div_(std[:, None, None])
     if parameters.erase.any():
-        pictures = pictures.masked_fill(erased(parameters.erase, crop, images.device)[:, None], 0.0)
-        targets = targets.masked_fill(erased(parameters.erase, out_size, images.device), 0.0)
-    return pictures.contiguous(memory_format=torch.channels_last), targets.contiguous()
+        pictures.masked_fill_(erased(parameters.erase, crop, images.device)[:, None], 0.0)
+    return pictures.contiguous(memory_format=torch.channels_last)
+
+
+def apply_to_maps(
+    config: AugmentConfig, parameters: AugmentParameters, maps: Float32[Tensor, "b m m"], image_size: int
+) -> Float32[Tensor, "b o o"]:
+    """The maps' half of :func:`apply`: maps in [0, 1] that cover the whole image, at any resolution."""
+    out_size = cropped_map_size(config.crop_size, image_size, maps.shape[-1])
+    targets = crop_values(maps[:, None], parameters, config.crop_size, image_size, out_size)[:, 0]
+    if parameters.erase.any():
+        targets = targets.masked_fill(erased(parameters.erase, out_size, maps.device), 0.0)
+    return targets.contiguous()
 
 
 def _jitter(pictures: Float32[Tensor, "b 3 c c"], parameters: AugmentParameters) -> Float32[Tensor, "b 3 c c"]:
+    if not parameters.grey.any() and (parameters.brightness == 1).all() and (parameters.contrast == 1).all():
+        return pictures
+
     def column(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(values, np.float32)).to(pictures.device)[:, None, None, None]
 

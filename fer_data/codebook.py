@@ -1,7 +1,9 @@
 """Codebooks: which action units belong to an expression, and where on the face each unit acts.
 
-A codebook is a TOML file (see ``fer_data/codebooks/default.toml`` for the annotated schema). Its digest is stored
-in everything drawn with it: figures from different codebooks are not comparable.
+A codebook is a TOML file (see ``fer_data/codebooks/default.toml`` for the annotated schema). ``regions = "default"``
+takes the kind and every ``[[au]]`` of that built-in codebook; the file's own ``[[au]]`` entries then replace or add.
+The digest, taken of the content after that, is stored in everything drawn with a codebook: figures from different
+codebooks are not comparable.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ class ActionUnit:
 class Codebook:
     """Expressions -> {AU number: weight}, AU number -> region.
 
-    ``kind`` is ``gaussian`` or ``ellipse``.
+    ``kind`` is ``gaussian`` or ``ellipse``. ``content`` is complete: what ``regions`` names is written out.
     """
 
     name: str
@@ -103,19 +105,25 @@ def load_codebook(name_or_path: str) -> Codebook:
 
     Raises :class:`CodebookError`.
     """
+    return parse_codebook(codebook_text(name_or_path), name_or_path)
+
+
+def codebook_text(name_or_path: str) -> str:
+    """The TOML text of a built-in codebook, or of a file whose name ends in ``.toml``.
+
+    Raises :class:`CodebookError`.
+    """
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
         if not path.is_file():
             raise CodebookError(paragraph(f"The codebook file {path} does not exist."))
         try:
-            text = path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise CodebookError(paragraph("A codebook is not UTF-8 text.", where=path, got=error)) from error
-        return parse_codebook(text, str(path))
     if name_or_path not in builtin_codebooks():
         raise CodebookError(unknown_name("codebook", name_or_path, [*builtin_codebooks(), "a path ending in .toml"]))
-    text = resources.files("fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
-    return parse_codebook(text, name_or_path)
+    return resources.files("fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
 
 
 def parse_codebook(text: str, where: str) -> Codebook:
@@ -123,22 +131,58 @@ def parse_codebook(text: str, where: str) -> Codebook:
 
     Raises :class:`CodebookError` naming ``where``.
     """
+    return codebook_from_dict(parse_toml(text, where), where)
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """The TOML text as a dictionary, ``regions`` written out.
+
+    Raises :class:`CodebookError` naming ``where``.
+    """
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CodebookError(paragraph("A codebook is not valid TOML.", where=where, got=error)) from error
-    return codebook_from_dict(content, where)
+    return _with_regions(content, where)
+
+
+def _with_regions(content: dict[str, Any], where: str) -> dict[str, Any]:
+    """The content with the kind and the AUs of the codebook that ``regions`` names."""
+    if "regions" not in content:
+        return content
+    base = content["regions"]
+    if base not in builtin_codebooks():
+        raise CodebookError(
+            paragraph(unknown_name("codebook to take regions from", str(base), builtin_codebooks()), where=where)
+        )
+    shared = parse_toml(codebook_text(base), base)
+    if content.get("kind", shared["kind"]) != shared["kind"]:
+        raise CodebookError(
+            paragraph(
+                f"A codebook of another kind cannot take its regions from {base!r}.",
+                where=where,
+                expected=f"kind = {shared['kind']!r}, or no kind",
+                got=content["kind"],
+            )
+        )
+    own = content.get("au", [])
+    if not (isinstance(own, list) and all(isinstance(entry, dict) for entry in own)):
+        raise CodebookError(paragraph("A codebook's `au` is not a list of tables.", where=where, got=own))
+    replaced = {entry.get("number") for entry in own}
+    units = [*(entry for entry in shared["au"] if entry["number"] not in replaced), *own]
+    rest = {key: value for key, value in content.items() if key != "regions"}
+    return {**rest, "kind": shared["kind"], "au": units}
 
 
 def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
-    """Build a codebook from its parsed content (as stored in a store's index)."""
+    """Build a codebook from its complete content (as stored in a store's index)."""
     try:
         if content["schema"] != SCHEMA:
             raise CodebookError(
                 paragraph("A codebook has another schema.", where=where, expected=SCHEMA, got=content["schema"])
             )
-        units = [_action_unit(entry, where) for entry in content["au"]]
-        expressions = {name: _weights(aus) for name, aus in content["expressions"].items()}
+        units = [parse_action_unit(entry, where) for entry in content["au"]]
+        expressions = {name: parse_weights(aus) for name, aus in content["expressions"].items()}
         codebook = Codebook(
             name=content["name"],
             kind=content["kind"],
@@ -163,14 +207,22 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
     return codebook
 
 
-def _weights(aus: Any) -> dict[int, float]:
-    """``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
-    if isinstance(aus, Mapping):
-        return {int(au): float(weight) for au, weight in aus.items()}
-    return {int(au): 1.0 for au in aus}
+def parse_weights(aus: Any) -> dict[int, float]:
+    """AU number -> weight, from ``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
+    pairs = aus.items() if isinstance(aus, Mapping) else ((au, 1.0) for au in aus)
+    weights: dict[int, float] = {}
+    for au, weight in pairs:
+        if int(au) in weights:
+            raise ValueError(f"AU {int(au)} is named twice")
+        weights[int(au)] = float(weight)
+    return weights
 
 
-def _action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
+def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
+    """One ``[[au]]`` entry.
+
+    Raises :class:`CodebookError` for an unknown key; KeyError, TypeError or ValueError for other slips.
+    """
     known = {"number", "name", "gaussians", "ellipses"}
     if unknown := set(entry) - known:
         raise CodebookError(
@@ -196,22 +248,30 @@ def _action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
 
 
 def _check(codebook: Codebook, n_units: int, where: str) -> None:
-    problems = []
-    if codebook.kind not in ("gaussian", "ellipse"):
-        problems.append(f"kind is {codebook.kind!r}, not 'gaussian' or 'ellipse'")
-    if n_units != len(codebook.action_units):
-        problems.append("an AU number appears twice")
-    for name, aus in codebook.expressions.items():
-        problems += [f"{name} names AU {au}, which is not described" for au in aus if au not in codebook.action_units]
-        problems += [f"{name}: weight of AU {au} is not in (0, 1]" for au, w in aus.items() if not 0 < w <= 1]
-    for unit in codebook.action_units.values():
-        if not (unit.gaussians if codebook.kind == "gaussian" else unit.ellipses):
-            problems.append(f"AU {unit.number} has no {codebook.kind}")
-        found = [problem for shape in unit.gaussians for problem in _gaussian_problems(shape)]
-        found += [problem for shape in unit.ellipses for problem in _ellipse_problems(shape)]
-        problems += [f"AU {unit.number}: {problem}" for problem in found]
+    problems = [] if n_units == len(codebook.action_units) else ["an AU number appears twice"]
+    problems += [problem for _, problem in contradictions(codebook)]
     if problems:
         raise CodebookError(paragraph("A codebook contradicts itself.", where=where, got="; ".join(problems)))
+
+
+def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
+    """What is wrong with a codebook that could be read: pairs of place and problem."""
+    found = []
+    if codebook.kind not in ("gaussian", "ellipse"):
+        found.append(("kind", f"kind is {codebook.kind!r}, not 'gaussian' or 'ellipse'"))
+    for name, aus in codebook.expressions.items():
+        place = f"[expressions] {name}"
+        known = codebook.action_units
+        found += [(place, f"{name} names AU {au}, which is not described") for au in aus if au not in known]
+        found += [(place, f"{name}: weight of AU {au} is not in (0, 1]") for au, w in aus.items() if not 0 < w <= 1]
+    for unit in codebook.action_units.values():
+        place = f"[[au]] number = {unit.number}"
+        if not (unit.gaussians if codebook.kind == "gaussian" else unit.ellipses):
+            found.append((place, f"AU {unit.number} has no {codebook.kind}"))
+        problems = [problem for shape in unit.gaussians for problem in _gaussian_problems(shape)]
+        problems += [problem for shape in unit.ellipses for problem in _ellipse_problems(shape)]
+        found += [(place, f"AU {unit.number}: {problem}") for problem in problems]
+    return found
 
 
 def _gaussian_problems(shape: Gaussian) -> list[str]:
@@ -261,9 +321,10 @@ def describe(codebook: Codebook) -> list[str]:
     """The codebook as lines of text: expressions with their AUs, then every AU with its regions."""
     lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
+    width = max(map(len, codebook.expressions), default=0) + 2
     for name, weights in codebook.expressions.items():
         units = "  ".join(f"AU{au}" + (f" ({weight:g})" if weight != 1 else "") for au, weight in weights.items())
-        lines.append(f"  {name:<12}{units or 'none: no map'}")
+        lines.append(f"  {name:<{width}}{units or 'none: no map'}")
     lines.append("")
     for unit in codebook.action_units.values():
         regions = [

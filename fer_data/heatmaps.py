@@ -3,33 +3,32 @@
 Two renderers, chosen by the codebook's kind: ``gaussian`` (ours: sub-pixel, tied to the face) and ``ellipse`` (the
 FG 2024 reference's drawing, for comparison). A map is ``(m, m)`` float32 in [0, 1]; its pixel centres are those of
 the image resized to m x m.
+
+A face's map does not depend on the faces drawn with it, to the last few units of float32 rounding.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from fer_data import geometry
-from fer_data.codebook import Codebook, Ellipse, Gaussian, Length
+from fer_data.blobs import LOG_FLOOR, NOTHING, Blobs, make_template, place
+from fer_data.codebook import Codebook, Ellipse, Length
 from fer_data.errors import UserInputError, paragraph
 
-WINDOW = 4.0
-"""A Gaussian is drawn to this many sigmas; what is left out is below 1/2900 of its peak."""
+BACKGROUND, INSIDE = 1e-4, 255.0
+"""What the reference's canvas holds outside and inside an ellipse."""
 
-YAW_BRIDGE = 0.93
-"""Height of the nose bridge (point 28) over the eye corners' plane, in half inter-ocular distances: fitted on 1,700
-faces against the mesh's own yaw (rms error 3 degrees)."""
+COARSE = 28
+"""The reference blurs each AU at this size."""
 
-YAW_FADE = (45.0, 75.0)
-"""Yaw in degrees where the far half of a bilateral AU starts to fade, and where it is gone."""
-
-MIN_SCALE_OF_HEIGHT = 0.5
-"""The unit of length is at least this share of the face's height: yaw shrinks the inter-ocular distance, not the
-height."""
+CACHE_BYTES = 1 << 20
+"""Faces are drawn together while their maps fit in this much cache."""
 
 
 def render_maps(
@@ -42,20 +41,35 @@ def render_maps(
     """The AU map of each face: points in pixels of the square ``image_size`` crop, maps of ``map_size``.
 
     An expression without AUs (neutral) gives a zero map. Raises :class:`UserInputError` for an expression that the
-    codebook does not know.
+    codebook does not know. Many faces at once are several times faster than one by one.
     """
     maps = np.zeros((len(points), map_size, map_size), np.float32)
-    for row, expression in enumerate(expressions):
-        if expression not in codebook.expressions:
-            raise UserInputError(
-                paragraph(
-                    f"The codebook {codebook.name!r} does not say which AUs belong to {expression!r}.",
-                    expected=f"one of {', '.join(sorted(codebook.expressions))}",
-                    fix="Choose another --codebook, or add the expression to your own codebook file.",
-                )
-            )
-        maps[row] = render_aus(points[row], codebook.expressions[expression], codebook, image_size, map_size)
+    for expression in dict.fromkeys(expressions):
+        weights = aus_of(codebook, expression)
+        rows = np.flatnonzero([name == expression for name in expressions])
+        if len(rows) == len(points):
+            _render(points, weights, codebook, image_size, maps)
+        else:
+            drawn = np.zeros((len(rows), map_size, map_size), np.float32)
+            _render(points[rows], weights, codebook, image_size, drawn)
+            maps[rows] = drawn
     return maps
+
+
+def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:
+    """The weighted AUs of an expression.
+
+    Raises :class:`UserInputError` when the codebook does not know it.
+    """
+    if expression not in codebook.expressions:
+        raise UserInputError(
+            paragraph(
+                f"The codebook {codebook.name!r} does not say which AUs belong to {expression!r}.",
+                expected=f"one of {', '.join(sorted(codebook.expressions))}",
+                fix="Choose another --codebook, or add the expression to your own codebook file.",
+            )
+        )
+    return codebook.expressions[expression]
 
 
 def render_aus(
@@ -66,122 +80,140 @@ def render_aus(
     map_size: int,
 ) -> Float32[np.ndarray, "m m"]:
     """One map of the given AUs: per AU a peak of its weight, merged by maximum, scaled to [0, 1]."""
-    if not weights:
-        return np.zeros((map_size, map_size), np.float32)
-    if codebook.kind == "ellipse":
-        return _render_ellipses(points, weights, codebook, image_size, map_size)
-    return _render_gaussians(points, weights, codebook, image_size, map_size)
+    maps = np.zeros((1, map_size, map_size), np.float32)
+    _render(points[None], weights, codebook, image_size, maps)
+    return np.asarray(maps[0])
 
 
-def _render_gaussians(
-    points: Float[np.ndarray, "68 2"],
+def _render(
+    points: Float[np.ndarray, "n 68 2"],
     weights: Mapping[int, float],
     codebook: Codebook,
     image_size: int,
-    map_size: int,
-) -> Float32[np.ndarray, "m m"]:
-    scaled = geometry.rescale_points(np.asarray(points, np.float64), map_size / image_size)
-    frame = _FaceFrame(scaled)
-    canvas = np.zeros((map_size, map_size), np.float64)
-    for au, weight in weights.items():
-        for shape in codebook.action_units[au].gaussians:
-            for centre, visible in frame.centres(shape):
-                _add_gaussian(canvas, centre, frame, shape.sigma, weight * visible)
-    peak = canvas.max()
-    # Sampling misses a sub-pixel peak by a little; a face outside the frame must not be blown up to full range.
-    return (canvas / peak if peak > 0.5 * max(weights.values()) else canvas).astype(np.float32)
-
-
-class _FaceFrame:
-    """The face's own axes, unit of length and visibility of its halves, in map pixels."""
-
-    def __init__(self, points: Float64[np.ndarray, "68 2"]) -> None:
-        self.points = points
-        self.right, self.down = geometry.face_axes(points)
-        height = float(np.ptp(points @ self.down))
-        self.unit = max(float(geometry.inter_ocular(points)), MIN_SCALE_OF_HEIGHT * height, 1e-6)
-        yaw = yaw_from_points(points)
-        fade = float(np.clip((abs(yaw) - YAW_FADE[0]) / (YAW_FADE[1] - YAW_FADE[0]), 0, 1))
-        far = 1 - fade * fade * (3 - 2 * fade)
-        # Turned to image right (positive yaw), the face hides its image-right half.
-        self.visible = (1.0, far) if yaw > 0 else (far, 1.0)
-
-    def centres(self, shape: Gaussian) -> list[tuple[Float64[np.ndarray, "2"], float]]:
-        """Centre and visibility of a Gaussian, and of its mirror image where it has one."""
-        left = self._centre(list(shape.points), -shape.out, shape.up)
-        if not shape.mirror:
-            return [(left, 1.0)]
-        right = self._centre(geometry.FLIP_68[list(shape.points)].tolist(), shape.out, shape.up)
-        return [(left, self.visible[0]), (right, self.visible[1])]
-
-    def _centre(self, points: list[int], rightwards: float, up: float) -> Float64[np.ndarray, "2"]:
-        offset = (rightwards * self.right - up * self.down) * self.unit
-        return np.asarray(self.points[points].mean(0) + offset, np.float64)
-
-
-def yaw_from_points(points: Float[np.ndarray, "68 2"]) -> float:
-    """Yaw in degrees from the 68 points alone: positive when the face turns to image right.
-
-    From the nose bridge's shift between the outer eye corners: ``tan(yaw) = shift / YAW_BRIDGE``.
-    """
-    right, _ = geometry.face_axes(points)
-    left_corner, bridge, right_corner = (float(points[i] @ right) for i in (36, 28, 45))
-    half = (right_corner - left_corner) / 2
-    return float(np.degrees(np.arctan2(bridge - (left_corner + right_corner) / 2, YAW_BRIDGE * half)))
-
-
-def _add_gaussian(
-    canvas: Float64[np.ndarray, "m m"],
-    centre: Float64[np.ndarray, "2"],
-    frame: _FaceFrame,
-    sigma: tuple[float, float],
-    weight: float,
+    maps: Float32[np.ndarray, "n m m"],
 ) -> None:
-    """Merge one Gaussian into the canvas by maximum, inside its window only."""
-    across, along = sigma[0] * frame.unit, sigma[1] * frame.unit
-    reach = WINDOW * max(across, along)
-    size = canvas.shape[0]
-    x0, y0 = np.clip(np.floor(centre - reach).astype(int), 0, size)
-    x1, y1 = np.clip(np.ceil(centre + reach).astype(int) + 1, 0, size)
-    if x0 >= x1 or y0 >= y1 or weight == 0:
+    """Draw the given AUs on each face, into maps of zeros."""
+    if not weights or not len(points):
         return
-    dx = np.arange(x0, x1)[None, :] - centre[0]
-    dy = np.arange(y0, y1)[:, None] - centre[1]
-    u = (dx * frame.right[0] + dy * frame.right[1]) / across
-    v = (dx * frame.down[0] + dy * frame.down[1]) / along
-    window = canvas[y0:y1, x0:x1]
-    np.maximum(window, weight * np.exp(-0.5 * (u * u + v * v)), out=window)
+    if codebook.kind == "ellipse":
+        table = place_ellipses(points, weights, codebook, image_size)
+        for face in range(len(points)):
+            maps[face] = _draw_ellipses(table, face, image_size, maps.shape[1])
+        return
+    scaled = geometry.rescale_points(np.asarray(points, np.float64), maps.shape[1] / image_size)
+    blobs = place(make_template(codebook, weights), scaled)
+    step = min(max(CACHE_BYTES // maps[0].nbytes, 1), len(maps))
+    scratch = np.empty((2, step * maps[0].size), np.float32)
+    for start in range(0, len(points), step):
+        _draw_blobs(blobs, slice(start, start + step), max(weights.values()), maps[start : start + step], scratch)
 
 
-def _render_ellipses(
-    points: Float[np.ndarray, "68 2"],
-    weights: Mapping[int, float],
-    codebook: Codebook,
-    image_size: int,
-    map_size: int,
-) -> Float32[np.ndarray, "m m"]:
-    """The reference's drawing at image size, then resampled to the map's size."""
-    down, up = bilinear_matrix(28, image_size), bilinear_matrix(image_size, 28)
-    merged = np.full((image_size, image_size), 1e-4)
-    for au, weight in weights.items():
-        canvas = np.full((image_size, image_size), 1e-4)
-        for shape in codebook.action_units[au].ellipses:
-            canvas[_inside_ellipse(shape, points, image_size)] = 255.0
-        np.maximum(merged, weight * (up @ _box_blur(down @ canvas @ down.T) @ up.T), out=merged)
-    resize = area_matrix(map_size, image_size)
-    merged = resize @ merged @ resize.T
-    low, high = merged.min(), merged.max()
-    return np.asarray((merged - low) / (high - low) if high > low else np.zeros_like(merged), np.float32)
+# --- Gaussians: the maximum is taken of their logarithms, quadratics that one small matrix product draws ---
 
 
-def _inside_ellipse(shape: Ellipse, points: Float[np.ndarray, "68 2"], size: int) -> np.ndarray:
-    centre_x = points[list(shape.x), 0].mean() + _length(shape.shift[0], points, 0, size)
-    centre_y = points[list(shape.y), 1].mean() + _length(shape.shift[1], points, 1, size)
+def _draw_blobs(
+    blobs: Blobs,
+    faces: slice,
+    strongest: float,
+    maps: Float32[np.ndarray, "n m m"],
+    scratch: Float32[np.ndarray, "2 s"],
+) -> None:
+    """Draw some faces' Gaussians on one canvas as small as holds them all, each in rows that hold it on all faces.
+
+    Crops are aligned, so the same Gaussian lies at nearly the same place on every face.
+    """
+    low, high = _windows(blobs, faces, maps.shape[1])
+    drawn = np.flatnonzero((low < high).all(1))
+    if not len(drawn):
+        return
+    (left, top), (right, bottom) = low[drawn].min(0).tolist(), high[drawn].max(0).tolist()
+    shape = (len(maps), bottom - top, right - left)
+    canvas, products = scratch[0, : np.prod(shape)].reshape(shape), scratch[1]
+    canvas.fill(NOTHING)
+    rows, columns = _log_factors(blobs, faces, np.arange(left, right), np.arange(top, bottom))
+    for k in drawn.tolist():
+        span = slice(int(low[k, 1]) - top, int(high[k, 1]) - top)
+        size = (len(maps), span.stop - span.start, shape[2])
+        product = products[: np.prod(size)].reshape(size)
+        np.matmul(rows[:, k, span], columns[:, k], out=product)
+        np.maximum(canvas[:, span], product, out=canvas[:, span])
+    # What is below the floor depends on the windows of the other faces.
+    above = canvas >= LOG_FLOOR
+    _exponentiate(canvas, strongest)
+    np.multiply(canvas, above, out=maps[:, top:bottom, left:right])
+
+
+def _windows(blobs: Blobs, faces: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Per Gaussian the pixels ``(x, y)`` from (inclusive) and to (exclusive) which it shows on some of the faces."""
+    centre, reach = blobs.centre[faces], blobs.reach[faces]
+    low = np.clip(np.floor(centre - reach), 0, size).astype(int)
+    high = np.clip(np.ceil(centre + reach) + 1, 0, size).astype(int)
+    seen = ((blobs.weight[faces] > 0) & (low < high).all(2))[..., None]
+    return np.where(seen, low, size).min(0), np.where(seen, high, 0).max(0)
+
+
+def _log_factors(
+    blobs: Blobs, faces: slice, x: np.ndarray, y: np.ndarray
+) -> tuple[Float32[np.ndarray, "n k h 3"], Float32[np.ndarray, "n k 3 w"]]:
+    """Factors whose matrix product is the logarithm of every Gaussian at every pixel."""
+    centre, form = blobs.centre[faces].astype(np.float32), blobs.form[faces].astype(np.float32)
+    dx, dy = x.astype(np.float32) - centre[:, :, :1], y.astype(np.float32) - centre[:, :, 1:]
+    rows, columns = (np.empty((*d.shape[:2], 3, d.shape[2]), np.float32) for d in (dy, dx))
+    np.multiply(form[:, :, 2:], dy * dy, out=rows[:, :, 0])
+    rows[:, :, 0] += blobs.log_weight[faces, :, None].astype(np.float32)
+    rows[:, :, 1] = 1
+    np.multiply(form[:, :, 1:2], dy, out=rows[:, :, 2])
+    columns[:, :, 0] = 1
+    np.multiply(form[:, :, :1], dx * dx, out=columns[:, :, 1])
+    columns[:, :, 2] = dx
+    return rows.swapaxes(2, 3), columns
+
+
+def _exponentiate(canvas: Float32[np.ndarray, "n h w"], strongest: float) -> None:
+    """From logarithms to values in [0, 1], in place."""
+    # Sampling misses a sub-pixel peak by a little; a face outside the frame must not be blown up to full range.
+    peak = canvas.max((1, 2), keepdims=True)
+    canvas -= np.where(peak > np.log(0.5 * strongest), peak, np.float32(0))
+    np.exp(canvas, out=canvas)
+
+
+# --- ellipses: the reference's drawing at image size, then resampled to the map's size ---
+
+
+@dataclass(frozen=True, slots=True)
+class EllipseTable:
+    """``e`` filled ellipses on each of ``n`` faces, in image pixels: centres and half axes ``(x, y)``.
+
+    ``unit[e]`` is the row of the ellipse's AU in ``weight``.
+    """
+
+    centre: Float64[np.ndarray, "n e 2"]
+    half: Float64[np.ndarray, "n e 2"]
+    unit: np.ndarray
+    weight: Float64[np.ndarray, "a"]
+
+
+def place_ellipses(
+    points: Float[np.ndarray, "n 68 2"], weights: Mapping[int, float], codebook: Codebook, size: int
+) -> EllipseTable:
+    """The ellipses of the given AUs on each face; ``points`` in pixels of the ``size`` crop."""
+    shapes = [(row, shape) for row, au in enumerate(weights) for shape in codebook.action_units[au].ellipses]
+    placed = [[_place_ellipse(shape, face, size) for _, shape in shapes] for face in points]
+    table = np.array(placed, np.float64).reshape(len(points), len(shapes), 4)
+    return EllipseTable(
+        centre=table[..., :2],
+        half=table[..., 2:],
+        unit=np.array([row for row, _ in shapes], np.intp),
+        weight=np.array(list(weights.values()), np.float64),
+    )
+
+
+def _place_ellipse(shape: Ellipse, points: Float[np.ndarray, "68 2"], size: int) -> tuple[float, float, float, float]:
+    x = points[list(shape.x), 0].mean() + _length(shape.shift[0], points, 0, size)
+    y = points[list(shape.y), 1].mean() + _length(shape.shift[1], points, 1, size)
     # A filled ellipse of half-axis r covers the centre pixel and r pixels to either side.
-    half_w = max(_length(shape.half[0], points, 0, size), 0) + 0.5
-    half_h = max(_length(shape.half[1], points, 1, size), 0) + 0.5
-    x, y = np.arange(size)[None, :], np.arange(size)[:, None]
-    return np.asarray(((x - round(centre_x)) / half_w) ** 2 + ((y - round(centre_y)) / half_h) ** 2 <= 1)
+    half = [max(_length(length, points, axis, size), 0) + 0.5 for axis, length in enumerate(shape.half)]
+    return round(x), round(y), half[0], half[1]
 
 
 def _length(length: Length, points: Float[np.ndarray, "68 2"], axis: int, size: int) -> float:
@@ -194,11 +226,34 @@ def _length(length: Length, points: Float[np.ndarray, "68 2"], axis: int, size: 
     return float(length)
 
 
-def _box_blur(image: Float64[np.ndarray, "h w"]) -> Float64[np.ndarray, "h w"]:
-    """3 x 3 mean with mirrored borders (edge pixel not repeated), as OpenCV's default."""
-    padded = np.pad(image, 1, mode="reflect")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9)
+@lru_cache(maxsize=8)
+def coarse_matrices(
+    size: int,
+) -> tuple[np.ndarray, Float64[np.ndarray, "28 s"], Float64[np.ndarray, "size 28"]]:
+    """Pixels that the reference's resizing to 28 reads, the matrix that resizes and blurs them, and the way back.
+
+    Without antialiasing a large image is read at two pixels per output pixel, so only those need to be drawn.
+    """
+    shrink = bilinear_matrix(COARSE, size)
+    read = np.flatnonzero(shrink.any(0))
+    # 3 x 3 mean with mirrored borders (edge pixel not repeated), as OpenCV's default.
+    padded = np.pad(np.eye(COARSE), ((1, 1), (0, 0)), mode="reflect")
+    blur = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return read, blur @ shrink[:, read], bilinear_matrix(size, COARSE)
+
+
+def _draw_ellipses(table: EllipseTable, face: int, image_size: int, map_size: int) -> Float64[np.ndarray, "m m"]:
+    read, shrink, grow = coarse_matrices(image_size)
+    dx, dy = ((read - table.centre[face, :, axis, None]) / table.half[face, :, axis, None] for axis in (0, 1))
+    inside = dx[:, None, :] ** 2 + dy[:, :, None] ** 2 <= 1
+    merged = np.full((image_size, image_size), BACKGROUND)
+    for row, weight in enumerate(table.weight):
+        canvas = np.where(inside[table.unit == row].any(0), INSIDE, BACKGROUND)
+        np.maximum(merged, weight * (grow @ (shrink @ canvas @ shrink.T) @ grow.T), out=merged)
+    resize = area_matrix(map_size, image_size)
+    merged = resize @ merged @ resize.T
+    low, high = merged.min(), merged.max()
+    return np.asarray((merged - low) / (high - low) if high > low else np.zeros_like(merged))
 
 
 @lru_cache(maxsize=32)

@@ -1,53 +1,41 @@
-"""Batches for training: a pure order, one thread that gathers rows into reused buffers, exact resume.
+"""Batches for training: a pure order, threads that read rows into reused buffers, exact resume.
 
 No worker processes: copying raw pixels between processes is slower than reading them (see the benchmarks). The order
-and the augmentation depend on (seed, epoch, row) alone, so a resumed epoch continues with the very batches it had left.
+and the augmentation depend on (seed, epoch, row) alone, so a resumed epoch continues with the very samples it had left,
+on any number of threads and of training processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from fer_data import augment
-from fer_data.augment import AugmentConfig
-from fer_data.errors import StoreError, UserInputError, paragraph
+from fer_data.augment import AugmentConfig, AugmentParameters
+from fer_data.device_maps import DevicePlan, make_plan, render_on_device
+from fer_data.errors import UserInputError, paragraph
+from fer_data.files import digest
+from fer_data.loading.dataset import TripletDataset
+from fer_data.loading.fetch import Cuts
+from fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
+from fer_data.loading.resident import ResidentSplit
+from fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
+from fer_data.loading.speed import LoadReport
 from fer_data.shards import SplitReader
 
-Mode = Literal["none", "full", "block"]
-BLOCK = 1024
-"""Rows of a block in block order: about a shard's worth of neighbouring reads."""
+__all__ = ["Batch", "HostBatch", "LoadReport", "Mode", "TripletDataset", "TripletLoader", "order"]
 
-BUFFERS = 3
-"""Batches in flight: one used, one ready, one being filled."""
-
-
-def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, "n"]:
-    """The rows 0 .. n-1 in the order of an epoch: a pure function of its arguments.
-
-    ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
-    rows inside each block. Raises :class:`UserInputError` on another mode.
-    """
-    rows = np.arange(n, dtype=np.int64)
-    if mode == "none":
-        return rows
-    if mode not in ("full", "block"):
-        raise UserInputError(paragraph("Unknown order.", expected="none, full or block", got=repr(mode)))
-    # Another stream than the augmentation's, whose draws must not depend on the place in the order.
-    keys = augment.counter_hash(~seed, epoch, rows, 2)
-    if mode == "full":
-        return np.argsort(keys[:, 0], kind="stable")
-    blocks = rows // block
-    return np.lexsort((keys[:, 0], blocks, keys[blocks, 1])).astype(np.int64)
+_PER_PROCESS = ("_slots", "_split", "_stream", "_drawing")
+MapSource = Literal["stored", "rendered"]
 
 
 @dataclass(frozen=True)
@@ -69,34 +57,30 @@ class Batch:
         return len(self.label)
 
 
-class _Slot:
-    """A reused pair of buffers; on CUDA pinned, and not refilled before the copy out of it has ended."""
+@dataclass(frozen=True)
+class HostBatch:
+    """A batch as it was read, before anything is computed: uint8, in buffers that the next batch may overwrite.
 
-    def __init__(self, size: int, image_size: int, map_size: int, device: torch.device) -> None:
-        pinned = device.type == "cuda"
-        self.images = torch.empty((size, image_size, image_size, 3), dtype=torch.uint8, pin_memory=pinned)
-        self.maps = torch.empty((size, map_size, map_size), dtype=torch.uint8, pin_memory=pinned)
-        self.copied = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
+    ``images`` are whole, or already the crops where ``cut`` says so; ``maps`` are whole, None where maps are drawn.
+    ``copied``: the event to record after an asynchronous copy out of the buffers.
+    """
 
-    def fill(self, reader: SplitReader, rows: Int64[np.ndarray, "b"]) -> None:
-        if self.copied is not None:
-            self.copied.synchronize()
-        reader.gather(rows, self.images[: len(rows)].numpy(), self.maps[: len(rows)].numpy())
-
-    def on_device(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        images = self.images[:count].to(device, non_blocking=True)
-        maps = self.maps[:count].to(device, non_blocking=True)
-        if self.copied is not None:
-            self.copied.record()
-        return images, maps
+    images: UInt8[Tensor, "b s s 3"]
+    maps: UInt8[Tensor, "b m m"] | None
+    rows: Int64[np.ndarray, "b"]
+    parameters: AugmentParameters
+    cut: bool
+    copied: torch.cuda.Event | None = None
 
 
 class TripletLoader:
     """Iterates over a split's triplets, epoch by epoch.
 
     ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
-    ten. After an epoch ``wait_fraction`` is the share of its time that was spent waiting for data. Raises
-    :class:`UserInputError` for a crop that does not fit.
+    ten. ``rank`` and ``world_size`` (of torchrun): this process's share of each batch of ``batch_size``. ``threads``
+    read, and decode where the store holds JPEG. ``resident``: the whole split is put on the device first. ``maps``:
+    ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. After an epoch
+    ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit the split.
     """
 
     def __init__(
@@ -110,112 +94,202 @@ class TripletLoader:
         mode: Mode = "full",
         drop_last: bool = False,
         limit: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        resident: bool = False,
+        maps: MapSource = "stored",
     ) -> None:
         index = reader.store.index
         config.check(index.image_size)
-        if batch_size < 1:
-            raise UserInputError(paragraph("The batch size is not positive.", got=batch_size))
+        _check_choices(threads, maps)
         self.reader, self.batch_size, self.config = reader, batch_size, config
         self.seed, self.mode, self.device = seed, mode, torch.device(device)
+        self.threads, self.resident, self.maps = threads, resident, maps
         self.rows = len(reader) if limit is None else min(limit, len(reader))
-        # A split smaller than one batch would otherwise have no batch at all.
-        self.drop_last = drop_last and self.rows >= batch_size
+        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size)
+        self.plan.check()
         self.mean = torch.tensor(index.channel_mean, dtype=torch.float32, device=self.device)
         self.std = torch.tensor(index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
-        self.wait_fraction = 0.0
+        self.report = LoadReport()
+        self._store_digest = index.digest
         self._progress = (0, 0)
-        self._slots: list[_Slot] = []
+        self._forget_buffers()
+
+    def _forget_buffers(self) -> None:
+        self._slots: list[Slot] = []
+        self._split: ResidentSplit | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._drawing: DevicePlan | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings and position; buffers are made anew in the process that needs them."""
+        return {name: value for name, value in vars(self).items() if name not in _PER_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_buffers()
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+        return len(self.plan)
 
-    def batches(self, number: int) -> list[Int64[np.ndarray, "b"]]:
-        """The rows of every batch of an epoch."""
-        rows = order(self.rows, self.seed, number, self.mode)
-        return [rows[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the last epoch's time that was spent waiting for data."""
+        return self.report.wait_fraction
 
     def epoch(self, number: int, skip_batches: int = 0) -> Generator[Batch]:
-        """The batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its thread."""
-        todo = deque(self.batches(number)[skip_batches:])
-        if not self._slots:
-            index = self.reader.store.index
-            size = min(self.batch_size, max(self.rows, 1))
-            self._slots = [_Slot(size, index.image_size, index.map_size, self.device) for _ in range(BUFFERS)]
-        free, pending = deque(self._slots), deque[tuple[Future[None], _Slot, np.ndarray]]()
-        started, waited = time.perf_counter(), 0.0
-        self._progress = (number, skip_batches)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="aupipe-loader")
-        try:
-            while todo or pending:
-                while todo and free:
-                    slot, rows = free.popleft(), todo.popleft()
-                    pending.append((pool.submit(slot.fill, self.reader, rows), slot, rows))
-                future, slot, rows = pending.popleft()
-                before = time.perf_counter()
-                future.result()
-                waited += time.perf_counter() - before
-                batch = self._finish(slot, rows, number)
-                free.append(slot)
+        """The batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its threads."""
+        with contextlib.closing(self.uint8_epoch(number, skip_batches)) as batches:
+            for batch in batches:
+                yield self._finish(batch, number)
+
+    def uint8_epoch(self, number: int, skip_batches: int = 0) -> Generator[HostBatch]:
+        """The same batches as bytes, before the device's part of the work; each is valid until the next."""
+        started, self._progress = time.perf_counter(), (number, skip_batches)
+        images = size = 0
+        first = 0.0
+        batches = self.plan.batches(number)[skip_batches:]
+        with contextlib.closing(self._fetched(batches, number)) as fetched:
+            for batch, waited in fetched:
                 self._progress = (number, self._progress[1] + 1)
+                images += len(batch.rows)
+                size += batch.images.nbytes + (0 if batch.maps is None else batch.maps.nbytes)
+                first = first or time.perf_counter() - started
                 yield batch
-                self.wait_fraction = waited / max(time.perf_counter() - started, 1e-9)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+                self.report = LoadReport(images, size, time.perf_counter() - started, waited, first)
 
-    def _finish(self, slot: _Slot, rows: Int64[np.ndarray, "b"], number: int) -> Batch:
-        reader, config = self.reader, self.config
-        images, maps = slot.on_device(len(rows), self.device)
-        parameters = augment.sample_parameters(config, self.seed, number, rows, reader.store.index.image_size)
-        image, au_map = augment.apply(config, parameters, images, maps, self.mean, self.std)
+    def _fetched(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
+        """Batches taken from the resident split or read through the slots, with the seconds waited so far."""
+        if not self.resident:
+            yield from self._read(batches, number)
+            return
+        waited = 0.0
+        for rows in batches:
+            before = time.perf_counter()
+            self._split = self._split or self._load_split()
+            parameters, cuts = self._prepare(rows, number)
+            images, maps = self._split.take(rows, cuts, self.config.crop_size)
+            waited += time.perf_counter() - before
+            yield HostBatch(images, maps, rows, parameters, cuts is not None), waited
+
+    def _load_split(self) -> ResidentSplit:
+        return ResidentSplit(self.reader, self.rows, self.device, with_maps=self.maps == "stored")
+
+    def _read(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
+        prepared: deque[tuple[AugmentParameters, Cuts | None]] = deque()
+
+        def requests() -> Iterator[Request]:
+            block = -1
+            for rows in batches:
+                prepared.append(self._prepare(rows, number))
+                before, block = block, int(rows[-1]) // BLOCK
+                ahead = (block * BLOCK, (block + 1) * BLOCK) if self.mode == "block" and block != before else None
+                yield Request(rows, prepared[-1][1], ahead)
+
+        if not self._slots:
+            self._slots = self._make_slots()
+        feed = SlotFeed(self.reader, self._slots, self.threads)
+        with contextlib.closing(feed.run(requests())) as slots:
+            for slot, rows in zip(slots, batches, strict=True):
+                parameters, cuts = prepared.popleft()
+                images, maps = slot.batch(len(rows))
+                yield HostBatch(images, maps, rows, parameters, cuts is not None, slot.copied), feed.wait_seconds
+
+    def _make_slots(self) -> list[Slot]:
+        index = self.reader.store.index
+        size = -(-min(self.batch_size, self.rows) // self.plan.world_size)
+        side = self.config.crop_size if self.config.only_moves else index.image_size
+        map_size = index.map_size if self.maps == "stored" else None
+        return [Slot(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
+
+    def _prepare(self, rows: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
+        size = self.reader.store.index.image_size
+        parameters = augment.sample_parameters(self.config, self.seed, number, rows, size)
+        return parameters, augment.pixel_cuts(self.config, parameters, size)
+
+    def _on_device(self, batch: HostBatch) -> tuple[Tensor, Tensor | None]:
+        """The batch's bytes on the device; on CUDA copied beside the computation, not between two steps of it."""
+        if batch.copied is None:
+            return batch.images.to(self.device), None if batch.maps is None else batch.maps.to(self.device)
+        self._stream = self._stream or torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._stream):
+            images = batch.images.to(self.device, non_blocking=True)
+            maps = None if batch.maps is None else batch.maps.to(self.device, non_blocking=True)
+            batch.copied.record(self._stream)
+        current.wait_stream(self._stream)
+        for tensor in (images, maps):
+            if tensor is not None:
+                tensor.record_stream(current)
+        return images, maps
+
+    def _finish(self, batch: HostBatch, number: int) -> Batch:
+        reader, config, rows, parameters = self.reader, self.config, batch.rows, batch.parameters
+        images, maps = self._on_device(batch)
+        whole = reader.store.index.image_size
+        image = augment.apply_to_images(config, parameters, images, self.mean, self.std, cut=batch.cut)
+        label = self._put(reader.labels[rows].astype(np.int64))
+        drawn = self._draw(rows, label) if maps is None else maps.float() / 255
+        au_map = augment.apply_to_maps(config, parameters, drawn, whole)
         points = augment.crop_landmarks(reader.landmarks[rows], parameters, config.crop_size)
-
-        def put(values: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
-
         return Batch(
             image=image,
-            label=put(reader.labels[rows].astype(np.int64)),
+            label=label,
             au_map=au_map,
-            has_map=put(reader.has_map[rows].astype(bool)),
-            landmarks=put(points),
-            index=put(rows),
+            has_map=self._put(reader.has_map[rows].astype(bool)),
+            landmarks=self._put(points),
+            index=self._put(rows),
         )
 
+    def _draw(self, rows: Int64[np.ndarray, "b"], label: Int64[Tensor, "b"]) -> Float32[Tensor, "b m m"]:
+        """What the stored maps hold, drawn from the landmarks instead of read."""
+        store = self.reader.store
+        self._drawing = self._drawing or make_plan(store.codebook, store.index.classes, store.index.image_size)
+        drawn = render_on_device(self._put(self.reader.landmarks[rows]), label, self._drawing, store.index.map_size)
+        return drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
+
+    def _put(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
     def _identity(self) -> dict[str, Any]:
+        augmentation = digest(asdict(self.config))
+        split = self.reader.split
         return {
-            "split": self.reader.split,
-            "seed": self.seed,
-            "mode": self.mode,
-            "batch_size": self.batch_size,
-            "drop_last": self.drop_last,
-            "rows": self.rows,
-        }
+            "store_digest": self._store_digest, "split": split, "augmentation": augmentation, **self.plan.identity()
+        }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: enough to continue with exactly the batches that are left."""
+        """Where the loader is: enough to continue with exactly the samples that are left.
+
+        ``samples_done`` counts those of all ranks; every rank has the same state.
+        """
         number, done = self._progress
-        digest = self.reader.store.index.digest
-        return {"store_digest": digest, "epoch": number, "batches_done": done, **self._identity()}
+        return {**self._identity(), "epoch": number, "samples_done": self.plan.samples(done)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from :meth:`state_dict`: then iterate :meth:`resume`.
+        """Continue from :meth:`state_dict`, of any rank, world size and number of threads: then iterate :meth:`resume`.
 
-        Raises :class:`StoreError` when the state belongs to another store or another order.
+        Raises :class:`StoreError` when the state belongs to another store, order or augmentation.
         """
-        mine = {"store_digest": self.reader.store.index.digest, **self._identity()}
-        different = sorted(name for name, value in mine.items() if state.get(name) != value)
-        if different:
-            raise StoreError(
-                paragraph(
-                    "The loader's state belongs to another store or another order of batches.",
-                    expected={name: mine[name] for name in different},
-                    got={name: state.get(name) for name in different},
-                    fix="Open the store the state was saved with, and the same loader settings.",
-                )
-            )
-        self._progress = (int(state["epoch"]), int(state["batches_done"]))
+        check_same(self._identity(), state)
+        self._progress = (int(state["epoch"]), self.plan.batches_done(state["samples_done"]))
 
     def resume(self) -> Generator[Batch]:
         """What is left of the epoch that :meth:`load_state_dict` was given."""
         return self.epoch(*self._progress)
+
+    def as_torch_dataset(self) -> TripletDataset:
+        """The same samples one by one, for a plain ``DataLoader`` (much slower; ``num_workers`` is up to you).
+
+        ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`.
+        """
+        return TripletDataset(self.reader, self.config, self.seed, self.rows)
+
+
+def _check_choices(threads: int, maps: str) -> None:
+    if threads < 1:
+        raise UserInputError(paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads"))
+    if maps not in ("stored", "rendered"):
+        raise UserInputError(paragraph("Unknown source of maps.", expected="stored or rendered", got=repr(maps)))

@@ -5,11 +5,9 @@ STORE/train-00000.h5 ..., STORE/failures.csv, STORE/index.json (written last: th
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
-from dataclasses import replace
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +15,67 @@ import numpy as np
 
 from fer_data.codebook import Codebook, codebook_from_dict
 from fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
-from fer_data.files import canonical_json, digest, folder_lock, remove_temporaries, sha256_bytes
-from fer_data.landmark_parts import read_part
-from fer_data.manifest import Manifest, read_manifest
-from fer_data.shards import ShardEntry, ShardHeader, StoreIndex, load_index
+from fer_data.files import canonical_json, folder_lock, remove_temporaries
+from fer_data.manifest import Manifest
+from fer_data.shards import ShardEntry, StoreIndex, load_index
+from fer_data.shards.encoding import resolve_encoding
 from fer_data.shards.index import INDEX_NAME, save_index
-from fer_data.types import SPLITS, Failure, Progress, Reason, StageReport, count_reasons
+from fer_data.shards.redraw import read_notes
+from fer_data.shards.spec import SCHEMA_VERSIONS
+from fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from pipeline.executors import Executor
-from pipeline.landmarks import MANIFEST_NAME, REPORT_NAME, content_digest, landmark_failures, part_paths
-from pipeline.planning import chunks, hash_order
+from pipeline.known_failures import failures_as_recorded, failures_still_there
+from pipeline.landmark_work import mixed_work, open_work
+from pipeline.landmarks import part_paths
+from pipeline.mending import check_same_plan, failures_to_keep, photos_missing
 from pipeline.report import FAILURES_NAME, write_failures
-from pipeline.shard_tasks import MapConfig, Member, ShardJob, ShardResult, build_shard, landmark_part
+from pipeline.shard_plan import Members, id_bytes, plan_members, plan_shards, software, without
+from pipeline.shard_tasks import MapConfig, ShardJob, ShardResult, build_shard
 
 
 def run_maps(
-    work: Path, store: Path, config: MapConfig, executor: Executor, progress: Progress, *, overwrite: bool = False
+    work: Path,
+    store: Path,
+    config: MapConfig,
+    executor: Executor,
+    progress: Progress,
+    *,
+    overwrite: bool = False,
+    images_from: Path | None = None,
+    mend: bool = False,
 ) -> StageReport:
     """Build the store from the landmark stage's folder.
 
+    ``images_from``: a finished store with the same crops, whose images are taken over: no photo is read. ``mend``: make
+    what is damaged or missing again, and refuse whatever would give another store than STORE was.
+
     Raises :class:`StoreError` when the landmark stage is not finished, :class:`FolderInUseError` when STORE holds a
-    store built with other options (unless ``overwrite``), :class:`UserInputError` when the codebook does not know
-    an expression.
+    store built with other options (unless ``overwrite``), :class:`UserInputError` when the codebook does not know an
+    expression.
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
     manifest, provenance = _finished_work(work)
+    members, lost = plan_members(work, manifest)
+    config = with_encoding(config, images_from or store, sum(len(rows) for rows in members.values()))
     _check_options(config, codebook, manifest)
     with folder_lock(store):
-        _claim(store, config, provenance, overwrite)
+        plan = _Plan(work, store, manifest, config, provenance, images_from, mend, members, lost)
+        plan = plan.less(_known_failures(plan))
+        if mend:
+            check_same_plan(store, plan.jobs(), provenance)
+        else:
+            _claim(store, config, provenance, overwrite)
         remove_temporaries(store)
-        members, failures = _members(work, manifest)
-        progress.start("maps", sum(len(rows) for rows in members.values()), "img")
-        results, failures = _build(work, store, manifest, members, failures, config, executor, progress)
+        progress.start("maps", sum(len(rows) for rows in plan.members.values()), "img")
+        results, failures = _build(plan, executor, progress)
         progress.finish()
         entries = [result.entry for result in results if result.entry is not None]
         index = _index(store, manifest, entries, failures, config, codebook, provenance)
         save_index(store, index)
         _remove_strangers(store, {entry.name for entry in entries})
     return StageReport(
-        stage="build-maps",
+        stage="repair" if mend else "build-maps",
         total=len(manifest.samples),
         ok=sum(entry.rows for entry in entries),
         failed=count_reasons(failures),
@@ -65,94 +85,112 @@ def run_maps(
     )
 
 
-def _build(
-    work: Path,
-    store: Path,
-    manifest: Manifest,
-    members: dict[str, list[Member]],
-    failures: list[Failure],
-    config: MapConfig,
-    executor: Executor,
-    progress: Progress,
-) -> tuple[list[ShardResult], list[Failure]]:
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be built: ``members`` become rows, ``failures`` are left out."""
+
+    work: Path
+    store: Path
+    manifest: Manifest
+    config: MapConfig
+    provenance: dict[str, Any]
+    images_from: Path | None
+    mend: bool
+    members: Members
+    failures: list[Failure]
+
+    def jobs(self) -> list[ShardJob]:
+        return plan_shards(self.store, self.manifest, self.members, self.config, self.images_from)
+
+    def less(self, unusable: list[Failure]) -> _Plan:
+        return replace(self, members=without(self.members, unusable), failures=[*self.failures, *unusable])
+
+
+def _build(plan: _Plan, executor: Executor, progress: Progress) -> tuple[list[ShardResult], list[Failure]]:
     """Run the shards; samples found unusable on the way are taken out and the plan is made again without them."""
     while True:
-        jobs = plan_shards(work, store, manifest, members, config)
+        jobs = plan.jobs()
         if not jobs:
             raise StoreError(
                 paragraph(
                     "No sample has landmarks, so there is nothing to put into a store.",
-                    where=work,
-                    got=", ".join(f"{count} {reason}" for reason, count in count_reasons(failures).items()),
+                    where=plan.work,
+                    got=", ".join(f"{count} {reason}" for reason, count in count_reasons(plan.failures).items()),
                     fix="Look at failures.csv in that folder.",
                 )
             )
-        _uncommit_stale(store, jobs)
+        if not plan.mend:
+            _uncommit_stale(plan.store, jobs)
         results = []
         for result in executor.run(build_shard, jobs):
             results.append(result)
             progress.advance(result.rows)
         unusable = [failure for result in results for failure in result.failures]
         if not unusable:
-            return sorted(results, key=lambda result: result.entry.name if result.entry else ""), failures
-        failures = [*failures, *unusable]
-        out = {failure.sample_id for failure in unusable}
-        members = {split: [member for member in rows if member.sample_id not in out] for split, rows in members.items()}
+            return sorted(results, key=lambda result: result.entry.name if result.entry else ""), plan.failures
+        if plan.mend:
+            raise photos_missing(plan.store, unusable)
+        plan = plan.less(unusable)
+        # An interrupted run starts from these, instead of finding them again at the cost of intact shards.
+        (plan.store / INDEX_NAME).unlink(missing_ok=True)
+        write_failures(plan.store, plan.failures)
 
 
-def plan_shards(
-    work: Path, store: Path, manifest: Manifest, members: dict[str, list[Member]], config: MapConfig
-) -> list[ShardJob]:
-    """Cut each split, in hash order, into shards of a fixed number of rows.
-
-    Pure.
-    """
-    id_bytes = _id_bytes(manifest)
-    config_json, software = canonical_json(config.as_json()), canonical_json(_software())
-    parts = {path.name: str(path) for path in part_paths(work)}
-    jobs = []
-    for split in SPLITS:
-        for number, rows in enumerate(chunks(members[split], config.rows_per_shard)):
-            header = ShardHeader(
-                split=split,
-                classes=manifest.classes,
-                image_size=config.image_size,
-                map_size=config.map_size,
-                plan_digest=_shard_digest(rows, config_json, software, manifest.classes, parts),
-                codebook_name=str(config.codebook["name"]),
-                codebook_digest=digest(config.codebook),
-                config_json=config_json,
-                software_json=software,
-                id_bytes=id_bytes,
-            )
-            located = tuple(replace(row, part=parts[row.part]) for row in rows)
-            jobs.append(ShardJob(store / f"{split}-{number:05d}.h5", manifest.root, located, header, config))
-    return jobs
+def with_encoding(config: MapConfig, store: Path, rows: int) -> MapConfig:
+    """The configuration with ``auto`` resolved: as in ``store``, finished or begun, else by the size of the images."""
+    begun: str | None = None
+    if config.encoding == "auto":
+        try:
+            begun = load_index(store).encoding
+        except StoreError:
+            notes = (read_notes(path) for path in sorted(store.glob("*.h5")))
+            begun = next((found.encoding for found in notes if found is not None), None)
+    return replace(config, encoding=begun or resolve_encoding(config.encoding, rows, config.image_size))
 
 
-def _finished_work(work: Path) -> tuple[Manifest, dict[str, Any]]:
-    report = work / REPORT_NAME
-    if not report.is_file():
+def _known_failures(plan: _Plan) -> list[Failure]:
+    """Samples with landmarks that cannot be used, as far as an earlier run says."""
+    if plan.images_from is not None:
+        return _left_out_by(plan.images_from, plan)
+    if plan.mend:
+        return failures_to_keep(plan.store, plan.members, plan.manifest.root, plan.config)
+    return failures_still_there(plan.store, plan.members, plan.manifest.root, plan.config)
+
+
+def _left_out_by(other: Path, plan: _Plan) -> list[Failure]:
+    """What a store with the same crops left out; it must have the same crops."""
+    index = load_index(other)
+    config = plan.config
+    wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **_origin(plan.provenance)}
+    given = {**index.config, **_origin(index.provenance)}
+    differing = [key for key, value in wanted.items() if given.get(key) != value]
+    recorded = failures_as_recorded(other, index, plan.members)
+    if differing or recorded is None:
         raise StoreError(
             paragraph(
-                f"{work} does not hold finished landmarks: it has no {REPORT_NAME}, which is written last.",
-                fix="Run `aupipe landmarks M.csv --out` with this folder (again): it continues where it stopped.",
+                "The images of the other store cannot be taken over: "
+                + ("its crops are not those asked for." if differing else "its failures.csv was changed."),
+                where=other,
+                expected=", ".join(f"{key} {canonical_json(wanted[key])[:80]}" for key in differing) or None,
+                got=", ".join(f"{key} {canonical_json(given.get(key))[:80]}" for key in differing) or None,
+                fix="Give the same WORK and options, or leave --images-from out."
+                if differing
+                else "Mend it with `aupipe repair` first.",
             )
         )
-    content = json.loads(report.read_text(encoding="utf-8"))
-    manifest = read_manifest(work / MANIFEST_NAME)
-    if content_digest(manifest) != content["manifest_digest"] or len(part_paths(work)) != len(content["parts"]):
-        raise StoreError(
-            paragraph(
-                f"The landmarks in {work} are not those of the manifest beside them.",
-                fix="Run `aupipe landmarks` again with this folder as --out.",
-            )
-        )
-    return manifest, {
-        "manifest_digest": content_digest(manifest),
-        "layout": manifest.layout,
-        "landmarks": content["config"],
-    }
+    return recorded
+
+
+def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: provenance.get(key) for key in ("manifest_digest", "landmarks")}
+
+
+def _finished_work(folder: Path) -> tuple[Manifest, dict[str, Any]]:
+    work = open_work(folder)
+    if {path.name for path in part_paths(folder)} != set(work.part_names):
+        raise mixed_work(folder)
+    provenance = {"manifest_digest": work.manifest_digest, "layout": work.manifest.layout, "landmarks": work.config}
+    return work.manifest, provenance
 
 
 def _check_options(config: MapConfig, codebook: Codebook, manifest: Manifest) -> None:
@@ -210,49 +248,6 @@ def _uncommit_stale(store: Path, jobs: Sequence[ShardJob]) -> None:
         (store / INDEX_NAME).unlink()
 
 
-def _members(work: Path, manifest: Manifest) -> tuple[dict[str, list[Member]], list[Failure]]:
-    """Samples with landmarks by split, in hash order; and the others."""
-    members: dict[str, list[Member]] = {split: [] for split in SPLITS}
-    places: dict[str, tuple[str, int, str]] = {}
-    failures: list[Failure] = []
-    for path in part_paths(work):
-        part = read_part(path)
-        failures += landmark_failures([part])
-        for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
-            if reason is Reason.OK:
-                places[sample_id] = (path.name, row, part.source_sha256[row])
-    for sample in hash_order(manifest.samples):
-        if sample.sample_id in places:
-            part_name, row, sha256 = places[sample.sample_id]
-            members[sample.split].append(Member(sample.sample_id, sample.path, sample.label, sha256, part_name, row))
-    return members, failures
-
-
-def _shard_digest(
-    rows: Sequence[Member], config_json: str, software: str, classes: Sequence[str], parts: dict[str, str]
-) -> str:
-    points = [landmark_part(parts[row.part]).landmarks[row.row].tobytes() for row in rows]
-    return digest(
-        [
-            config_json,
-            software,
-            list(classes),
-            [[row.sample_id, row.path, row.label, row.source_sha256] for row in rows],
-            sha256_bytes(b"".join(points)),
-        ]
-    )
-
-
-def _id_bytes(manifest: Manifest) -> int:
-    """Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it."""
-    longest = max(len(sample.sample_id.encode()) for sample in manifest.samples)
-    return -(-longest // 16) * 16
-
-
-def _software() -> dict[str, str]:
-    return {name: version(name) for name in ("aupipe", "numpy", "h5py", "opencv-python")}
-
-
 def _index(
     store: Path,
     manifest: Manifest,
@@ -267,7 +262,7 @@ def _index(
         classes=manifest.classes,
         image_size=config.image_size,
         map_size=config.map_size,
-        id_bytes=_id_bytes(manifest),
+        id_bytes=id_bytes(manifest),
         rows_per_shard=config.rows_per_shard,
         shards=tuple(sorted(entries, key=lambda entry: (SPLITS.index(entry.split), entry.name))),
         total=len(manifest.samples),
@@ -276,9 +271,10 @@ def _index(
         config=config.as_json(),
         codebook=config.codebook,
         codebook_digest=codebook.digest,
-        provenance={**provenance, "software": _software()},
+        provenance={**provenance, "software": software()},
         channel_mean=mean,
         channel_std=std,
+        schema_version=SCHEMA_VERSIONS[config.encoding],
     )
 
 

@@ -1,7 +1,7 @@
 """The triplet store: HDF5 shards of (image, label, AU map) and an index that is written last.
 
-``spec`` names every dataset, ``writer`` makes one shard, ``index`` describes the whole store, ``reader`` opens it,
-``verify`` checks it. The format is specified in ``docs/shard-format.md``.
+``spec`` names every dataset, ``encoding`` says how images are kept, ``writer`` makes one shard, ``index`` describes the
+whole store, ``reader`` opens it, ``verify`` checks it. The format is specified in ``docs/shard-format.md``.
 """
 
 from fer_data.shards.index import ShardEntry, StoreIndex, load_index

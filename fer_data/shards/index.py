@@ -72,6 +72,11 @@ class StoreIndex:
         """Splits that have rows, in the usual order."""
         return tuple(split for split in ("train", "val", "test") if self.rows(split))
 
+    @property
+    def encoding(self) -> str:
+        """How the images are kept: ``raw`` or ``jpeg``."""
+        return "jpeg" if any("image_jpeg" in shard.offsets for shard in self.shards) else "raw"
+
     def as_json(self) -> dict[str, Any]:
         """The index's content with its own digest."""
         content = json.loads(json.dumps(asdict(self)))
@@ -107,7 +112,8 @@ def load_index(folder: Path) -> StoreIndex:
         raise StoreError(
             paragraph(
                 f"{folder} is not a finished store: it has no {INDEX_NAME}, which is written last.",
-                fix="If `aupipe build-maps` was interrupted, run it again: it continues where it stopped.",
+                fix="If `aupipe build-maps` is writing it, wait; if it was interrupted, run it again: it continues "
+                "where it stopped.",
             )
         )
     try:

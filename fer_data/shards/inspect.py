@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,12 @@ import h5py
 
 from fer_data.errors import StoreError, paragraph
 from fer_data.shards import spec
-from fer_data.shards.index import load_index
+from fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from fer_data.shards.notebook import label_counts
+
+_BAR = 12
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_WIDE = 96
 
 
 @dataclass(frozen=True)
@@ -24,35 +31,67 @@ class Inspection:
 def inspect_path(path: Path) -> Inspection:
     """Describe a store (a folder) or one shard (a file).
 
-    Raises :class:`StoreError`.
+    A store whose shards are missing or damaged is described as well, and says so. Raises :class:`StoreError` when there
+    is no store, or the shard cannot be read.
     """
     return _inspect_store(path) if path.is_dir() else _inspect_shard(path)
 
 
 def _inspect_store(folder: Path) -> Inspection:
     index = load_index(folder)
-    failed = ", ".join(f"{count} {reason}" for reason, count in index.failed.items()) or "none"
+    states = {entry.name: _state(folder, entry) for entry in index.shards}
+    datasets = _store_datasets(folder, [entry for entry in index.shards if states[entry.name] == "present"])
     lines = [
-        f"store {folder}  schema {index.schema_version}  digest {index.digest[:16]}",
-        f"  {sum(map(index.rows, index.splits))} of {index.total} samples; left out: {failed}",
-        f"  images {index.image_size} x {index.image_size} RGB, maps {index.map_size} x {index.map_size}",
-        f"  codebook {index.codebook['name']} ({index.codebook_digest[:12]})",
-        f"  channel mean {index.channel_mean}, std {index.channel_std}",
-        "",
-        f"  {'class':<12}" + "".join(f"{split:>8}" for split in index.splits),
+        f"store {folder}",
+        f"  digest    {index.digest}",
+        f"  schema    {index.schema_version}",
+        f"  samples   {sum(map(index.rows, index.splits))} of {index.total}, "
+        f"{sum(entry.with_map for entry in index.shards)} with a map",
+        f"  images    {index.image_size} x {index.image_size} RGB, {index.encoding}",
+        f"  maps      {index.map_size} x {index.map_size}",
+        f"  codebook  {index.codebook['name']}, {index.codebook_digest}",
+        f"  channels  mean {_numbers(index.channel_mean)}, standard deviation {_numbers(index.channel_std)}",
+        *_section("left out", {reason: str(count) for reason, count in index.failed.items()} or {"none": ""}),
+        *_histogram(index),
+        *_section("configuration", _flat(index.config)),
+        *_section("provenance", _flat(index.provenance)),
+        *_shard_tree(index, states, datasets),
     ]
-    for name in index.classes:
-        counts = [
-            sum(shard.labels.get(name, 0) for shard in index.shards if shard.split == split) for split in index.splits
-        ]
-        lines.append(f"  {name:<12}" + "".join(f"{count:>8}" for count in counts))
-    lines.append(f"  {'all':<12}" + "".join(f"{index.rows(split):>8}" for split in index.splits))
-    lines.append("")
-    lines += [f"  {s.name}  {s.rows} rows  {s.bytes / 1e6:.1f} MB  sha256 {s.sha256[:16]}" for s in index.shards]
-    return Inspection(tuple(lines), index.as_json())
+    content = {**index.as_json(), "encoding": index.encoding, "datasets": datasets, "states": states}
+    return Inspection(tuple(lines), content)
+
+
+def _state(folder: Path, entry: ShardEntry) -> str:
+    path = folder / entry.name
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    return "present" if size == entry.bytes else f"damaged: {size} bytes where the index says {entry.bytes}"
+
+
+def _store_datasets(folder: Path, entries: Sequence[ShardEntry]) -> dict[str, dict[str, Any]]:
+    """Datasets over all shards: their lengths and bytes added up."""
+    total: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        for name, about in _shard(folder / entry.name)[1].items():
+            if name not in total:
+                total[name] = about
+            else:
+                total[name]["shape"][0] += about["shape"][0]
+                total[name]["bytes"] += about["bytes"]
+    return total
 
 
 def _inspect_shard(path: Path) -> Inspection:
+    attributes, datasets = _shard(path)
+    shown = {name: _short(value) for name, value in attributes.items()}
+    lines = [f"shard {path.name}  {path.stat().st_size / 1e6:.1f} MB", *_section("attributes", shown), ""]
+    lines += ["  datasets", *(f"    {line}" for line in _tree(datasets))]
+    return Inspection(tuple(lines), {"attributes": attributes, "datasets": datasets})
+
+
+def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """A shard's attributes and datasets."""
     try:
         with h5py.File(path, "r") as file:
             spec.check_version(str(file.attrs["schema_version"]), path)
@@ -61,6 +100,7 @@ def _inspect_shard(path: Path) -> Inspection:
                 name: {
                     "shape": list(dataset.shape),
                     "dtype": str(dataset.dtype),
+                    "bytes": int(dataset.nbytes),
                     "units": _plain(dataset.attrs.get("units", "")),
                     "long_name": _plain(dataset.attrs.get("long_name", "")),
                 }
@@ -71,13 +111,91 @@ def _inspect_shard(path: Path) -> Inspection:
         raise StoreError(
             paragraph(f"{path} is not a shard that can be read.", expected="an HDF5 shard or a store folder", got=error)
         ) from error
-    lines = [f"shard {path.name}", ""]
-    lines += [f"  {name}: {value}" for name, value in attributes.items()]
-    lines.append("")
-    for name, about in datasets.items():
+    return attributes, datasets
+
+
+def _histogram(index: StoreIndex) -> list[str]:
+    """Rows by class, a column of counts and bars for each split; bars are relative to the split's largest class."""
+    counts = {split: label_counts(index, split) for split in index.splits}
+    wide = max((len(name) for name in (*index.classes, "class")), default=0) + 2
+    lines = ["", f"  {'class':<{wide}}" + "".join(f"{split:>8} {'':<{_BAR}}" for split in counts).rstrip()]
+    for name in index.classes:
+        cells = [f"{by[name]:>8} {_bar(by[name] / max(*by.values(), 1)):<{_BAR}}" for by in counts.values()]
+        lines.append(f"  {name:<{wide}}" + "".join(cells).rstrip())
+    totals = "".join(f"{index.rows(split):>8} {'':<{_BAR}}" for split in counts).rstrip()
+    return [*lines, f"  {'all':<{wide}}{totals}"]
+
+
+def _bar(share: float) -> str:
+    """A bar of block characters, to an eighth of one.
+
+    >>> _bar(1.0), _bar(0.25), _bar(0.001), _bar(0.0)
+    ('████████████', '███', '▏', '')
+    """
+    eighths = max(round(share * _BAR * 8), 1 if share > 0 else 0)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def _shard_tree(index: StoreIndex, states: Mapping[str, str], datasets: Mapping[str, dict[str, Any]]) -> list[str]:
+    lines = ["", f"  shards    {sum(entry.bytes for entry in index.shards) / 1e6:.1f} MB"]
+    for number, entry in enumerate(index.shards):
+        branch = "└─" if number == len(index.shards) - 1 else "├─"
+        state = "" if states[entry.name] == "present" else f"  {states[entry.name].upper()}"
+        size = f"{entry.rows:>7} rows {entry.bytes / 1e6:>9.1f} MB"
+        lines.append(f"    {branch} {entry.name:<16}{size}  sha256 {entry.sha256[:16]}{state}")
+    if not datasets:
+        return lines
+    return [*lines, "", "  datasets, over all shards", *(f"    {line}" for line in _tree(datasets))]
+
+
+def _tree(datasets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for number, (name, about) in enumerate(datasets.items()):
+        branch = "└─" if number == len(datasets) - 1 else "├─"
         shape = " x ".join(map(str, about["shape"]))
-        lines.append(f"  {name:<12}{shape:<22}{about['dtype']:<9}{about['long_name']} [{about['units']}]")
-    return Inspection(tuple(lines), {"attributes": attributes, "datasets": datasets})
+        units = f" [{about['units']}]" if about["units"] not in ("", "1") else ""
+        size = _size(about["bytes"])
+        lines.append(f"{branch} {name:<13}{shape:<22}{about['dtype']:<9}{size:>9}  {about['long_name']}{units}")
+    return lines
+
+
+def _size(count: int) -> str:
+    """Bytes with a unit.
+
+    >>> _size(512), _size(46_714_208)
+    ('512 B', '46.7 MB')
+    """
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count} B"
+
+
+def _section(title: str, values: Mapping[str, str]) -> list[str]:
+    wide = max((len(name) for name in values), default=0) + 2
+    return (
+        ["", f"  {title}", *(f"    {name:<{wide}}{value}".rstrip() for name, value in values.items())] if values else []
+    )
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested mapping as one of dotted names."""
+    flat: dict[str, str] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = _short(value)
+    return flat
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _WIDE else f"{text[: _WIDE - 1]}…"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3f}" for value in values)
 
 
 def _plain(value: Any) -> Any:

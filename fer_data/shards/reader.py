@@ -1,4 +1,4 @@
-"""Opening a store: small columns in memory, images and maps as memory maps that need no HDF5 library."""
+"""Opening a store: small columns in memory, images and maps read in place, without the HDF5 library."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from fer_data.codebook import Codebook, codebook_from_dict
 from fer_data.errors import StoreError, paragraph
 from fer_data.shards import spec
+from fer_data.shards.encoding import decode_jpeg, offsets_fit
 from fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from fer_data.shards.remote import local_store
+from fer_data.shards.rows import RowFiles
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Store:
                 )
             )
         return SplitReader(self, name)
+
+    def _repr_html_(self) -> str:
+        from fer_data.shards.notebook import store_html
+
+        return store_html(self)
 
 
 class SplitReader:
@@ -87,38 +95,114 @@ class SplitReader:
         return [value.decode() for value in self._column("sample_id")]
 
     @cached_property
-    def _images(self) -> list[np.ndarray]:
-        size = self.store.index.image_size
-        return self._mapped("image", (size, size, 3))
-
-    @cached_property
-    def _maps(self) -> list[np.ndarray]:
-        size = self.store.index.map_size
-        return self._mapped("au_map", (size, size))
+    def encoding(self) -> str:
+        """How the images are kept: ``raw`` or ``jpeg``."""
+        return self.store.index.encoding
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
         """One RGB crop."""
-        shard, local = self._locate(row)
-        return np.array(self._images[shard][local])
+        size = self.store.index.image_size
+        image = np.empty((size, size, 3), np.uint8)
+        self._read_image(*self._locate(row), image)
+        return image
+
+    def jpeg_bytes(self, row: int) -> UInt8[np.ndarray, "b"]:
+        """The row's JPEG file as it lies in the store.
+
+        Raises :class:`StoreError` where :attr:`encoding` is not ``jpeg``.
+        """
+        if self.encoding != "jpeg":
+            raise StoreError(f"The images of {self.store.folder} are pixels, not JPEG: use `image` or `gather`.")
+        return self._jpeg(*self._locate(row))
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
         """One AU map in [0, 1]."""
-        shard, local = self._locate(row)
-        return np.asarray(self._maps[shard][local], np.float32) / np.float32(255)
+        size = self.store.index.map_size
+        stored = np.empty((size, size), np.uint8)
+        self._read(*self._locate(row), "au_map", stored)
+        return np.asarray(stored, np.float32) / np.float32(255)
 
     def gather(
         self,
         rows: Int64[np.ndarray, "b"],
         images: UInt8[np.ndarray, "b s s 3"],
-        maps: UInt8[np.ndarray, "b m m"],
+        maps: UInt8[np.ndarray, "b m m"] | None,
     ) -> None:
-        """Copy the given rows into the caller's buffers (reused by the loader: nothing is allocated)."""
+        """Copy the given rows into the caller's contiguous buffers, reused by the loader; JPEG is decoded into them.
+
+        ``maps`` None leaves them unread. Several threads may call this at once. Raises ``IndexError`` for a row
+        outside, :class:`StoreError` for a JPEG that cannot be decoded.
+        """
+        outside = (rows < 0) | (rows >= len(self))
+        if outside.any():
+            self._locate(int(rows[outside][0]))
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         local = rows - self._starts[shards]
         for position in np.argsort(rows, kind="stable"):
             shard, row = int(shards[position]), int(local[position])
-            images[position] = self._images[shard][row]
-            maps[position] = self._maps[shard][row]
+            self._read_image(shard, row, images[position])
+            if maps is not None:
+                self._read(shard, row, "au_map", maps[position])
+
+    def will_need(self, first: int, last: int) -> None:
+        """Ask the system to fetch the images of the rows ``first`` to ``last - 1`` from the disk in long runs."""
+        for shard, entry in enumerate(self.entries):
+            start, stop = (int(np.clip(row - self._starts[shard], 0, entry.rows)) for row in (first, last))
+            if stop > start:
+                begin, end = self._image_place(shard, start)[0], self._image_place(shard, stop - 1)[1]
+                self._files.will_need(shard, begin, end - begin)
+
+    @cached_property
+    def _files(self) -> RowFiles:
+        return RowFiles([self._path(entry) for entry in self.entries])
+
+    @cached_property
+    def _jpeg_offsets(self) -> list[Int64[np.ndarray, "m"]]:
+        """Per shard, where each row's JPEG begins in ``image_jpeg``, and where the last one ends."""
+        found = []
+        for shard, entry in enumerate(self.entries):
+            stored = np.empty(entry.rows + 1, "<u8")
+            self._files.read(shard, entry.offsets["image_offset"], stored)
+            offsets = stored.astype(np.int64)
+            if not offsets_fit(offsets, int(offsets[-1])) or int(offsets[-1]) > entry.bytes:
+                raise StoreError(
+                    paragraph(
+                        f"The shard {entry.name} is damaged: the offsets of its images do not fit.",
+                        where=self.store.folder,
+                        fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+                    )
+                )
+            found.append(offsets)
+        return found
+
+    def _repr_html_(self) -> str:
+        from fer_data.shards.notebook import split_html
+
+        return split_html(self)
+
+    def _read(self, shard: int, row: int, name: str, out: np.ndarray) -> None:
+        self._files.read(shard, self.entries[shard].offsets[name] + row * out.nbytes, out)
+
+    def _read_image(self, shard: int, local: int, out: UInt8[np.ndarray, "s s 3"]) -> None:
+        if self.encoding == "raw":
+            self._read(shard, local, "image", out)
+        else:
+            decode_jpeg(self._jpeg(shard, local), out, f"{self.entries[shard].name}, row {local}")
+
+    def _jpeg(self, shard: int, local: int) -> UInt8[np.ndarray, "b"]:
+        start, stop = self._image_place(shard, local)
+        data = np.empty(stop - start, np.uint8)
+        self._files.read(shard, start, data)
+        return data
+
+    def _image_place(self, shard: int, local: int) -> tuple[int, int]:
+        """The bytes of the file that hold a row's image: from, to."""
+        offsets = self.entries[shard].offsets
+        if self.encoding == "jpeg":
+            start, stop = self._jpeg_offsets[shard][local : local + 2]
+            return offsets["image_jpeg"] + int(start), offsets["image_jpeg"] + int(stop)
+        size = self.store.index.image_size**2 * 3
+        return offsets["image"] + local * size, offsets["image"] + (local + 1) * size
 
     def _locate(self, row: int) -> tuple[int, int]:
         if not 0 <= row < len(self):
@@ -131,14 +215,21 @@ class SplitReader:
         for entry in self.entries:
             with h5py.File(self._path(entry), "r") as file:
                 spec.check_version(str(file.attrs["schema_version"]), entry.name)
+                self._check_identity(entry, str(file.attrs["plan_digest"]))
                 parts.append(file[name][:])
         return np.concatenate(parts)
 
-    def _mapped(self, name: str, shape: tuple[int, ...]) -> list[np.ndarray]:
-        return [
-            np.memmap(self._path(entry), np.uint8, "r", entry.offsets[name], (entry.rows, *shape))
-            for entry in self.entries
-        ]
+    def _check_identity(self, entry: ShardEntry, plan_digest: str) -> None:
+        if plan_digest != entry.plan_digest:
+            raise StoreError(
+                paragraph(
+                    f"The shard {entry.name} is not the one that the index describes: another lies under its name.",
+                    where=self.store.folder,
+                    expected=f"plan {entry.plan_digest[:16]}",
+                    got=f"plan {plan_digest[:16]}",
+                    fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+                )
+            )
 
     def _path(self, entry: ShardEntry) -> Path:
         path = self.store.folder / entry.name
@@ -149,15 +240,16 @@ class SplitReader:
                     where=self.store.folder,
                     expected=f"{entry.bytes} bytes",
                     got=f"{path.stat().st_size} bytes" if path.is_file() else "no such file",
-                    fix="Run `aupipe verify` on the store, then `aupipe build-maps` again: intact shards are kept.",
+                    fix="Run `aupipe verify` on the store, then `aupipe repair`: intact shards are kept.",
                 )
             )
         return path
 
 
 def open_store(folder: Path | str) -> Store:
-    """Open a finished store.
+    """Open a finished store: a folder, or a URL, which is copied into the cache first.
 
     Raises :class:`StoreError` when it is unfinished, damaged or of another version.
     """
-    return Store(Path(folder), load_index(Path(folder)))
+    place = local_store(folder)
+    return Store(place, load_index(place))

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from fer_data.errors import SchemaVersionError, paragraph
 
-SCHEMA_VERSION = "1.0"
-"""``major.minor``: a reader accepts its own major version only; minor versions add optional content."""
+SCHEMA_VERSION = "1.1"
+"""``major.minor`` of a store whose images are pixels: a reader of any 1.x reads it."""
+
+JPEG_SCHEMA_VERSION = "2.0"
+"""``major.minor`` of a store whose images are JPEG: it lacks the dataset that a reader of 1.x needs."""
+
+SCHEMA_VERSIONS = {"raw": SCHEMA_VERSION, "jpeg": JPEG_SCHEMA_VERSION}
+"""What is written, by encoding. Read is every minor version of these major ones."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,11 @@ class TripletRow:
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What every shard says about itself, as HDF5 attributes of the root."""
+    """What every shard says about itself, as HDF5 attributes of the root.
+
+    ``crop_digest``: identity of everything but the maps; shards that agree in it differ in their maps only.
+    ``jpeg_quality`` matters where ``encoding`` is ``jpeg``.
+    """
 
     split: str
     classes: tuple[str, ...]
@@ -60,6 +70,9 @@ class ShardHeader:
     config_json: str
     software_json: str
     id_bytes: int
+    encoding: str = "raw"
+    jpeg_quality: int = 95
+    crop_digest: str = ""
 
 
 def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
@@ -78,6 +91,17 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
     )  # fmt: skip
 
 
+def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
+    """:func:`columns` without the image: what shards of either encoding have in the same form."""
+    return columns(image_size, map_size, id_bytes)[1:]
+
+
+def dataset_names(encoding: str) -> tuple[str, ...]:
+    """Names of the datasets with sample data, checksums last: those whose offsets are in the index."""
+    images = ("image",) if encoding == "raw" else ("image_jpeg", "image_offset")
+    return (*images, *(column.name for column in tail_columns(1, 1, 1)), "crc32")
+
+
 def row_values(row: TripletRow) -> dict[str, Any]:
     """A row's value for each column of :func:`columns`."""
     return {
@@ -91,22 +115,35 @@ def row_values(row: TripletRow) -> dict[str, Any]:
     }
 
 
-def row_crc32(values: Iterable[np.ndarray]) -> int:
-    """CRC-32 over the bytes of a row's values, in column order, as they lie in the file (little-endian)."""
-    crc = 0
-    for value in values:
-        crc = zlib.crc32(np.ascontiguousarray(value).tobytes(), crc)
-    return crc
+def rows_crc32(images: Iterable[UInt8[np.ndarray, "..."]], tail: Sequence[np.ndarray]) -> UInt32[np.ndarray, "n"]:
+    """CRC-32 of each row: over its image as stored, then its values of the other columns, as they lie in the file.
+
+    ``images``: per row the pixels or the JPEG's bytes. ``tail``: the arrays of :func:`tail_columns`, n rows each.
+    """
+    joined = np.concatenate([_bytes_of_rows(column) for column in tail], 1)
+    return np.array(
+        [
+            zlib.crc32(row, zlib.crc32(np.ascontiguousarray(image).data))
+            for image, row in zip(images, joined, strict=True)
+        ],
+        "<u4",
+    )
+
+
+def _bytes_of_rows(column: np.ndarray) -> UInt8[np.ndarray, "n b"]:
+    size = int(np.prod(column.shape[1:])) * column.dtype.itemsize
+    return np.frombuffer(np.ascontiguousarray(column).tobytes(), np.uint8).reshape(len(column), size)
 
 
 def check_version(version: str, where: object) -> None:
-    """Raise :class:`SchemaVersionError` unless ``version`` has this reader's major number."""
-    if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+    """Raise :class:`SchemaVersionError` unless ``version`` has a major number that this reader knows."""
+    known = [written.split(".")[0] for written in SCHEMA_VERSIONS.values()]
+    if version.split(".")[0] not in known:
         raise SchemaVersionError(
             paragraph(
                 "The store was written in another schema version.",
                 where=where,
-                expected=f"schema {SCHEMA_VERSION.split('.')[0]}.x",
+                expected=f"schema {' or '.join(f'{major}.x' for major in known)}",
                 got=f"schema {version}",
                 fix="Build it again with this version's `aupipe build-maps`, or read it with the one that wrote it.",
             )

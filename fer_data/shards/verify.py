@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import numpy as np
 from fer_data.errors import StoreError
 from fer_data.files import sha256_file
 from fer_data.shards import spec
+from fer_data.shards.encoding import offsets_fit
 from fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
+
+BLOCK = 64
+"""Rows checked at once."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +34,61 @@ def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
     """Check one shard's structure, and with ``rows`` every row's CRC-32."""
     try:
         with h5py.File(path, "r") as file:
-            version = str(file.attrs["schema_version"])
-            spec.check_version(version, path)
-            columns = spec.columns(
-                int(file.attrs["image_size"]), int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize
-            )
-            count = file["crc32"].shape[0]
-            wrong = [
-                column.name
-                for column in columns
-                if file[column.name].shape != (count, *column.shape)
-                or file[column.name].dtype != np.dtype(column.dtype)
-            ]
+            spec.check_version(str(file.attrs["schema_version"]), path)
+            size, count = int(file.attrs["image_size"]), file["crc32"].shape[0]
+            tail = spec.tail_columns(size, int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize)
+            shapes = [(column.name, np.dtype(column.dtype), (count, *column.shape)) for column in tail]
+            if "image_jpeg" in file:
+                shapes += [("image_jpeg", np.dtype("u1"), file["image_jpeg"].shape[:1])]
+                shapes += [("image_offset", np.dtype("<u8"), (count + 1,))]
+            else:
+                shapes += [("image", np.dtype("u1"), (count, size, size, 3))]
+            wrong = [name for name, dtype, shape in shapes if (file[name].dtype, file[name].shape) != (dtype, shape)]
             if wrong:
                 return [Finding(path.name, f"wrong shape or type: {', '.join(wrong)}")]
             if not rows:
                 return []
-            return _damaged_rows(path.name, [file[column.name] for column in columns], file["crc32"][:])
+            return _damaged_rows(
+                path.name, stored_images(file), [file[column.name] for column in tail], file["crc32"][:]
+            )
     except (OSError, KeyError, ValueError, RuntimeError) as error:
         if isinstance(error, StoreError):
             raise
         return [Finding(path.name, f"not a complete shard ({error})")]
 
 
-def _damaged_rows(name: str, arrays: Sequence[Any], stated: np.ndarray) -> list[Finding]:
-    """Rows that do not match their checksum; ``arrays`` are the columns in order, the sample ids last."""
-    damaged = [
-        row
-        for row in range(len(stated))
-        if spec.row_crc32(np.asarray(array[row], array.dtype) for array in arrays) != stated[row]
-    ]
-    if not damaged:
-        return []
-    samples = tuple(arrays[-1][row].decode(errors="replace") for row in damaged)
-    return [Finding(name, f"{len(damaged)} rows do not match their checksum", samples)]
+class _Jpegs:
+    """Rows of JPEG bytes, cut out of one array as ``rows[start:stop]``."""
+
+    def __init__(self, data: Any, offsets: np.ndarray) -> None:
+        self.data, self.offsets = data, offsets.astype(np.int64)
+
+    def __getitem__(self, chosen: slice) -> list[np.ndarray]:
+        ends = self.offsets[chosen.start : chosen.stop + 1]
+        return [self.data[start:stop] for start, stop in pairwise(ends)]
+
+
+def stored_images(file: Mapping[str, Any]) -> Any:
+    """Something whose slices are the stored images of these rows."""
+    if "image" in file:
+        return file["image"]
+    return _Jpegs(file["image_jpeg"], file["image_offset"][:])
+
+
+def _damaged_rows(name: str, images: Any, tail: Sequence[Any], stated: np.ndarray) -> list[Finding]:
+    """Rows that do not match their checksum; ``tail`` are the other columns in order, the sample ids last."""
+    damaged: list[int] = []
+    for start in range(0, len(stated), BLOCK):
+        block = slice(start, min(start + BLOCK, len(stated)))
+        found = spec.rows_crc32(images[block], [np.asarray(column[block], column.dtype) for column in tail])
+        damaged += (start + np.flatnonzero(found != stated[block])).tolist()
+    findings = []
+    if isinstance(images, _Jpegs) and not offsets_fit(images.offsets, len(images.data)):
+        findings.append(Finding(name, "the offsets of the images do not fit"))
+    if damaged:
+        samples = tuple(tail[-1][row].decode(errors="replace") for row in damaged)
+        findings.append(Finding(name, f"{len(damaged)} rows do not match their checksum", samples))
+    return findings
 
 
 def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
@@ -106,11 +132,25 @@ def _damaged_in_place(path: Path, entry: ShardEntry, index: StoreIndex) -> list[
         return [Finding(entry.name, f"{size} bytes where the index says {entry.bytes}")]
     columns = spec.columns(index.image_size, index.map_size, index.id_bytes)
     try:
-        arrays = [
-            np.memmap(path, column.dtype, "r", entry.offsets[column.name], (entry.rows, *column.shape))
+        arrays: dict[str, np.ndarray] = {
+            column.name: np.memmap(path, column.dtype, "r", entry.offsets[column.name], (entry.rows, *column.shape))
             for column in columns
-        ]
+            if column.name in entry.offsets
+        }
+        if index.encoding == "jpeg":
+            arrays |= _mapped_jpegs(path, entry)
         stated = np.memmap(path, "<u4", "r", entry.offsets["crc32"], (entry.rows,))
-    except (OSError, KeyError):
+        tail = [arrays[column.name] for column in columns[1:]]
+    except (OSError, KeyError, ValueError):
         return []
-    return _damaged_rows(entry.name, arrays, stated)
+    return _damaged_rows(entry.name, stored_images(arrays), tail, stated)
+
+
+def _mapped_jpegs(path: Path, entry: ShardEntry) -> dict[str, np.ndarray]:
+    """Memory maps of ``image_jpeg`` and ``image_offset``. Raises ``ValueError`` when the offsets lead astray."""
+    offsets = np.memmap(path, "<u8", "r", entry.offsets["image_offset"], (entry.rows + 1,))
+    size = int(offsets[-1])
+    if not offsets_fit(offsets.astype(np.int64), size):
+        raise ValueError("the offsets of the images do not fit")
+    data = np.memmap(path, np.uint8, "r", entry.offsets["image_jpeg"], (size,))
+    return {"image_jpeg": data, "image_offset": offsets}

@@ -2,36 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import h5py
 import numpy as np
+from jaxtyping import UInt8
 
 from fer_data.errors import StoreError, paragraph
 from fer_data.files import atomic_path, sha256_file, steady_file
 from fer_data.shards import spec
+from fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
 from fer_data.shards.index import ShardEntry
 from fer_data.shards.spec import ShardHeader, TripletRow
 from fer_data.shards.verify import verify_shard
 
 PAGE = 4096
+BLOCK = 64
+"""Rows written at once: few calls of HDF5, and little memory."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some rows as they lie in the file.
+
+    ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order.
+    """
+
+    images: list[UInt8[np.ndarray, "..."]]
+    tail: list[np.ndarray]
+
+
+@dataclass
+class ChannelTotals:
+    """Sums per RGB channel over a shard's crops, before they are encoded."""
+
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    def add(self, image: UInt8[np.ndarray, "h h 3"]) -> None:
+        """Count one crop."""
+        sums, squares = channel_sums(image)
+        self.sums, self.squares = self.sums + sums, self.squares + squares
 
 
 def write_shard(path: Path, rows: Iterable[TripletRow], count: int, header: ShardHeader) -> ShardEntry:
     """Write ``count`` rows to ``path`` and return the shard's entry for the index.
 
-    Rows are written one at a time, so memory stays flat. The file is written under a temporary name, closed, read
-    back against its row checksums and renamed. Raises :class:`StoreError` when the rows are not ``count``,
-    :class:`FerError` when the disk refuses.
+    Rows are written a few at a time, so memory stays flat (but for JPEG, whose bytes are kept until the last row).
+    The file is written under a temporary name, closed, read back against its row checksums and renamed. Raises
+    :class:`StoreError` when the rows are not ``count``, :class:`FerError` when the disk refuses.
     """
+    totals = ChannelTotals()
+    return write_blocks(path, _blocks(rows, count, header, totals), count, header, totals)
+
+
+def write_blocks(
+    path: Path, blocks: Iterable[Block], count: int, header: ShardHeader, totals: ChannelTotals
+) -> ShardEntry:
+    """As :func:`write_shard`, from rows that are already in the file's form; ``totals`` is read after the last."""
     with atomic_path(path) as temporary:
         with (
             steady_file(temporary) as disk,
             h5py.File(disk, "w", libver=("v110", "v110"), alignment_threshold=PAGE, alignment_interval=PAGE) as file,
         ):
             _write_header(file, header)
-            _write_rows(file, rows, count, header)
+            _write_datasets(file, blocks, count, header)
+            file.attrs["channel_sum"] = totals.sums.astype(np.int64)
+            file.attrs["channel_sum_of_squares"] = totals.squares.astype(np.int64)
             _describe_dimensions(file, header, count)
         problems = verify_shard(temporary, rows=True)
         if problems:
@@ -50,7 +90,7 @@ def describe_shard(path: Path) -> ShardEntry:
     with h5py.File(path, "r") as file:
         names = [str(name) for name in file.attrs["classes"]]
         histogram = np.bincount(file["label"][:], minlength=len(names))
-        columns = spec.columns(int(file.attrs["image_size"]), int(file.attrs["map_size"]), 1)
+        datasets = spec.dataset_names("jpeg" if "image_jpeg" in file else "raw")
         return ShardEntry(
             name=path.name,
             split=str(file.attrs["split"]),
@@ -59,7 +99,7 @@ def describe_shard(path: Path) -> ShardEntry:
             bytes=path.stat().st_size,
             sha256=sha256_file(path),
             plan_digest=str(file.attrs["plan_digest"]),
-            offsets={name: int(file[name].id.get_offset()) for name in (*(c.name for c in columns), "crc32")},
+            offsets={name: int(file[name].id.get_offset()) for name in datasets},
             labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},
             channel_sum=[int(value) for value in file.attrs["channel_sum"]],
             channel_sum_of_squares=[int(value) for value in file.attrs["channel_sum_of_squares"]],
@@ -67,7 +107,7 @@ def describe_shard(path: Path) -> ShardEntry:
 
 
 def _write_header(file: h5py.File, header: ShardHeader) -> None:
-    file.attrs["schema_version"] = spec.SCHEMA_VERSION
+    file.attrs["schema_version"] = spec.SCHEMA_VERSIONS[header.encoding]
     file.attrs["title"] = "Facial expression triplets: image, label, action-unit map"
     file.attrs["Conventions"] = "CF-1.11"
     file.attrs["split"] = header.split
@@ -75,36 +115,55 @@ def _write_header(file: h5py.File, header: ShardHeader) -> None:
     file.attrs["image_size"] = header.image_size
     file.attrs["map_size"] = header.map_size
     file.attrs["plan_digest"] = header.plan_digest
+    file.attrs["crop_digest"] = header.crop_digest
     file.attrs["codebook"] = header.codebook_name
     file.attrs["codebook_digest"] = header.codebook_digest
     file.attrs["config"] = header.config_json
     file.attrs["software"] = header.software_json
 
 
-def _write_rows(file: h5py.File, rows: Iterable[TripletRow], count: int, header: ShardHeader) -> None:
-    columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
+def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header: ShardHeader) -> None:
+    size = header.image_size
+    columns = spec.tail_columns(size, header.map_size, header.id_bytes)
+    if header.encoding == "raw":
+        file.create_dataset("image", (count, size, size, 3), "u1")
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
-    checksums = np.zeros(count, "<u4")
-    total, squares = np.zeros(3), np.zeros(3)
-    written = 0
-    for number, row in enumerate(rows):
-        if number >= count:
-            written = number + 1
-            break
-        stored = _stored(row, columns, len(header.classes))
-        for column, value in zip(columns, stored, strict=True):
-            file[column.name][number] = value
-        checksums[number] = spec.row_crc32(stored)
-        pixels = row.image.reshape(-1, 3).astype(np.float64)  # whole numbers below 2**53: every sum is exact
-        total += np.ones(len(pixels)) @ pixels
-        squares += np.diag(pixels.T @ pixels)
-        written = number + 1
-    if written != count:
-        raise StoreError(f"A shard of {count} rows was given {written}.")
+    checksums, files, written = np.zeros(count, "<u4"), list[np.ndarray](), 0
+    for block in blocks:
+        chosen = slice(written, written + len(block.images))
+        if header.encoding == "raw":
+            file["image"][chosen] = np.stack(block.images)
+        else:
+            files += block.images
+        for column, values in zip(columns, block.tail, strict=True):
+            file[column.name][chosen] = values
+        checksums[chosen] = spec.rows_crc32(block.images, block.tail)
+        written = chosen.stop
+    if header.encoding == "jpeg":
+        file.create_dataset("image_offset", data=np.cumsum([0, *map(len, files)]).astype("<u8"))
+        file.create_dataset("image_jpeg", data=np.concatenate(files))
     file.create_dataset("crc32", data=checksums)
-    file.attrs["channel_sum"] = total.astype(np.int64)
-    file.attrs["channel_sum_of_squares"] = squares.astype(np.int64)
+
+
+def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals: ChannelTotals) -> Iterator[Block]:
+    """The rows in the file's form, checked; never more or fewer than ``count``."""
+    columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
+    given, queue = 0, iter(rows)
+    while chunk := list(islice(queue, BLOCK)):
+        given += len(chunk)
+        if given > count:
+            break
+        stored = [_stored(row, columns, len(header.classes)) for row in chunk]
+        images = [values[0] for values in stored]
+        for image in images:
+            totals.add(image)
+        if header.encoding == "jpeg":
+            images = [encode_jpeg(image, header.jpeg_quality) for image in images]
+        tail = [np.stack([values[at] for values in stored]) for at in range(1, len(columns))]
+        yield Block(images, tail)
+    if given != count:
+        raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
@@ -114,7 +173,8 @@ def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -
     for column in columns:
         given = np.asarray(values[column.name])
         cast = np.asarray(given, column.dtype)
-        kept = np.isfinite(cast).all() if cast.dtype.kind == "f" else np.array_equal(cast, given)
+        same_type = given.dtype == cast.dtype
+        kept = np.isfinite(cast).all() if cast.dtype.kind == "f" else same_type or np.array_equal(cast, given)
         if cast.shape != column.shape or not kept:
             raise StoreError(
                 paragraph(
@@ -139,6 +199,8 @@ def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> No
         file.create_dataset(name, data=np.arange(length, dtype="<i4"))
         file[name].make_scale(name)
     for column in spec.columns(header.image_size, header.map_size, header.id_bytes):
+        if column.name not in file:
+            continue
         dataset = file[column.name]
         dataset.attrs["long_name"] = column.long_name
         dataset.attrs["units"] = column.units
@@ -150,3 +212,17 @@ def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> No
     file["crc32"].dims[0].attach_scale(file["sample"])
     file["label"].attrs["flag_values"] = np.arange(len(header.classes), dtype="u1")
     file["label"].attrs["flag_meanings"] = " ".join(header.classes)
+    _describe_images(file, header)
+
+
+def _describe_images(file: h5py.File, header: ShardHeader) -> None:
+    if header.encoding == "raw":  # after the scales: HDF5 attaches none to what it takes for something else
+        for name, value in IMAGE_ATTRIBUTES.items():
+            file["image"].attrs[name] = np.bytes_(value)
+        return
+    file["image_jpeg"].attrs["long_name"] = "aligned face crops, RGB, one JPEG file after the other"
+    file["image_jpeg"].attrs["media_type"] = "image/jpeg"
+    file["image_jpeg"].attrs["quality"] = header.jpeg_quality
+    file["image_jpeg"].attrs["units"] = "1"
+    file["image_offset"].attrs["long_name"] = "where each row's JPEG starts in image_jpeg, and where the last one ends"
+    file["image_offset"].attrs["units"] = "byte"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from pipeline.landmark_views.work import Row
+from pipeline.landmark_work import Row
 
 REGIONS = {
     "jaw": slice(0, 17),

@@ -9,7 +9,7 @@ from fer_data.files import atomic_path, write_json
 from fer_data.images import write_png
 from pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
 from pipeline.landmark_views.drawing import Block, Colour, Tile, compose, face_picture, load_photo, notice_picture
-from pipeline.landmark_views.work import Row
+from pipeline.landmark_work import Row
 
 COLOUR_A: Colour = (255, 176, 0)
 COLOUR_B: Colour = (86, 180, 255)

@@ -23,7 +23,7 @@ from pipeline.landmark_views.agreement import (
     Spread,
     spread,
 )
-from pipeline.landmark_views.work import FinishedWork, Row, open_work
+from pipeline.landmark_work import FinishedWork, Row, open_work
 
 YAW_EDGES = (0, 15, 30, 45, 60)
 _BATCH = 512

@@ -19,7 +19,7 @@ from fer_data.errors import UserInputError, paragraph, unknown_name
 from fer_data.files import atomic_path, canonical_json
 from fer_data.landmark_parts import LandmarkPart
 from fer_data.types import Reason, Sample
-from pipeline.landmark_views.work import FinishedWork, open_work
+from pipeline.landmark_work import FinishedWork, open_work
 
 EXPORT_FORMS = ("csv", "parquet")
 

@@ -13,7 +13,7 @@ from fer_data.files import write_text
 from fer_data.types import SPLITS
 from pipeline.landmark_views.charts import histogram
 from pipeline.landmark_views.summary import FAILURES_SHOWN, Summary, summarise
-from pipeline.landmark_views.work import FinishedWork, open_work
+from pipeline.landmark_work import FinishedWork, open_work
 from pipeline.report import FAILURES_NAME
 
 SHEET_NAME = "sheet.png"

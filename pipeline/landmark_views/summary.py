@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from fer_data.geometry import inter_ocular
 from fer_data.types import Reason
-from pipeline.landmark_views.work import Row
+from pipeline.landmark_work import Row
 
 MEASURES = ("yaw", "pitch", "roll", "score", "inter_ocular")
 FAILURES_SHOWN = 100

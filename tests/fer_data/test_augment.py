@@ -152,3 +152,30 @@ def test_grey_and_jitter_stay_in_range() -> None:
     pictures, _ = apply(config, parameters, images, maps, torch.zeros(3), torch.ones(3))
     assert pictures.min() >= 0 and pictures.max() <= 1
     assert torch.allclose(pictures[:, 0], pictures[:, 2], atol=1e-5)
+
+
+def test_configurations_that_only_move_crop_whole_pixels() -> None:
+    config = AugmentConfig(48, scale=(1, 1), rotation_p=0)
+    parameters = sample_parameters(config, 0, 0, np.arange(5000), 64)
+    cuts = augment.pixel_cuts(config, parameters, 64)
+    assert cuts is not None
+    assert set(cuts.x.tolist()) == set(cuts.y.tolist()) == set(range(17))
+    assert np.array_equal(cuts.x + 23.5, parameters.centre[:, 0])
+    assert np.bincount(cuts.x).std() < 40
+    assert augment.pixel_cuts(AugmentConfig(48), parameters, 64) is None
+    assert augment.pixel_cuts(AugmentConfig(64, enabled=False), parameters, 64) is not None
+
+
+def test_cut_images_give_what_the_affine_gives() -> None:
+    images, maps = plain(6)
+    config = AugmentConfig(48, scale=(1, 1), rotation_p=0)
+    parameters = sample_parameters(config, 0, 0, np.arange(6), 64)
+    cuts = augment.pixel_cuts(config, parameters, 64)
+    assert cuts is not None and 0 < parameters.flip.sum() < 6
+    crops = np.empty((6, 48, 48, 3), np.uint8)
+    for place, image in enumerate(images.numpy()):
+        cuts.copy(place, image, crops[place])
+    expected = apply(config, parameters, images, maps, MEAN, STD)
+    found = apply(config, parameters, torch.from_numpy(crops), maps, MEAN, STD, 64)
+    for a, b in zip(expected, found, strict=True):
+        assert torch.allclose(a, b, atol=2e-3)

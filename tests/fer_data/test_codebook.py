@@ -21,6 +21,36 @@ MARTINEZ = {
     "neutral": set(),
 }
 
+EMFACS = {
+    "happiness": {6, 12},
+    "sadness": {1, 4, 15},
+    "surprise": {1, 2, 5, 26},
+    "fear": {1, 2, 4, 5, 7, 20, 26},
+    "anger": {4, 5, 7, 23},
+    "disgust": {9, 15, 16},
+    "contempt": {12, 14},
+    "neutral": set(),
+}
+
+DU_PROTOTYPICAL = {
+    "happiness": {12, 25},
+    "sadness": {4, 15},
+    "surprise": {1, 2, 25, 26},
+    "fear": {1, 4, 20, 25},
+    "anger": {4, 7, 24},
+    "disgust": {9, 10, 17},
+    "neutral": set(),
+}
+DU_FRACTIONS = {
+    "happiness": {6: 0.51},
+    "sadness": {1: 0.60, 6: 0.50, 11: 0.26, 17: 0.67},
+    "surprise": {5: 0.66},
+    "fear": {2: 0.57, 5: 0.63, 26: 0.33},
+    "anger": {10: 0.26, 17: 0.52, 23: 0.29},
+    "disgust": {4: 0.31, 24: 0.26},
+    "neutral": {},
+}
+
 GAUSSIAN = """
 schema = 1
 name = "mine"
@@ -54,6 +84,60 @@ def test_the_default_codebook_holds_the_sets_of_the_survey() -> None:
     assert {unit.number for unit in codebook.action_units.values()} >= set().union(*MARTINEZ.values())
 
 
+def test_emfacs_holds_the_prototypes() -> None:
+    codebook = load_codebook("emfacs")
+    assert {name: set(aus) for name, aus in codebook.expressions.items()} == EMFACS
+    assert all(weight == 1 for aus in codebook.expressions.values() for weight in aus.values())
+
+
+def test_du2014_weighs_what_fewer_people_show() -> None:
+    found = load_codebook("du2014").expressions
+    assert {name: {au for au, weight in aus.items() if weight == 1} for name, aus in found.items()} == DU_PROTOTYPICAL
+    fractions = {name: {au: weight for au, weight in aus.items() if weight < 1} for name, aus in found.items()}
+    assert fractions == DU_FRACTIONS
+
+
+@pytest.mark.parametrize("name", ["emfacs", "du2014"])
+def test_books_that_share_regions_hold_them(name: str) -> None:
+    codebook, default = load_codebook(name), load_codebook("default")
+    assert codebook.action_units == default.action_units and codebook.kind == default.kind
+    assert codebook.content["au"] == default.content["au"] and "regions" not in codebook.content
+
+
+SHARED = """
+schema = 1
+name = "mine"
+regions = "default"
+[expressions]
+happiness = [12]
+"""
+
+
+def test_the_digest_covers_regions_taken_from_another_book() -> None:
+    default, shared = load_codebook("default"), parse_codebook(SHARED, "mine.toml")
+    written_out = codebook_from_dict(
+        {
+            "schema": 1,
+            "name": "mine",
+            "kind": "gaussian",
+            "expressions": {"happiness": [12]},
+            "au": default.content["au"],
+        },
+        "mine.toml",
+    )
+    assert shared.digest == written_out.digest
+    moved = parse_codebook(SHARED + "[[au]]" + GAUSSIAN.split("[[au]]")[1], "mine.toml")
+    assert moved.digest != shared.digest
+
+
+def test_own_regions_replace_or_add_to_the_shared_ones() -> None:
+    own = "[[au]]" + GAUSSIAN.split("[[au]]")[1]
+    default, book = load_codebook("default"), parse_codebook(SHARED + own + own.replace("12", "18"), "mine.toml")
+    assert book.action_units[12].gaussians[0].up == 0.05 != default.action_units[12].gaussians[0].up
+    assert set(book.action_units) == {*default.action_units, 18}
+    assert book.action_units[1] == default.action_units[1]
+
+
 def test_the_reference_codebook_keeps_the_reference_s_slips() -> None:
     codebook = load_codebook("reference")
     changed = {"sadness": MARTINEZ["sadness"] - {11}, "anger": MARTINEZ["anger"] - {22}}
@@ -62,7 +146,7 @@ def test_the_reference_codebook_keeps_the_reference_s_slips() -> None:
     assert {name: set(aus) for name, aus in codebook.expressions.items()} == expected
 
 
-@pytest.mark.parametrize("name", ["default", "reference"])
+@pytest.mark.parametrize("name", ["default", "reference", "emfacs", "du2014"])
 def test_built_in_codebooks_load_and_describe_themselves(name: str) -> None:
     codebook = load_codebook(name)
     assert codebook.name == name
@@ -86,7 +170,7 @@ def test_the_digest_ignores_comments_and_layout_and_nothing_else() -> None:
     assert load_codebook("reference").digest != digest
 
 
-@pytest.mark.parametrize("name", ["default", "reference"])
+@pytest.mark.parametrize("name", ["default", "reference", "emfacs", "du2014"])
 def test_a_codebook_survives_the_index(name: str) -> None:
     codebook = load_codebook(name)
     again = codebook_from_dict(json.loads(json.dumps(codebook.content)), "index.json")
@@ -103,7 +187,9 @@ def test_a_user_s_own_file(tmp_path: Path) -> None:
 
 
 def test_unknown_names_list_what_exists_and_suggest(tmp_path: Path) -> None:
-    with pytest.raises(CodebookError, match=r"one of default, reference, a path .*Did you mean 'default'\?"):
+    with pytest.raises(
+        CodebookError, match=r"one of default, du2014, emfacs, reference, a path .*Did you mean 'default'\?"
+    ):
         load_codebook("defualt")
     with pytest.raises(CodebookError, match="does not exist"):
         load_codebook(str(tmp_path / "none.toml"))
@@ -129,6 +215,10 @@ PROBLEMS = {
     "shape with a typo": (edited("mirror", "miror"), "wrong type.*miror"),
     "au with a typo": (edited("gaussians", "gausians"), "AU 12 has an unknown key.*gausians"),
     "kind": (edited('"gaussian"', '"blob"'), "kind is 'blob'"),
+    "regions": (edited('"default"', '"defualt"', SHARED), "Unknown codebook to take regions from 'defualt'.*'default'"),
+    "regions of a kind": (edited("regions", 'kind = "ellipse"\nregions', SHARED), "another kind.*Got: ellipse"),
+    "regions and no list": (edited("regions", "au = 3\nregions", SHARED), "`au` is not a list of tables.*Got: 3"),
+    "au named twice": (edited("[12]", "[12, 12]"), "AU 12 is named twice"),
     "twice": (GAUSSIAN + "[[au]]" + GAUSSIAN.split("[[au]]")[1], "an AU number appears twice"),
     "undescribed": (edited("[12]", "[12, 6]"), "happiness names AU 6, which is not described"),
     "weight": (edited("[12]", '{ "12" = 1.5 }'), r"happiness: weight of AU 12 is not in \(0, 1\]"),

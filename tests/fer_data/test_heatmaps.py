@@ -9,16 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fer_data import geometry
-from fer_data.codebook import load_codebook, parse_codebook
+from fer_data.blobs import yaw_from_points
+from fer_data.codebook import builtin_codebooks, load_codebook, parse_codebook
 from fer_data.errors import UserInputError
-from fer_data.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps, yaw_from_points
+from fer_data.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps
 from fer_data.mean_face import mean_face
 
 SIZE, MAP = 256, 64
 DEFAULT, REFERENCE = load_codebook("default"), load_codebook("reference")
 MAPPED = DEFAULT.mapped_expressions()
+BOOKS = {name: load_codebook(name) for name in builtin_codebooks()}
+Case = tuple[str, str]
+CASES = [(name, expression) for name, book in BOOKS.items() for expression in book.mapped_expressions()]
+"""Every expression of every built-in codebook, as (codebook, expression)."""
 
-expressions = st.sampled_from(MAPPED)
+gaussian_cases = st.sampled_from([case for case in CASES if BOOKS[case[0]].kind == "gaussian"])
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -32,72 +37,121 @@ def turned(points: np.ndarray, angle: float, scale: float, shift: tuple[float, f
     return geometry.apply_affine(geometry.similarity(-angle, scale, middle, middle + shift), points)
 
 
-def draw(points: np.ndarray, expression: str, size: int = SIZE, map_size: int = MAP) -> np.ndarray:
-    return render_maps(points[None], [expression], DEFAULT, size, map_size)[0]
+def upright(seed: int) -> np.ndarray:
+    """A face of its own, its eyes level."""
+    points, middle = jittered(seed), np.array([(SIZE - 1) / 2, (SIZE - 1) / 2])
+    return geometry.apply_affine(geometry.similarity(float(geometry.roll(points)), 1, middle, middle), points)
 
 
-# --- properties of the default drawing ---
+def draw(points: np.ndarray, case: Case | str, size: int = SIZE, map_size: int = MAP) -> np.ndarray:
+    """The map of a (codebook, expression), or of an expression of the default codebook."""
+    book, expression = ("default", case) if isinstance(case, str) else case
+    return render_maps(points[None], [expression], BOOKS[book], size, map_size)[0]
 
 
-@given(seeds, expressions, st.floats(-0.6, 0.6))
+# --- properties of the drawing of Gaussians, for every codebook that has them ---
+
+
+@given(seeds, gaussian_cases, st.floats(-0.6, 0.6))
 @settings(max_examples=60, deadline=None)
-def test_the_map_of_a_mirrored_face_is_the_mirrored_map(seed: int, expression: str, angle: float) -> None:
+def test_the_map_of_a_mirrored_face_is_the_mirrored_map(seed: int, case: Case, angle: float) -> None:
     points = turned(jittered(seed), angle, 0.8, (5, -3))
-    mirrored = draw(geometry.flip_points(points, SIZE), expression)
-    np.testing.assert_allclose(mirrored, draw(points, expression)[:, ::-1], atol=2e-6)
+    mirrored = draw(geometry.flip_points(points, SIZE), case)
+    np.testing.assert_allclose(mirrored, draw(points, case)[:, ::-1], atol=2e-6)
 
 
-@given(seeds, expressions, st.integers(-8, 8), st.integers(-8, 8))
+@given(seeds, gaussian_cases, st.integers(-8, 8), st.integers(-8, 8))
 @settings(max_examples=40, deadline=None)
-def test_a_shift_by_whole_map_pixels_shifts_the_map(seed: int, expression: str, right: int, down: int) -> None:
+def test_a_shift_by_whole_map_pixels_shifts_the_map(seed: int, case: Case, right: int, down: int) -> None:
     points, step = turned(jittered(seed), 0.2, 0.6, (0, 0)), SIZE // MAP
-    still, moved = draw(points, expression), draw(points + np.array([right, down]) * step, expression)
+    still, moved = draw(points, case), draw(points + np.array([right, down]) * step, case)
     inner = slice(8, MAP - 8)
     there = np.roll(still, (down, right), (0, 1))
     np.testing.assert_allclose(moved[inner, inner], there[inner, inner], atol=2e-6)
 
 
-@given(seeds, expressions, st.sampled_from([1, 2, 3]))
+@given(seeds, gaussian_cases, st.sampled_from([1, 2, 3]))
 @settings(max_examples=40, deadline=None)
-def test_a_quarter_turn_turns_the_map(seed: int, expression: str, quarters: int) -> None:
+def test_a_quarter_turn_turns_the_map(seed: int, case: Case, quarters: int) -> None:
     points = turned(jittered(seed), 0, 0.8, (0, 0))
     rolled = turned(points, -quarters * np.pi / 2, 1, (0, 0))
-    np.testing.assert_allclose(draw(rolled, expression), np.rot90(draw(points, expression), quarters), atol=2e-6)
+    np.testing.assert_allclose(draw(rolled, case), np.rot90(draw(points, case), quarters), atol=2e-6)
 
 
-@given(seeds, expressions, st.sampled_from([2, 3, 0.5]))
+@given(seeds, gaussian_cases, st.sampled_from([2, 3, 0.5]))
 @settings(max_examples=40, deadline=None)
-def test_the_map_does_not_depend_on_the_size_of_the_image(seed: int, expression: str, factor: float) -> None:
+def test_the_map_does_not_depend_on_the_size_of_the_image(seed: int, case: Case, factor: float) -> None:
     points = jittered(seed)
     resized = geometry.rescale_points(points, factor)
-    np.testing.assert_allclose(draw(resized, expression, int(SIZE * factor)), draw(points, expression), atol=2e-6)
+    np.testing.assert_allclose(draw(resized, case, int(SIZE * factor)), draw(points, case), atol=2e-6)
 
 
-@given(seeds, expressions, st.floats(-np.pi, np.pi), st.floats(0.55, 1.0), st.floats(-12, 12), st.floats(-12, 12))
+@given(seeds, gaussian_cases, st.floats(-np.pi, np.pi), st.floats(0.55, 1.0), st.floats(-12, 12), st.floats(-12, 12))
 @settings(max_examples=30, deadline=None)
 def test_any_roll_scale_and_shift_moves_the_map_along(
-    seed: int, expression: str, angle: float, scale: float, right: float, down: float
+    seed: int, case: Case, angle: float, scale: float, right: float, down: float
 ) -> None:
     """Compared by warping a finely drawn map; the tolerance allows bilinear reading across the seams of the maximum."""
     points, fine = turned(jittered(seed), 0, 0.72, (0, 0)), SIZE
     middle = np.array([(SIZE - 1) / 2, (SIZE - 1) / 2])
     matrix = geometry.similarity(angle, scale, middle, middle + np.array([right, down]))
-    drawn = draw(geometry.apply_affine(matrix, points), expression, SIZE, fine)
-    source = draw(points, expression, SIZE, fine)
+    drawn = draw(geometry.apply_affine(matrix, points), case, SIZE, fine)
+    source = draw(points, case, SIZE, fine)
     warped = cv2.warpAffine(source, matrix, (fine, fine), flags=cv2.INTER_LINEAR)
     assert np.abs(drawn - warped).max() < 0.05
     assert np.abs(drawn - np.roll(warped, 2, 0)).max() > 0.05  # tight enough to see two pixels of 256
 
 
-@given(seeds, expressions, st.floats(-3.2, 3.2), st.floats(0.2, 1.0), st.integers(16, 96))
+@given(seeds, st.sampled_from(CASES), st.floats(-3.2, 3.2), st.floats(0.2, 1.0), st.integers(16, 96))
 @settings(max_examples=60, deadline=None)
-def test_maps_fill_the_unit_range(seed: int, expression: str, angle: float, scale: float, map_size: int) -> None:
-    drawn = draw(turned(jittered(seed), angle, scale, (0, 0)), expression, SIZE, map_size)
+def test_maps_fill_the_unit_range(seed: int, case: Case, angle: float, scale: float, map_size: int) -> None:
+    drawn = draw(turned(jittered(seed), angle, scale, (0, 0)), case, SIZE, map_size)
     assert drawn.dtype == np.float32 and drawn.shape == (map_size, map_size)
     assert np.isfinite(drawn).all() and drawn.min() >= 0
     if scale * map_size >= 20:  # below, a Gaussian is thinner than a map pixel
         assert drawn.max() == 1
         assert drawn.min() < 0.05
+
+
+@given(seeds, st.sampled_from([16, 64, 200]))
+@settings(max_examples=20, deadline=None)
+def test_a_map_does_not_depend_on_the_faces_drawn_with_it(seed: int, map_size: int) -> None:
+    """Faces of any pose, some with a hidden half, some partly outside, in books of either kind."""
+    rng = np.random.default_rng(seed)
+    for book in BOOKS.values():
+        names = [str(name) for name in rng.choice(list(book.expressions), 12)]
+        points = np.stack(
+            [
+                turned(jittered(int(rng.integers(2**32))), *rng.uniform([-3, 0.3], [3, 1.3]), rng.uniform(-90, 90, 2))
+                for _ in names
+            ]
+        )
+        points[:4] = [yawed(degrees) for degrees in (-85, -60, 60, 85)]
+        together = render_maps(points, names, book, SIZE, map_size)
+        alone = [
+            render_maps(face[None], [name], book, SIZE, map_size)[0] for face, name in zip(points, names, strict=True)
+        ]
+        np.testing.assert_allclose(together, np.stack(alone), atol=2e-6)
+
+
+@given(seeds, gaussian_cases)
+@settings(max_examples=40, deadline=None)
+def test_every_au_of_an_expression_reaches_its_weight_where_it_acts(seed: int, case: Case) -> None:
+    points = upright(seed)
+    drawn, centres = draw(points, case, SIZE, SIZE), stated_centres(points)
+    for au, weight in BOOKS[case[0]].expressions[case[1]].items():
+        for x, y in np.rint(centres[au]).astype(int):
+            assert drawn[y, x] >= 0.95 * weight, (au, weight)
+
+
+@given(seeds, gaussian_cases)
+@settings(max_examples=40, deadline=None)
+def test_the_peak_of_a_map_is_at_one_of_its_strongest_aus(seed: int, case: Case) -> None:
+    points, weights = upright(seed), BOOKS[case[0]].expressions[case[1]]
+    drawn, centres = draw(points, case, SIZE, SIZE), stated_centres(points)
+    y, x = np.unravel_index(drawn.argmax(), drawn.shape)
+    strongest = [centre for au, weight in weights.items() if weight == 1 for centre in centres[au]]
+    assert min(float(np.abs(centre - (x, y)).max()) for centre in strongest) <= 5  # 0.05 d
 
 
 def test_a_face_out_of_the_frame_gives_no_phantom() -> None:

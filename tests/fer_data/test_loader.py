@@ -1,17 +1,26 @@
 from __future__ import annotations
 
+import dataclasses
+import resource
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from fer_data import augment
 from fer_data.augment import AugmentConfig
+from fer_data.counters import counter_hash
 from fer_data.errors import StoreError, UserInputError
 from fer_data.loader import Batch, TripletLoader, order
+from fer_data.loading import resident
+from fer_data.loading.speed import memcpy_limit
 from fer_data.shards import SplitReader, Store
+from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
 
 CONFIG = AugmentConfig(56)
@@ -21,8 +30,13 @@ def loader_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("aupipe-loader")]
 
 
-def same(a: Batch, b: Batch) -> bool:
-    return all(torch.equal(value, getattr(b, name)) for name, value in vars(a).items())
+def samples(batches: Iterable[Batch]) -> dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Image, map and landmarks by row, in the order of arrival."""
+    return {
+        int(row): (batch.image[i], batch.au_map[i], batch.landmarks[i])
+        for batch in batches
+        for i, row in enumerate(batch.index)
+    }
 
 
 @pytest.mark.parametrize("mode", ["none", "full", "block"])
@@ -85,40 +99,15 @@ def test_samples_do_not_depend_on_the_batch_size(store: Store) -> None:
 def test_drop_last_and_limit(store: Store) -> None:
     reader = store.split("train")
     assert [len(b) for b in TripletLoader(reader, 25, CONFIG, drop_last=True).epoch(0)] == [25, 25]
-    assert [len(b) for b in TripletLoader(reader, 100, CONFIG, drop_last=True).epoch(0)] == [56]
+    assert [len(b) for b in TripletLoader(reader, 100, CONFIG).epoch(0)] == [56]
     limited = TripletLoader(reader, 4, CONFIG, mode="none", limit=6)
     assert [b.index.tolist() for b in limited.epoch(0)] == [[0, 1, 2, 3], [4, 5]]
-
-
-def test_resume_continues_with_the_same_batches(store: Store) -> None:
-    reader = store.split("train")
-    whole = list(TripletLoader(reader, 8, CONFIG, seed=1).epoch(4))
-    interrupted = TripletLoader(reader, 8, CONFIG, seed=1)
-    iterator = interrupted.epoch(4)
-    for _ in range(3):
-        next(iterator)
-    state = interrupted.state_dict()
-    iterator.close()
-    fresh = TripletLoader(reader, 8, CONFIG, seed=1)
-    fresh.load_state_dict(state)
-    rest = list(fresh.resume())
-    assert state["batches_done"] == 3 and len(rest) == 4
-    assert all(same(a, b) for a, b in zip(whole[3:], rest, strict=True))
-
-
-def test_state_of_another_store_or_order_is_refused(store: Store, tmp_path: Path) -> None:
-    state = TripletLoader(store.split("train"), 8, CONFIG).state_dict()
-    other = synthetic_store(tmp_path, train=14, val=0, test=0, seed=9)
-    with pytest.raises(StoreError, match="store_digest"):
-        TripletLoader(other.split("train"), 8, CONFIG).load_state_dict(state)
-    with pytest.raises(StoreError, match="batch_size"):
-        TripletLoader(store.split("train"), 4, CONFIG).load_state_dict(state)
 
 
 def test_an_error_while_reading_reaches_the_consumer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def broken(self: SplitReader, rows: np.ndarray, images: np.ndarray, maps: np.ndarray) -> None:
+    def broken(self: SplitReader, rows: np.ndarray, images: np.ndarray, maps: np.ndarray | None) -> None:
         calls.append(threading.current_thread().name)
         if len(calls) > 2:
             raise StoreError("the disk is gone")
@@ -146,3 +135,149 @@ def test_bad_sizes_are_refused(store: Store) -> None:
         TripletLoader(store.split("train"), 0, CONFIG)
     with pytest.raises(UserInputError, match="does not fit"):
         TripletLoader(store.split("train"), 4, AugmentConfig(65))
+    with pytest.raises(UserInputError, match=r"batch of 57 is larger than the split.*--batch-size 56"):
+        TripletLoader(store.split("train"), 57, CONFIG, drop_last=True)
+    with pytest.raises(UserInputError, match="There are no rows to load"):
+        TripletLoader(store.split("train"), 4, CONFIG, limit=0)
+    with pytest.raises(UserInputError, match="needs a thread"):
+        TripletLoader(store.split("train"), 4, CONFIG, threads=0)
+    with pytest.raises(UserInputError, match="stored or rendered"):
+        TripletLoader(store.split("train"), 4, CONFIG, maps="drawn")  # type: ignore[arg-type]
+
+
+def test_splits_and_stores_without_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no rows in the split 'test'.*one of train, val"):
+        synthetic_store(tmp_path / "a", train=7, val=7, test=0).split("test")
+    with pytest.raises(StoreError, match="the store is empty"):
+        synthetic_store(tmp_path / "b", train=0, val=0, test=0).split("train")
+
+
+MOVES = AugmentConfig(48, scale=(1, 1), rotation_p=0)
+FLIPS = AugmentConfig(64, scale=(1, 1), rotation_p=0)
+
+
+@pytest.mark.parametrize("config", [CONFIG, MOVES, FLIPS, AugmentConfig(48, enabled=False)])
+@pytest.mark.parametrize("options", [{"threads": 3}, {"resident": True}, {"batch_size": 5}, {"threads": 60}])
+def test_every_way_of_reading_gives_the_same_samples(
+    store: Store, config: AugmentConfig, options: dict[str, Any]
+) -> None:
+    reader = store.split("train")
+    expected = samples(TripletLoader(reader, 12, config, seed=3).epoch(1))
+    found = samples(TripletLoader(reader, **{"batch_size": 12, "config": config, "seed": 3, **options}).epoch(1))
+    assert list(found) == list(expected)
+    for row, values in expected.items():
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(values, found[row], strict=True)), row
+
+
+def test_cutting_while_reading_equals_the_affine(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = store.split("train")
+    cut = samples(TripletLoader(reader, 8, MOVES, seed=3).epoch(1))
+    monkeypatch.setattr(augment, "pixel_cuts", lambda *_: None)
+    monkeypatch.setattr(AugmentConfig, "only_moves", property(lambda _: False))
+    monkeypatch.setattr(augment, "sample_parameters", on_pixels(augment.sample_parameters))
+    sampled = samples(TripletLoader(reader, 8, MOVES, seed=3).epoch(1))
+    assert any(not torch.equal(cut[row][0], sampled[row][0]) for row in cut)  # the other way was taken
+    for row in cut:
+        assert torch.allclose(cut[row][0], sampled[row][0], atol=2e-3)
+        assert torch.allclose(cut[row][1], sampled[row][1], atol=1e-5)
+
+
+def on_pixels(parameters: Callable[..., augment.AugmentParameters]) -> Callable[..., augment.AugmentParameters]:
+    """Parameters whose crops start on whole pixels, whatever the configuration says of itself."""
+
+    def wrapped(config: AugmentConfig, seed: int, epoch: int, rows: np.ndarray, size: int) -> augment.AugmentParameters:
+        found, u = parameters(config, seed, epoch, rows, size), counter_hash(seed, epoch, rows, augment.DRAWS)[:, 1:3]
+        share = (u >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        corner = np.floor(share * (size - config.crop_size + 1))
+        return dataclasses.replace(found, centre=corner + (config.crop_size - 1) / 2)
+
+    return wrapped
+
+
+def test_uint8_batches_hold_the_bytes_of_the_store(store: Store) -> None:
+    reader = store.split("train")
+    seen = []
+    for batch in TripletLoader(reader, 9, AugmentConfig(64, enabled=False), threads=2).uint8_epoch(0):
+        assert batch.maps is not None
+        for place, row in enumerate(batch.rows.tolist()):
+            seen.append(row)
+            assert np.array_equal(batch.images[place].numpy(), reader.image(row))
+            assert np.allclose(batch.maps[place].numpy() / 255, reader.au_map(row), atol=1e-6)
+    assert sorted(seen) == list(range(56))
+
+
+def test_the_report_counts_what_was_delivered(store: Store) -> None:
+    loader = TripletLoader(store.split("train"), 16, AugmentConfig(64, enabled=False))
+    for _ in loader.epoch(0):
+        time.sleep(0.01)
+    report = loader.report
+    assert report.images == 56 and report.bytes == 56 * (64 * 64 * 3 + 16 * 16)
+    assert report.seconds >= 0.04 and report.images_per_second == pytest.approx(56 / report.seconds)
+    assert report.gigabytes_per_second == pytest.approx(report.bytes / report.seconds / 1e9)
+    assert 0 < report.first_batch_seconds < report.seconds
+    assert loader.wait_fraction == report.wait_seconds / report.seconds < 0.9
+    assert report.memcpy_fraction(64 * 64 * 3) == pytest.approx(report.gigabytes_per_second / memcpy_limit(64 * 64 * 3))
+
+
+def test_waiting_for_slow_reads_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    gather = SplitReader.gather
+
+    def slow(self: SplitReader, *arguments: Any) -> None:
+        time.sleep(0.02)
+        gather(self, *arguments)
+
+    monkeypatch.setattr(SplitReader, "gather", slow)
+    loader = TripletLoader(store.split("train"), 8, AugmentConfig(64, enabled=False))
+    for _ in loader.uint8_epoch(0):
+        pass
+    assert loader.report.wait_seconds > 7 * 0.02 * 0.9
+    assert loader.wait_fraction > 0.2
+
+
+def test_jpeg_stores_load_alike_on_any_number_of_threads(store: Store, tmp_path: Path) -> None:
+    reader = jpeg_copy(store, tmp_path).split("train")
+    assert reader.encoding == "jpeg"
+    one, three = (samples(TripletLoader(reader, 8, CONFIG, threads=n).epoch(0)) for n in (1, 3))
+    assert all(torch.allclose(a, b, atol=1e-5) for row in one for a, b in zip(one[row], three[row], strict=True))
+    plain = TripletLoader(reader, 8, AugmentConfig(64, enabled=False), mode="none")
+    first = next(iter(plain.uint8_epoch(0)))
+    assert np.array_equal(first.images[3].numpy(), reader.image(3))
+
+
+def test_a_shard_cut_short_is_an_error_not_a_crash(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path, train=21, val=0, test=0)
+    loader = TripletLoader(store.split("train"), 7, AugmentConfig(64, enabled=False), mode="none")
+    list(loader.epoch(0))
+    with (tmp_path / "train-00000.h5").open("r+b") as file:
+        file.truncate(store.index.shards[0].offsets["image"] + 10_000)
+    with pytest.raises(StoreError, match="ended while it was read"):
+        list(loader.epoch(1))
+
+
+def test_a_split_that_does_not_fit_the_device_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident, "_available_memory", lambda: 100_000)
+    with pytest.raises(UserInputError, match=r"does not fit.*0\.00007|does not fit.*8e-05"):
+        list(TripletLoader(store.split("train"), 8, CONFIG, resident=True).epoch(0))
+
+
+def test_many_shards_are_read_without_keeping_them_open(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = samples(TripletLoader(store.split("train"), 8, CONFIG).epoch(0))
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2, 2))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    reader = store.split("train")
+    found = samples(TripletLoader(reader, 8, CONFIG, mode="full").epoch(0))
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert all(torch.equal(a, b) for row in expected for a, b in zip(expected[row], found[row], strict=True))
+
+
+def test_rendered_maps_equal_the_stored_ones(store: Store) -> None:
+    reader = store.split("train")
+    stored, rendered = (TripletLoader(reader, 20, CONFIG, maps=source).epoch(1) for source in ("stored", "rendered"))  # type: ignore[arg-type]
+    for a, b in zip(stored, rendered, strict=True):
+        assert torch.equal(a.index, b.index) and a.au_map.amax() > 0.5
+        assert torch.allclose(a.au_map, b.au_map, atol=1.01 / 255)
+
+
+def test_rendered_maps_are_not_read(store: Store) -> None:
+    loader = TripletLoader(store.split("train"), 20, CONFIG, maps="rendered")
+    assert all(batch.maps is None for batch in loader.uint8_epoch(0))

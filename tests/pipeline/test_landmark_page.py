@@ -20,7 +20,7 @@ from landmark_works import failed, make_work, samples_of
 from offline import Built
 from pipeline.landmark_views import charts, write_summary
 from pipeline.landmark_views.summary import summarise
-from pipeline.landmark_views.work import open_work
+from pipeline.landmark_work import open_work
 from pipeline.landmarks import read_parts
 
 VOID = {"meta", "br", "link", "img"}

@@ -18,7 +18,7 @@ from landmark_works import failed, make_work, samples_of
 from offline import Built
 from pipeline.landmark_views import drawing, write_sheet
 from pipeline.landmark_views.sheet import pick_rows
-from pipeline.landmark_views.work import open_work
+from pipeline.landmark_work import open_work
 from pipeline.planning import hash_order
 
 SIDE = drawing.SIDE

@@ -149,13 +149,13 @@ def test_replaced_photo_is_noticed(own: Built) -> None:
     victim = next(sample for sample in own.dataset.manifest.samples if sample.sample_id == "train/sadness/sadness0")
     other = own.dataset.root / "train" / "surprise" / "surprise0.png"
     (own.dataset.root / victim.path).write_bytes(other.read_bytes())
-    maps = run_maps(own.work, own.store, replace(MAPS, map_size=32), SerialExecutor(), Silent(), overwrite=True)
+    maps = run_maps(own.work, own.store, replace(MAPS, image_size=72), SerialExecutor(), Silent(), overwrite=True)
     assert maps.failed["source_changed"] == 1 and maps.ok + sum(maps.failed.values()) == maps.total
     assert failures(own.store)[victim.sample_id] == "source_changed"
     assert verify_store(own.store, rows=True) == []
     report = run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
     assert report.parts_skipped == report.parts - 1
-    maps = run_maps(own.work, own.store, replace(MAPS, map_size=32), SerialExecutor(), Silent())
+    maps = run_maps(own.work, own.store, replace(MAPS, image_size=72), SerialExecutor(), Silent())
     assert "source_changed" not in maps.failed
 
 

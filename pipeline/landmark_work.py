@@ -78,10 +78,10 @@ class FinishedWork:
             part = read_part(self.folder / PARTS_FOLDER / name, mesh=mesh)
             rows += len(part.sample_ids)
             if part.config_json != expected or not self.samples.keys() >= set(part.sample_ids):
-                raise _mixed(self.folder)
+                raise mixed_work(self.folder)
             yield part
         if rows != len(self.samples):
-            raise _mixed(self.folder)
+            raise mixed_work(self.folder)
 
     def rows(self) -> Iterator[Row]:
         """Every sample in hash order, found or not."""
@@ -107,7 +107,7 @@ def open_work(folder: Path) -> FinishedWork:
     manifest = read_manifest(folder / MANIFEST_NAME)
     digest = content_digest(manifest)
     if digest != content["manifest_digest"]:
-        raise _mixed(folder)
+        raise mixed_work(folder)
     return FinishedWork(folder, manifest, digest, content["config"], tuple(content["parts"]))
 
 
@@ -126,7 +126,8 @@ def _row(part: LandmarkPart, at: int, sample: Sample) -> Row:
     )
 
 
-def _mixed(folder: Path) -> StoreError:
+def mixed_work(folder: Path) -> StoreError:
+    """The error of a WORK whose files belong to different runs."""
     return StoreError(
         paragraph(
             f"The landmarks in {folder} are not those that its manifest and {REPORT_NAME} speak of: a later run was "

@@ -1,0 +1,152 @@
+"""Time per AU map: our batch renderer beside the FG 2024 reference's drawing, in one run.
+
+The reference's side is written again with OpenCV from its description: per AU a canvas of image size with filled
+ellipses, resized to 28 x 28, blurred 3 x 3 and resized back; merged by maximum, min-max scaled; for a smaller map
+resized once more. It always draws at image size. Ours is ``render_maps`` of the `default` codebook on a batch of one
+expression, and, to show what a single call costs, on one face. Medians over repeats, sides alternating, one thread.
+
+Run it: OMP_NUM_THREADS=1 python benchmarks/rasteriser.py [--faces 64] [--repeats 15] [--device]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from fer_data import geometry
+from fer_data.codebook import Codebook, load_codebook
+from fer_data.heatmaps import place_ellipses, render_maps
+from fer_data.mean_face import mean_face
+
+IMAGE = 256
+TARGETS = {256: 10, 64: 40}
+
+
+def faces(count: int, roll: float) -> np.ndarray:
+    """Mean faces with every point moved a little, rolled by up to ``roll`` radians either way, as crops hold them."""
+    rng, middle = np.random.default_rng(0), np.full(2, (IMAGE - 1) / 2)
+    return np.stack(
+        [
+            geometry.apply_affine(
+                geometry.similarity(rng.uniform(-roll, roll), 1, middle, middle + rng.normal(0, 2, 2)),
+                mean_face(IMAGE) + rng.normal(0, 0.008 * IMAGE, (68, 2)),
+            )
+            for _ in range(count)
+        ]
+    )
+
+
+Ellipses = list[list[tuple[tuple[int, int], tuple[int, int]]]]
+
+
+def reference_ellipses(points: np.ndarray, expression: str, book: Codebook) -> Ellipses:
+    """Centre and half axes of every ellipse, AU by AU; not timed."""
+    table = place_ellipses(points[None], book.expressions[expression], book, IMAGE)
+    shapes: Ellipses = [[] for _ in table.weight]
+    for unit, centre, half in zip(table.unit, table.centre[0], table.half[0], strict=True):
+        shapes[unit].append(((int(centre[0]), int(centre[1])), (int(half[0]), int(half[1]))))
+    return shapes
+
+
+def reference_map(shapes: Ellipses, map_size: int) -> np.ndarray:
+    """The reference's drawing with OpenCV."""
+    merged = np.full((IMAGE, IMAGE), 1e-4, np.float32)
+    for unit in shapes:
+        canvas = np.full((IMAGE, IMAGE), 1e-4, np.float32)
+        for centre, half in unit:
+            cv2.ellipse(canvas, centre, half, 0, 0, 360, 255, cv2.FILLED)
+        small = cv2.blur(cv2.resize(canvas, (28, 28), interpolation=cv2.INTER_LINEAR), (3, 3))
+        merged = np.maximum(merged, cv2.resize(small, (IMAGE, IMAGE), interpolation=cv2.INTER_LINEAR))
+    low, high = merged.min(), merged.max()
+    merged = (merged - low) / (high - low)
+    return merged if map_size == IMAGE else cv2.resize(merged, (map_size, map_size), interpolation=cv2.INTER_AREA)
+
+
+def medians(sides: list[Callable[[], object]], maps: list[int], repeats: int) -> list[float]:
+    """Median microseconds per map of each side, run in turn."""
+    seconds: list[list[float]] = [[] for _ in sides]
+    for _ in range(repeats + 1):
+        for side, spent in zip(sides, seconds, strict=True):
+            start = time.perf_counter()
+            side()
+            spent.append(time.perf_counter() - start)
+    # The first round fills caches.
+    return [statistics.median(spent[1:]) / count * 1e6 for spent, count in zip(seconds, maps, strict=True)]
+
+
+def compare(points: np.ndarray, map_size: int, repeats: int) -> None:
+    """Print a row per expression and the ratio of the means."""
+    ours, theirs = load_codebook("default"), load_codebook("reference")
+    rows = []
+    for expression in theirs.mapped_expressions():
+        shapes = [reference_ellipses(face, expression, theirs) for face in points]
+        names = [expression] * len(points)
+        sides: list[Callable[[], object]] = [
+            lambda shapes=shapes: [reference_map(unit, map_size) for unit in shapes],
+            lambda names=names: render_maps(points, names, ours, IMAGE, map_size),
+            lambda names=names: [
+                render_maps(face[None], names[:1], ours, IMAGE, map_size) for face in points[: len(points) // 4]
+            ],
+        ]
+        rows.append(medians(sides, [len(points), len(points), len(points) // 4], repeats))
+        reference, batch, single = rows[-1]
+        print(
+            f"{map_size:>5}  {expression:<12}{reference:>11.0f}{batch:>11.0f}{single:>11.0f}{reference / batch:>8.1f}x"
+        )
+    reference, batch, single = np.mean(rows, 0)
+    print(
+        f"{map_size:>5}  {'mean':<12}{reference:>11.0f}{batch:>11.0f}{single:>11.0f}{reference / batch:>8.1f}x"
+        f"   (aim {TARGETS[map_size]}x)\n"
+    )
+
+
+def on_device(points: np.ndarray, repeats: int) -> None:
+    """Time of the torch renderer per batch of mixed expressions."""
+    import torch
+
+    from fer_data.device_maps import make_plan, render_on_device
+
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    for name in ("default", "reference"):
+        book = load_codebook(name)
+        names = book.mapped_expressions()
+        for device in devices:
+            plan = make_plan(book, names, IMAGE)
+            landmarks = torch.from_numpy(points).float().to(device)
+            labels = torch.arange(len(points), device=device) % len(names)
+
+            def draw(landmarks=landmarks, labels=labels, plan=plan, device=device) -> None:  # type: ignore[no-untyped-def]
+                render_on_device(landmarks, labels, plan, 64)
+                if device == "cuda":
+                    torch.cuda.synchronize()
+
+            (microseconds,) = medians([draw], [1], repeats)
+            print(f"render_on_device {name:<10} {device:<5} batch {len(points)}, map 64: {microseconds / 1e3:.2f} ms")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faces", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--device", action="store_true", help="also time the torch renderer")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    for title, roll in (("faces as crops hold them (roll up to 3 degrees)", 0.05), ("roll up to 40 degrees", 0.7)):
+        points = faces(options.faces, roll)
+        print(
+            f"{title}; microseconds per map\n  map  {'':<12}{'reference':>11}{'ours':>11}{'ours, one':>11}{'ratio':>9}"
+        )
+        for map_size in TARGETS:
+            compare(points, map_size, options.repeats)
+    if options.device:
+        on_device(faces(options.faces, 0.05), options.repeats)
+
+
+if __name__ == "__main__":
+    main()

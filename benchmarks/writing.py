@@ -1,0 +1,166 @@
+"""How fast `build-maps` writes a store, and where the time goes.
+
+Photos are JPEG files of 350 x 350 pixels with landmarks that are already found; the store has the default sizes (256
+pixel crops, 64 pixel maps). One process, no workers. Rates are given by the clock and by processor time (what one core
+would do if it had nothing else to do and the disk kept up). Times of the parts are measured inside a further run;
+"rest" is what no part explains. "decode alone" is the same photos through OpenCV's decoder, and nothing else.
+
+Run it on an idle machine: python benchmarks/writing.py --images 1500 --repeats 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import numpy as np
+
+from fer_data.codebook import load_codebook
+from fer_data.files import canonical_json, sha256_file, write_json
+from fer_data.landmark_parts import LandmarkRow, write_part
+from fer_data.manifest import read_manifest, write_manifest
+from fer_data.mean_face import mean_face
+from fer_data.types import Reason, Sample, Silent
+from pipeline.executors import SerialExecutor
+from pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from pipeline.maps import run_maps
+from pipeline.planning import chunks, hash_order
+from pipeline.portrait import portrait_faces
+from pipeline.shard_tasks import MapConfig
+
+SIDE = 350
+CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+PARTS = {
+    "read the photo": ["pathlib.Path.read_bytes"],
+    "hash the photo": ["pipeline.shard_tasks.sha256_bytes"],
+    "decode": ["pipeline.shard_tasks.decode_image"],
+    "align and crop": ["pipeline.shard_tasks.warp_crop", "pipeline.shard_tasks.crop_matrix"],
+    "draw the maps": ["pipeline.shard_tasks.render_maps"],
+    "encode JPEG": ["fer_data.shards.writer.encode_jpeg"],
+    "channel sums": ["fer_data.shards.writer.channel_sums"],
+    "checksums": ["fer_data.shards.spec.zlib.crc32"],
+    "write": ["fer_data.files._SteadyFile.write"],
+    "sync": ["fer_data.files._fsync"],
+    "hash the shard": ["fer_data.shards.writer.sha256_file"],
+}
+"""What is timed: none of these calls another of them."""
+
+
+def make_work(folder: Path, count: int) -> Path:
+    """A WORK folder of ``count`` portraits with the landmarks they were drawn with."""
+    samples = [Sample(f"p/{i:05d}", f"p/{i:05d}.jpg", CLASSES[i % 6], CLASSES[i % 6], "train") for i in range(count)]
+    write_manifest(folder / "work" / MANIFEST_NAME, samples, root=folder / "photos", layout="folder")
+    face = next(iter(portrait_faces("happiness", 1, 3, size=SIDE))).image
+    points = mean_face(SIDE * 0.8) + SIDE * 0.1
+    rows = {}
+    for number, sample in enumerate(samples):
+        rng = np.random.default_rng(number)
+        path = folder / "photos" / sample.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noisy = np.clip(face + rng.normal(0, 5, face.shape), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(path), noisy[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+        found = (points + rng.normal(0, 1, (68, 2))).astype(np.float32)
+        rows[sample.sample_id] = LandmarkRow(
+            sample.sample_id, sample.path, Reason.OK, sha256_file(path), (SIDE, SIDE), found
+        )
+    names = []
+    for at, part in enumerate(chunks(hash_order(samples), 256)):
+        names.append(f"part-{at:05d}.h5")
+        made = [rows[sample.sample_id] for sample in part]
+        write_part(folder / "work" / PARTS_FOLDER / names[-1], made, "plan", canonical_json({}))
+    identity = content_digest(read_manifest(folder / "work" / MANIFEST_NAME))
+    write_json(folder / "work" / REPORT_NAME, {"config": {}, "manifest_digest": identity, "parts": names})
+    return folder / "work"
+
+
+@contextmanager
+def timed_parts(spent: Counter[str]) -> Iterator[None]:
+    """Count the seconds spent in each of :data:`PARTS`."""
+
+    def wrapped(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            begun = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent[name] += time.perf_counter() - begun
+
+        return call
+
+    patches = []
+    for name, targets in PARTS.items():
+        for target in targets:
+            patch = mock.patch(target)
+            owner, attribute = patch.getter(), patch.attribute
+            patches.append(mock.patch(target, wrapped(name, getattr(owner, attribute))))
+    for patch in patches:
+        patch.start()
+    try:
+        yield
+    finally:
+        for patch in patches:
+            patch.stop()
+
+
+def measure(title: str, count: int, repeats: int, build: Callable[[Path], object], folder: Path) -> None:
+    """Print the best rate of some runs, then what one more run spends its time on."""
+    clock, processor = [], []
+    for repeat in range(repeats):
+        begun = time.perf_counter(), time.process_time()
+        build(folder / f"{title}-{repeat}")
+        clock.append(count / (time.perf_counter() - begun[0]))
+        processor.append(count / (time.process_time() - begun[1]))
+    runs = ", ".join(f"{rate:.0f}" for rate in clock)
+    print(f"{title}: {max(clock):.0f} images/s (runs: {runs}), {max(processor):.0f} a processor second")
+    spent: Counter[str] = Counter()
+    begun = time.perf_counter()
+    with timed_parts(spent):
+        build(folder / f"{title}-parts")
+    whole = time.perf_counter() - begun
+    spent["rest"] = whole - spent.total()
+    for name, value in spent.most_common():
+        print(f"    {name:<16}{value / count * 1e3:7.3f} ms an image {value / whole:5.0%}")
+
+
+def decode_alone(work: Path, count: int) -> None:
+    """Print the rate of the decoder."""
+    data = [np.fromfile(path, np.uint8) for path in sorted((work.parent / "photos").rglob("*.jpg"))]
+    begun = time.process_time()
+    for photo in data:
+        cv2.imdecode(photo, cv2.IMREAD_COLOR_RGB)
+    print(f"decode alone: {count / (time.process_time() - begun):.0f} images a processor second")
+
+
+def main() -> None:
+    """Measure raw, JPEG, and maps drawn again from a store."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1500)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        work = make_work(folder, options.images)
+        decode_alone(work, options.images)
+        codebook = dict(load_codebook("default").content)
+
+        def build(config: MapConfig, **more: Path) -> Callable[[Path], object]:
+            return lambda store: run_maps(work, store, config, SerialExecutor(), Silent(), **more)  # type: ignore[arg-type]
+
+        raw, jpeg = MapConfig(codebook, rows_per_shard=500), MapConfig(codebook, rows_per_shard=500, encoding="jpeg")
+        again = MapConfig(codebook, rows_per_shard=500, map_size=48)
+        measure("raw", options.images, options.repeats, build(raw), folder)
+        measure("jpeg", options.images, options.repeats, build(jpeg), folder)
+        old = folder / "raw-0"
+        measure("maps only", options.images, options.repeats, build(again, images_from=old), folder)
+
+
+if __name__ == "__main__":
+    main()

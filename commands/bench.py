@@ -1,0 +1,48 @@
+"""How fast a store is read on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from commands.console import PATH, json_option, show
+
+if TYPE_CHECKING:
+    from fer_data.loading.plan import Mode
+
+
+@click.command("bench-loader")
+@click.argument("store", type=PATH)
+@click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
+@click.option("--threads", type=click.IntRange(1), multiple=True, help="Repeat for several.  [default: 1 and 2]")
+@click.option("--mode", type=click.Choice(["none", "full", "block"]), default="full", show_default=True)
+@click.option("--split", default="train", show_default=True, help="train, val or test.")
+@click.option("--device", default="cpu", show_default=True, help="Where finished batches go: cpu, cuda, cuda:1, ...")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Epochs; the median counts.")
+@json_option
+def bench_loader(
+    store: Path,
+    batch_size: int,
+    threads: tuple[int, ...],
+    mode: Mode,
+    split: str,
+    device: str,
+    repeats: int,
+    as_json: bool,
+) -> None:
+    """Measure how fast a store is read on this machine, beside the speed of copying memory.
+
+    Reading delivers the stored bytes; training batches are augmented and normalised on the device as well.
+
+    \b
+    Example: aupipe bench-loader store
+    """
+    from fer_data.loading.bench import measure_store
+
+    measured = measure_store(
+        store, split=split, batch_size=batch_size, threads=threads or (1, 2), mode=mode, device=device, repeats=repeats
+    )
+    content: dict[str, Any] = measured.as_json()
+    show(measured.lines(), content, as_json)

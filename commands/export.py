@@ -1,0 +1,34 @@
+"""Giving a store to other tools."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import PATH, Bar, json_option, show
+from commands.store_argument import STORE
+
+
+@click.command()
+@click.argument("store", type=STORE)
+@click.option("--to", "form", type=click.Choice(["webdataset", "folder"]), required=True, help="What to write.")
+@click.option("--out", type=PATH, required=True, help="Folder to write to: new, empty, or of the same export.")
+@json_option
+def export(store: Path, form: str, out: Path, as_json: bool) -> None:
+    """Write a store as tar files for webdataset, or as a folder of images.
+
+    STORE is a folder, or a URL of one (https://, s3://, ...). webdataset: SPLIT-000000.tar with image, class, map,
+    landmarks and JSON of every row. folder: images/SPLIT/CLASS/ID.png, maps/..., landmarks.csv, which `aupipe manifest
+    build folder OUT/images` reads back.
+
+    \b
+    Example: aupipe export store --to webdataset --out tars
+    """
+    from fer_data.export import export_store
+    from fer_data.shards import open_store
+
+    report = export_store(open_store(store), form, out, Bar())
+    rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())
+    lines = [f"exported {sum(report.rows.values())} rows ({rows}) to {out}"]
+    show(lines, {"form": report.form, "rows": report.rows, "files": list(report.files), "out": str(out)}, as_json)

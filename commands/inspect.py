@@ -1,0 +1,38 @@
+"""Looking at a store or a shard, as text, JSON or a contact sheet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import PATH, json_option, show
+from commands.store_argument import STORE
+
+
+@click.command()
+@click.argument("path", metavar="STORE|SHARD", type=STORE)
+@click.option("--png", type=PATH, help="Draw random rows of each class as a contact sheet.")
+@click.option("--split", default=None, help="Split to draw.  [default: the first that has rows]")
+@click.option("--per-class", type=click.IntRange(1), default=4, show_default=True, help="Rows to draw of each class.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which random rows are drawn.")
+@json_option
+def inspect(path: Path, png: Path | None, split: str | None, per_class: int, seed: int, as_json: bool) -> None:
+    """Show what a store or a single shard holds: counts, provenance, digests, datasets.
+
+    STORE is a folder, or a URL of one (https://, s3://, ...), which is copied into the cache first.
+
+    \b
+    Example: aupipe inspect store --png sheet.png
+    """
+    from fer_data.shards.inspect import inspect_path
+
+    inspection = inspect_path(path)
+    lines, content = list(inspection.lines), inspection.content
+    if png is not None:
+        from fer_data.shards.thumbnails import save_sheet
+
+        save_sheet(path, png, split=split, per_class=per_class, seed=seed)
+        lines += ["", f"  contact sheet: {png}"]
+        content = {**content, "png": str(png)}
+    show(lines, content, as_json)

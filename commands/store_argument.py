@@ -1,0 +1,28 @@
+"""The STORE argument: a folder, or the URL of one, which is copied into the cache before the command starts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from commands.console import Bar
+
+
+class StorePlace(click.ParamType[Path]):
+    """Converts what the user typed to the path of a folder (or shard) on this machine."""
+
+    name = "store"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The local path. Raises :class:`StoreError` when a URL's store cannot be had."""
+        if isinstance(value, os.PathLike) or "://" not in value:
+            return Path(value)
+        from fer_data.shards.remote import local_store
+
+        return local_store(value, Bar())
+
+
+STORE = StorePlace()

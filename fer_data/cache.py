@@ -1,0 +1,139 @@
+"""The folder of copies from elsewhere: which are in use, how large they may grow, which go first.
+
+An entry is a folder ``NAME`` beside a file ``NAME.use``. That file's lock says that a process uses the entry, its
+content how many bytes the entry may take, its time when it was used last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from fer_data.errors import StoreError, UserInputError, paragraph
+
+DEFAULT_LIMIT = 50 * 10**9
+_USE = ".use"
+
+
+def cache_folder() -> Path:
+    """``AUPIPE_CACHE``, or ``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
+    named = os.environ.get("AUPIPE_CACHE")
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
+
+
+def cache_limit() -> int:
+    """Bytes that all copies together may take: ``AUPIPE_CACHE_BYTES``, by default 50 GB.
+
+    Accepts ``8e9`` and ``8GB`` as well. Raises :class:`UserInputError`.
+    """
+    text = os.environ.get("AUPIPE_CACHE_BYTES", "").strip()
+    if not text:
+        return DEFAULT_LIMIT
+    match = re.fullmatch(r"(\d+(?:\.\d*)?(?:e\d+)?)\s*([kmgt]?)b?", text.lower())
+    if match is None:
+        raise UserInputError(
+            paragraph("AUPIPE_CACHE_BYTES is not a size.", expected="a number of bytes, such as 20GB", got=text)
+        )
+    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold ``path`` as a lock, waiting for the process that holds it."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+class Cache:
+    """The entries of one folder.
+
+    Several processes may use it at once; what any of them holds is never removed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._held: dict[str, IO[str]] = {}
+
+    def hold(self, name: str) -> Path:
+        """The folder of an entry, which stays in use until this process ends."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{name}{_USE}"
+        if name not in self._held:
+            self._held[name] = _locked(path)
+        os.utime(path)
+        return self.folder / name
+
+    def make_room(self, name: str, size: int, limit: int) -> list[str]:
+        """Reserve ``size`` bytes for a held entry; the names of the entries that had to go, least recently used first.
+
+        Raises :class:`StoreError` when the limit cannot be kept: nothing is removed then.
+        """
+        with exclusive(self.folder / ".room"):
+            reserved = {path.name.removesuffix(_USE): _reserved(path) for path in self.folder.glob(f"*{_USE}")}
+            reserved[name] = size
+            with contextlib.ExitStack() as locks:
+                removable = self._unused(reserved, locks)
+                chosen: list[str] = []
+                while sum(reserved.values()) > limit and removable:
+                    chosen.append(removable.pop(0))
+                    del reserved[chosen[-1]]
+                if sum(reserved.values()) > limit:
+                    raise StoreError(self._no_room(size, sum(reserved.values()) - size, limit))
+                self._remove(chosen)
+            (self.folder / f"{name}{_USE}").write_text(str(size))
+        return chosen
+
+    def _unused(self, names: dict[str, int], locks: contextlib.ExitStack) -> list[str]:
+        """Entries that no process uses, the longest unused first; they stay locked for us."""
+        unused = []
+        for name in names:
+            file = locks.enter_context((self.folder / f"{name}{_USE}").open("r+"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                unused.append((os.fstat(file.fileno()).st_mtime_ns, name))
+        return [name for _, name in sorted(unused)]
+
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            # Renamed first: an entry whose removal is cut short is never taken for a whole one.
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / name).replace(self.folder / f".{name}.leaving")
+            (self.folder / f"{name}{_USE}").unlink()
+        for leaving in self.folder.glob(".*.leaving"):
+            shutil.rmtree(leaving, ignore_errors=True)
+
+    def _no_room(self, size: int, others: int, limit: int) -> str:
+        return paragraph(
+            "The store does not fit into the cache.",
+            where=self.folder,
+            expected=f"at most {limit / 1e9:.3g} GB (AUPIPE_CACHE_BYTES)",
+            got=f"{size / 1e9:.3g} GB" + (f" beside {others / 1e9:.3g} GB that are in use" if others else ""),
+            fix="Set AUPIPE_CACHE_BYTES to more, set AUPIPE_CACHE to a larger disk, or copy the store to a folder and "
+            "name that.",
+        )
+
+
+def _locked(path: Path) -> IO[str]:
+    """A shared lock on the file that is at ``path`` once the lock is ours: an evicted entry's file goes away."""
+    while True:
+        file = path.open("a")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        try:
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        except FileNotFoundError:
+            pass
+        file.close()
+
+
+def _reserved(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
+    return 0

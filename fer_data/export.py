@@ -1,0 +1,243 @@
+"""A store as other tools read it: a folder of images, or tar files for the webdataset package.
+
+Both hold every row, the image as it lies in the store (PNG for pixels, the very JPEG file otherwise), and come out
+byte for byte the same each time.
+
+``folder``: ``images/SPLIT/CLASS/ID.png``, ``maps/SPLIT/CLASS/ID.png`` for rows that have a map (8 bits, 255 = 1.0),
+and ``landmarks.csv`` with a line for each row: its sample id, the files, and the 68 points.
+``aupipe manifest build folder OUT/images`` reads the images back.
+
+``webdataset``: a tar for each shard, ``SPLIT-000000.tar``, with the members ``KEY.png`` or ``.jpg``, ``.cls`` (class
+index), ``.au_map.png``, ``.landmarks.npy`` (68 x 2, float32, pixels) and ``.json`` of each row. A row without a map has
+one of zeros, and ``has_map`` false in its JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
+from fer_data.files import atomic_path, folder_lock, remove_temporaries, sha256_bytes, write_json
+from fer_data.shards import ShardEntry, SplitReader, Store
+from fer_data.types import Progress, Silent
+
+RECORD_NAME = "export.json"
+"""What an export was made from, and whether it is complete."""
+
+_MAX_NAME = 120
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
+
+    form: str
+    rows: dict[str, int]
+    files: tuple[str, ...]
+
+
+def export_store(store: Store, form: str, out: Path, progress: Progress | None = None) -> ExportReport:
+    """Write every row of ``store`` to the folder ``out`` in the given form: ``folder`` or ``webdataset``.
+
+    Interrupted, it continues when called again: finished tars are kept. Raises :class:`UserInputError` for an unknown
+    form, :class:`FolderInUseError` when ``out`` holds anything else, :class:`StoreError` when rows cannot be read or
+    did not all arrive.
+    """
+    if form not in FORMS:
+        raise UserInputError(unknown_name("form", form, sorted(FORMS)))
+    progress = progress or Silent()
+    record = {"form": form, "store": store.index.digest}
+    _refuse_other_content(out, record)
+    rows = {split: store.index.rows(split) for split in store.index.splits}
+    with folder_lock(out):
+        _refuse_other_content(out, record)
+        write_json(out / RECORD_NAME, {**record, "complete": False})
+        remove_temporaries(out)
+        progress.start("exporting", sum(rows.values()), "image")
+        try:
+            files = FORMS[form](store, out, progress)
+        finally:
+            progress.finish()
+        write_json(out / RECORD_NAME, {**record, "complete": True, "classes": store.index.classes, "rows": rows})
+    return ExportReport(form, rows, files)
+
+
+def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
+    present = sorted(path.name for path in out.iterdir() if path.name != ".lock") if out.is_dir() else []
+    if not present:
+        return
+    try:
+        found = json.loads((out / RECORD_NAME).read_text(encoding="utf-8"))
+        same = all(found[key] == value for key, value in record.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise FolderInUseError(
+            paragraph(
+                f"The folder {out} is not empty, and what it holds is not this export.",
+                expected=f"an empty folder, or one whose {RECORD_NAME} names this store and form",
+                got=", ".join(present[:3]) + (", ..." if len(present) > 3 else ""),
+                fix="Choose another --out, or empty it.",
+            )
+        )
+
+
+# --- what both forms share ---
+
+
+def _image_file(reader: SplitReader, row: int) -> tuple[str, bytes]:
+    """Suffix and content of the row's image file."""
+    if reader.encoding == "jpeg":
+        return "jpg", bytes(reader.jpeg_bytes(row))
+    return "png", _png(cv2.cvtColor(reader.image(row), cv2.COLOR_RGB2BGR))
+
+
+def _map_file(reader: SplitReader, row: int) -> bytes:
+    return _png(np.asarray(np.rint(reader.au_map(row) * 255), np.uint8))
+
+
+def _png(image: UInt8[np.ndarray, "..."]) -> bytes:
+    return bytes(cv2.imencode(".png", image)[1])
+
+
+def _check_count(what: str, found: int, expected: int) -> None:
+    if found != expected:
+        raise StoreError(
+            paragraph(f"The export is not complete: {what}.", expected=f"{expected} rows", got=f"{found}",
+                      fix="Empty the folder and export again.")
+        )  # fmt: skip
+
+
+# --- webdataset ---
+
+
+def _export_tars(store: Store, out: Path, progress: Progress) -> tuple[str, ...]:
+    names = []
+    for split in store.index.splits:
+        reader, first = store.split(split), 0
+        for number, entry in enumerate(reader.entries):
+            path = out / f"{split}-{number:06d}.tar"
+            if not path.is_file():  # under its final name a tar is complete
+                _write_tar(path, reader, first, entry)
+            _check_count(path.name, _rows_in_tar(path), entry.rows)
+            names.append(path.name)
+            progress.advance(entry.rows)
+            first += entry.rows
+    return tuple(names)
+
+
+def _write_tar(path: Path, reader: SplitReader, first: int, entry: ShardEntry) -> None:
+    with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in range(first, first + entry.rows):
+            for suffix, content in _tar_members(reader, row):
+                member = tarfile.TarInfo(f"{reader.split}-{row:08d}.{suffix}")
+                member.size, member.mode = len(content), 0o644  # time and owner stay 0: the same bytes each time
+                tar.addfile(member, io.BytesIO(content))
+
+
+def _tar_members(reader: SplitReader, row: int) -> Iterator[tuple[str, bytes]]:
+    label = int(reader.labels[row])
+    yield _image_file(reader, row)
+    yield "cls", str(label).encode()
+    yield "au_map.png", _map_file(reader, row)
+    points = io.BytesIO()
+    np.save(points, reader.landmarks[row], allow_pickle=False)
+    yield "landmarks.npy", points.getvalue()
+    about = {
+        "sample_id": reader.sample_ids[row],
+        "split": reader.split,
+        "label": label,
+        "class": reader.store.index.classes[label],
+        "has_map": bool(reader.has_map[row]),
+        "to_source": reader.to_source[row].tolist(),
+    }
+    yield "json", json.dumps(about, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _rows_in_tar(path: Path) -> int:
+    try:
+        with tarfile.open(path) as tar:
+            return sum(name.endswith(".cls") for name in tar.getnames())
+    except tarfile.TarError as error:
+        raise StoreError(
+            paragraph(f"{path} is not a tar file that can be read.", got=error, fix="Delete it and export again.")
+        ) from error
+
+
+# --- folder ---
+
+
+def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ...]:
+    """Files are written in place: an export that was cut short is written over from the start."""
+    strange = [name for name in store.index.classes if re.fullmatch(r"\w[\w .+-]*", name) is None]
+    if strange:
+        raise StoreError(paragraph("A class of the store cannot be the name of a folder.", got=strange))
+    with (
+        atomic_path(out / "landmarks.csv") as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as table,
+    ):
+        lines = csv.writer(table, lineterminator="\n")
+        axes = [f"{axis}{point}" for point in range(68) for axis in "xy"]
+        lines.writerow(["sample_id", "split", "class", "image", "map", *axes])
+        for split in store.index.splits:
+            reader = store.split(split)
+            for row, name in enumerate(_file_names(reader)):
+                lines.writerow(_write_row(reader, row, name, out))
+                progress.advance(1)
+    for split in store.index.splits:
+        written = sum(path.is_file() for path in (out / "images" / split).glob("*/*"))
+        _check_count(f"images/{split}", written, store.index.rows(split))
+    return ("landmarks.csv",)
+
+
+def _write_row(reader: SplitReader, row: int, name: str, out: Path) -> list[str]:
+    label = reader.store.index.classes[int(reader.labels[row])]
+    place = f"{reader.split}/{label}/{name}"
+    suffix, content = _image_file(reader, row)
+    image, au_map = f"images/{place}.{suffix}", f"maps/{place}.png" if reader.has_map[row] else ""
+    _put(out / image, content)
+    if au_map:
+        _put(out / au_map, _map_file(reader, row))
+    points = [f"{value:.3f}" for value in reader.landmarks[row].ravel()]
+    return [reader.sample_ids[row], reader.split, label, image, au_map, *points]
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _file_names(reader: SplitReader) -> list[str]:
+    """For each row a file name without suffix, unique within its class on any file system.
+
+    The sample id without the folders that the export repeats, and without what a file name cannot hold; where that is
+    too long or taken, a digest of the id tells them apart.
+    """
+    taken: set[tuple[int, str]] = set()
+    names = []
+    for row, sample_id in enumerate(reader.sample_ids):
+        label = int(reader.labels[row])
+        folders = f"{reader.split}/{reader.store.index.classes[label]}/"
+        name = re.sub(r"[^\w.@+=-]+", "_", sample_id.removeprefix(folders)).lstrip(".") or "_"
+        if len(name.encode()) > _MAX_NAME or (label, name.casefold()) in taken:
+            name = f"{name[: _MAX_NAME // 4]}~{sha256_bytes(sample_id.encode())[:16]}"
+        taken.add((label, name.casefold()))
+        names.append(name)
+    return names
+
+
+FORMS: dict[str, Callable[[Store, Path, Progress], tuple[str, ...]]] = {
+    "folder": _export_folder,
+    "webdataset": _export_tars,
+}

@@ -1,0 +1,58 @@
+"""The split as a plain map-style data set, for those who bring their own ``DataLoader``."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fer_data import augment
+from fer_data.augment import AugmentConfig
+from fer_data.loading.fetch import fill
+from fer_data.shards import SplitReader
+
+
+class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
+    """Samples by row, each the very one that the loader delivers for (seed, epoch, row).
+
+    Can be pickled and forked: nothing is opened before the first sample. Call :meth:`set_epoch` before each epoch, as
+    for a ``DistributedSampler``; workers that outlive an epoch (``persistent_workers``) do not see it.
+    """
+
+    def __init__(self, reader: SplitReader, config: AugmentConfig, seed: int, rows: int) -> None:
+        index = reader.store.index
+        self.reader, self.config, self.seed, self.rows, self.epoch = reader, config, seed, rows, 0
+        self.mean = torch.tensor(index.channel_mean, dtype=torch.float32)
+        self.std = torch.tensor(index.channel_std, dtype=torch.float32).clamp_min(1e-6)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation the samples get."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        """``image (3, c, c)``, ``label``, ``au_map (o, o)``, ``has_map``, ``landmarks (68, 2)`` and ``index``."""
+        if not -self.rows <= row < self.rows:
+            raise IndexError(f"row {row} of {self.rows}")
+        rows, index = np.array([row % self.rows]), self.reader.store.index
+        parameters = augment.sample_parameters(self.config, self.seed, self.epoch, rows, index.image_size)
+        cuts = augment.pixel_cuts(self.config, parameters, index.image_size)
+        side = index.image_size if cuts is None else self.config.crop_size
+        images = np.empty((1, side, side, 3), np.uint8)
+        maps = np.empty((1, index.map_size, index.map_size), np.uint8)
+        fill(self.reader, rows, images, maps, cuts)
+        image, au_map = augment.apply(
+            self.config, parameters, torch.from_numpy(images), torch.from_numpy(maps), self.mean, self.std,
+            None if cuts is None else index.image_size,
+        )  # fmt: skip
+        points = augment.crop_landmarks(self.reader.landmarks[rows], parameters, self.config.crop_size)
+        return {
+            "image": image[0],
+            "label": torch.tensor(int(self.reader.labels[rows[0]])),
+            "au_map": au_map[0],
+            "has_map": torch.tensor(bool(self.reader.has_map[rows[0]])),
+            "landmarks": torch.from_numpy(points[0]),
+            "index": torch.tensor(int(rows[0])),
+        }

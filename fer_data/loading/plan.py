@@ -1,0 +1,145 @@
+"""Which rows each batch of an epoch holds, on each rank, and where a run stands in it: pure, without reading a byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int64
+
+from fer_data.counters import counter_hash
+from fer_data.errors import StoreError, UserInputError, paragraph
+
+Mode = Literal["none", "full", "block"]
+BLOCK = 1024
+"""Rows of a block in block order: neighbours on the disk, so that a store larger than memory is read in long runs."""
+
+
+def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, "n"]:
+    """The rows 0 .. n-1 in the order of an epoch: a pure function of its arguments.
+
+    ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
+    rows inside each block. Raises :class:`UserInputError` on another mode.
+    """
+    rows = np.arange(n, dtype=np.int64)
+    if mode == "none":
+        return rows
+    if mode not in ("full", "block"):
+        raise UserInputError(paragraph("Unknown order.", expected="none, full or block", got=repr(mode)))
+    # Another stream than the augmentation's, whose draws must not depend on the place in the order.
+    keys = counter_hash(~seed, epoch, rows, 2)
+    if mode == "full":
+        return np.argsort(keys[:, 0], kind="stable")
+    blocks = rows // block
+    return np.lexsort((keys[:, 0], blocks, keys[blocks, 1])).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The batches of every epoch, as one rank of a run sees them.
+
+    ``batch_size`` is that of all ranks together: rank r takes the r-th share of each batch of the one global order, so
+    the order and the state mean the same for every ``world_size``. Without ``drop_last`` an epoch ends with a shorter
+    batch, shared out as evenly as it goes.
+    """
+
+    rows: int
+    batch_size: int
+    seed: int = 0
+    mode: Mode = "full"
+    drop_last: bool = False
+    rank: int = 0
+    world_size: int = 1
+
+    def check(self) -> None:
+        """Raise :class:`UserInputError` when some rank would have nothing to do, or the batch cannot be shared out."""
+        if self.batch_size < 1:
+            raise UserInputError(paragraph("The batch size is not positive.", got=self.batch_size))
+        if self.rows < 1:
+            raise UserInputError(paragraph("There are no rows to load.", got=f"{self.rows} rows"))
+        if self.drop_last and self.batch_size > self.rows:
+            raise UserInputError(
+                paragraph(
+                    f"A batch of {self.batch_size} is larger than the split: an epoch would have no full batch.",
+                    expected=f"at most {self.rows}, the rows of the split",
+                    fix=f"Use --batch-size {self.rows} or less.",
+                )
+            )
+        if not 0 <= self.rank < self.world_size:
+            raise UserInputError(
+                paragraph("There is no such rank.", expected=f"0 to {self.world_size - 1}", got=self.rank)
+            )
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        divisors = [count for count in range(1, self.world_size) if self.batch_size % count == 0]
+        if self.batch_size % self.world_size:
+            above = -(-self.batch_size // self.world_size) * self.world_size
+            raise UserInputError(
+                paragraph(
+                    f"A batch of {self.batch_size} cannot be shared out evenly among {self.world_size} processes.",
+                    expected="a batch size that the world size divides",
+                    fix=f"Use a batch size of {above}, or {divisors[-1]} processes.",
+                )
+            )
+        tail = 0 if self.drop_last else self.rows % self.batch_size
+        if 0 < tail < self.world_size:
+            raise UserInputError(
+                paragraph(
+                    f"The last batch of an epoch has {tail} rows for {self.world_size} processes: some would wait "
+                    "for the others for ever.",
+                    fix="Drop the last batch (drop_last=True), or use another batch size.",
+                )
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+
+    def batches(self, epoch: int) -> list[Int64[np.ndarray, "b"]]:
+        """The rows of each batch of an epoch that belong to this rank, in order."""
+        rows = order(self.rows, self.seed, epoch, self.mode)
+        whole = [rows[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        share = (self.rank, self.rank + 1)
+        return [batch[slice(*(len(batch) * r // self.world_size for r in share))] for batch in whole]
+
+    def samples(self, batches: int) -> int:
+        """Samples that all ranks together have seen after so many batches."""
+        return min(batches * self.batch_size, self.rows)
+
+    def identity(self) -> dict[str, Any]:
+        """What must agree for a state to mean the same samples; rank and world size may differ."""
+        names = ("seed", "mode", "batch_size", "drop_last", "rows")
+        return {name: getattr(self, name) for name in names}
+
+    def batches_done(self, samples: object) -> int:
+        """The inverse of :meth:`samples`.
+
+        Raises :class:`StoreError` for a number at which no batch ends.
+        """
+        ends = isinstance(samples, int) and 0 <= samples <= self.samples(len(self))
+        if isinstance(samples, int) and ends and (samples % self.batch_size == 0 or samples == self.rows):
+            return -(-samples // self.batch_size)
+        raise StoreError(
+            paragraph(
+                "The loader's state is damaged: no batch ends there.",
+                expected=f"a multiple of {self.batch_size} up to {self.samples(len(self))}",
+                got=f"samples_done {samples!r}",
+            )
+        )
+
+
+def check_same(mine: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Raise :class:`StoreError` when a state disagrees with the loader that is to continue from it."""
+    different = sorted(name for name, value in mine.items() if state.get(name) != value)
+    if different:
+        raise StoreError(
+            paragraph(
+                "The loader's state belongs to another store, another order of batches or another augmentation.",
+                expected={name: mine[name] for name in different},
+                got={name: state.get(name) for name in different},
+                fix="Open the store the state was saved with, and the same loader settings.",
+            )
+        )

@@ -1,0 +1,87 @@
+"""Reused buffers that threads fill ahead of the consumer."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from fer_data.loading.fetch import Cuts, fill, pieces
+from fer_data.shards import SplitReader
+
+BUFFERS = 3
+"""Batches in memory: one in the consumer's hands, one ready, one being filled."""
+
+
+class Slot:
+    """Buffers of one batch; on CUDA pinned, and not refilled before the copy out of them has ended."""
+
+    def __init__(self, size: int, image_size: int, map_size: int | None, device: torch.device) -> None:
+        pinned = device.type == "cuda"
+        self.images = torch.empty((size, image_size, image_size, 3), dtype=torch.uint8, pin_memory=pinned)
+        shape = None if map_size is None else (size, map_size, map_size)
+        self.maps = None if shape is None else torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
+        self.copied = torch.cuda.Event() if pinned else None  # type: ignore[no-untyped-call]
+
+    def fill(self, reader: SplitReader, rows: Int64[np.ndarray, "b"], cuts: Cuts | None, piece: slice) -> None:
+        """Read a piece of the batch: what one thread does."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        maps = None if self.maps is None else self.maps[piece].numpy()
+        fill(reader, rows[piece], self.images[piece].numpy(), maps, None if cuts is None else cuts.part(piece))
+
+    def batch(self, count: int) -> tuple[UInt8[Tensor, "b c c 3"], UInt8[Tensor, "b m m"] | None]:
+        """The filled part of the buffers."""
+        return self.images[:count], None if self.maps is None else self.maps[:count]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The rows of a batch and how to cut them; ``ahead``: rows first - last that the disk should fetch by then."""
+
+    rows: Int64[np.ndarray, "b"]
+    cuts: Cuts | None
+    ahead: tuple[int, int] | None = None
+
+
+class SlotFeed:
+    """Fills slots in threads; a slot belongs to the consumer until it asks for the next one."""
+
+    def __init__(self, reader: SplitReader, slots: list[Slot], threads: int) -> None:
+        self._reader, self._slots, self._threads = reader, slots, threads
+        self.wait_seconds = 0.0
+
+    def run(self, requests: Iterable[Request]) -> Generator[Slot]:
+        """One slot per request, in order; closing the generator ends the threads."""
+        todo, free = iter(requests), deque(self._slots)
+        pending: deque[tuple[list[Future[None]], Slot]] = deque()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="aupipe-loader") as pool:
+            try:
+                while True:
+                    while free and (request := next(todo, None)) is not None:
+                        slot = free.popleft()
+                        pending.append((self._submit(pool, slot, request), slot))
+                    if not pending:
+                        return
+                    futures, slot = pending.popleft()
+                    before = time.perf_counter()
+                    for future in futures:
+                        future.result()
+                    self.wait_seconds += time.perf_counter() - before
+                    yield slot
+                    free.append(slot)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, slot: Slot, request: Request) -> list[Future[None]]:
+        if request.ahead is not None:
+            pool.submit(self._reader.will_need, *request.ahead)
+        parts = pieces(len(request.rows), self._threads)
+        return [pool.submit(slot.fill, self._reader, request.rows, request.cuts, piece) for piece in parts]

@@ -1,0 +1,74 @@
+"""How a shard keeps its images: as pixels, or as JPEG files one after the other in one dataset."""
+
+from __future__ import annotations
+
+import os
+
+import cv2
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from fer_data.errors import StoreError, UserInputError, paragraph
+
+ENCODINGS = ("raw", "jpeg")
+JPEG_QUALITY = 95
+
+IMAGE_ATTRIBUTES = {
+    "CLASS": "IMAGE",
+    "IMAGE_VERSION": "1.2",
+    "IMAGE_SUBCLASS": "IMAGE_TRUECOLOR",
+    "INTERLACE_MODE": "INTERLACE_PIXEL",
+    "DISPLAY_ORIGIN": "UL",
+}
+"""The HDF5 Image specification's attributes: HDFView and h5web then show pictures."""
+
+
+def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "b"]:
+    """A JPEG file of an RGB image; the same image gives the same bytes with the same OpenCV."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(data, np.uint8).reshape(-1)
+
+
+def decode_jpeg(data: UInt8[np.ndarray, "b"], out: UInt8[np.ndarray, "h w 3"], where: object) -> None:
+    """Decode a row's JPEG into ``out`` (RGB). Raises :class:`StoreError` when it is none, or of another size."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
+    except cv2.error:
+        image = None
+    if image is None or image.shape != out.shape:
+        raise StoreError(
+            paragraph(
+                "An image of the store cannot be decoded.",
+                where=where,
+                expected=f"a JPEG of {out.shape[1]} x {out.shape[0]} pixels",
+                got="other bytes" if image is None else f"{image.shape[1]} x {image.shape[0]} pixels",
+                fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+            )
+        )
+    out[:] = image
+
+
+def offsets_fit(offsets: Int64[np.ndarray, "m"], size: int) -> bool:
+    """Whether the offsets of n JPEGs (m = n + 1) cut ``size`` bytes into n pieces."""
+    return bool(offsets[0] == 0 and offsets[-1] == size and (np.diff(offsets) > 0).all())
+
+
+def channel_sums(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and sums of squares of the three channels; exact, as whole numbers below 2**53."""
+    sums = np.array(cv2.sumElems(image)[:3])
+    squares = np.array([cv2.norm(channel, cv2.NORM_L2SQR) for channel in cv2.split(image)])
+    return sums, np.rint(squares)  # OpenCV squares a square root, which misses the whole number by 1e-16 of it
+
+
+def resolve_encoding(asked: str, rows: int, image_size: int, memory: int | None = None) -> str:
+    """What ``auto`` means: ``raw`` where the pixels take at most half of the physical memory, else ``jpeg``.
+
+    So a whole epoch of a raw store can stay in the page cache. ``memory`` in bytes; by default this machine's. Raises
+    :class:`UserInputError` for an unknown name.
+    """
+    if asked in ENCODINGS:
+        return asked
+    if asked != "auto":
+        raise UserInputError(paragraph("Unknown encoding.", expected="raw, jpeg or auto", got=repr(asked)))
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if memory is None else memory
+    return "raw" if rows * image_size * image_size * 3 <= available / 2 else "jpeg"

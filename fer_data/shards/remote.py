@@ -1,0 +1,257 @@
+"""Stores at a URL: copied shard by shard into the cache on first use, checked on arrival, then read as a folder.
+
+``https://``, ``s3://``, ``gs://``, ``file://``, ``memory://`` and whatever else fsspec has a driver for. HTTP needs
+none. ``URL#sha256=DIGEST`` names one content: a store of another digest is refused, and once it is in the cache nothing
+is asked of the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import IO
+
+from fer_data.cache import Cache, cache_folder, cache_limit, exclusive
+from fer_data.errors import StoreError, UserInputError, paragraph
+from fer_data.files import atomic_path, sha256_bytes, sha256_file, write_text
+from fer_data.shards.index import INDEX_NAME, StoreIndex, load_index
+from fer_data.types import Progress, Silent
+
+_URL = re.compile(r"[a-z][a-z0-9+.:-]*://", re.IGNORECASE)
+_PIN = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
+_BLOCK = 1 << 20
+_TIMEOUT = 60
+_caches: dict[Path, Cache] = {}
+
+
+class UnreachableError(StoreError):
+    """The place of a remote store does not answer; a copy in the cache still serves."""
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether ``place`` names a remote store.
+
+    >>> is_url("s3://bucket/store"), is_url("work/store")
+    (True, False)
+    """
+    return isinstance(place, str) and _URL.match(place) is not None
+
+
+def local_store(place: str | Path, progress: Progress | None = None) -> Path:
+    """The folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
+
+    The copy is ``CACHE/stores/DIGEST``. It stays in use, and is not evicted, until this process ends. The remote index
+    is read on every call, so a store that was built anew is copied anew; when the place does not answer, the copy that
+    was last used for this URL serves. Any number of processes may call this at once: one copies, the others wait.
+
+    Raises :class:`StoreError` when the store cannot be had or a file arrives damaged twice, :class:`FerError` when the
+    disk refuses. What has arrived is kept, and the next call continues there.
+    """
+    if not is_url(place):
+        return Path(place)
+    progress = progress or Silent()
+    url, pin = _split_pin(str(place))
+    cache = _caches.setdefault(folder := cache_folder() / "stores", Cache(folder))
+    memo = folder / f"{sha256_bytes(url.encode())[:32]}.url"
+    known = pin or (memo.read_text().strip() if memo.is_file() else None)
+    if pin is not None and (found := _complete(cache, pin)) is not None:
+        return found
+    try:
+        text, index = _remote_index(url)
+    except UnreachableError as error:
+        if known is None or (found := _complete(cache, known)) is None:
+            raise
+        progress.note(f"{error} The copy in the cache is used.")
+        return found
+    if pin is not None and index.digest != pin:
+        raise StoreError(
+            paragraph("The remote store is not the one that was asked for.", where=shown(url), expected=pin,
+                      got=index.digest, fix="Leave out #sha256=... to take what is there now.")
+        )  # fmt: skip
+    path = cache.hold(index.digest)
+    with exclusive(folder / f"{index.digest}.copying"):
+        if _complete(cache, index.digest) is None:
+            _copy(url, path, text, index, cache, progress)
+        if known != index.digest:
+            write_text(memo, index.digest + "\n")
+    return path
+
+
+def shown(url: str) -> str:
+    """A URL without the name and password it may hold.
+
+    >>> shown("https://me:secret@host/store")
+    'https://host/store'
+    """
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _split_pin(place: str) -> tuple[str, str | None]:
+    url, mark, fragment = place.partition("#")
+    match = _PIN.fullmatch(fragment)
+    if mark and match is None:
+        raise UserInputError(
+            paragraph(f"{shown(place)} ends in a mark that is not a digest.", expected="URL#sha256= and the 64 digits "
+                      "that `aupipe inspect` shows as the store's digest")
+        )  # fmt: skip
+    return url.rstrip("/"), match[1].lower() if match else None
+
+
+def _complete(cache: Cache, digest: str) -> Path | None:
+    """The folder of a finished copy, held; None when there is none. Checks sizes, as every reader does."""
+    path = cache.folder / digest
+    if not (path / INDEX_NAME).is_file():
+        return None
+    cache.hold(digest)
+    try:
+        index = load_index(path)
+    except StoreError:
+        return None
+    sizes = {entry.name: entry.bytes for entry in index.shards}
+    present = all((path / name).is_file() for name in index.files)
+    present = present and all((path / n).is_file() and (path / n).stat().st_size == size for n, size in sizes.items())
+    return path if present and index.digest == digest else None
+
+
+def _copy(url: str, path: Path, text: bytes, index: StoreIndex, cache: Cache, progress: Progress) -> None:
+    """Complete a held copy; the index goes last, as in every store."""
+    size = sum(entry.bytes for entry in index.shards) + len(text)
+    for gone in cache.make_room(index.digest, size, cache_limit()):
+        progress.note(f"The cached store {gone[:16]} made room: it was used the longest time ago.")
+    path.mkdir(exist_ok=True)
+    for leftover in path.glob(".*.tmp"):
+        leftover.unlink()
+    expected: dict[str, tuple[str, int | None]] = {name: (sha256, None) for name, sha256 in index.files.items()}
+    expected |= {entry.name: (entry.sha256, entry.bytes) for entry in index.shards}
+    progress.start(f"copying {shown(url)}", size // 10**6, "MB")
+    done = 0
+    try:
+        for name, (sha256, length) in sorted(expected.items()):
+            if not _is_file(path / name, sha256, length):
+                _fetch(url, name, path / name, sha256, length)
+            previous, done = done, done + (length or 0)
+            progress.advance(done // 10**6 - previous // 10**6)
+    finally:
+        progress.finish()
+    with atomic_path(path / INDEX_NAME) as temporary:
+        temporary.write_bytes(text)
+
+
+def _is_file(path: Path, sha256: str, length: int | None) -> bool:
+    return path.is_file() and length in (None, path.stat().st_size) and sha256_file(path) == sha256
+
+
+def _fetch(url: str, name: str, path: Path, sha256: str, length: int | None, *, again: bool = True) -> None:
+    """Fetch one file under a temporary name and check it; a damaged or broken-off one is asked for once more."""
+    got = ""
+    with contextlib.suppress(_DamagedError), atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as target, contextlib.closing(_blocks(url, name)) as blocks:
+                for block in blocks:
+                    target.write(block)
+        except UnreachableError as error:
+            got = str(error)
+            raise _DamagedError from error
+        if _is_file(temporary, sha256, length):
+            return
+        got = f"{temporary.stat().st_size} bytes, SHA-256 {sha256_file(temporary)}"
+        raise _DamagedError
+    if again:
+        return _fetch(url, name, path, sha256, length, again=False)
+    raise StoreError(
+        paragraph(
+            f"{name} of a remote store did not arrive as its index describes it, twice.",
+            where=f"{shown(url)}/{name}",
+            expected=f"{length} bytes, SHA-256 {sha256}" if length is not None else f"SHA-256 {sha256}",
+            got=got,
+            fix="What has arrived is kept: run the same command again to continue. If it stays so, the store at that "
+            "place is damaged: run `aupipe verify` where it was built and upload it again.",
+        )
+    )
+
+
+class _DamagedError(Exception):
+    pass
+
+
+def _remote_index(url: str, *, again: bool = True) -> tuple[bytes, StoreIndex]:
+    """The index's bytes and content, checked; a damaged one is asked for once more."""
+    text = b"".join(_blocks(url, INDEX_NAME))
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / INDEX_NAME).write_bytes(text)
+        try:
+            index = load_index(Path(folder))
+        except StoreError as error:
+            if again:
+                return _remote_index(url, again=False)
+            raise type(error)(str(error).replace(folder, shown(url))) from error
+    names = [*(entry.name for entry in index.shards), *index.files]
+    if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names) or INDEX_NAME in names:
+        raise StoreError(paragraph("The index names files outside the store.", where=shown(url), got=sorted(names)))
+    return text, index
+
+
+def _blocks(url: str, name: str) -> Generator[bytes]:
+    """The blocks of a remote file.
+
+    Raises :class:`StoreError` when there is none, :class:`UnreachableError` for what may be better next time.
+    """
+    opener = _open_http if url.lower().startswith(("http://", "https://")) else _open_fsspec
+    try:
+        with opener(url, name) as stream:
+            while block := stream.read(_BLOCK):
+                yield block
+    except StoreError:
+        raise
+    except (FileNotFoundError, PermissionError) as error:
+        raise StoreError(
+            paragraph(
+                f"There is no readable {name} at the URL.",
+                where=shown(url),
+                got=error,
+                fix="Check the URL, which names the folder that holds index.json, and the credentials.",
+            )
+        ) from error
+    except Exception as error:  # every driver has its own
+        raise UnreachableError(
+            paragraph(f"{shown(url)} does not answer as it should.", got=f"{type(error).__name__}: {error}")
+        ) from error
+
+
+@contextlib.contextmanager
+def _open_http(url: str, name: str) -> Iterator[IO[bytes]]:
+    request = urllib.request.Request(f"{url}/{name}", headers={"User-Agent": "aupipe"})
+    try:
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (401, 403):
+            raise PermissionError(str(error)) from error
+        if error.code in (404, 410):
+            raise FileNotFoundError(str(error)) from error
+        raise
+    with response:
+        yield response
+
+
+@contextlib.contextmanager
+def _open_fsspec(url: str, name: str) -> Iterator[IO[bytes]]:
+    import fsspec
+
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise StoreError(
+            paragraph(
+                f"No driver can open {shown(url)}.",
+                got=error,
+                fix="Install the one that fsspec names (s3:// pip install s3fs, gs:// pip install gcsfs).",
+            )
+        ) from error
+    with files.open(f"{root.rstrip('/')}/{name}", "rb") as file:
+        yield file

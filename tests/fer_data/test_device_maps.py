@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_data import geometry
+from fer_data.codebook import builtin_codebooks, load_codebook
+from fer_data.device_maps import make_plan, render_on_device
+from fer_data.errors import UserInputError
+from fer_data.heatmaps import render_maps
+from fer_data.mean_face import mean_face
+
+SIZE = 256
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+BOOKS = {name: load_codebook(name) for name in builtin_codebooks()}
+GAUSSIAN = [name for name, book in BOOKS.items() if book.kind == "gaussian"]
+
+
+def posed(rng: np.random.Generator, count: int, size: int = SIZE) -> np.ndarray:
+    """Faces of any roll, scale and place, some of them partly outside the image."""
+    middle = np.full(2, (size - 1) / 2)
+    faces = []
+    for _ in range(count):
+        move = geometry.similarity(
+            rng.uniform(-np.pi, np.pi), rng.uniform(0.3, 1.5), middle, middle + rng.uniform(-0.4, 0.4, 2) * size
+        )
+        faces.append(geometry.apply_affine(move, mean_face(size) + rng.normal(0, 0.01 * size, (68, 2))))
+    return np.stack(faces)
+
+
+def drawn(
+    points: np.ndarray, labels: np.ndarray, book: str, size: int, device: str = "cpu", image_size: int = SIZE
+) -> torch.Tensor:
+    plan = make_plan(BOOKS[book], list(BOOKS[book].expressions), image_size)
+    landmarks = torch.from_numpy(points).float().to(device)
+    return render_on_device(landmarks, torch.from_numpy(labels).to(device), plan, size)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("book", BOOKS)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([(256, 64), (256, 256), (224, 56), (128, 32)]))
+@settings(max_examples=12, deadline=None)
+def test_maps_drawn_on_the_device_are_the_stored_maps(
+    book: str, device: str, seed: int, sizes: tuple[int, int]
+) -> None:
+    rng, (image_size, size) = np.random.default_rng(seed), sizes
+    names = list(BOOKS[book].expressions)
+    points = posed(rng, 2 * len(names), image_size).astype(np.float32)
+    labels = rng.permutation(np.tile(np.arange(len(names)), 2))
+    maps = drawn(points, labels, book, size, device, image_size)
+    assert maps.device.type == device and maps.dtype == torch.float32
+    stored = render_maps(points, [names[label] for label in labels], BOOKS[book], image_size, size)
+    assert np.abs(maps.cpu().numpy() - stored).max() < 1 / 255
+    assert stored.max() > 0.9  # not two empty batches
+
+
+@pytest.mark.parametrize("book", GAUSSIAN)
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=15, deadline=None)
+def test_mirrored_faces_give_mirrored_maps(book: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    points, labels = posed(rng, 7), rng.integers(0, len(BOOKS[book].expressions), 7)
+    mirrored = drawn(geometry.flip_points(points, SIZE), labels, book, 64)
+    torch.testing.assert_close(mirrored, drawn(points, labels, book, 64).flip(2), atol=2e-4, rtol=0)
+
+
+def test_classes_without_aus_and_empty_batches() -> None:
+    for book in BOOKS:
+        names = list(BOOKS[book].expressions)
+        points, labels = np.stack([mean_face(SIZE)] * 2), np.array([names.index("neutral"), names.index("fear")])
+        maps = drawn(points, labels, book, 64)
+        assert not maps[0].any() and maps[1].max() == 1
+        assert not drawn(points[:1], labels[:1], book, 64).any()
+        assert drawn(points[:0], labels[:0], book, 64).shape == (0, 64, 64)
+
+
+def test_reduced_precision_around_it_does_not_reach_the_maps() -> None:
+    points, labels = posed(np.random.default_rng(1), 6), np.arange(6)
+    for book in BOOKS:
+        plain = drawn(points, labels, book, 64)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(drawn(points, labels, book, 64), plain)
+
+
+def test_a_class_that_the_codebook_lacks_is_refused() -> None:
+    with pytest.raises(UserInputError, match=r"'du2014' does not say .* 'contempt'"):
+        make_plan(BOOKS["du2014"], ["fear", "contempt"], SIZE)

@@ -1,0 +1,168 @@
+"""What is left of an epoch after a stop: the very same samples and augmentations, for any threads and world size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_data.augment import AugmentConfig
+from fer_data.errors import StoreError, UserInputError
+from fer_data.loader import Batch, TripletLoader
+from fer_data.loading.plan import EpochPlan, Mode
+from fer_data.shards import Store
+from synthetic import synthetic_store
+
+CONFIG = AugmentConfig(24)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return synthetic_store(tmp_path_factory.mktemp("small"), train=40, val=0, test=0, size=32, map_size=8)
+
+
+def merged(ranks: list[list[Batch]]) -> list[tuple[int, torch.Tensor, torch.Tensor]]:
+    """All samples in the global order, whoever had them."""
+    assert len({len(batches) for batches in ranks}) == 1
+    return [
+        (int(row), batch.image[i], batch.au_map[i])
+        for together in zip(*ranks, strict=True)
+        for batch in together
+        for i, row in enumerate(batch.index)
+    ]
+
+
+def divisors(batch: int) -> list[int]:
+    return [count for count in range(1, batch + 1) if batch % count == 0]
+
+
+@st.composite
+def interruptions(draw: st.DrawFn) -> tuple[EpochPlan, int, tuple[int, int], tuple[int, int]]:
+    """A plan, the batches before the stop, and (world size, threads) before and after."""
+    batch = draw(st.integers(1, 20))
+    plan = EpochPlan(40, batch, draw(st.integers(0, 3)), draw(st.sampled_from(["none", "full", "block"])), True)
+    runs = [(draw(st.sampled_from(divisors(batch))), draw(st.integers(1, 4))) for _ in range(2)]
+    return plan, draw(st.integers(0, len(plan))), runs[0], runs[1]
+
+
+def loaders(store: Store, plan: EpochPlan, world: int, threads: int) -> list[TripletLoader]:
+    return [
+        TripletLoader(
+            store.split("train"), plan.batch_size, CONFIG, seed=plan.seed, mode=plan.mode, drop_last=plan.drop_last,
+            rank=rank, world_size=world, threads=threads,
+        )
+        for rank in range(world)
+    ]  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40)
+@given(interruptions())
+def test_a_resumed_epoch_has_the_samples_that_were_left(
+    small: Store, case: tuple[EpochPlan, int, tuple[int, int], tuple[int, int]]
+) -> None:
+    plan, stop, before, after = case
+    whole = merged([list(loaders(small, plan, 1, 1)[0].epoch(2))])
+    states, seen = [], []
+    for loader in loaders(small, plan, *before):
+        batches = loader.epoch(2)
+        seen.append([next(batches) for _ in range(stop)])
+        batches.close()
+        states.append(json.dumps(loader.state_dict()) if stop else json.dumps(_at_start(loader)))
+    assert len(set(states)) == 1, "every rank has the same state"
+    left = []
+    for loader in loaders(small, plan, *after):
+        loader.load_state_dict(json.loads(states[0]))
+        left.append(list(loader.resume()))
+    found = merged(seen) + merged(left)
+    assert [row for row, *_ in found] == [row for row, *_ in whole]
+    for (_, *expected), (_, *got) in zip(whole, found, strict=True):
+        # The same arithmetic on batches of other sizes: equal up to the order of additions.
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(expected, got, strict=True))
+
+
+def _at_start(loader: TripletLoader) -> dict[str, object]:
+    return {**loader.state_dict(), "epoch": 2}
+
+
+def test_a_resumed_epoch_is_bit_identical_in_the_same_batches(small: Store) -> None:
+    loader = TripletLoader(small.split("train"), 8, CONFIG, seed=1)
+    whole = list(loader.epoch(4))
+    batches = loader.epoch(4)
+    for _ in range(3):
+        next(batches)
+    state = loader.state_dict()
+    assert state["samples_done"] == 24 and state["epoch"] == 4
+    batches.close()
+    fresh = TripletLoader(small.split("train"), 8, CONFIG, seed=1, threads=3)
+    fresh.load_state_dict(state)
+    for a, b in zip(whole[3:], fresh.resume(), strict=True):
+        assert all(torch.equal(value, getattr(b, name)) for name, value in vars(a).items())
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(1, 300), st.integers(1, 60), st.booleans(), st.sampled_from(["none", "full", "block"]), st.data())
+def test_ranks_share_out_every_batch(rows: int, batch: int, drop: bool, mode: Mode, data: st.DataObject) -> None:
+    world = data.draw(st.sampled_from(divisors(batch)))
+    plans = [EpochPlan(rows, batch, 5, mode, drop, rank, world) for rank in range(world)]
+    try:
+        plans[0].check()
+    except UserInputError:
+        assert (drop and batch > rows) or (not drop and 0 < rows % batch < world)
+        return
+    whole = EpochPlan(rows, batch, 5, mode, drop).batches(3)
+    shares = [plan.batches(3) for plan in plans]
+    assert all(len(share) == len(whole) == len(plans[0]) for share in shares)
+    for number, expected in enumerate(whole):
+        parts = [share[number] for share in shares]
+        assert np.array_equal(np.concatenate(parts), expected)
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1 and min(map(len, parts)) > 0
+    assert sum(map(len, whole)) == (rows - rows % batch if drop else rows) == plans[0].samples(len(whole))
+    assert [plans[0].batches_done(plans[0].samples(done)) for done in range(len(whole) + 1)] == [*range(len(whole) + 1)]
+
+
+def test_state_after_an_epoch_leaves_nothing(small: Store) -> None:
+    loader = TripletLoader(small.split("train"), 16, CONFIG)
+    list(loader.epoch(0))
+    assert loader.state_dict()["samples_done"] == 40
+    fresh = TripletLoader(small.split("train"), 16, CONFIG)
+    fresh.load_state_dict(loader.state_dict())
+    assert list(fresh.resume()) == []
+
+
+def test_state_of_another_store_order_or_augmentation_is_refused(small: Store, tmp_path: Path) -> None:
+    state = TripletLoader(small.split("train"), 8, CONFIG).state_dict()
+    other = synthetic_store(tmp_path, train=40, val=0, test=0, size=32, map_size=8, seed=9)
+    with pytest.raises(StoreError, match=r"another store.*store_digest"):
+        TripletLoader(other.split("train"), 8, CONFIG).load_state_dict(state)
+    for name, loader in {
+        "batch_size": TripletLoader(small.split("train"), 4, CONFIG),
+        "mode": TripletLoader(small.split("train"), 8, CONFIG, mode="block"),
+        "seed": TripletLoader(small.split("train"), 8, CONFIG, seed=1),
+        "rows": TripletLoader(small.split("train"), 8, CONFIG, limit=39),
+        "augmentation": TripletLoader(small.split("train"), 8, AugmentConfig(24, flip=0.4)),
+    }.items():
+        with pytest.raises(StoreError, match=name):
+            loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize("done", [3, -8, 48, "8", None])
+def test_a_damaged_state_is_refused(small: Store, done: object) -> None:
+    loader = TripletLoader(small.split("train"), 8, CONFIG)
+    with pytest.raises(StoreError, match=r"state is damaged.*a multiple of 8 up to 40"):
+        loader.load_state_dict({**loader.state_dict(), "samples_done": done})
+
+
+def test_world_sizes_that_do_not_fit_are_refused(small: Store) -> None:
+    reader = small.split("train")
+    with pytest.raises(UserInputError, match=r"batch of 8 cannot.*among 3 processes.*batch size of 9, or 2 processes"):
+        TripletLoader(reader, 8, CONFIG, world_size=3)
+    with pytest.raises(UserInputError, match="no such rank"):
+        TripletLoader(reader, 8, CONFIG, rank=2, world_size=2)
+    with pytest.raises(UserInputError, match=r"last batch of an epoch has 4 rows for 6 processes.*drop_last"):
+        TripletLoader(reader, 36, CONFIG, world_size=6)
+    assert len(TripletLoader(reader, 36, CONFIG, world_size=6, drop_last=True)) == 1
