@@ -77,6 +77,38 @@ def test_json_is_one_object_on_stdout(dataset: Dataset, tmp_path: Path, model: P
     assert json.loads(aupipe("inspect", tmp_path / "store", "--json").stdout)["total"] == report["total"]
 
 
+def test_landmarks_leave_something_to_look_at(built: Built, tmp_path: Path) -> None:
+    done = aupipe("landmarks", built.dataset.path, "--out", tmp_path, "--workers", 0, "--sheet", "--export", "csv",
+                  "--faces", "central", "--json")  # fmt: skip
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert Path(report["sheet"]).read_bytes().startswith(b"\x89PNG")
+    assert "sheet.png" in Path(report["summary"]).read_text()
+    assert len(Path(report["table"]).read_text().splitlines()) == report["total"] + 1
+    agreement = aupipe("landmarks-agreement", tmp_path, tmp_path, "--out", tmp_path / "same", "--json")
+    assert json.loads(agreement.stdout)["outcomes"]["both"] == report["ok"]
+    assert (tmp_path / "same" / "agreement.csv").is_file()
+
+
+def test_a_label_map_is_taken_from_the_command_line(dataset: Dataset, tmp_path: Path) -> None:
+    done = aupipe("manifest", "build", "folder", dataset.root, "-o", tmp_path / "m.csv", "--json",
+                  "--labels", "happiness=surprise,anger=anger", "--alias", "fear=drop")  # fmt: skip
+    counts = json.loads(done.stdout)["counts"]["test"]
+    assert counts == {"anger": 1, "disgust": 1, "surprise": 2, "sadness": 1, "neutral": 1}
+
+
+def test_a_cluster_brings_its_own_workers(dataset: Dataset, tmp_path: Path) -> None:
+    both = aupipe("landmarks", dataset.path, "--out", tmp_path, "--scheduler", "tcp://127.0.0.1:1", "--workers", 2)
+    assert both.returncode == 2 and "--workers" in both.stderr
+
+
+def test_libraries_do_not_chatter(dataset: Dataset, tmp_path: Path, model: Path) -> None:
+    """A broken photo among good ones: progress and the summary, nothing of OpenCV's or MediaPipe's own."""
+    done = aupipe("landmarks", dataset.path, "--out", tmp_path, "--workers", 0)
+    assert done.returncode == 0
+    assert [line for line in re.split(r"[\r\n]+", done.stderr) if line and not line.startswith("landmarks:")] == []
+
+
 def test_too_many_failures_exit_3_and_keep_the_result(dataset: Dataset, tmp_path: Path, model: Path) -> None:
     done = aupipe("landmarks", dataset.path, "--out", tmp_path, "--workers", 0, "--max-failures", 0.01)
     assert done.returncode == 3 and "--max-failures" in done.stderr
@@ -95,6 +127,7 @@ def test_usage_errors_exit_2() -> None:
         (["manifest", "build", "fodler", ".", "-o", "m.csv"], "folder"),
         (["manifest", "check", "nowhere.csv"], "nowhere.csv"),
         (["landmarks", "nowhere.csv", "--out", "w"], "nowhere.csv"),
+        (["landmarks-agreement", "nowhere", "elsewhere", "--out", "a"], "nowhere"),
         (["build-maps", "nowhere", "--out", "s"], "aupipe landmarks"),
         (["build-maps", "nowhere", "--out", "s", "--codebook", "defualt"], "Did you mean 'default'"),
         (["inspect", "nowhere"], "nowhere"),
@@ -110,6 +143,11 @@ def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message
     assert message in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert len([line for line in done.stderr.splitlines() if line]) == 1
+
+
+def test_a_scheduler_that_is_not_there_is_told(dataset: Dataset, tmp_path: Path, model: Path) -> None:
+    done = aupipe("landmarks", dataset.path, "--out", tmp_path, "--scheduler", "tcp://127.0.0.1:1")
+    assert done.returncode == 1 and "tcp://127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_empty_folder_is_told(tmp_path: Path) -> None:

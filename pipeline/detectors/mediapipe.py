@@ -86,12 +86,13 @@ class MediaPipeDetector:
 
     def close(self) -> None:
         """Close every native object: leaving that to interpreter shutdown can hang."""
-        for landmarker in self._landmarkers.values():
-            landmarker.close()
-        self._landmarkers.clear()
-        if self._scorer is not None:
-            self._scorer.close()
-            self._scorer = None
+        with _native_stderr_silenced():
+            for landmarker in self._landmarkers.values():
+                landmarker.close()
+            self._landmarkers.clear()
+            if self._scorer is not None:
+                self._scorer.close()
+                self._scorer = None
 
     def _score(self, image: UInt8[np.ndarray, "h w 3"], points: Float64[np.ndarray, "68 2"]) -> float:
         low, high = points.min(0), points.max(0)
