@@ -13,7 +13,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from fer_data.errors import StoreError, UserInputError, paragraph
 
@@ -59,7 +58,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: dict[str, IO[str]] = {}
+        self._held: dict[str, int] = {}  # descriptors, which the system closes when the process ends
 
     def hold(self, name: str) -> Path:
         """The folder of an entry, which stays in use until this process ends."""
@@ -120,17 +119,15 @@ class Cache:
         )
 
 
-def _locked(path: Path) -> IO[str]:
+def _locked(path: Path) -> int:
     """A shared lock on the file that is at ``path`` once the lock is ours: an evicted entry's file goes away."""
     while True:
-        file = path.open("a")
-        fcntl.flock(file, fcntl.LOCK_SH)
-        try:
-            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                return file
-        except FileNotFoundError:
-            pass
-        file.close()
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(descriptor).st_ino:
+                return descriptor
+        os.close(descriptor)
 
 
 def _reserved(path: Path) -> int:
