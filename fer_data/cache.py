@@ -20,10 +20,15 @@ DEFAULT_LIMIT = 50 * 10**9
 _USE = ".use"
 
 
+def user_cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
+
+
 def cache_folder() -> Path:
-    """``AUPIPE_CACHE``, or ``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
+    """Where copies of stores go: ``AUPIPE_CACHE``, or else the user's cache."""
     named = os.environ.get("AUPIPE_CACHE")
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
+    return Path(named) if named else user_cache_folder()
 
 
 def cache_limit() -> int:

@@ -24,7 +24,6 @@ POLICIES = {
 BOX_MARGIN = 0.3
 """A box is searched with this share of its longer side around it: boxes are often drawn from brow to chin."""
 
-
 MIN_FACE_SIZE = 16.0
 """Smallest face (root of the points' box area) in pixels: below it an error of one pixel moves an AU to its
 neighbour."""
@@ -101,7 +100,7 @@ def _climb(
     reason = Reason.NO_FACE
     for number, rung in enumerate(detector.ladder):
         faces, seen = look(image, detector, rung, known)
-        if faces and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
+        if faces and not rung.tiles and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
             faces = merged(faces, look(image, detector, replace(rung, tiles=True), known)[0])
         if box is not None:
             faces = [face for face in faces if _is_centred_in(face, box)]

