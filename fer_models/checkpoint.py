@@ -22,7 +22,7 @@ from fer_data.files import atomic_path, write_json
 from fer_data.shards import Store, open_store
 from fer_models.backbones import create_backbone, library_versions
 from fer_models.config import TrainConfig
-from fer_models.methods import Method, create_method
+from fer_models.methods import Method, create_method, parse_options
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
@@ -143,7 +143,7 @@ def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> M
         pretrained=config.pretrained and with_weights,
         weights=Path(config.weights) if config.weights and with_weights else None,
     )
-    return create_method(config.method, backbone, n_classes)
+    return create_method(config.method, backbone, n_classes, **parse_options(config.method, config.method_options))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

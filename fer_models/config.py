@@ -42,6 +42,7 @@ class TrainConfig:
 
     backbone: str = _option("resnet18", "Any timm model that gives feature maps.")
     method: str = _option("cam", "How the class activation map is made.")
+    method_options: str = _option("", "The method's own settings, for example kmax=0.5,alpha=0.6.")
     align_weight: float = _option(4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
     align_layers: str = _option("last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
     epochs: int = _option(30, "Passes over the training split.")

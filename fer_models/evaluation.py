@@ -129,7 +129,7 @@ def _measure(model: Method, store: Store, loader: TripletLoader, config: Augment
     progress.start(f"evaluate on {loader.reader.split}", loader.rows, "images")
     with contextlib.closing(loader.epoch(0)) as batches:
         for batch in batches:
-            out: Prediction = model(batch.image)
+            out = model.read(batch.image)
             label.append(batch.label.cpu().numpy())
             predicted.append(out.logits.argmax(1).cpu().numpy())
             has_map.append(batch.has_map.cpu().numpy())
@@ -150,8 +150,9 @@ def explanation_maps(
 ) -> dict[str, Float32[Tensor, "b h w"]]:
     """Positive parts at native resolution: ``"1"`` .. each layer's attention, ``"cam"`` the CAM of the given class."""
     maps = {str(number): positive_part(attention(layer.float())) for number, layer in enumerate(out.features, 1)}
-    maps["cam"] = positive_part(model.cam(out.features, class_index).float())
-    return maps
+    if model.has_cam:
+        maps["cam"] = positive_part(model.cam(out, class_index).float())
+    return {name: value.detach() for name, value in maps.items()}
 
 
 def _cosines(

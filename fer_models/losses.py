@@ -45,28 +45,53 @@ class Objective:
         au_map: Float[Tensor, "b m m"],
         has_map: Bool[Tensor, "b"],
     ) -> LossTerms:
-        """Loss terms of a batch. ``align_weight`` 0 leaves the alignment out of the graph but still reports it."""
-        ce = F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
+        """Loss terms of a batch."""
+        return self.compose(self.classification(logits, label), features, au_map, has_map)
+
+    def classification(self, logits: Float[Tensor, "b k"], label: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
+        """Cross-entropy, averaged over the batch, with the run's label smoothing."""
+        return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
+
+    def compose(
+        self,
+        ce: Float[Tensor, ""],
+        features: Sequence[Tensor],
+        au_map: Float[Tensor, "b m m"],
+        has_map: Bool[Tensor, "b"],
+        valid: Float[Tensor, "b m m"] | None = None,
+    ) -> LossTerms:
+        """A classification loss and the alignment. ``valid``: 1 where a pixel counts (see :func:`alignment`).
+
+        ``align_weight`` 0 leaves the alignment out of the graph but still reports it.
+        """
         chosen = [features[number - 1] for number in self.layers]
         if self.align_weight == 0:
-            return LossTerms(ce, alignment([value.detach() for value in chosen], au_map, has_map), ce)
-        align = alignment(chosen, au_map, has_map)
+            return LossTerms(ce, alignment([value.detach() for value in chosen], au_map, has_map, valid), ce)
+        align = alignment(chosen, au_map, has_map, valid)
         return LossTerms(ce, align, ce + self.align_weight * align)
 
 
 def alignment(
-    features: Sequence[Float[Tensor, "b _ _ _"]], au_map: Float[Tensor, "b m m"], has_map: Bool[Tensor, "b"]
+    features: Sequence[Float[Tensor, "b _ _ _"]],
+    au_map: Float[Tensor, "b m m"],
+    has_map: Bool[Tensor, "b"],
+    valid: Float[Tensor, "b m m"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean over layers of ``1 - cos(T_l, A)``, summed over the samples with a map, divided by the **batch** size.
 
     Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought
-    to the size of ``T_l``; ``T_l`` itself is compared as it is.
+    to the size of ``T_l``; ``T_l`` itself is compared as it is. ``valid`` says of each pixel of A how much it counts:
+    both maps are multiplied by it, at the layer's size, before they are compared.
     """
     mask = has_map.to(torch.float32)
     losses = []
     for layer in features:
         # Means over many half-precision channels lose bits that the cosine's small differences need.
         level = attention(layer.float())
-        target = resize_maps(au_map, (level.shape[-2], level.shape[-1]))
+        size = (level.shape[-2], level.shape[-1])
+        target = resize_maps(au_map, size)
+        if valid is not None:
+            share = resize_maps(valid, size)
+            level, target = level * share, target * share
         losses.append(((1 - cosine(level, target)) * mask).sum() / len(mask))
     return torch.stack(losses).mean()

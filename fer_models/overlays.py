@@ -65,7 +65,7 @@ def explain_batch(
     parameters = augment.sample_parameters(crop, 0, 0, chosen, index.image_size)
     pictures, targets = augment.apply(crop, parameters, images, maps, mean, std)
     label = reader.labels[chosen].astype(np.int64)
-    out = model(pictures.to(where))
+    out = model.read(pictures.to(where))
     read = explanation_maps(model, out, torch.from_numpy(label).to(where))
     probability = out.logits.float().softmax(1).cpu()
     shown = (pictures * std[:, None, None] + mean[:, None, None]).clamp(0, 1).permute(0, 2, 3, 1)

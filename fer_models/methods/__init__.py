@@ -1,6 +1,29 @@
-"""The methods, one file each; importing the package registers them."""
+"""The methods, one file each; importing the package registers them all."""
 
-from fer_models.methods import cam as _cam  # noqa: F401
-from fer_models.methods.base import METHODS, Method, Prediction, create_method, method_class, register
+import importlib
+import pkgutil
 
-__all__ = ["METHODS", "Method", "Prediction", "create_method", "method_class", "register"]
+from fer_models.methods.base import (
+    METHODS,
+    Method,
+    Prediction,
+    create_method,
+    method_class,
+    option_defaults,
+    parse_options,
+    register,
+)
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = [
+    "METHODS",
+    "Method",
+    "Prediction",
+    "create_method",
+    "method_class",
+    "option_defaults",
+    "parse_options",
+    "register",
+]

@@ -2,21 +2,24 @@
 
 A method owns the backbone and its head and answers three questions: which logits, which training step, which map. A
 method that only reads maps out differently overrides :meth:`Method.cam`; one with another head overrides
-:meth:`Method.logits` too; one that changes training (two branches, mixed images, dropped areas) overrides
-:meth:`Method.training_step`.
+:meth:`Method.logits` too, or :meth:`Method.forward` where its map needs more than logits and features; one that changes
+training (two branches, mixed images, dropped areas) overrides :meth:`Method.training_step`. Its own settings are the
+keyword-only arguments of its constructor, and ``--method-options`` sets them by name.
 """
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, unknown_name
+from fer_data.errors import UserInputError, paragraph, unknown_name
 from fer_data.loader import Batch
 from fer_models.backbones import Backbone
 from fer_models.losses import LossTerms, Objective
@@ -24,14 +27,29 @@ from fer_models.losses import LossTerms, Objective
 
 @dataclass(frozen=True)
 class Prediction:
-    """A forward pass: logits ``(B, K)`` and the feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+    """A forward pass: logits ``(B, K)`` and the feature maps ``(B, C, h, w)`` of every layer, deepest last.
+
+    ``extra``: what else the method's own map is made of (response maps, attention of the tokens), by name.
+    """
 
     logits: Tensor
     features: tuple[Tensor, ...]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Method(nn.Module, ABC):
-    """A classifier with a map: backbone, head, training step, read-out. Subclasses take ``(backbone, n_classes)``."""
+    """A classifier with a map: backbone, head, training step, read-out. Subclasses take ``(backbone, n_classes)``.
+
+    ``needs_graph``: :meth:`cam` differentiates through the forward pass, which must then run with gradients on (see
+    :meth:`read`). ``has_cam``: whether the method has a class map at all, besides the attention of its layers.
+    """
+
+    needs_graph: bool = False
+    has_cam: ClassVar[bool] = True
+
+    @classmethod
+    def check(cls, backbone: Backbone) -> None:
+        """Raise :class:`UserInputError` when the method cannot use this backbone. Called before the constructor."""
 
     def __init__(self, backbone: Backbone, n_classes: int) -> None:
         super().__init__()
@@ -43,6 +61,12 @@ class Method(nn.Module, ABC):
         features: tuple[Tensor, ...] = self.backbone(images)
         return Prediction(self.logits(features), features)
 
+    def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """A forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
+        with torch.set_grad_enabled(self.needs_graph):
+            prediction: Prediction = self(images)
+        return prediction
+
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
         """Loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)
@@ -53,8 +77,11 @@ class Method(nn.Module, ABC):
         """Class scores from the feature maps."""
 
     @abstractmethod
-    def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """The map of the given class of each sample, signed, at its native resolution."""
+    def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """The map of the given class of each sample, signed, at its native resolution.
+
+        ``prediction`` comes from :meth:`read`. May be called more than once on it, with other classes.
+        """
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -80,5 +107,48 @@ def method_class(name: str) -> type[Method]:
 
 
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:
-    """Build a method on a backbone. Raises :class:`UserInputError` for an unknown name."""
-    return method_class(name)(backbone, n_classes, **options)
+    """Build a method on a backbone.
+
+    Raises :class:`UserInputError` for an unknown name or option, or a backbone that the method cannot use.
+    """
+    chosen = method_class(name)
+    known = option_defaults(name)
+    for option in options:
+        if option not in known:
+            raise UserInputError(_unknown_option(name, option))
+    chosen.check(backbone)
+    return chosen(backbone, n_classes, **options)
+
+
+def option_defaults(name: str) -> dict[str, Any]:
+    """A method's own settings and their defaults: the keyword-only arguments of its constructor."""
+    parameters = inspect.signature(method_class(name).__init__).parameters.values()
+    return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def parse_options(name: str, text: str) -> dict[str, Any]:
+    """``kmax=0.5,alpha=0.6`` -> the method's options, each of its default's type.
+
+    Raises :class:`UserInputError` for an unknown option or a value of another type.
+    """
+    known, options = option_defaults(name), {}
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        option, _, value = (piece.strip() for piece in part.partition("="))
+        if option not in known:
+            raise UserInputError(_unknown_option(name, option))
+        kind = type(known[option])
+        try:
+            options[option] = {"true": True, "false": False}[value.lower()] if kind is bool else kind(value)
+        except (ValueError, KeyError) as error:
+            raise UserInputError(
+                paragraph(
+                    f"The value of {option} in --method-options cannot be read.",
+                    expected={bool: "true or false", int: "a whole number", float: "a number"}.get(kind, kind.__name__),
+                    got=part,
+                )
+            ) from error
+    return options
+
+
+def _unknown_option(name: str, option: str) -> str:
+    return unknown_name(f"option of the method {name}", option, sorted(option_defaults(name)) or ["none: it has none"])

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from fer_models.backbones import Backbone
-from fer_models.methods.base import Method, register
+from fer_models.methods.base import Method, Prediction, register
 
 
 @register("cam")
@@ -32,7 +32,7 @@ class CAM(Method):
         """Linear scores of the pooled last features."""
         return F.linear(features[-1].mean((2, 3)), self.class_weights, self.head.bias)
 
-    def cam(self, features: tuple[Tensor, ...], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+    def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Class weights times the last features; its mean over pixels is the logit without the bias."""
-        last = features[-1].float()
+        last = prediction.features[-1].float()
         return torch.einsum("bchw,bc->bhw", last, self.class_weights.float()[class_index])

@@ -19,11 +19,11 @@ def test_every_method_gives_logits_and_a_map_of_the_class(name: str) -> None:
     net = model(name)
     out = net(torch.randn(3, 3, 64, 64))
     label = torch.tensor([0, 3, 6])
-    cam = net.cam(out.features, label)
+    cam = net.cam(out, label)
     assert out.logits.shape == (3, 7)
     assert cam.ndim == 3 and len(cam) == 3
     assert torch.isfinite(cam).all()
-    assert not torch.allclose(cam, net.cam(out.features, label.flip(0)))
+    assert not torch.allclose(cam, net.cam(out, label.flip(0)))
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def test_the_mean_of_a_cam_is_its_logit_without_the_bias() -> None:
     net.head.bias.normal_()  # type: ignore[union-attr,operator]
     out = net(torch.randn(4, 3, 64, 64))
     for number in range(7):
-        cam = net.cam(out.features, torch.full((4,), number))
+        cam = net.cam(out, torch.full((4,), number))
         assert torch.allclose(cam.mean((1, 2)) + net.head.bias[number], out.logits[:, number], atol=1e-5)  # type: ignore[index]
 
 
@@ -41,11 +41,11 @@ def test_a_part_common_to_all_classes_changes_neither_prediction_nor_map() -> No
     net = model()
     images, label = torch.randn(4, 3, 64, 64), torch.tensor([0, 1, 2, 3])
     before = net(images)
-    cam = net.cam(before.features, label)
+    cam = net.cam(before, label)
     net.head.weight += torch.randn(net.head.weight.shape[1])  # type: ignore[union-attr,operator,misc,index,assignment]
     after = net(images)
     assert torch.allclose(after.logits, before.logits, atol=1e-5)
-    assert torch.allclose(net.cam(after.features, label), cam, atol=1e-4 * cam.abs().max())
+    assert torch.allclose(net.cam(after, label), cam, atol=1e-4 * cam.abs().max())
 
 
 def test_names_are_unique_and_unknown_ones_get_a_suggestion() -> None:
