@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,15 @@ from commands.console import PATH, Bar, F, json_option, show
 from commands.store_argument import STORE
 
 
-def train_options(command: F) -> F:
-    """One option per field of the training configuration."""
+def train_options(command: F, without: Collection[str] = ()) -> F:
+    """One option per field of the training configuration; ``without``: fields that the command sets itself."""
     from dataclasses import fields
 
     from fer_models.config import CHOICES, TYPES, TrainConfig
 
     for setting in reversed(fields(TrainConfig)):
+        if setting.name in without:
+            continue
         name, text = setting.name.replace("_", "-"), setting.metadata["help"]
         if isinstance(setting.default, bool):
             option = click.option(f"--{name}/--no-{name}", default=setting.default, show_default=True, help=text)

@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from fer_data.files import atomic_path, write_json
 from fer_data.shards import Store, open_store
 from fer_models.backbones import create_backbone, library_versions
 from fer_models.config import TrainConfig
-from fer_models.methods import Method, create_method, parse_options
+from fer_models.methods import METHODS, Method, create_method, parse_options, training_name
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
@@ -191,13 +191,35 @@ def restore(model: Method, weights: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def load_best(run_folder: Path, device: torch.device) -> tuple[RunRecord, Method, dict[str, Any]]:
-    """A run's record, its best model in evaluation mode, and the checkpoint's own figures."""
+def load_best(
+    run_folder: Path, device: torch.device, method: str | None = None, method_options: str = ""
+) -> tuple[RunRecord, Method, dict[str, Any]]:
+    """A run's record, its best model in evaluation mode, and the checkpoint's own figures.
+
+    ``method``: read the maps out as another method that shares the run's training; the record then names it. Raises
+    :class:`RunError` when the run was trained otherwise.
+    """
     record = load_record(run_folder)
+    if method is not None:
+        record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
     state = load_checkpoint(run_folder / BEST, device)
     model = build_model(record.config, len(record.classes), with_weights=False)
     restore(model, state["model"], run_folder / BEST)
     return record, model.to(device, memory_format=torch.channels_last).eval(), state  # type: ignore[call-overload]
+
+
+def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: str) -> TrainConfig:
+    if training_name(method) != training_name(config.method):
+        same = [name for name in sorted(METHODS) if training_name(name) == training_name(config.method)]
+        raise RunError(
+            paragraph(
+                f"The run {run_folder} was trained as {config.method}: its maps cannot be read out as {method}.",
+                expected=f"a method with the same training: {', '.join(same)}",
+                got=method,
+                fix=f"Train a run with --method {method}.",
+            )
+        )
+    return replace(config, method=method, method_options=options)
 
 
 def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Store:

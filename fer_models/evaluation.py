@@ -82,16 +82,21 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
     batch_size: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    out: Path | None = None,
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split; writes ``metrics.json`` and ``confusion.png`` to the run's folder.
 
     ``store_folder`` None: the store it was trained on. ``limit``: the first rows of the split, which lie in hash order
-    and so are a random sample. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    and so are a random sample. ``method``, ``method_options``: read the maps out as another method that shares the
+    run's training. ``out``: write there instead. Raises :class:`RunError`, :class:`StoreError` and
+    :class:`UserInputError`.
     """
     if limit is not None and limit < 1:
         raise UserInputError(paragraph("--limit must be 1 or more.", got=limit))
     where = resolve_device(device)
-    record, model, state = checkpoint.load_best(run_folder, where)
+    record, model, state = checkpoint.load_best(run_folder, where, method, method_options)
     store = checkpoint.run_store(run_folder, record, store_folder)
     config = record.config
     loader = TripletLoader(
@@ -110,13 +115,15 @@ def evaluate(
         "epoch": int(state["epoch"]),
         "backbone": config.backbone,
         "method": config.method,
+        "method_options": config.method_options,
         "align_weight": config.align_weight,
         "align_layers": config.align_layers,
         "seed": config.seed,
     }
-    write_json(run_folder / METRICS, content)
+    out = out or run_folder
+    write_json(out / METRICS, content)
     figure = draw_confusion(content["confusion"]["classes"], content["confusion"]["matrix"])
-    with atomic_path(run_folder / "confusion.png") as temporary:
+    with atomic_path(out / "confusion.png") as temporary:
         figure.savefig(temporary, format="png")
     return Evaluation(run_folder, content)
 

@@ -12,6 +12,7 @@ from fer_models.methods.base import (
     option_defaults,
     parse_options,
     register,
+    training_name,
 )
 
 for _module in pkgutil.iter_modules(__path__):
@@ -26,4 +27,5 @@ __all__ = [
     "option_defaults",
     "parse_options",
     "register",
+    "training_name",
 ]

@@ -42,10 +42,13 @@ class Method(nn.Module, ABC):
 
     ``needs_graph``: :meth:`cam` differentiates through the forward pass, which must then run with gradients on (see
     :meth:`read`). ``has_cam``: whether the method has a class map at all, besides the attention of its layers.
+    ``trains_as``: the method whose network and training this one shares to the bit, where it only reads another map
+    out of them; such runs are trained once (see :func:`training_name`).
     """
 
     needs_graph: bool = False
     has_cam: ClassVar[bool] = True
+    trains_as: ClassVar[str | None] = None
 
     @classmethod
     def check(cls, backbone: Backbone) -> None:
@@ -104,6 +107,14 @@ def method_class(name: str) -> type[Method]:
     if name not in METHODS:
         raise UserInputError(unknown_name("method", name, sorted(METHODS)))
     return METHODS[name]
+
+
+def training_name(name: str) -> str:
+    """The method that runs of ``name`` are trained as: another one for a method that is only a read-out of it.
+
+    Raises :class:`UserInputError` for an unknown name.
+    """
+    return method_class(name).trains_as or name
 
 
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:
