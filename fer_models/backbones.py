@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class Backbone(nn.Module):
         self.channels: tuple[int, ...] = tuple(int(value) for value in info.channels())
         self.reductions: tuple[int, ...] = tuple(int(value) for value in info.reduction())
         self._channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
+        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     @property
     def n_layers(self) -> int:
@@ -42,8 +45,41 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
-        features = tuple(self.body(images))
-        return tuple(value.permute(0, 3, 1, 2) for value in features) if self._channels_last else features
+        outputs = list(self.body(images))
+        features = [self._planes(value) for value in outputs]
+        seen, self._seen = self._seen, {}
+        for layer, (before, given, after) in seen.items():
+            if outputs[layer - 1] is not given and outputs[layer - 1] is not after:
+                raise UserInputError(_no_transform(self.name, layer))
+            features[layer - 1] = before
+        return tuple(features)
+
+    def transform(self, layer: int, function: Callable[[Tensor], Tensor]) -> None:
+        """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.
+
+        :meth:`forward` still returns F, and F lies on the way to all later layers, so gradients with respect to it
+        are those of the whole network. No parameter and no name in the state changes. Raises :class:`UserInputError`,
+        here or in the first forward pass, for a backbone whose layer is not the output of one of its modules.
+        """
+        name = str(self.body.feature_info.module_name(layer - 1))  # type: ignore[union-attr,operator]
+        modules = dict(self.body.named_modules())
+        found = [modules[key] for key in (name, name.replace(".", "_"), f"body.{name}") if key in modules]
+        if not found:
+            raise UserInputError(_no_transform(self.name, layer))
+        # A partial of a method, unlike a closure, follows the network when it is copied.
+        found[0].register_forward_hook(partial(self._transform, layer, function))
+
+    def _transform(
+        self, layer: int, function: Callable[[Tensor], Tensor], _module: nn.Module, _inputs: Any, output: Tensor
+    ) -> Tensor:
+        before = self._planes(output)
+        changed = function(before)
+        after = changed.permute(0, 2, 3, 1) if self._channels_last else changed
+        self._seen[layer] = (before, output, after)
+        return after
+
+    def _planes(self, value: Tensor) -> Tensor:
+        return value.permute(0, 3, 1, 2) if self._channels_last else value
 
 
 def create_backbone(name: str, *, pretrained: bool = False, weights: Path | None = None) -> Backbone:
@@ -119,6 +155,14 @@ def _weights_message(name: str, weights: Path | None, error: Exception | str) ->
         f"The pretrained weights of {name!r} could not be had: they come from the network on first use.",
         got=reason,
         fix="Without a network, leave out --pretrained, or download them elsewhere and give them with --weights FILE.",
+    )
+
+
+def _no_transform(name: str, layer: int) -> str:
+    return paragraph(
+        f"Layer {layer} of the backbone {name!r} cannot be reached inside the network.",
+        expected="a layer that is the output of one of the network's modules",
+        fix="Choose another layer, or a convolutional backbone such as resnet18 or convnext_tiny.",
     )
 
 

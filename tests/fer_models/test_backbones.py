@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,45 @@ def test_feature_maps_are_as_announced(name: str) -> None:
 
 def test_resnets_have_five_layers() -> None:
     assert create_backbone("test_resnet").reductions == (2, 4, 8, 16, 32)
+
+
+INNER = ["test_resnet", "test_convnext", "test_efficientnet", "mobilenetv3_small_050", "test_byobnet", "test_mambaout"]
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_later_layers_see_a_transformed_layer_and_its_features_stay_as_they_were(name: str) -> None:
+    backbone, images = create_backbone(name).eval(), torch.randn(2, 3, 64, 64)
+    plain, keys = backbone(images), list(backbone.state_dict())
+    layer = backbone.n_layers - 1
+    backbone.transform(layer, lambda maps: maps.flip(3))
+    for net in (backbone, copy.deepcopy(backbone)):
+        features = net(images)
+        assert torch.allclose(features[layer - 1], plain[layer - 1])
+        assert not torch.allclose(features[layer], plain[layer], atol=1e-4 * float(plain[layer].detach().abs().max()))
+        (gradient,) = torch.autograd.grad(features[layer].square().sum(), features[layer - 1])
+        assert gradient.shape == features[layer - 1].shape and gradient.abs().max() > 0
+        assert list(net.state_dict()) == keys
+
+
+def test_the_copy_of_a_backbone_has_transforms_of_its_own() -> None:
+    class Counter:
+        calls = 0
+
+        def count(self, maps: torch.Tensor) -> torch.Tensor:
+            self.calls += 1
+            return maps
+
+    backbone, counter = create_backbone("test_resnet"), Counter()
+    backbone.transform(2, counter.count)
+    copy.deepcopy(backbone)(torch.randn(2, 3, 64, 64))
+    assert counter.calls == 0 and not backbone._seen
+
+
+def test_a_layer_that_is_no_modules_output_cannot_be_transformed() -> None:
+    backbone = create_backbone("test_vit")
+    with pytest.raises(UserInputError, match=r"Layer 1 of the backbone 'test_vit' cannot be reached"):
+        backbone.transform(1, torch.relu)
+        backbone(torch.randn(1, 3, 160, 160))
 
 
 def test_an_unknown_name_gets_a_suggestion() -> None:
