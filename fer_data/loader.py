@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fer_data import augment
 from fer_data.augment import AugmentConfig, AugmentParameters
-from fer_data.device_maps import DevicePlan, make_plan, render_on_device
 from fer_data.errors import UserInputError, paragraph
 from fer_data.files import digest
 from fer_data.loading.dataset import TripletDataset
@@ -30,12 +29,15 @@ from fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
 from fer_data.loading.resident import ResidentSplit
 from fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
 from fer_data.loading.speed import LoadReport
+from fer_data.loading.targets import MapSource, Neutral, Target, Targets
 from fer_data.shards import SplitReader
 
-__all__ = ["Batch", "HostBatch", "LoadReport", "Mode", "TripletDataset", "TripletLoader", "order"]
+__all__ = [
+    "Batch", "HostBatch", "LoadReport", "MapSource", "Mode", "Neutral", "Target", "TripletDataset", "TripletLoader",
+    "order",
+]  # fmt: skip
 
-_PER_PROCESS = ("_slots", "_split", "_stream", "_drawing")
-MapSource = Literal["stored", "rendered"]
+_PER_PROCESS = ("_slots", "_split", "_stream", "_made_targets")
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class TripletLoader:
     ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
     ten. ``rank`` and ``world_size`` (of torchrun): this process's share of each batch of ``batch_size``. ``threads``
     read, and decode where the store holds JPEG. ``resident``: the whole split is put on the device first. ``maps``:
-    ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. After an epoch
-    ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit the split.
+    ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. ``target``: the AU map of
+    the class or a control, ``neutral``: what classes without AUs get (see :class:`~fer_data.loading.targets.Targets`).
+    After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
     """
 
     def __init__(
@@ -99,13 +102,19 @@ class TripletLoader:
         threads: int = 1,
         resident: bool = False,
         maps: MapSource = "stored",
+        target: Target = "class",
+        neutral: Neutral = "skip",
     ) -> None:
         index = reader.store.index
         config.check(index.image_size)
-        _check_choices(threads, maps)
+        if threads < 1:
+            raise UserInputError(
+                paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")
+            )
         self.reader, self.batch_size, self.config = reader, batch_size, config
         self.seed, self.mode, self.device = seed, mode, torch.device(device)
-        self.threads, self.resident, self.maps = threads, resident, maps
+        self.threads, self.resident = threads, resident
+        self.maps, self.target, self.neutral = maps, target, neutral
         self.rows = len(reader) if limit is None else min(limit, len(reader))
         self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size)
         self.plan.check()
@@ -115,12 +124,13 @@ class TripletLoader:
         self._store_digest = index.digest
         self._progress = (0, 0)
         self._forget_buffers()
+        _ = self._targets  # what cannot be drawn is refused here
 
     def _forget_buffers(self) -> None:
         self._slots: list[Slot] = []
         self._split: ResidentSplit | None = None
         self._stream: torch.cuda.Stream | None = None
-        self._drawing: DevicePlan | None = None
+        self._made_targets: Targets | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings and position; buffers are made anew in the process that needs them."""
@@ -174,8 +184,15 @@ class TripletLoader:
             waited += time.perf_counter() - before
             yield HostBatch(images, maps, rows, parameters, cuts is not None), waited
 
+    @property
+    def _targets(self) -> Targets:
+        if self._made_targets is None:
+            choices: dict[str, Any] = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
+            self._made_targets = Targets(self.reader, self.device, seed=self.seed, **choices)
+        return self._made_targets
+
     def _load_split(self) -> ResidentSplit:
-        return ResidentSplit(self.reader, self.rows, self.device, with_maps=self.maps == "stored")
+        return ResidentSplit(self.reader, self.rows, self.device, with_maps=self._targets.reads_maps)
 
     def _read(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
         prepared: deque[tuple[AugmentParameters, Cuts | None]] = deque()
@@ -201,7 +218,7 @@ class TripletLoader:
         index = self.reader.store.index
         size = -(-min(self.batch_size, self.rows) // self.plan.world_size)
         side = self.config.crop_size if self.config.only_moves else index.image_size
-        map_size = index.map_size if self.maps == "stored" else None
+        map_size = index.map_size if self._targets.reads_maps else None
         return [Slot(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
 
     def _prepare(self, rows: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
@@ -231,24 +248,17 @@ class TripletLoader:
         whole = reader.store.index.image_size
         image = augment.apply_to_images(config, parameters, images, self.mean, self.std, cut=batch.cut)
         label = self._put(reader.labels[rows].astype(np.int64))
-        drawn = self._draw(rows, label) if maps is None else maps.float() / 255
-        au_map = augment.apply_to_maps(config, parameters, drawn, whole)
+        target = self._targets.maps(rows, None if maps is None else maps.float() / 255)
+        au_map = augment.apply_to_maps(config, parameters, target, whole)
         points = augment.crop_landmarks(reader.landmarks[rows], parameters, config.crop_size)
         return Batch(
             image=image,
             label=label,
             au_map=au_map,
-            has_map=self._put(reader.has_map[rows].astype(bool)),
+            has_map=self._put(self._targets.has_map(rows)),
             landmarks=self._put(points),
             index=self._put(rows),
         )
-
-    def _draw(self, rows: Int64[np.ndarray, "b"], label: Int64[Tensor, "b"]) -> Float32[Tensor, "b m m"]:
-        """What the stored maps hold, drawn from the landmarks instead of read."""
-        store = self.reader.store
-        self._drawing = self._drawing or make_plan(store.codebook, store.index.classes, store.index.image_size)
-        drawn = render_on_device(self._put(self.reader.landmarks[rows]), label, self._drawing, store.index.map_size)
-        return drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
 
     def _put(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
@@ -286,10 +296,3 @@ class TripletLoader:
         ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`.
         """
         return TripletDataset(self.reader, self.config, self.seed, self.rows)
-
-
-def _check_choices(threads: int, maps: str) -> None:
-    if threads < 1:
-        raise UserInputError(paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads"))
-    if maps not in ("stored", "rendered"):
-        raise UserInputError(paragraph("Unknown source of maps.", expected="stored or rendered", got=repr(maps)))

@@ -10,13 +10,18 @@ from fer_data.errors import UserInputError, paragraph
 
 if TYPE_CHECKING:  # the command line reads the fields below without loading torch
     from fer_data.augment import AugmentConfig
-    from fer_data.loader import Mode
+    from fer_data.loader import MapSource, Mode, Neutral, Target
+    from fer_models.losses import Average
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adamw"),
     "schedule": ("cosine", "step"),
     "select_on": ("accuracy", "balanced_accuracy"),
     "order": ("full", "block"),
+    "align_target": ("class", "mean", "shuffled", "landmarks"),
+    "align_average": ("batch", "valid"),
+    "neutral": ("skip", "uniform"),
+    "maps": ("stored", "rendered"),
 }
 
 POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
@@ -45,6 +50,14 @@ class TrainConfig:
     method_options: str = _option("", "The method's own settings, for example kmax=0.5,alpha=0.6.")
     align_weight: float = _option(4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
     align_layers: str = _option("last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
+    align_target: Target = _option(  # noqa: RUF009
+        "class", "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks."
+    )
+    align_average: Average = _option(  # noqa: RUF009
+        "batch", "Mean over the whole batch, or over its valid samples: those with a map."
+    )
+    neutral: Neutral = _option("skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
+    maps: MapSource = _option("stored", "Maps of the store, or drawn anew from its landmarks.")  # noqa: RUF009
     epochs: int = _option(30, "Passes over the training split.")
     batch_size: int = _option(32, "Images a step.")
     crop_size: int = _option(224, "Side of the random (evaluation: central) crop, at most the store's image size.")

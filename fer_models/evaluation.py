@@ -21,6 +21,7 @@ from fer_data.errors import UserInputError, paragraph
 from fer_data.files import atomic_path, write_json
 from fer_data.heatmaps import render_maps
 from fer_data.loader import Batch, TripletLoader
+from fer_data.loading.targets import mean_map
 from fer_data.shards import SplitReader, Store
 from fer_data.types import Progress, Silent
 from fer_models import checkpoint, metrics
@@ -236,22 +237,6 @@ class _Controls:
             "control/wrong_class": _present_mean(wrong, others),
             **{f"ceiling/{name}": metrics.ceilings(own, *size) for name, size in sizes.items()},
         }
-
-
-def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
-    """Class-agnostic template: mean over the expressions of each one's mean map in train (zero without maps)."""
-    index = store.index
-    sums = np.zeros((len(index.classes), index.map_size, index.map_size))
-    if "train" not in index.splits:
-        return np.asarray(sums[0])
-    reader = store.split("train")
-    counts = np.bincount(reader.labels[reader.has_map > 0], minlength=len(index.classes))
-    for row in np.flatnonzero(reader.has_map):
-        sums[reader.labels[row]] += reader.au_map(int(row))
-    present = counts > 0
-    if not present.any():
-        return np.asarray(sums[0])
-    return np.asarray((sums[present] / counts[present, None, None]).mean(0))
 
 
 def summarise(rows: _Rows, classes: Sequence[str], n_layers: int) -> dict[str, Any]:

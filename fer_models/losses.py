@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,15 +28,28 @@ class LossTerms:
 
 
 TERMS = ("ce", "align", "total")
+Average = Literal["batch", "valid"]
+
+
+def local_share(has_map: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
+    """Share of the samples that have a map."""
+    return has_map.to(torch.float32).mean()
 
 
 @dataclass(frozen=True)
 class Objective:
-    """``total = ce + align_weight * align`` over the given layers (numbered from 1)."""
+    """``total = ce + align_weight * align`` over the given layers (numbered from 1).
+
+    ``average``: the alignment is a mean over the ``batch``, or over its ``valid`` samples, those with a map.
+    ``share_with_map``: the share of samples with a map in the whole batch, of which ``has_map`` may be one process's
+    part.
+    """
 
     align_weight: float
     layers: tuple[int, ...]
     label_smoothing: float = 0.0
+    average: Average = "batch"
+    share_with_map: Callable[[Bool[Tensor, "b"]], Float[Tensor, ""]] = local_share
 
     def __call__(
         self,
@@ -66,9 +80,13 @@ class Objective:
         """
         chosen = [features[number - 1] for number in self.layers]
         if self.align_weight == 0:
-            return LossTerms(ce, alignment([value.detach() for value in chosen], au_map, has_map, valid), ce)
+            chosen = [value.detach() for value in chosen]
         align = alignment(chosen, au_map, has_map, valid)
-        return LossTerms(ce, align, ce + self.align_weight * align)
+        if self.average == "valid":
+            share = self.share_with_map(has_map)
+            # Without any map the sum is 0 already.
+            align = align / share.where(share > 0, 1.0)
+        return LossTerms(ce, align, ce if self.align_weight == 0 else ce + self.align_weight * align)
 
 
 def alignment(

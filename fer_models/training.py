@@ -113,13 +113,16 @@ class _Trainer:
         fresh = not (folder / checkpoint.LAST).is_file()
         model = checkpoint.build_model(config, len(self.classes), with_weights=fresh)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
-        self.objective = Objective(config.align_weight, layers, config.label_smoothing)
-        self.val_objective = Objective(config.align_weight, layers)
+        self.objective = Objective(config.align_weight, layers, config.label_smoothing, config.align_average)
+        self.val_objective = Objective(config.align_weight, layers, average=config.align_average)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = _optimizer(self.model, config)
         self.amp = config.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        options: dict[str, Any] = {"seed": config.seed, "device": self.device}
+        options: dict[str, Any] = {
+            "seed": config.seed, "device": self.device,
+            "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
+        }  # fmt: skip
         self.loader = TripletLoader(
             store.split("train"), config.batch_size, config.augmentation, mode=config.order, drop_last=True, **options
         )

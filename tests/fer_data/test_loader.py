@@ -141,7 +141,7 @@ def test_bad_sizes_are_refused(store: Store) -> None:
         TripletLoader(store.split("train"), 4, CONFIG, limit=0)
     with pytest.raises(UserInputError, match="needs a thread"):
         TripletLoader(store.split("train"), 4, CONFIG, threads=0)
-    with pytest.raises(UserInputError, match="stored or rendered"):
+    with pytest.raises(UserInputError, match="one of stored, rendered"):
         TripletLoader(store.split("train"), 4, CONFIG, maps="drawn")  # type: ignore[arg-type]
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from fer_data.errors import RunError, StoreError, UserInputError
 from fer_data.heatmaps import render_maps
+from fer_data.loading.targets import mean_map
 from fer_data.shards import Store
 from fer_data.shards.index import save_index
 from fer_models import metrics
 from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate, mean_map
+from fer_models.evaluation import evaluate
 from fer_models.training import train
 from synthetic import CLASSES, synthetic_store
 

@@ -115,3 +115,14 @@ def test_label_smoothing_reaches_the_cross_entropy() -> None:
     smooth = Objective(0.0, (1,), 0.2)(logits, (features,), label, maps, mask)
     expected = 0.8 * torch.nn.functional.cross_entropy(logits, label) - 0.2 * logits.log_softmax(1).mean()
     assert torch.allclose(smooth.ce, expected, atol=1e-6)
+
+
+def test_the_mean_over_valid_samples_ignores_the_others() -> None:
+    features, maps = [torch.rand(4, 3, 5, 5)], torch.rand(4, 5, 5)
+    logits, label = torch.randn(4, 7), torch.arange(4)
+    for count in (0, 1, 3):
+        mask = torch.arange(4) < count
+        over_batch = Objective(2.0, (1,))(logits, features, label, maps, mask).align
+        terms = Objective(2.0, (1,), average="valid")(logits, features, label, maps, mask)
+        assert terms.align == pytest.approx(over_batch * 4 / max(count, 1))
+        assert terms.total == pytest.approx(terms.ce + 2 * terms.align)

@@ -197,3 +197,31 @@ def test_learning_rate_schedules() -> None:
 def test_the_device_is_checked(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="'tpu' is not available"):
         train(store.folder, tmp_path, replace(CONFIG, device="tpu"))
+
+
+@pytest.fixture(scope="module")
+def one_step(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "one-step"
+    train(store.folder, run, replace(CONFIG, max_steps=1))
+    return run
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"align_target": "mean"},
+        {"align_target": "shuffled"},
+        {"align_target": "landmarks"},
+        {"neutral": "uniform"},
+        {"align_average": "valid"},
+    ],
+    ids=str,
+)
+def test_what_is_aligned_with_is_a_choice(choice: dict[str, Any], store: Store, one_step: Path, tmp_path: Path) -> None:
+    """The first step and the first validation already measure something else."""
+    train(store.folder, tmp_path / "run", replace(CONFIG, max_steps=1, **choice))
+    (row,), (plain,) = log(tmp_path / "run"), log(one_step)
+    assert row["train_ce"] == plain["train_ce"]
+    assert row["train_align"] != plain["train_align"] and row["val_align"] != plain["val_align"]
+    with pytest.raises(RunError, match="other settings: " + next(iter(choice))):
+        train(store.folder, tmp_path / "run", CONFIG)

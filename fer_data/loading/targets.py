@@ -1,0 +1,147 @@
+"""What the attention is guided to: the class's AU map, or one of the controls that tell guidance from chance.
+
+A target covers the whole image and takes the way of every map from there: crop, mirror image, rotation and erasing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
+
+from fer_data.codebook import ActionUnit, Codebook, Gaussian
+from fer_data.counters import counter_hash
+from fer_data.device_maps import make_plan, render_on_device
+from fer_data.errors import UserInputError, paragraph, unknown_name
+from fer_data.shards import SplitReader, Store
+
+MapSource = Literal["stored", "rendered"]
+Target = Literal["class", "mean", "shuffled", "landmarks"]
+Neutral = Literal["skip", "uniform"]
+
+LANDMARK_SIGMA = 0.06
+"""Width of a landmark's Gaussian in inter-ocular distances (36-45): neighbouring points just melt into lines."""
+
+
+class Targets:
+    """The targets of a split's rows.
+
+    ``target``: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the
+    AU map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each of
+    the 68 points. ``neutral``: classes without AUs get no target (``skip``) or a ``uniform`` one. ``maps``: where a
+    class map comes from, see :class:`~fer_data.loader.TripletLoader`. Raises :class:`UserInputError` for other choices.
+    """
+
+    def __init__(
+        self,
+        reader: SplitReader,
+        device: torch.device,
+        *,
+        target: Target = "class",
+        neutral: Neutral = "skip",
+        maps: MapSource = "stored",
+        seed: int = 0,
+    ) -> None:
+        choices = {"target": (target, Target), "neutral": (neutral, Neutral), "maps": (maps, MapSource)}
+        for name, (value, known) in choices.items():
+            if value not in get_args(known):
+                raise UserInputError(unknown_name(f"value of {name}", value, list(get_args(known))))
+        store = reader.store
+        self.reader, self.device, self.target = reader, device, target
+        self.reads_maps = target == "class" and maps == "stored"
+        self.map_size = store.index.map_size
+        self._mapped = mapped_classes(store)
+        self._blank = ~self._mapped if neutral == "uniform" else np.zeros_like(self._mapped)
+        self._drawn_label = np.arange(len(self._mapped))
+        self._template: Tensor | None = None
+        if target == "shuffled":
+            self._drawn_label = other_expression(self._mapped, seed)
+        if target == "mean":
+            self._template = torch.from_numpy(mean_map(store).astype(np.float32)).to(device)
+        elif target == "landmarks":
+            self._plan = make_plan(landmark_codebook(), ["face"], store.index.image_size)
+            self._drawn_label[:] = 0
+        elif not self.reads_maps:
+            self._plan = make_plan(store.codebook, store.index.classes, store.index.image_size)
+
+    def maps(self, rows: Int64[np.ndarray, "b"], stored: Float32[Tensor, "b m m"] | None) -> Float32[Tensor, "b m m"]:
+        """Whole targets of some rows in [0, 1]; zero where :meth:`has_map` is False. ``stored``: what was read."""
+        drawn = self._draw(rows) if stored is None else stored
+        if stored is None:
+            drawn = drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
+        blank = self._blank[self.reader.labels[rows]]
+        return drawn.masked_fill(self._put(blank)[:, None, None], 1.0) if blank.any() else drawn
+
+    def has_map(self, rows: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
+        """Which rows have a target."""
+        mapped: np.ndarray = (self.reader.has_map[rows] > 0) | self._blank[self.reader.labels[rows]]
+        return mapped
+
+    def _draw(self, rows: Int64[np.ndarray, "b"]) -> Float32[Tensor, "b m m"]:
+        if self._template is not None:
+            return self._template.expand(len(rows), -1, -1)
+        labels = self._put(self._drawn_label[self.reader.labels[rows]])
+        return render_on_device(self._put(self.reader.landmarks[rows]), labels, self._plan, self.map_size)
+
+    def _put(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def mapped_classes(store: Store) -> Bool[np.ndarray, "k"]:
+    """Which of the store's classes have AUs in its codebook."""
+    return np.array([store.codebook.has_map(name) for name in store.index.classes], bool)
+
+
+def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarray, "k"]:
+    """A shuffled codebook: for each class the class whose AUs it gets, never its own; classes without AUs keep theirs.
+
+    The expressions form one random circle and each gets the next one's AUs. Raises :class:`UserInputError` when there
+    are fewer than two expressions to exchange.
+    """
+    rows = np.flatnonzero(mapped)
+    if len(rows) < 2:
+        raise UserInputError(
+            paragraph(
+                "AUs cannot be exchanged between expressions.",
+                expected="a store with two or more expressions that have AUs",
+                got=f"{len(rows)}",
+                fix="Use --align-target mean or landmarks.",
+            )
+        )
+    circle = rows[np.argsort(counter_hash(seed, 0, rows, 1)[:, 0])]
+    others = np.arange(len(mapped))
+    others[circle] = np.roll(circle, -1)
+    return others
+
+
+def landmark_codebook(sigma: float = LANDMARK_SIGMA) -> Codebook:
+    """A codebook whose only expression, ``face``, is a round Gaussian at each of the 68 points."""
+    points = {n: ActionUnit(n, f"point {n}", (Gaussian((n,), (sigma, sigma), mirror=False),)) for n in range(68)}
+    weights: dict[int, float] = dict.fromkeys(points, 1.0)
+    return Codebook("landmarks", "gaussian", "Every landmark alike.", "a control", points, {"face": weights}, {})
+
+
+def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
+    """Class-agnostic template: mean over the expressions of each one's mean map in train (zero without maps)."""
+    index = store.index
+    sums = np.zeros((len(index.classes), index.map_size, index.map_size))
+    if "train" not in index.splits:
+        return np.asarray(sums[0])
+    reader = store.split("train")
+    counts = np.bincount(reader.labels[reader.has_map > 0], minlength=len(index.classes))
+    for row in np.flatnonzero(reader.has_map):
+        sums[reader.labels[row]] += reader.au_map(int(row))
+    present = counts > 0
+    if not present.any():
+        return np.asarray(sums[0])
+    return np.asarray((sums[present] / counts[present, None, None]).mean(0))
+
+
+def absent_classes(reader: SplitReader) -> Sequence[str]:
+    """Classes of the store that have no row in the split."""
+    counts = np.bincount(reader.labels, minlength=len(reader.store.index.classes))
+    return [name for name, count in zip(reader.store.index.classes, counts, strict=True) if not count]

@@ -1,0 +1,111 @@
+"""What is aligned with: the controls take the same way as the class's map, and keep off samples without a map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fer_data import augment
+from fer_data.augment import AugmentConfig
+from fer_data.errors import UserInputError
+from fer_data.heatmaps import render_maps
+from fer_data.loader import Batch, TripletLoader
+from fer_data.loading.targets import absent_classes, mean_map, other_expression
+from fer_data.shards import Store
+from synthetic import CLASSES, synthetic_store
+
+WILD = AugmentConfig(56, rotation=30, rotation_p=1.0, erasing=0.5)
+WHOLE = AugmentConfig(64, enabled=False)
+
+
+def batches(store: Store, config: AugmentConfig, **choices: Any) -> list[Batch]:
+    return list(TripletLoader(store.split("train"), 14, config, seed=3, **choices).epoch(1))
+
+
+def test_the_mean_map_takes_the_way_of_the_image(store: Store) -> None:
+    template = torch.from_numpy(mean_map(store).astype(np.float32))
+    for batch in batches(store, WILD, target="mean"):
+        parameters = augment.sample_parameters(WILD, 3, 1, batch.index.numpy(), 64)
+        expected = augment.apply_to_maps(WILD, parameters, template.expand(14, -1, -1), 64)
+        assert torch.equal(batch.au_map[batch.has_map], expected[batch.has_map])
+        assert not batch.au_map[~batch.has_map].any() and not batch.has_map.all()
+
+
+def test_shuffled_aus_are_another_expressions_on_the_same_face(store: Store) -> None:
+    reader = store.split("train")
+    partner = {name: set[str]() for name in CLASSES}
+    for batch in batches(store, WHOLE, target="shuffled"):
+        for row, got in zip(batch.index.tolist(), batch.au_map.numpy(), strict=True):
+            own = CLASSES[reader.labels[row]]
+            points = np.repeat(reader.landmarks[row][None], len(CLASSES), 0)
+            gaps = np.abs(render_maps(points, CLASSES, store.codebook, 64, 16) - got).max((1, 2))
+            assert gaps.min() < 1 / 255
+            partner[own].add(CLASSES[int(gaps.argmin())])
+    assert partner.pop("neutral") == {"neutral"}
+    given_to = [names.pop() for names in partner.values()]
+    assert sorted(given_to) == sorted(partner) and all(a != b for a, b in zip(partner, given_to, strict=True))
+
+
+@settings(deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=12).filter(lambda mapped: sum(mapped) > 1), st.integers(0, 99))
+def test_no_expression_keeps_its_aus(mapped: list[bool], seed: int) -> None:
+    others = other_expression(np.array(mapped), seed)
+    assert sorted(others) == list(range(len(mapped)))
+    assert [bool(others[place] != place) for place in range(len(mapped))] == mapped
+    assert np.array_equal(others, other_expression(np.array(mapped), seed))
+
+
+def test_seeds_shuffle_differently_and_one_expression_cannot_be_shuffled() -> None:
+    every = np.ones(7, bool)
+    assert len({tuple(other_expression(every, seed)) for seed in range(20)}) > 10
+    with pytest.raises(UserInputError, match=r"cannot be exchanged.*Got: 1\..*--align-target mean"):
+        other_expression(np.array([True, False]), 0)
+
+
+def test_landmark_blobs_stay_on_the_landmarks(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path, train=28, val=0, test=0, size=64, map_size=64)
+    plain = AugmentConfig(56, rotation=30, rotation_p=1.0, erasing=0)
+    for batch in batches(store, plain, target="landmarks"):
+        size = batch.au_map.shape[-1]
+        places = ((2 * batch.landmarks + 1) / 56 - 1)[:, :, None]
+        at = F.grid_sample(batch.au_map[:, None], places, align_corners=False)[:, 0, :, 0]
+        inside = (places.abs() < 1 - 1 / size).all(-1)[..., 0] & batch.has_map[:, None]
+        assert at[inside].median() > 0.8 and at[inside].min() > 0.4
+        assert batch.au_map[batch.has_map].mean() < 0.25
+
+
+def test_neutral_faces_get_a_uniform_map_where_asked(store: Store) -> None:
+    plain = batches(store, WILD)
+    for source in ("stored", "rendered"):
+        for batch, skipped in zip(batches(store, WILD, neutral="uniform", maps=source), plain, strict=True):
+            neutral = batch.label == CLASSES.index("neutral")
+            assert batch.has_map.all() and torch.equal(~skipped.has_map, neutral)
+            assert ((batch.au_map[neutral] == 0) | (batch.au_map[neutral] > 0.999)).all()
+            assert (batch.au_map[neutral] > 0).float().mean() > 0.8
+            assert torch.allclose(batch.au_map[~neutral], skipped.au_map[~neutral], atol=1.5 / 255)
+
+
+def test_controls_do_not_read_the_stored_maps(store: Store) -> None:
+    loader = TripletLoader(store.split("train"), 14, WILD, target="mean")
+    batch = next(loader.uint8_epoch(0))
+    assert batch.maps is None
+
+
+@pytest.mark.parametrize("choice", [{"target": "means"}, {"neutral": "uniforms"}, {"maps": "store"}])
+def test_unknown_choices_are_refused(store: Store, choice: dict[str, Any]) -> None:
+    (name,) = choice
+    with pytest.raises(UserInputError, match=rf"Unknown value of {name} .* Did you mean"):
+        batches(store, WILD, **choice)
+
+
+def test_classes_without_rows_are_named(store: Store, tmp_path: Path) -> None:
+    assert absent_classes(store.split("train")) == []
+    few = synthetic_store(tmp_path, train=5, val=0, test=0, size=32, map_size=8)
+    assert absent_classes(few.split("train")) == ["surprise", "neutral"]
