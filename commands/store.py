@@ -85,29 +85,39 @@ def build_maps(
 
 
 @click.command()
-@click.argument("store", type=PATH)
-@click.option("--from", "work", metavar="WORK", type=PATH, required=True, help="The landmarks it was built from.")
+@click.argument("store")
+@click.option("--from", "work", metavar="WORK", type=PATH, help="The landmarks it was built from.")
 @click.option("--codebook", default=None, help="Its codebook's file, needed where index.json is damaged too.")
 @executor_options
 @json_option
 def repair(
-    store: Path, work: Path, codebook: str | None, workers: int | None, scheduler: str | None, as_json: bool
+    store: str, work: Path | None, codebook: str | None, workers: int | None, scheduler: str | None, as_json: bool
 ) -> int:
     """Make the damaged and missing files of a store again, as they were; intact shards are not touched.
 
-    Its options are read from the store. Refused where the result would be another store.
+    Its options are read from the store. Refused where the result would be another store. Where STORE is the URL of a
+    store, its copy in the cache is mended: what is damaged is fetched again, and --from is not needed.
 
     \b
     Example: aupipe repair store --from work
+    Example: aupipe repair https://host/faces/store
     """
+    from fer_data.shards.remote import is_url, local_store
     from pipeline.maps import run_maps
     from pipeline.mending import stated_config
 
     bar = Bar()
-    config = stated_config(store, codebook)
+    if is_url(store):
+        copy = local_store(store, bar, mend=True)
+        show([f"{copy}: intact"], {"ok": True, "store": str(copy)}, as_json)
+        return 0
+    if work is None:
+        raise click.UsageError("Missing option '--from': the landmarks that the store was built from.")
+    folder = Path(store)
+    config = stated_config(folder, codebook)
     executor = make_executor(workers, scheduler, bar)
-    report = run_maps(work.resolve(), store.resolve(), config, executor, bar, mend=True)
-    return finish_stage(report, 1.0, as_json, store)
+    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, mend=True)
+    return finish_stage(report, 1.0, as_json, folder)
 
 
 @click.command()
@@ -123,6 +133,7 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     Example: aupipe verify store
     """
     from fer_data.shards import verify_store
+    from fer_data.shards.remote import is_copy
 
     findings = verify_store(store, rows=rows)
     lines = [f"{found.file}: {found.what}" + "".join(f"\n  {name}" for name in found.samples) for found in findings]
@@ -133,6 +144,9 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     show(lines or [f"{store}: intact"], content, as_json)
     if findings:
         click.echo(
-            "To mend it, run `aupipe repair` with the landmarks it was built from: intact shards are kept.", err=True
+            "This is the copy of a remote store: run `aupipe repair` with its URL to fetch again what is damaged."
+            if is_copy(store)
+            else "To mend it, run `aupipe repair` with the landmarks it was built from: intact shards are kept.",
+            err=True,
         )
     return 1 if findings else 0

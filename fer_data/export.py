@@ -17,6 +17,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ RECORD_NAME = "export.json"
 """What an export was made from, and whether it is complete."""
 
 _MAX_NAME = 120
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class ExportReport:
 def export_store(store: Store, form: str, out: Path, progress: Progress | None = None) -> ExportReport:
     """Write every row of ``store`` to the folder ``out`` in the given form: ``folder`` or ``webdataset``.
 
-    Interrupted, it continues when called again: finished tars are kept. Raises :class:`UserInputError` for an unknown
-    form, :class:`FolderInUseError` when ``out`` holds anything else, :class:`StoreError` when rows cannot be read or
-    did not all arrive.
+    Interrupted, it continues when called again: finished tars and finished PNG files are kept. Raises
+    :class:`UserInputError` for an unknown form, :class:`FolderInUseError` when ``out`` holds anything else,
+    :class:`StoreError` when rows cannot be read or did not all arrive.
     """
     if form not in FORMS:
         raise UserInputError(unknown_name("form", form, sorted(FORMS)))
@@ -74,7 +76,8 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
 
 
 def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
-    present = sorted(path.name for path in out.iterdir() if path.name != ".lock") if out.is_dir() else []
+    names = [path.name for path in out.iterdir()] if out.is_dir() else []
+    present = sorted(name for name in names if name != ".lock" and not name.endswith(".tmp"))
     if not present:
         return
     try:
@@ -96,11 +99,14 @@ def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
 # --- what both forms share ---
 
 
-def _image_file(reader: SplitReader, row: int) -> tuple[str, bytes]:
-    """Suffix and content of the row's image file."""
+def _suffix(reader: SplitReader) -> str:
+    return "jpg" if reader.encoding == "jpeg" else "png"
+
+
+def _image_file(reader: SplitReader, row: int) -> bytes:
     if reader.encoding == "jpeg":
-        return "jpg", bytes(reader.jpeg_bytes(row))
-    return "png", _png(cv2.cvtColor(reader.image(row), cv2.COLOR_RGB2BGR))
+        return bytes(reader.jpeg_bytes(row))
+    return _png(cv2.cvtColor(reader.image(row), cv2.COLOR_RGB2BGR))
 
 
 def _map_file(reader: SplitReader, row: int) -> bytes:
@@ -148,7 +154,7 @@ def _write_tar(path: Path, reader: SplitReader, first: int, entry: ShardEntry) -
 
 def _tar_members(reader: SplitReader, row: int) -> Iterator[tuple[str, bytes]]:
     label = int(reader.labels[row])
-    yield _image_file(reader, row)
+    yield _suffix(reader), _image_file(reader, row)
     yield "cls", str(label).encode()
     yield "au_map.png", _map_file(reader, row)
     points = io.BytesIO()
@@ -179,7 +185,6 @@ def _rows_in_tar(path: Path) -> int:
 
 
 def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ...]:
-    """Files are written in place: an export that was cut short is written over from the start."""
     strange = [name for name in store.index.classes if re.fullmatch(r"\w[\w .+-]*", name) is None]
     if strange:
         raise StoreError(paragraph("A class of the store cannot be the name of a folder.", got=strange))
@@ -204,18 +209,30 @@ def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ..
 def _write_row(reader: SplitReader, row: int, name: str, out: Path) -> list[str]:
     label = reader.store.index.classes[int(reader.labels[row])]
     place = f"{reader.split}/{label}/{name}"
-    suffix, content = _image_file(reader, row)
-    image, au_map = f"images/{place}.{suffix}", f"maps/{place}.png" if reader.has_map[row] else ""
-    _put(out / image, content)
+    image, au_map = f"images/{place}.{_suffix(reader)}", f"maps/{place}.png" if reader.has_map[row] else ""
+    _put(out / image, lambda: _image_file(reader, row))
     if au_map:
-        _put(out / au_map, _map_file(reader, row))
+        _put(out / au_map, lambda: _map_file(reader, row))
     points = [f"{value:.3f}" for value in reader.landmarks[row].ravel()]
     return [reader.sample_ids[row], reader.split, label, image, au_map, *points]
 
 
-def _put(path: Path, content: bytes) -> None:
+def _put(path: Path, make: Callable[[], bytes]) -> None:
+    """Write a file, unless it is a PNG that an interrupted run finished: encoding is what takes the time."""
+    if path.suffix == ".png" and _is_whole_png(path):
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    path.write_bytes(make())
+
+
+def _is_whole_png(path: Path) -> bool:
+    """Whether a file is there and ends as a PNG does; one that was cut short does not."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:  # none, or shorter than that
+        return False
 
 
 def _file_names(reader: SplitReader) -> list[str]:

@@ -42,12 +42,13 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and _URL.match(place) is not None
 
 
-def local_store(place: str | Path, progress: Progress | None = None) -> Path:
+def local_store(place: str | Path, progress: Progress | None = None, *, mend: bool = False) -> Path:
     """The folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
 
     The copy is ``CACHE/stores/DIGEST``. It stays in use, and is not evicted, until this process ends. The remote index
     is read on every call, so a store that was built anew is copied anew; when the place does not answer, the copy that
     was last used for this URL serves. Any number of processes may call this at once: one copies, the others wait.
+    ``mend``: check every byte of the copy, fetch again what is damaged and remove what does not belong to it.
 
     Raises :class:`StoreError` when the store cannot be had or a file arrives damaged twice, :class:`FerError` when the
     disk refuses. What has arrived is kept, and the next call continues there.
@@ -59,12 +60,12 @@ def local_store(place: str | Path, progress: Progress | None = None) -> Path:
     cache = _caches.setdefault(folder := cache_folder() / "stores", Cache(folder))
     memo = folder / f"{sha256_bytes(url.encode())[:32]}.url"
     known = pin or (memo.read_text().strip() if memo.is_file() else None)
-    if pin is not None and (found := _complete(cache, pin)) is not None:
+    if pin is not None and not mend and (found := _complete(cache, pin)) is not None:
         return found
     try:
         text, index = _remote_index(url)
     except UnreachableError as error:
-        if known is None or (found := _complete(cache, known)) is None:
+        if mend or known is None or (found := _complete(cache, known)) is None:
             raise
         progress.note(f"{error} The copy in the cache is used.")
         return found
@@ -75,11 +76,16 @@ def local_store(place: str | Path, progress: Progress | None = None) -> Path:
         )  # fmt: skip
     path = cache.hold(index.digest)
     with exclusive(folder / f"{index.digest}.copying"):
-        if _complete(cache, index.digest) is None:
+        if mend or _complete(cache, index.digest) is None:
             _copy(url, path, text, index, cache, progress)
         if known != index.digest:
             write_text(memo, index.digest + "\n")
     return path
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether a folder is the copy of a remote store in the cache."""
+    return folder.resolve().parent == (cache_folder() / "stores").resolve()
 
 
 def shown(url: str) -> str:
@@ -124,10 +130,11 @@ def _copy(url: str, path: Path, text: bytes, index: StoreIndex, cache: Cache, pr
     for gone in cache.make_room(index.digest, size, cache_limit()):
         progress.note(f"The cached store {gone[:16]} made room: it was used the longest time ago.")
     path.mkdir(exist_ok=True)
-    for leftover in path.glob(".*.tmp"):
-        leftover.unlink()
     expected: dict[str, tuple[str, int | None]] = {name: (sha256, None) for name, sha256 in index.files.items()}
     expected |= {entry.name: (entry.sha256, entry.bytes) for entry in index.shards}
+    for stray in path.iterdir():
+        if stray.name not in expected and stray.name != INDEX_NAME and stray.is_file():
+            stray.unlink()
     progress.start(f"copying {shown(url)}", size // 10**6, "MB")
     done = 0
     try:

@@ -6,6 +6,7 @@ import io
 import json
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -226,24 +227,36 @@ def test_classes_that_leave_the_folder_are_refused(raw: Store, tmp_path: Path) -
     assert not list(tmp_path.rglob("*.png"))
 
 
-def test_an_interrupted_folder_is_completed(raw: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_store(raw, "folder", tmp_path / "whole")
-    put, left = fer_data.export._put, iter(range(20))
+def test_an_interrupted_folder_is_continued(source: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_store(source, "folder", tmp_path / "whole")
+    out, put, left = tmp_path / "out", fer_data.export._put, iter(range(20))
 
-    def stopping(path: Path, content: bytes) -> None:
+    def stopping(path: Path, make: Callable[[], bytes]) -> None:
         if next(left, None) is None:
-            path.write_bytes(content[:9])
+            path.write_bytes(make()[:-3])
             raise KeyboardInterrupt
-        put(path, content)
+        put(path, make)
 
     monkeypatch.setattr(fer_data.export, "_put", stopping)
     with pytest.raises(KeyboardInterrupt):
-        export_store(raw, "folder", tmp_path / "out")
-    assert json.loads((tmp_path / "out" / RECORD_NAME).read_text())["complete"] is False
-    assert not (tmp_path / "out" / "landmarks.csv").exists()
+        export_store(source, "folder", out)
+    assert json.loads((out / RECORD_NAME).read_text())["complete"] is False
+    assert not (out / "landmarks.csv").exists()
     monkeypatch.undo()
-    export_store(raw, "folder", tmp_path / "out")
-    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+    (out / f".{RECORD_NAME}.99.tmp").write_text("{")  # as if the power had failed early in between
+    first = min((out / "images").rglob("*.png"), default=None, key=lambda path: path.stat().st_mtime_ns)
+    written = first.stat().st_mtime_ns if first is not None else 0
+    export_store(source, "folder", out)
+    assert snapshot(out) == snapshot(tmp_path / "whole")
+    assert first is None or first.stat().st_mtime_ns == written
+    assert (first is None) == (source.index.encoding == "jpeg")
+
+
+def test_an_export_stopped_before_its_first_file_is_continued(raw: Store, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".{RECORD_NAME}.99.tmp").write_text("{")
+    export_store(raw, "webdataset", tmp_path / "out")
+    assert not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_an_image_that_is_not_of_the_store_is_noticed(raw: Store, tmp_path: Path) -> None:

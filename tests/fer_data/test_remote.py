@@ -21,6 +21,7 @@ from click.testing import CliRunner
 
 from commands.export import export
 from commands.inspect import inspect
+from commands.store import repair, verify
 from fer_data.cache import cache_folder, cache_limit
 from fer_data.errors import StoreError, UserInputError
 from fer_data.shards import Store, open_store, verify_store
@@ -288,6 +289,34 @@ def test_a_shard_lost_from_the_cache_is_fetched_again(server: Server) -> None:
     server.asked.clear()
     assert verify_store(local_store(server.url)) == []
     assert dict(server.asked) == {"index.json": 1, "train-00002.h5": 1}
+
+
+def test_a_copy_damaged_in_the_cache_is_fetched_again(origin: Store, server: Server) -> None:
+    folder = local_store(server.url)
+    shard = folder / "train-00002.h5"
+    shard.write_bytes(flipped(shard.read_bytes()))
+    (folder / "notes.txt").write_text("not of the store")
+    checked = CliRunner().invoke(verify, [server.url], standalone_mode=False)
+    assert checked.return_value == 1 and "train-00002.h5: not the bytes" in checked.stdout
+    assert "This is the copy of a remote store: run `aupipe repair` with its URL" in checked.stderr
+    server.asked.clear()
+    pinned = f"{server.url}#sha256={origin.index.digest}"
+    mended = CliRunner().invoke(repair, [pinned, "--json"], standalone_mode=False)
+    assert json.loads(mended.stdout) == {"ok": True, "store": str(folder)}
+    assert dict(server.asked) == {"index.json": 1, "train-00002.h5": 1}
+    assert content(folder) == content(origin.folder)
+    shard.write_bytes(flipped(shard.read_bytes()))
+    server.stop()
+    with pytest.raises(StoreError, match="does not answer"):  # a damaged copy must not pass for a mended one
+        local_store(server.url, mend=True)
+
+
+def test_a_folder_is_not_repaired_without_its_landmarks(origin: Store) -> None:
+    refused = CliRunner().invoke(repair, [str(origin.folder)])
+    assert refused.exit_code == 2 and "--from" in refused.stderr
+    (origin.folder / "train-00000.h5").write_bytes(b"short")
+    checked = CliRunner().invoke(verify, [str(origin.folder)], standalone_mode=False)
+    assert "with the landmarks it was built from" in checked.stderr
 
 
 def test_an_unknown_protocol_says_what_to_install() -> None:
