@@ -56,17 +56,38 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--store", type=STORE, default=None, help="Another store.  [default: the one it was trained on]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
+@click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
 @json_option
-def evaluate(run: Path, store: Path | None, split: str, limit: int | None, device: str, as_json: bool) -> None:
+def evaluate(
+    run: Path,
+    store: Path | None,
+    split: str,
+    limit: int | None,
+    batch_size: int | None,
+    device: str,
+    against: Path | None,
+    as_json: bool,
+) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
 
-    Accuracy, CAM-COS and ATT-COS per layer, each cosine beside its controls.
+    Accuracy, calibration, and where attention and CAM look: cosines, specificity, pointing game, energy, pixel AP, each
+    beside its controls. RUN/predictions.csv has every face; confusion.png, cosines.png and average_maps.png are to look
+    at.
+
+    --against tests the difference to another run on the same faces: McNemar's test, paired bootstrap.
 
     \b
     Example: aupipe evaluate run
+             aupipe evaluate run-au --against run-plain
     """
+    from fer_models.evaluation import compare
     from fer_models.evaluation import evaluate as run_evaluation
 
-    evaluation = run_evaluation(run, store_folder=store, split=split, limit=limit, device=device, progress=Bar())
-    show(evaluation.lines(), evaluation.as_json(), as_json)
+    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
+    lines, content = evaluation.lines(), evaluation.as_json()
+    if against is not None:
+        comparison = compare(run, against)
+        lines, content = [*lines, "", *comparison.lines()], {**content, "against": comparison.as_json()}
+    show(lines, content, as_json)

@@ -16,7 +16,7 @@ from fer_data.shards import Store
 from fer_data.shards.index import save_index
 from fer_models import metrics
 from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate
+from fer_models.evaluation import evaluate, measuring
 from fer_models.training import train
 from synthetic import CLASSES, synthetic_store
 
@@ -112,16 +112,23 @@ def test_controls_against_a_slow_computation(store: Store, content: dict[str, An
 
 def test_a_perfect_attention_would_score_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The metric is fed the AU map itself in place of the attention: 1, and the control for other classes."""
-    from fer_models import evaluation
+    original = measuring.read
 
-    original = evaluation._cosines
+    def perfect(model: Any, batch: Any) -> Any:
+        reading = original(model, batch)
+        return measuring.Reading(reading.probability, dict.fromkeys(reading.maps, batch.au_map))
 
-    def perfect(maps: Any, au_map: Any, others: Any) -> Any:
-        return original(dict.fromkeys(maps, au_map), au_map, others)
-
-    monkeypatch.setattr(evaluation, "_cosines", perfect)
+    monkeypatch.setattr(measuring, "read", perfect)
     content = evaluate(run).as_json()
     assert content["cam_cos"] == pytest.approx(1.0, abs=1e-6)
+    for entry in (content["localisation"]["cam"], content["localisation"]["attention"]["3"]):
+        for group in ("all", "correct", "wrong"):
+            if entry[group]["n"]:
+                for name in ("cosine", "normalised", "pointing", "energy", "pixel_ap", "ceiling"):
+                    # The region is the map's upper part: the map ranks it perfectly, but has mass outside it.
+                    expected = pytest.approx(1.0, abs=1e-5) if name != "energy" else pytest.approx(0.7, abs=0.25)
+                    assert entry[group][name] == expected, name
+        assert entry["all"]["specificity"] == pytest.approx(1 - content["controls"]["wrong_class"], abs=1e-6)
     assert content["att_cos_wrong"]["5"] == pytest.approx(content["controls"]["wrong_class"], abs=1e-6)
 
 

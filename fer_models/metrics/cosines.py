@@ -1,4 +1,4 @@
-"""Pure metrics (NumPy): accuracy and its interval, confusion, cosines and the controls they are read against.
+"""Cosines, and the controls they are read against (NumPy).
 
 **How a cosine is computed, for attention and CAM alike.** The map - attention T_l (mean over the channels of layer l)
 or the CAM of the sample's *label* - keeps its own resolution, its negative values are set to 0, it is brought to the
@@ -18,8 +18,7 @@ Every cosine is reported as a macro mean: over the samples of an expression, the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
@@ -28,54 +27,6 @@ from fer_data.heatmaps import area_matrix, bilinear_matrix
 
 CENTRE_SIGMA = 0.25
 """Sigma of the centred Gaussian control, as a share of the map's side."""
-
-Z_95 = 1.959963984540054
-"""Two-sided 95 % quantile of the normal distribution."""
-
-
-def confusion_matrix(
-    label: Int64[np.ndarray, "n"], predicted: Int64[np.ndarray, "n"], k: int
-) -> Int64[np.ndarray, "k k"]:
-    """Counts; rows are true classes, columns predicted ones."""
-    return np.asarray(np.bincount(label * k + predicted, minlength=k * k).reshape(k, k), np.int64)
-
-
-def accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
-    """Share of correct predictions."""
-    return float(np.trace(confusion) / max(int(confusion.sum()), 1))
-
-
-def balanced_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
-    """Mean recall over the classes that have samples."""
-    counts = confusion.sum(1)
-    present = counts > 0
-    if not present.any():
-        return 0.0
-    return float((np.diag(confusion)[present] / counts[present]).mean())
-
-
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson, 1927): stays inside [0, 1] and is sound for small ``n``."""
-    if n == 0:
-        return 0.0, 1.0
-    share, z2 = correct / n, Z_95 * Z_95
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z_95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
-
-
-def class_report(confusion: Int64[np.ndarray, "k k"], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``n, accuracy`` (recall)``, precision, f1`` by class; None where a figure has no samples to stand on."""
-    report: dict[str, dict[str, Any]] = {}
-    for row, name in enumerate(classes):
-        hits, n, claimed = (int(v) for v in (confusion[row, row], confusion[row].sum(), confusion[:, row].sum()))
-        report[name] = {
-            "n": n,
-            "accuracy": hits / n if n else None,
-            "precision": hits / claimed if claimed else None,
-            "f1": 2 * hits / (n + claimed) if n else None,
-        }
-    return report
 
 
 def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "... h w"]) -> Float64[np.ndarray, "n"]:
@@ -128,7 +79,19 @@ def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float
     return np.asarray(np.divide(reached, norms, out=np.zeros(len(maps)), where=norms > 0))
 
 
+@lru_cache(maxsize=64)
 def _projector(size: int, source: int) -> Float64[np.ndarray, "m m"]:
     """Orthogonal projector onto what one axis of ``source`` values can become at ``size``."""
     resize = area_matrix(size, source) if source >= size else bilinear_matrix(size, source)
     return np.asarray(resize @ np.linalg.pinv(resize))
+
+
+def normalised(cosine: float | None, floor: float | None, ceiling: float | None) -> float | None:
+    """``(cosine - floor) / (ceiling - floor)``: 0 for a map as good as the floor, 1 for the best of that size.
+
+    Negative below the floor. None where a figure is missing or where the floor reaches the ceiling, so that nothing
+    could be told from it (a layer of one pixel, for example, can only be uniform).
+    """
+    if cosine is None or floor is None or ceiling is None or ceiling - floor < 1e-3:
+        return None
+    return (cosine - floor) / (ceiling - floor)

@@ -1,0 +1,111 @@
+"""Pictures of an evaluation: confusion, cosines by class and map, average maps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from fer_models.evaluation.averages import AverageMaps
+
+TITLES = {
+    "cam": "CAM",
+    "cam_predicted": "CAM of prediction",
+    "uniform": "uniform map",
+    "centre": "centred Gaussian",
+    "mean_map": "mean AU map",
+}
+MAP_COLOURS = "cividis"
+"""Even in lightness and the same to colour-blind eyes."""
+
+
+def draw_confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> Figure:
+    """The confusion matrix as row shares, with counts written in the cells."""
+    counts = np.asarray(matrix, np.int64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = 2.6 + 0.6 * len(classes)
+    figure = _figure(side, side)
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)), [f"{name} (n={n})" for name, n in zip(classes, counts.sum(1), strict=True)])
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    axis.set_title("Confusion: faces, coloured by share of the row", fontsize="medium")
+    for row in range(len(classes)):
+        for column in range(len(classes)):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize="small")
+    return figure
+
+
+def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
+    """``cosine_matrix`` of ``metrics.json``: classes down, layers, CAM and controls across; one scale from 0 to 1."""
+    classes, maps = matrix["classes"], matrix["maps"]
+    values = np.asarray(matrix["values"], np.float64).reshape(len(classes), len(maps))
+    titles = [f"layer {name}" if name.isdecimal() else TITLES[name] for name in maps]
+    figure = _figure(3.4 + 0.75 * len(maps), 2.6 + 0.45 * len(classes))
+    axis = figure.subplots()
+    axis.set_title("Mean cosine with the AU map, by true class", fontsize="medium")
+    if not classes:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "no face has an AU map", ha="center", va="center")
+        return figure
+    image = axis.imshow(values, cmap=MAP_COLOURS, vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(maps)), titles, rotation=45, ha="right")
+    axis.set_yticks(range(len(classes)), [f"{name} (n={n})" for name, n in zip(classes, matrix["counts"], strict=True)])
+    controls = sum(name in ("uniform", "centre", "mean_map") for name in maps)
+    axis.axvline(len(maps) - controls - 0.5, color="white", linewidth=3)
+    for row in range(len(classes)):
+        for column in range(len(maps)):
+            colour = "black" if values[row, column] > 0.5 else "white"
+            axis.text(
+                column, row, f"{values[row, column]:.2f}", ha="center", va="center", color=colour, fontsize="small"
+            )
+    figure.colorbar(image, ax=axis, label="cosine")
+    return figure
+
+
+def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) -> Figure:
+    """Average face, AU map, attention of the last layer and CAM of every class that has faces, on one colour scale.
+
+    The line on the lower rows is where the class's average AU map reaches half of its maximum.
+    """
+    shown = [number for number in range(len(classes)) if averages.count[number]]
+    rows = [
+        ("average face", None),
+        ("AU map", averages.au_map),
+        (f"attention,\nlayer {n_layers}", averages.maps[str(n_layers)]),
+        *([("CAM of\nthe label", averages.maps["cam"])] if "cam" in averages.maps else []),
+    ]
+    figure = _figure(1.4 + 1.35 * len(shown), 0.9 + 1.4 * len(rows))
+    axes = figure.subplots(len(rows), len(shown), squeeze=False)
+    for row, (title, maps) in enumerate(rows):
+        axes[row][0].set_ylabel(title, rotation=0, ha="right", va="center")
+        for axis, number in zip(axes[row], shown, strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            target = averages.au_map[number]
+            if maps is None:
+                axis.imshow(averages.face[number])
+                axis.set_title(f"{classes[number]}\nn={averages.count[number]}", fontsize="medium")
+            elif maps is averages.au_map and not averages.count_with_map[number]:
+                axis.text(0.5, 0.5, "no AU map", ha="center", va="center", transform=axis.transAxes, fontsize="small")
+            else:
+                axis.imshow(maps[number], cmap=MAP_COLOURS, vmin=0, vmax=1)
+            if maps is not None and maps is not averages.au_map and target.any():
+                axis.contour(target, levels=[float(target.max()) / 2], colors="white", linewidths=1)
+    scale = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
+    figure.colorbar(scale, ax=axes.ravel().tolist(), label="mean of maps, each scaled to its own maximum", shrink=0.8)
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

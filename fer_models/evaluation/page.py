@@ -1,0 +1,87 @@
+"""The summary for people: one table of figures, with what they must be read against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+COLUMNS = ("cosine", "normalised", "specificity", "pointing", "energy", "pixel_ap")
+
+
+def shown(value: float | None) -> str:
+    """Three decimals, or a dash for a figure that does not exist."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def span(interval: Sequence[float] | None) -> str:
+    """``.. to ..``, or a dash."""
+    return "-" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
+
+
+def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
+    """The lines that ``aupipe evaluate`` prints for the content of ``metrics.json``."""
+    low, high = c["accuracy_ci95"]
+    calibration, intervals = c["calibration"], c["intervals"]
+    balanced = intervals["balanced_accuracy"]
+    return [
+        f"{run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}",
+        f"accuracy {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}"
+        + ("" if balanced is None else f" (95 %: {balanced[0]:.1%} to {balanced[1]:.1%})"),
+        f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
+        f"Brier {shown(calibration['brier'])}",
+        "",
+        *aligned(_rows(c)),
+        "",
+        f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
+        f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
+        *_by_outcome(c),
+        "normalised: 0 a uniform map, 1 the ceiling. specificity: cosine with the face's own AU map less that with the "
+        "other expressions'.",
+    ]
+
+
+def _rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
+    where = c["localisation"]
+    last = max(where["attention"], key=int)
+    titles: list[tuple[str, Any]] = [
+        *((f"ATT-COS layer {layer}", entry) for layer, entry in where["attention"].items()),
+        ("CAM-COS of the label", where["cam"]),
+        ("CAM-COS of the prediction", where["cam_predicted"]),
+        ("control: uniform map", where["controls"]["uniform"]),
+        ("control: centred Gaussian", where["controls"]["centre"]),
+        ("control: mean AU map", where["controls"]["mean_map"]),
+    ]
+    rows: list[Sequence[str]] = [("", *(name.replace("_", " ") for name in COLUMNS))]
+    for title, entry in titles:
+        figures = entry["all"] if entry else {}
+        rows.append((title, *(shown(figures.get(name)) for name in COLUMNS)))
+    controls, chance = c["controls"], where["chance"]
+    return [
+        *rows,
+        ("control: another expression's map", shown(controls["wrong_class"])),
+        (f"ceiling of layer {last}", shown(controls["ceiling"])),
+        ("chance", "", "", "", *(shown(chance[name]) for name in COLUMNS[3:])),
+    ]
+
+
+def _by_outcome(c: Mapping[str, Any]) -> list[str]:
+    """Attention and CAM where the prediction is right, and where it is wrong."""
+    where = c["localisation"]
+    last = where["attention"][max(where["attention"], key=int)]
+    lines = []
+    for outcome in ("correct", "wrong"):
+        cam = where["cam"][outcome]["cosine"] if where["cam"] else None
+        figures = f"ATT-COS {shown(last[outcome]['cosine'])}, CAM-COS {shown(cam)}"
+        lines.append(f"{outcome} predictions (n={last[outcome]['n']})  {figures}")
+    return lines
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as text: the first column to the left, figures to the right."""
+    widths = [max(len(row[number]) for row in rows if number < len(row)) for number in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
+    return lines

@@ -1,0 +1,113 @@
+"""``predictions.csv``: everything that was measured, face by face, so that each figure can be computed again.
+
+Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
+``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
+(:class:`~fer_models.evaluation.measuring.Samples` says what they are). Six decimals; empty where a figure means
+nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from fer_data.errors import RunError, paragraph
+from fer_data.files import sha256_file, write_text
+from fer_models.evaluation.measuring import Samples
+
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.csv"
+LOCATED = ("pointing", "energy", "pixel_ap")
+"""Figures that need a region to point at."""
+
+
+def column_name(owner: str, figure: str) -> str:
+    """``"5", "cos"`` -> ``att5_cos``; ``"cam", "cos"`` -> ``cam_cos``."""
+    return f"att{owner}_{figure}" if owner.isdecimal() else f"{owner}_{figure}"
+
+
+def meaningful(samples: Samples, figure: str) -> Bool[np.ndarray, "n"]:
+    """Samples whose figure means something."""
+    if figure == "cos_predicted":
+        return samples.predicted_has_map
+    return samples.has_map & (samples.region_share > 0) if figure in LOCATED else samples.has_map
+
+
+def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
+    """Write the table atomically; returns its SHA-256."""
+    columns = dict(_columns(samples, classes))
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    write_text(path, table.getvalue())
+    return sha256_file(path)
+
+
+def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    everywhere = np.ones(len(samples.label), bool)
+    yield "sample_id", samples.sample_id
+    yield "true", [classes[number] for number in samples.label]
+    yield "predicted", [classes[number] for number in samples.predicted]
+    yield "correct", _flags(samples.correct)
+    yield "probability", _numbers(samples.probability.max(1), everywhere)
+    for number, name in enumerate(classes):
+        yield f"p_{name}", _numbers(samples.probability[:, number], everywhere)
+    yield "has_map", _flags(samples.has_map)
+    yield "predicted_has_map", _flags(samples.predicted_has_map)
+    yield "region_share", _numbers(samples.region_share, samples.has_map)
+    for owner, figures in samples.figures.items():
+        for figure, values in figures.items():
+            yield column_name(owner, figure), _numbers(values, meaningful(samples, figure))
+
+
+def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
+    return ["1" if value else "0" for value in values]
+
+
+def _numbers(values: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -> list[str]:
+    return [f"{value:.6f}" if there else "" for value, there in zip(values, shown, strict=True)]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The table, read back: its rows' ids and labels, and any of its columns as numbers."""
+
+    path: Path
+    rows: tuple[dict[str, str], ...]
+
+    @property
+    def identity(self) -> list[tuple[str, str, str]]:
+        """(sample id, true class, has_map) of each row: what two evaluations must share to be compared."""
+        return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
+
+    def flags(self, name: str) -> Bool[np.ndarray, "n"]:
+        """A 0/1 column."""
+        return np.array([row[name] == "1" for row in self.rows], bool)
+
+    def numbers(self, name: str, rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
+        """A column of numbers in the chosen rows, all of which must have one."""
+        return np.array([float(row[name]) for row, chosen in zip(self.rows, rows, strict=True) if chosen], np.float64)
+
+    def has(self, name: str) -> bool:
+        """Whether the column exists."""
+        return name in self.rows[0]
+
+
+def read_predictions(path: Path, sha256: str) -> Predictions:
+    """Read a table whose digest ``metrics.json`` gives. Raises :class:`RunError` when it is missing or another one."""
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise RunError(
+            paragraph(
+                f"{path} is missing or does not belong to the metrics.json beside it.",
+                fix="Run `aupipe evaluate` on that run again.",
+            )
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        return Predictions(path, tuple(csv.DictReader(file)))

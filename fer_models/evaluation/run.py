@@ -1,0 +1,107 @@
+"""Evaluating a run's folder: load, measure, summarise, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from fer_data.errors import UserInputError, paragraph
+from fer_data.files import atomic_path, write_json
+from fer_data.loader import TripletLoader
+from fer_data.types import Progress, Silent
+from fer_models import checkpoint
+from fer_models.devices import resolve_device
+from fer_models.evaluation.averages import save_averages
+from fer_models.evaluation.figures import draw_averages, draw_confusion, draw_cosines
+from fer_models.evaluation.measuring import measure
+from fer_models.evaluation.page import summary_lines
+from fer_models.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
+from fer_models.evaluation.summary import summarise
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a run on one split; ``content`` is what ``metrics.json`` holds."""
+
+    run: Path
+    content: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return dict(self.content)
+
+    def lines(self) -> list[str]:
+        """The summary for people: figures, then what they must be read against."""
+        return summary_lines(self.run, self.content)
+
+
+def evaluate(
+    run_folder: Path,
+    store_folder: Path | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    batch_size: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    out: Path | None = None,
+) -> Evaluation:
+    """Measure a run's best checkpoint on a split.
+
+    Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``, ``confusion.png``,
+    ``cosines.png`` and, last, ``metrics.json``. ``store_folder`` None: the store it was trained on. ``limit``: the
+    first rows of the split, which lie in hash order and so are a random sample. ``batch_size`` None: that of the
+    training. ``method``, ``method_options``: read the maps out as another method that shares the run's training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    """
+    for name, value in (("limit", limit), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
+    where = resolve_device(device)
+    record, model, state = checkpoint.load_best(run_folder, where, method, method_options)
+    store = checkpoint.run_store(run_folder, record, store_folder)
+    config = record.config
+    loader = TripletLoader(
+        store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
+    )
+    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent())
+    layers = model.backbone.n_layers
+    figures = summarise(samples, record.classes, layers)
+    out = out or run_folder
+    digest = write_predictions(out / PREDICTIONS, samples, record.classes)
+    save_averages(out / "average_maps.npz", averages, record.classes)
+    confusion = figures["confusion"]
+    _save(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
+    _save(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
+    _save(out / "average_maps.png", draw_averages(averages, record.classes, layers))
+    content = {
+        **figures,
+        "predictions_sha256": digest,
+        "split": split,
+        "limit": limit,
+        "store_digest": store.index.digest,
+        "codebook": store.codebook.name,
+        "codebook_digest": store.index.codebook_digest,
+        "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
+        "checkpoint": checkpoint.BEST,
+        "epoch": int(state["epoch"]),
+        "backbone": config.backbone,
+        "method": config.method,
+        "method_options": config.method_options,
+        "align_weight": config.align_weight,
+        "align_layers": config.align_layers,
+        "crop_size": config.crop_size,
+        "seed": config.seed,
+    }
+    # Last: whoever finds it finds all the other files of the same evaluation.
+    write_json(out / METRICS, content)
+    return Evaluation(run_folder, content)
+
+
+def _save(path: Path, figure: Figure) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
