@@ -9,8 +9,8 @@ The yaw of the bins comes from the true points. ``mirror`` is the mean distance 
 and those found in its mirror image, mirrored back.
 
 ``cross-validated`` corrects each face with a fit that has not seen it (10 folds); ``in sample`` is the shipped fit, on
-the very faces it learned from. dlib's model learned from iBUG 300-W, of which these photos are a part: its row is in
-sample too.
+the very faces it learned from. ``both looks`` is ``--mirror``: the mean with the points of the
+mirror image. dlib's model learned from iBUG 300-W, of which these photos are a part: its rows are in sample too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from fer_data.errors import ModelFileError
 from fer_data.geometry import flip_points, inter_ocular
 from fer_data.images import read_image
 from pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names
-from pipeline.looks import look
+from pipeline.looks import evened, look
 from pipeline.mesh68 import map_plain
 from pipeline.pose68 import pose_from_points
 
@@ -63,14 +63,14 @@ class Outcome:
     mirror: Sequence[Points | None]
 
 
-def look_at(detector: LandmarkDetector, folder: Path) -> list[Look]:
-    """Every photo of ``landmarks68``, as it is and mirrored."""
+def look_at(detector: LandmarkDetector, folder: Path, both: bool = False) -> list[Look]:
+    """Every photo of ``landmarks68``, as it is and mirrored; ``both``: each with the evened points of both looks."""
     looks: list[Look] = []
     for name, source, truth in read_truth(folder):
         image = read_image(folder / "images" / name)
         other = flip_points(truth, image.shape[1])
-        one = _nearest(image, detector, truth)
-        two = _nearest(np.ascontiguousarray(image[:, ::-1]), detector, other)
+        one = _nearest(image, detector, truth, both)
+        two = _nearest(np.ascontiguousarray(image[:, ::-1]), detector, other, both)
         looks.append((name, source, truth, image.shape[1], one, two))
     return looks
 
@@ -92,7 +92,12 @@ def mesh_outcomes(name: str, looks: Sequence[Look]) -> list[Outcome]:
     one, two = cross_validated(samples)
     for at, i in enumerate(both):
         found[i], mirror[i] = one[at], two[at]
-    return [*rows, Outcome(f"{name}, corrected, cross-validated", found, mirror)]
+    mean = [None if a is None or b is None else (a + b) / 2 for a, b in zip(found, mirror, strict=True)]
+    return [
+        *rows,
+        Outcome(f"{name}, corrected, cross-validated", found, mirror),
+        Outcome(f"{name}, both looks, cross-validated", mean, [None] * len(looks)),
+    ]
 
 
 def summary(row: Outcome, truths: Float64[np.ndarray, "n 68 2"]) -> dict[str, float]:
@@ -147,10 +152,13 @@ def main() -> None:
         if detector.uses_known:
             continue  # it would be handed the truth
         looks = look_at(detector, folder)
+        evened_looks = look_at(detector, folder, both=True)
         detector.close()
         meshes = any(one is not None and one.mesh is not None for *_, one, _ in looks)
         for row in mesh_outcomes(name, looks) if meshes else [outcome(name, looks, _points)]:
             rows[row.name] = summary(row, truths)
+        even = outcome(f"{name}, both looks, in sample", evened_looks, _points)
+        rows[even.name] = summary(even, truths)
     if options.json:
         print(json.dumps({"rows": rows, "not_installed": missing}, indent=2, sort_keys=True))
         return
@@ -175,11 +183,12 @@ def _table(title: str, rows: dict[str, dict[str, float]], columns: Sequence[str]
     print()
 
 
-def _nearest(image: np.ndarray, detector: LandmarkDetector, truth: Points) -> Face | None:
+def _nearest(image: np.ndarray, detector: LandmarkDetector, truth: Points, both: bool) -> Face | None:
     for rung in detector.ladder:
         faces, _ = look(image, detector, rung)
         if faces:
-            return min(faces, key=lambda face: float(np.linalg.norm(face.points.mean(0) - truth.mean(0))))
+            face = min(faces, key=lambda face: float(np.linalg.norm(face.points.mean(0) - truth.mean(0))))
+            return evened(face, image, detector, rung) if both else face
     return None
 
 

@@ -32,6 +32,8 @@ from commands.console import (
     help="Which face is meant where there are several. box: the one in the manifest's box, or else the largest; "
     "error: none, leave the image out.",
 )
+@click.option("--mirror", is_flag=True, help="Look at every face in the mirror image too, for twice the time: the mean "
+              "of both looks is a little better and knows no side.")  # fmt: skip
 @click.option("--export", type=click.Choice(["csv", "parquet"]), default=None, help="Also write one table of all rows.")
 @click.option("--sheet", is_flag=True, help="Also draw OUT/sheet.png: random faces, the worst ones, the failures.")
 @executor_options
@@ -43,6 +45,7 @@ def landmarks(
     detector: str,
     model: Path | None,
     faces: str,
+    mirror: bool,
     export: str | None,
     sheet: bool,
     workers: int | None,
@@ -62,7 +65,7 @@ def landmarks(
     from pipeline.landmark_views import export_landmarks, write_sheet, write_summary
     from pipeline.landmarks import run_landmarks
 
-    config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces)
+    config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces, mirror=mirror)
     bar = Bar()
     report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar)
     made = {}

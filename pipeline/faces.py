@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 
 from fer_data.types import Box, Reason
 from pipeline.detectors.base import Face, LandmarkDetector
-from pipeline.looks import look, looks_config, merged, middle, moved, size
+from pipeline.looks import evened, look, looks_config, merged, middle, moved, size
 
 POLICIES = {
     "box": "the face in the manifest's box; where it has none, the largest",
@@ -39,7 +39,7 @@ class Detection:
     faces_seen: int = 0
 
 
-def detection_config(detector: LandmarkDetector, faces: str) -> dict[str, Any]:
+def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
     """The ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
         "ladder": [asdict(rung) for rung in detector.ladder],
@@ -48,6 +48,7 @@ def detection_config(detector: LandmarkDetector, faces: str) -> dict[str, Any]:
         "min_face_size": MIN_FACE_SIZE,
         "faces": faces,
         **({"box_margin": BOX_MARGIN} if faces == "box" else {}),
+        **({"mirror": True} if mirror else {}),
     }
 
 
@@ -57,17 +58,24 @@ def find_face(
     policy: str = "largest",
     box: Box | None = None,
     known: Float64[np.ndarray, "68 2"] | None = None,
+    mirror: bool = False,
 ) -> Detection:
     """Find the one face that is meant, by ``policy`` (a key of :data:`POLICIES`).
 
     ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
     have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
+    ``mirror``: the face is also looked at in the mirror image, and its points are the mean of both looks.
     """
     if policy == "box" and box is not None:
         found = _find_in_box(image, detector, box, known)
     else:
         found = _climb(image, detector, "largest" if policy == "box" else policy, None, known)
-    return found if found.face is None else replace(found, face=detector.complete(image, found.face))
+    if found.face is None:
+        return found
+    face = found.face
+    if mirror and known is None:
+        face = evened(face, image, detector, detector.ladder[found.rung])
+    return replace(found, face=detector.complete(image, face))
 
 
 def _find_in_box(

@@ -116,7 +116,7 @@ def serve(descriptor: int) -> None:
         detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
         connection.send(_READY)
         for sample in job.samples:
-            connection.send(detect_sample(sample, job.root, detector, job.config.faces, known))
+            connection.send(detect_sample(sample, job.root, detector, job.config, known))
     except (BrokenPipeError, ConnectionResetError, EOFError):
         pass  # the worker is gone
     except Exception as error:

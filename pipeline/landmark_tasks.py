@@ -25,12 +25,14 @@ class LandmarkConfig:
     """Options of the stage.
 
     ``model`` names the detector's model file; None looks for it. ``faces`` is the policy, see
-    :data:`pipeline.faces.POLICIES`. ``part_size`` samples a part.
+    :data:`pipeline.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too. ``part_size`` samples
+    a part.
     """
 
     detector: str = "mediapipe"
     model: Path | None = None
     faces: str = "box"
+    mirror: bool = False
     part_size: int = 128
 
 
@@ -67,7 +69,7 @@ def detect_part(job: PartJob) -> PartResult:
     if is_current(job):
         return PartResult(len(job.samples), skipped=True)
     detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
-    rows = [detect_sample(sample, job.root, detector, job.config.faces, known) for sample in job.samples]
+    rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
     write_part(job.path, rows, job.plan_digest, job.config_json)
     return PartResult(len(rows), skipped=False)
 
@@ -92,7 +94,7 @@ def known_landmarks(job: PartJob) -> np.ndarray | None:
 
 
 def detect_sample(
-    sample: Sample, root: Path, detector: LandmarkDetector, faces: str = "box", known: np.ndarray | None = None
+    sample: Sample, root: Path, detector: LandmarkDetector, config: LandmarkConfig, known: np.ndarray | None = None
 ) -> LandmarkRow:
     """Read one photo and find its face; whatever goes wrong with the photo becomes the row's reason.
 
@@ -108,7 +110,7 @@ def detect_sample(
     except UnreadableImageError:
         return LandmarkRow(sample.sample_id, sample.path, Reason.UNREADABLE, sha256)
     size = (image.shape[0], image.shape[1])
-    found = find_face(image, detector, faces, sample.box, _known_points(sample, known))
+    found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:
         return LandmarkRow(
             sample.sample_id, sample.path, found.reason, sha256, size, rung=found.rung, faces_seen=found.faces_seen
@@ -148,7 +150,11 @@ def close_detector(config: LandmarkConfig) -> None:
 def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
     """Everything that determines the rows, as JSON; makes the detector, so that a missing model is told at once."""
     detector = shared_detector(config.detector, config.model)
-    return {**detector.identity(), **detection_config(detector, config.faces), "part_size": config.part_size}
+    return {
+        **detector.identity(),
+        **detection_config(detector, config.faces, config.mirror),
+        "part_size": config.part_size,
+    }
 
 
 def is_current(job: PartJob) -> bool:

@@ -52,10 +52,27 @@ def look(image: Image, detector: LandmarkDetector, rung: Rung, known: Known = No
     faces = [face for face in seen if is_plausible(face, image.shape[0], image.shape[1])]
     if rung.twice and faces:
         faces = _confirmed(faces, image, detector, rung)
-    # A tile may cut a face in two, so what is seen in one is always looked at whole.
-    enough = np.inf if rung.tiles else detector.reach * max(image.shape[:2]) * (1 + 2 * rung.padding)
-    near = [face if size(face) >= enough else _from_close_by(face, image, detector, rung) for face in faces]
+    near = [_from_close_by(face, image, detector, rung) if _is_small(face, image, detector, rung) else face
+            for face in faces]  # fmt: skip
     return merged([], [face for face in near if face is not None]), bool(seen)
+
+
+def evened(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> Face:
+    """The face with the mean of its points and of those seen in the mirror image: so found, points know no side.
+
+    Where the mirror image shows no such face, or one that disagrees, the face comes back as it is. The mesh and all
+    else stay those of the first look.
+    """
+    if _is_small(face, image, detector, rung):
+        x, y, around = _surroundings(face, image)
+        whole = replace(rung, padding=0.0)
+        again = [points + np.array([x, y]) for points in _mirror_points(around, detector, whole)]
+    else:
+        again = _mirror_points(image, detector, rung)
+    nearest = min(again, key=lambda points: _gap(points, face), default=None)
+    if nearest is None or _gap(nearest, face) > MAX_MIRROR_GAP * size(face):
+        return face
+    return replace(face, points=(face.points + nearest) / 2)
 
 
 def merged(faces: Sequence[Face], more: Sequence[Face]) -> list[Face]:
@@ -113,22 +130,37 @@ def _padded(image: Image, detector: LandmarkDetector, rung: Rung, known: Known) 
 
 
 def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, rung: Rung) -> list[Face]:
+    again = _mirror_points(image, detector, rung)
+    return [face for face in faces if any(_gap(points, face) <= MAX_MIRROR_GAP * size(face) for points in again)]
+
+
+def _mirror_points(image: Image, detector: LandmarkDetector, rung: Rung) -> list[Float64[np.ndarray, "68 2"]]:
+    """The points of every face in the mirror image, mirrored back."""
     mirrored = _padded(np.ascontiguousarray(image[:, ::-1]), detector, rung, None)
-    looks = [geometry.flip_points(face.points, image.shape[1]) for face in mirrored]
-    return [
-        face
-        for face in faces
-        if any(np.linalg.norm(again - face.points, axis=1).mean() <= MAX_MIRROR_GAP * size(face) for again in looks)
-    ]
+    return [geometry.flip_points(face.points, image.shape[1]) for face in mirrored]
+
+
+def _gap(points: Float64[np.ndarray, "68 2"], face: Face) -> float:
+    return float(np.linalg.norm(points - face.points, axis=1).mean())
+
+
+def _is_small(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> bool:
+    """Whether a face must be looked at from close by. Always in a tile, which may cut a face in two."""
+    return rung.tiles or size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * rung.padding)
+
+
+def _surroundings(face: Face, image: Image) -> tuple[float, float, UInt8[np.ndarray, "_ _ 3"]]:
+    """Where the part of the image around a face begins, and that part."""
+    half = CLOSE_UP / 2 * size(face)
+    x0, y0 = np.maximum(0, np.round(middle(face) - half)).astype(int)
+    x1, y1 = np.round(middle(face) + half).astype(int)
+    return float(x0), float(y0), np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
 def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> Face | None:
     """The same face seen larger; None when it is not seen again."""
-    half = CLOSE_UP / 2 * size(face)
-    x0, y0 = np.maximum(0, np.round(middle(face) - half)).astype(int)
-    x1, y1 = np.round(middle(face) + half).astype(int)
-    crop = np.ascontiguousarray(image[y0:y1, x0:x1])
-    again = [moved(found, float(x0), float(y0)) for found in detector.detect(crop, rung.confidence)]
+    x, y, around = _surroundings(face, image)
+    again = [moved(found, x, y) for found in detector.detect(around, rung.confidence)]
     again = [found for found in again if is_plausible(found, image.shape[0], image.shape[1])]
     nearest = min(again, key=lambda found: float(np.linalg.norm(middle(found) - middle(face))), default=None)
     if nearest is None or np.linalg.norm(middle(nearest) - middle(face)) > MAX_CLOSE_GAP * size(face):

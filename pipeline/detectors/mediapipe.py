@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,8 +50,9 @@ class MediaPipeDetector:
 
     def __init__(self, model: Path | None = None) -> None:
         self._model = find_model(model)
-        self._landmarkers: dict[float, Any] = {}
-        self._scorer: Any = None
+        self._native: dict[float | str, Any] = {}
+        # Collected together with the thread it waits for, a native object would wait for ever: keep them apart.
+        weakref.finalize(self, _close_all, self._native)
 
     def identity(self) -> dict[str, Any]:
         """Model hash, library version, mapping and where the score comes from."""
@@ -86,13 +88,7 @@ class MediaPipeDetector:
 
     def close(self) -> None:
         """Close every native object: leaving that to interpreter shutdown can hang."""
-        with _native_stderr_silenced():
-            for landmarker in self._landmarkers.values():
-                landmarker.close()
-            self._landmarkers.clear()
-            if self._scorer is not None:
-                self._scorer.close()
-                self._scorer = None
+        _close_all(self._native)
 
     def _score(self, image: UInt8[np.ndarray, "h w 3"], points: Float64[np.ndarray, "68 2"]) -> float:
         low, high = points.min(0), points.max(0)
@@ -110,7 +106,7 @@ class MediaPipeDetector:
         )
 
     def _landmarker(self, confidence: float) -> Any:
-        if confidence not in self._landmarkers:
+        if confidence not in self._native:
             from mediapipe.tasks.python import BaseOptions, vision
 
             options = vision.FaceLandmarkerOptions(
@@ -121,11 +117,11 @@ class MediaPipeDetector:
                 output_face_blendshapes=True,
                 output_facial_transformation_matrixes=True,
             )
-            self._landmarkers[confidence] = vision.FaceLandmarker.create_from_options(options)
-        return self._landmarkers[confidence]
+            self._native[confidence] = vision.FaceLandmarker.create_from_options(options)
+        return self._native[confidence]
 
     def _face_detector(self) -> Any:
-        if self._scorer is None:
+        if "score" not in self._native:
             from mediapipe.tasks.python import BaseOptions, vision
 
             with zipfile.ZipFile(self._model) as bundle:
@@ -133,8 +129,14 @@ class MediaPipeDetector:
             options = vision.FaceDetectorOptions(
                 base_options=BaseOptions(model_asset_buffer=network), min_detection_confidence=0.05
             )
-            self._scorer = vision.FaceDetector.create_from_options(options)
-        return self._scorer
+            self._native["score"] = vision.FaceDetector.create_from_options(options)
+        return self._native["score"]
+
+
+def _close_all(native: dict[float | str, Any]) -> None:
+    with _native_stderr_silenced():
+        while native:
+            native.popitem()[1].close()
 
 
 def _face(landmarks: Any, blendshapes: Any, matrix: Any, height: int, width: int) -> Face:

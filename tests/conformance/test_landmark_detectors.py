@@ -6,6 +6,8 @@ A new detector is covered as soon as it is registered; one whose library or mode
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -171,3 +173,17 @@ def test_an_unknown_name_lists_what_exists() -> None:
 def test_a_name_is_given_once() -> None:
     with pytest.raises(UserInputError, match="already"):
         register_detector("mediapipe")(type("Other", (), {}))
+
+
+def test_a_detector_that_nobody_closes_lets_the_process_end_quietly() -> None:
+    # MediaPipe's own objects complain on the way out, and wait for ever when they are collected in a cycle.
+    forgetful = (
+        "from skimage import data\n"
+        "from pipeline.detectors import create_detector\n"
+        "kept = create_detector('mediapipe')\n"
+        "kept.itself = kept\n"
+        "print(len(kept.detect(data.astronaut(), 0.5)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", forgetful], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fer_data.geometry import flip_points
 from fer_data.mean_face import mean_face
 from fer_data.types import Box, Reason
 from pipeline.detectors import Face, LandmarkDetector, Rung
@@ -226,3 +227,38 @@ def test_what_is_not_seen_again_from_close_by_is_not_believed() -> None:
             return super().detect(image, confidence) if image.shape == (200, 400, 3) else []
 
     assert find_face(photo(), Mirage([SMALL], reach=0.25), "largest").reason is Reason.IMPLAUSIBLE_FACE
+
+
+class Leaning(Scene):
+    """Sees its face in the photo, in its mirror image and in crops of both, always a little too far to the right."""
+
+    LEAN = np.array([2.0, 0.0])
+
+    def detect(self, image: np.ndarray, confidence: float, known: np.ndarray | None = None) -> list[Face]:
+        if image[0, 0, 0] < image[0, -1, 0]:
+            found = super().detect(image, confidence)
+        else:
+            upright = super().detect(np.ascontiguousarray(image[:, ::-1]), confidence)
+            found = [replace(one, points=flip_points(one.points, image.shape[1])) for one in upright]
+        return [replace(one, points=one.points + self.LEAN) for one in found]
+
+
+@pytest.mark.parametrize("reach", [0.0, 0.5], ids=["whole photo", "from close by"])
+def test_the_mean_with_the_mirror_image_takes_the_lean_out(reach: float) -> None:
+    detector = Leaning([face(150, 90, 80)], reach=reach)
+    plain = find_face(photo(), detector, "largest").face
+    even = find_face(photo(), detector, "largest", mirror=True).face
+    assert plain is not None and even is not None
+    np.testing.assert_allclose(plain.points, detector.faces[0] + Leaning.LEAN)
+    np.testing.assert_allclose(even.points, detector.faces[0])
+
+
+def test_a_mirror_image_that_disagrees_changes_nothing() -> None:
+    detector = Stubborn(face(100, 100, 90))
+    found = find_face(photo(), detector, "largest", mirror=True).face
+    assert found is not None
+    np.testing.assert_array_equal(found.points, detector.faces[0])
+
+
+def test_looking_twice_is_part_of_the_plan() -> None:
+    assert detection_config(Scene([]), "box", mirror=True) != detection_config(Scene([]), "box")
