@@ -12,6 +12,7 @@ import click
 
 from commands.bench import bench_loader
 from commands.codebook import codebook
+from commands.compare import compare
 from commands.demo import demo
 from commands.doctor import doctor
 from commands.export import export
@@ -48,6 +49,7 @@ COMMANDS = (
     bench_loader,
     doctor,
     codebook,
+    compare,
 )
 for command in COMMANDS:
     cli.add_command(command)
