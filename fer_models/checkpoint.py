@@ -142,6 +142,8 @@ def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> M
         config.backbone,
         pretrained=config.pretrained and with_weights,
         weights=Path(config.weights) if config.weights and with_weights else None,
+        output_stride=config.output_stride,
+        image_size=config.crop_size,
     )
     return create_method(config.method, backbone, n_classes, **parse_options(config.method, config.method_options))
 

@@ -76,6 +76,7 @@ class TrainConfig:
     max_steps: int | None = _option(None, "Stop after so many optimisation steps in all.")
     pretrained: bool = _option(False, "Start from timm's ImageNet weights (downloaded once).")
     weights: str | None = _option(None, "Start from a file of backbone weights.")
+    output_stride: int = _option(32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
     amp: bool = _option(True, "Mixed precision on CUDA.")
     order: Mode = _option("full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
     select_on: str = _option("accuracy", "Validation figure that picks the best checkpoint.")
@@ -102,6 +103,8 @@ class TrainConfig:
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 _refuse(name, "0 to 1", getattr(self, name))
+        if self.output_stride not in (8, 16, 32):
+            _refuse("output_stride", "8, 16 or 32", self.output_stride)
         if self.lr is not None and not self.lr > 0:
             _refuse("lr", "more than 0", self.lr)
         if self.max_steps is not None and self.max_steps < 1:

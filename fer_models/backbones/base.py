@@ -1,0 +1,116 @@
+"""A backbone: the feature maps of an image as a tuple, deepest last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fer_data.errors import UserInputError, paragraph
+
+
+class Backbone(nn.Module):
+    """Feature maps of an image, layer by layer.
+
+    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5). ``channels`` and ``reductions`` (input pixels per
+    feature pixel) hold one number per layer. ``grids``: (height, width) of each layer for images of ``image_size``
+    pixels, measured; empty when no size was given. Raises :class:`UserInputError` when such images do not fit.
+    """
+
+    def __init__(self, name: str, body: nn.Module, image_size: int | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.body = body
+        info: Any = body.feature_info
+        self.channels: tuple[int, ...] = tuple(int(value) for value in info.channels())
+        self.reductions: tuple[int, ...] = tuple(int(value) for value in info.reduction())
+        self._channels_last = "NHWC" in str(getattr(body, "output_fmt", ""))
+        self._seen: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.grids: tuple[tuple[int, int], ...] = () if image_size is None else self._measure(image_size)
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return len(self.channels)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
+        """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+        outputs = list(self.body(images))[: self.n_layers]
+        features = [self._planes(value) for value in outputs]
+        seen, self._seen = self._seen, {}
+        for layer, (before, given, after) in seen.items():
+            if outputs[layer - 1] is not given and outputs[layer - 1] is not after:
+                raise UserInputError(_no_transform(self.name, layer))
+            features[layer - 1] = before
+        return tuple(features)
+
+    def transform(self, layer: int, function: Callable[[Tensor], Tensor]) -> None:
+        """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.
+
+        :meth:`forward` still returns F, and F lies on the way to all later layers, so gradients with respect to it
+        are those of the whole network. No parameter and no name in the state changes. Raises :class:`UserInputError`,
+        here or in the first forward pass, for a backbone whose layer is not the output of one of its modules.
+        """
+        name = str(self.body.feature_info.module_name()[layer - 1])  # type: ignore[union-attr,operator]
+        modules = dict(self.body.named_modules())
+        found = [modules[key] for key in (name, name.replace(".", "_"), f"body.{name}") if key in modules]
+        if not found:
+            raise UserInputError(_no_transform(self.name, layer))
+        # A partial of a method, unlike a closure, follows the network when it is copied.
+        found[0].register_forward_hook(partial(self._transform, layer, function))
+
+    def _transform(
+        self, layer: int, function: Callable[[Tensor], Tensor], _module: nn.Module, _inputs: Any, output: Tensor
+    ) -> Tensor:
+        before = self._planes(output)
+        changed = function(before)
+        after = changed.permute(0, 2, 3, 1) if self._channels_last else changed
+        self._seen[layer] = (before, output, after)
+        return after
+
+    def _planes(self, value: Tensor) -> Tensor:
+        return value.permute(0, 3, 1, 2) if self._channels_last else value
+
+    def keep_layers(self, count: int) -> None:
+        """Forget the layers after the first ``count``; what only they need is removed from chains of modules."""
+        self.channels, self.reductions = self.channels[:count], self.reductions[:count]
+        self.grids = self.grids[:count]
+        taps = list(getattr(self.body, "return_layers", {}))
+        if isinstance(self.body, nn.ModuleDict) and taps:
+            names = list(self.body)
+            for name in names[names.index(taps[count - 1]) + 1 :]:
+                del self.body[name]
+
+    def _measure(self, image_size: int) -> tuple[tuple[int, int], ...]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                features = self(torch.zeros(1, 3, image_size, image_size))
+        except (AssertionError, RuntimeError, ValueError, IndexError) as error:
+            raise UserInputError(crop_message(self.name, image_size, error)) from error
+        finally:
+            self.train(training)
+        return tuple((int(value.shape[2]), int(value.shape[3])) for value in features)
+
+
+def crop_message(name: str, image_size: int, error: Exception) -> str:
+    """What to tell when images of a size cannot be used."""
+    return paragraph(
+        f"{name} cannot take images of {image_size} x {image_size} pixels.",
+        expected="a size of whole patches and windows (a multiple of the patch), and not too small for its layers",
+        got=(str(error).strip() or type(error).__name__).splitlines()[0],
+        fix="Change --crop-size.",
+    )
+
+
+def _no_transform(name: str, layer: int) -> str:
+    return paragraph(
+        f"Layer {layer} of the backbone {name!r} cannot be reached inside the network.",
+        expected="a layer that is the output of one of the network's modules",
+        fix="Choose another layer, or a convolutional backbone such as resnet18 or convnext_tiny.",
+    )

@@ -1,0 +1,165 @@
+"""A backbone from a name: any timm model that gives feature maps, and our own."""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_data.errors import RunError, UserInputError, paragraph
+from fer_models._torchvision import ensure_torchvision
+
+ensure_torchvision()
+
+import timm  # noqa: E402  (only importable once torchvision is)
+
+from fer_models.backbones import ir50  # noqa: E402
+from fer_models.backbones.base import Backbone, crop_message  # noqa: E402
+from fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks  # noqa: E402
+from fer_models.backbones.weights import load_weights, pretrained_source, unavailable  # noqa: E402
+
+WHOLE_STRIDE = 32
+"""The ``output_stride`` that leaves a network as it is."""
+
+
+def create_backbone(
+    name: str,
+    *,
+    pretrained: bool = False,
+    weights: Path | None = None,
+    output_stride: int | None = None,
+    image_size: int | None = None,
+) -> Backbone:
+    """A network by name: any timm model that gives feature maps, or ``ir50``.
+
+    ``pretrained``: timm's own weights; ``weights``: a safetensors or weights-only torch file. ``output_stride`` 8 or
+    16: the last stages keep their resolution (dilated, as timm does it), 32 or None: as the network is. ``image_size``:
+    side of the images it will see; without it any size that the network takes. Layers are those that timm names; of a
+    network whose blocks all work at one resolution, five evenly spaced blocks.
+
+    Raises :class:`UserInputError` for an unknown name, one without feature maps, an impossible stride or size, and
+    :class:`RunError` when weights cannot be had or do not fit.
+    """
+    if name == ir50.NAME:
+        return _create_ir50(pretrained, weights, output_stride, image_size)
+    _check_name(name)
+    features, sizes = _options(name, output_stride, image_size)
+    source = pretrained_source(name) if pretrained and weights is None else {}
+    try:
+        body = timm.create_model(name, features_only=True, **features, **sizes, **source)
+    except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        raise RunError(unavailable(name, error)) from error
+    if weights is not None:
+        with torch.device("meta"):
+            plain: Any = timm.create_model(name, **sizes)
+        classifier = plain.pretrained_cfg.get("classifier") or ()
+        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        load_weights(name, body, weights, plain, tuple(f"{head}." for head in heads))
+    kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
+    return kind(name, body, image_size)
+
+
+def _create_ir50(pretrained: bool, weights: Path | None, output_stride: int | None, image_size: int | None) -> Backbone:
+    body = ir50.IR50()
+    if output_stride is not None and output_stride < body.feature_info.reduction()[-1]:
+        raise UserInputError(_stride_message(ir50.NAME, output_stride, "its three stages end at a stride of 8"))
+    if pretrained and weights is None:
+        raise RunError(
+            paragraph(
+                "timm has no pretrained weights of 'ir50'.",
+                fix="Leave out --pretrained, or give a face recognition checkpoint with --weights FILE.",
+            )
+        )
+    if weights is not None:
+        load_weights(ir50.NAME, body, weights, body, ir50.SPARE)
+    return Backbone(ir50.NAME, body, image_size)
+
+
+def _check_name(name: str) -> None:
+    if timm.is_model(name):
+        return
+    close = difflib.get_close_matches(name, [*timm.list_models(), ir50.NAME], n=3, cutoff=0.5)
+    raise UserInputError(
+        paragraph(
+            f"Unknown backbone {name!r}.",
+            expected="the name of a timm model, for example resnet18, resnet50, convnext_tiny, or ir50",
+            fix=f"Did you mean {' or '.join(close)}?" if close else None,
+        )
+    )
+
+
+def _options(name: str, output_stride: int | None, image_size: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What to ask of timm: options of the feature extractor, and of the network."""
+    probe, sizes = _probe(name, image_size)
+    entries = probe.feature_info.info
+    own_stride = entries[-1]["reduction"]
+    if output_stride is not None and output_stride < min(own_stride, WHOLE_STRIDE):
+        _check_stride(name, output_stride, own_stride, sizes)
+        sizes = {**sizes, "output_stride": output_stride}
+    level = len({entry["reduction"] for entry in entries}) == 1
+    features: dict[str, Any] = {"out_indices": shown_blocks(len(entries)) if level else tuple(range(len(entries)))}
+    if level and has_class_token(probe):
+        features["feature_cls"] = TokenNet
+    return features, sizes
+
+
+def _sizings(image_size: int | None) -> Iterator[dict[str, Any]]:
+    """Ways of telling a network its input size, the most flexible first; constructors refuse what they do not know."""
+    size = {} if image_size is None else {"img_size": image_size}
+    yield {**size, "dynamic_img_size": True}
+    if size:
+        yield size
+    yield {}
+
+
+def _probe(name: str, image_size: int | None, **options: Any) -> tuple[Any, dict[str, Any]]:
+    """The network without memory or numbers, and the size options that it takes."""
+    for sizing in _sizings(image_size):
+        try:
+            with torch.device("meta"):
+                return timm.create_model(name, features_only=True, **sizing, **options), sizing
+        except TypeError as error:
+            if "unexpected keyword argument" not in str(error) or not sizing:
+                raise
+        except (AssertionError, ValueError) as error:
+            if image_size is None:
+                raise
+            raise UserInputError(crop_message(name, image_size, error)) from error
+        except (RuntimeError, AttributeError, NotImplementedError) as error:
+            raise UserInputError(
+                paragraph(
+                    f"The model {name!r} cannot give feature maps.",
+                    got=error,
+                    fix="Choose another, for example resnet18, convnext_tiny or deit_small_patch16_224.",
+                )
+            ) from error
+    raise AssertionError("unreachable: the last way has no option to refuse")
+
+
+def _check_stride(name: str, wanted: int, own: int, sizes: dict[str, Any]) -> None:
+    """Raise :class:`UserInputError` when the network cannot keep the resolution that ``--output-stride`` asks for."""
+    try:
+        with torch.device("meta"):
+            probe: Any = timm.create_model(name, features_only=True, output_stride=wanted, **sizes)
+        reached = probe.feature_info.info[-1]["reduction"]
+    except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError):
+        reached = own
+    if reached != wanted:
+        raise UserInputError(_stride_message(name, wanted, f"its design fixes the stride of its last layer at {own}"))
+
+
+def _stride_message(name: str, wanted: int, reason: str) -> str:
+    return paragraph(
+        f"--output-stride {wanted} is not possible with {name}: {reason}.",
+        fix="Leave it out, use a larger crop or a smaller patch, or choose a network that can keep its resolution, "
+        "such as resnet50, convnext_tiny or efficientnet_b0.",
+    )
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a run records."""
+    return {"torch": str(torch.__version__), "timm": str(timm.__version__)}
