@@ -26,8 +26,8 @@ from fer_models.methods import METHODS, Method, create_method, parse_options, tr
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
-LIBERAL = frozenset({"max_steps", "device"})
-"""Options that may differ when a run is continued: where it computes and how far it goes."""
+LIBERAL = frozenset({"max_steps", "device", "checkpoint_minutes", "checkpoint_steps"})
+"""Options that may differ when a run is continued: where it computes, how far it goes, how often it saves."""
 
 
 @dataclass(frozen=True)

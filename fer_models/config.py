@@ -25,11 +25,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
-NOT_NEGATIVE = ("align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast")
+NOT_NEGATIVE = (
+    "align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast",
+    "checkpoint_minutes", "checkpoint_steps",
+)  # fmt: skip
 TYPES: dict[str, type] = {"lr": float, "max_steps": int, "weights": str}
 """Types of the settings whose default is None."""
 
-SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing")
+SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing", "ema")
 
 
 def _option(default: Any, text: str) -> Any:
@@ -73,7 +76,10 @@ class TrainConfig:
     step_gamma: float = _option(0.9, "Schedule step: factor of the learning rate.")
     clip_grad: float = _option(5.0, "Largest gradient norm.")
     label_smoothing: float = _option(0.0, "Of the training labels.")
+    ema: float = _option(0.0, "Keep a moving average of the weights with this decay, for example 0.999; 0: none.")
     max_steps: int | None = _option(None, "Stop after so many optimisation steps in all.")
+    checkpoint_minutes: float = _option(10.0, "Save in the middle of an epoch after so many minutes; 0: never.")
+    checkpoint_steps: int = _option(0, "Save in the middle of an epoch after so many steps; 0: never.")
     pretrained: bool = _option(False, "Start from timm's ImageNet weights (downloaded once).")
     weights: str | None = _option(None, "Start from a file of backbone weights.")
     output_stride: int = _option(32, "8 or 16: larger maps from the last stages; 32: the network as it is.")

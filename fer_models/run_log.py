@@ -1,4 +1,7 @@
-"""A run's log: JSON lines, CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint."""
+"""A run's log: JSON lines, CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint.
+
+And what a call of the training reports.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,38 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fer_data.files import atomic_path, write_text
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a call of :func:`fer_models.training.train` did.
+
+    ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call.
+    """
+
+    run: Path
+    epochs: int
+    steps: int
+    new_steps: int
+    best_epoch: int
+    best: dict[str, float]
+    finished: bool
+    resumed: bool
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        if not self.new_steps:
+            did = f"nothing left to do: {self.epochs} epochs, {self.steps} steps"
+        else:
+            how = "continued to" if self.resumed else "trained"
+            did = f"{how} {self.epochs} epochs, {self.steps} steps ({self.new_steps} now, {self.seconds:.0f} s)"
+        best = f"accuracy {self.best['val_accuracy']:.1%}, cross-entropy {self.best['val_ce']:.3f}"
+        return [f"{self.run}: {did}", f"best validation epoch {self.best_epoch}: {best}"]
 
 
 def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:

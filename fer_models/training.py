@@ -1,7 +1,7 @@
 """Training: a loop readable in one sitting, with checkpoints that continue exactly.
 
-Randomness depends on (seed, epoch, step) alone and a checkpoint holds the rest, so a run that was stopped and started
-again ends with the same weights as an undisturbed one (bit for bit on the CPU).
+Randomness depends on (seed, epoch, step, rank) alone and a checkpoint holds the rest, so a run that was stopped or
+killed anywhere and started again ends with the same weights as an undisturbed one (bit for bit on the CPU).
 """
 
 from __future__ import annotations
@@ -14,58 +14,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fer_data.errors import RunError, paragraph
 from fer_data.files import folder_lock, remove_temporaries
 from fer_data.loader import Batch, TripletLoader
+from fer_data.loading.targets import absent_classes
 from fer_data.shards import Store, open_store
 from fer_data.types import Progress, Silent
-from fer_models import checkpoint, metrics, run_log
+from fer_models import checkpoint, run_log
 from fer_models.config import TrainConfig
-from fer_models.devices import resolve_device
-from fer_models.losses import TERMS, Objective
+from fer_models.interruption import Interruption, Wish
+from fer_models.losses import TERMS, LossTerms, Objective
 from fer_models.methods import Method
+from fer_models.optimizing import MovingAverage, learning_rate, make_optimizer
+from fer_models.ranks import Ranks, joined
+from fer_models.run_log import TrainReport
 from fer_models.targets import parse_layers
+from fer_models.validation import validate
 
 CHECK_EVERY = 16
 """Steps between looks at the loss on CUDA, where every look waits for the device; on the CPU each step is checked."""
 
 
-@dataclass(frozen=True)
-class TrainReport:
-    """What a call of :func:`train` did. ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call."""
-
-    run: Path
-    epochs: int
-    steps: int
-    new_steps: int
-    best_epoch: int
-    best: dict[str, float]
-    finished: bool
-    resumed: bool
-    seconds: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
-        return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
-
-    def lines(self) -> list[str]:
-        """The summary for people."""
-        if not self.new_steps:
-            did = f"nothing left to do: {self.epochs} epochs, {self.steps} steps"
-        else:
-            how = "continued to" if self.resumed else "trained"
-            did = f"{how} {self.epochs} epochs, {self.steps} steps ({self.new_steps} now, {self.seconds:.0f} s)"
-        best = f"accuracy {self.best['val_accuracy']:.1%}, cross-entropy {self.best['val_ce']:.3f}"
-        return [f"{self.run}: {did}", f"best validation epoch {self.best_epoch}: {best}"]
-
-
 @dataclass
 class _State:
-    """Where the run is: what a checkpoint holds besides weights and optimizer."""
+    """Where the run is: what a checkpoint holds besides weights and optimizer. ``sums``: loss terms of the epoch."""
 
     epoch: int = 0
     batches: int = 0
@@ -79,66 +54,76 @@ def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: P
     """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
 
     Writes ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` to ``run_folder``. The same call continues
-    an interrupted run and does nothing for a finished one. Raises :class:`RunError` (no val split, another
-    configuration, loss not finite), :class:`UserInputError` (settings), :class:`StoreError` and
+    an interrupted run and does nothing for a finished one. Under torchrun each process calls it; the first one writes.
+    Told to stop (SIGTERM, Ctrl-C), it saves and raises ``KeyboardInterrupt``. Raises :class:`RunError` (no val split,
+    another configuration, loss not finite, out of memory), :class:`UserInputError` (settings), :class:`StoreError` and
     :class:`FolderInUseError`.
     """
     store = open_store(store_folder)
-    missing = [split for split in ("train", "val") if split not in store.index.splits]
-    if missing:
-        raise RunError(
-            paragraph(
-                f"The store {store_folder} has no {' and no '.join(missing)} split.",
-                expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
-                got=", ".join(store.index.splits) or "no rows",
-                fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
-            )
-        )
+    _check_splits(store)
     config.augmentation.check(store.index.image_size)
-    with folder_lock(run_folder):
-        remove_temporaries(run_folder)
+    with joined(config.device) as ranks, folder_lock(run_folder) if ranks.first else contextlib.nullcontext():
+        if ranks.first:
+            remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
-        trainer = _Trainer(store, run_folder, config, progress or Silent())
-        checkpoint.save_record(run_folder, record)
-        return trainer.run()
+        with _explained_memory(config, ranks):
+            trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
+            if ranks.first:
+                checkpoint.save_record(run_folder, record)
+            return trainer.run()
 
 
 class _Trainer:
-    def __init__(self, store: Store, folder: Path, config: TrainConfig, progress: Progress) -> None:
-        self.folder, self.config, self.progress = folder, config, progress
-        self.classes = store.index.classes
-        self.device = resolve_device(config.device)
+    def __init__(self, store: Store, folder: Path, config: TrainConfig, ranks: Ranks, progress: Progress) -> None:
+        self.folder, self.config, self.ranks, self.progress = folder, config, ranks, progress
+        self.device = ranks.device(config.device)
         torch.manual_seed(config.seed)
         fresh = not (folder / checkpoint.LAST).is_file()
-        model = checkpoint.build_model(config, len(self.classes), with_weights=fresh)
+        model = checkpoint.build_model(config, len(store.index.classes), with_weights=fresh)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
-        self.objective = Objective(config.align_weight, layers, config.label_smoothing, config.align_average)
         self.val_objective = Objective(config.align_weight, layers, average=config.align_average)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = _optimizer(self.model, config)
+        self.step_module: nn.Module = _Step(
+            self.model,
+            Objective(config.align_weight, layers, config.label_smoothing, config.align_average, ranks.share_with_map),
+        )
+        self.optimizer = make_optimizer(self.model, config)
+        self.average = MovingAverage(self.model, config.ema) if config.ema else None
         self.amp = config.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.interruption = Interruption(config.checkpoint_minutes, config.checkpoint_steps)
+        self.state = _State()
+        self._open_splits(store)
+
+    def _open_splits(self, store: Store) -> None:
+        config, ranks = self.config, self.ranks
         options: dict[str, Any] = {
             "seed": config.seed, "device": self.device,
             "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
         }  # fmt: skip
         self.loader = TripletLoader(
-            store.split("train"), config.batch_size, config.augmentation, mode=config.order, drop_last=True, **options
-        )
-        self.val = TripletLoader(store.split("val"), config.batch_size, config.centre_crop, mode="none", **options)
-        self.state = _State()
+            store.split("train"), config.batch_size, config.augmentation, mode=config.order, drop_last=True,
+            rank=ranks.rank, world_size=ranks.size, **options,
+        )  # fmt: skip
+        val_size = max(config.batch_size // ranks.size, 1)
+        self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
         if crop_share := _small_crop(config.crop_size, store.index.image_size):
-            progress.note(crop_share)
+            self.progress.note(crop_share)
+        for reader in (self.loader.reader, self.val.reader):
+            if absent := absent_classes(reader):
+                self.progress.note(f"the {reader.split} split has no images of {', '.join(absent)}")
 
     def run(self) -> TrainReport:
         """All epochs that are left."""
         resumed = self._resume()
+        self.step_module = self.ranks.wrap(self.step_module)
         started, first_step = time.perf_counter(), self.state.step
-        while not self._finished():
-            self._train_epoch()
-            complete = self.state.batches == len(self.loader)
-            self._close_epoch(self._log_row(complete), complete)
+        with self.interruption.watching():
+            while not self._finished():
+                self._train_epoch()
+                complete = self.state.batches == len(self.loader)
+                self._close_epoch(self._log_row(complete), complete)
         best = run_log.best_row(self.state.history, self.config.select_on)
         return TrainReport(
             run=self.folder,
@@ -162,72 +147,70 @@ class _Trainer:
         todo = len(self.loader) - state.batches
         if config.max_steps is not None:
             todo = min(todo, config.max_steps - state.step)
-        started, sums = time.perf_counter(), state.sums.to(self.device)
+        sums = state.sums.to(self.device)
+        self.clock = time.perf_counter()
         self.model.train()
         self.progress.start(f"epoch {state.epoch + 1}/{config.epochs}", todo * config.batch_size, "images")
         with contextlib.closing(self.loader.epoch(state.epoch, state.batches)) as batches:
-            for _, batch in zip(range(todo), batches, strict=False):
+            for left, batch in zip(range(todo - 1, -1, -1), batches, strict=False):
                 # Dropout and the like: the same numbers whether or not the run was interrupted.
-                torch.manual_seed(config.seed * 1_000_003 + state.step)
-                sums += self._step(batch) * len(batch)
+                torch.manual_seed(config.seed * 1_000_003 + state.step + self.ranks.rank * 1_000_000_007)
+                sums += self._step(batch).stacked() * config.batch_size
                 state.step += 1
                 state.batches += 1
-                if self.device.type == "cpu" or state.step % CHECK_EVERY == 0:
-                    self._check_finite(sums)
-                self.progress.advance(len(batch))
-        self._check_finite(sums)
-        state.sums = sums.cpu()
-        state.seconds += time.perf_counter() - started
+                if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left:
+                    self._look_around(sums)
+                self.progress.advance(config.batch_size)
         self.progress.finish()
 
-    def _step(self, batch: Batch) -> Tensor:
+    def _step(self, batch: Batch) -> LossTerms:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.state.step, len(self.loader))
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, enabled=self.amp):
-            terms = self.model.training_step(batch, self.objective)
+            terms = LossTerms(*self.step_module(batch))
         self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return terms.stacked()
+        if self.average:
+            self.average.update(self.model, self.state.step + 1)
+        return terms
 
-    def _check_finite(self, sums: Tensor) -> None:
-        if not bool(torch.isfinite(sums).all()):
+    def _look_around(self, sums: Tensor) -> None:
+        """Between two steps, on all ranks together: is the loss finite, is it time to save or to stop?"""
+        self.state.sums = self.ranks.mean(sums).cpu()
+        now = time.perf_counter()
+        self.state.seconds, self.clock = self.state.seconds + now - self.clock, now
+        self._check_finite(dict(zip(TERMS, self.state.sums.tolist(), strict=True)))
+        wish = self.ranks.most(self.interruption.wish(self.state.step), self.device)
+        if wish == Wish.GO_ON:
+            return
+        self._save_last(self.state.history)
+        if wish == Wish.STOP:
+            self.progress.finish()
+            raise KeyboardInterrupt
+
+    def _check_finite(self, figures: dict[str, float]) -> None:
+        if not all(map(math.isfinite, figures.values())):
             raise RunError(
                 paragraph(
                     f"The loss is no longer finite, in epoch {self.state.epoch + 1} near step {self.state.step}.",
                     where=self.folder,
-                    got=", ".join(f"{name} = {value}" for name, value in zip(TERMS, sums.tolist(), strict=True)),
+                    got=", ".join(f"{name} = {value}" for name, value in figures.items()),
                     fix="Use a smaller --lr or --clip-grad, or --no-amp on CUDA, in a new --out folder. "
                     "Checkpoints written so far are sound.",
                 )
             )
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        self.model.eval()
-        k = len(self.classes)
-        confusion = np.zeros((k, k), np.int64)
-        sums = torch.zeros(len(TERMS), dtype=torch.float64, device=self.device)
-        with contextlib.closing(self.val.epoch(0)) as batches:
-            for batch in batches:
-                with torch.autocast(self.device.type, enabled=self.amp):
-                    out = self.model(batch.image)
-                    terms = self.val_objective(out.logits, out.features, batch.label, batch.au_map, batch.has_map)
-                sums += terms.stacked() * len(batch)
-                confusion += metrics.confusion_matrix(batch.label.cpu().numpy(), out.logits.argmax(1).cpu().numpy(), k)
-        self._check_finite(sums)
-        means = (sums / self.val.rows).tolist()
-        return {
-            "val_accuracy": metrics.accuracy(confusion),
-            "val_balanced_accuracy": metrics.balanced_accuracy(confusion),
-            **{f"val_{name}": value for name, value in zip(TERMS, means, strict=True)},
-        }
-
     def _log_row(self, complete: bool) -> dict[str, Any]:
-        state = self.state
+        """The epoch's line in the log; the first rank validates, the others wait for it."""
+        state, figures = self.state, None
+        if self.ranks.first:
+            figures = validate(self._best_model, self.val, self.val_objective, amp=self.amp)
+        figures = self.ranks.from_first(figures)
+        self._check_finite(figures)
         seen = state.batches * self.config.batch_size
         means = (state.sums / max(seen, 1)).tolist()
         return {
@@ -235,24 +218,30 @@ class _Trainer:
             "step": state.step,
             "complete": complete,
             **{f"train_{name}": value for name, value in zip(TERMS, means, strict=True)},
-            **self._validate(),
+            **figures,
             "lr": learning_rate(self.config, state.step - 1, len(self.loader)),
             "seconds": round(state.seconds, 3),
             "images_per_second": round(seen / max(state.seconds, 1e-9), 1),
             "wait_fraction": round(self.loader.wait_fraction, 4),
         }
 
+    @property
+    def _best_model(self) -> Method:
+        """The weights that are validated and kept: the average where there is one."""
+        return self.average.model if self.average else self.model
+
     def _close_epoch(self, row: dict[str, Any], complete: bool) -> None:
         """Checkpoint and log; ``last.pt`` comes last, so whatever was not finished is done again."""
         state = self.state
         rows = [*state.history, row]
-        if run_log.best_row(rows, self.config.select_on) is row:
-            best = {"model": self.model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
+        if self.ranks.first and run_log.best_row(rows, self.config.select_on) is row:
+            best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
             checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
-        run_log.write_logs(self.folder, rows)
+        if self.ranks.first:
+            run_log.write_logs(self.folder, rows)
         if complete:
             self.state = _State(epoch=state.epoch + 1, step=state.step, history=rows)
-        checkpoint.save_checkpoint(self.folder / checkpoint.LAST, self._checkpoint(rows))
+        self._save_last(rows)
         if not complete:
             state.history = rows
         self.progress.note(
@@ -260,14 +249,20 @@ class _Trainer:
             f"val alignment {row['val_align']:.3f}"
         )
 
-    def _checkpoint(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        return {
+    def _save_last(self, rows: list[dict[str, Any]]) -> None:
+        self.interruption.saved(self.state.step)
+        if not self.ranks.first:
+            return
+        content = {
             **vars(self.state),
             "rows": rows,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
+        if self.average:
+            content["average"] = self.average.model.state_dict()
+        checkpoint.save_checkpoint(self.folder / checkpoint.LAST, content)
 
     def _resume(self) -> bool:
         path = self.folder / checkpoint.LAST
@@ -275,42 +270,64 @@ class _Trainer:
             return False
         saved = checkpoint.load_checkpoint(path, self.device)
         checkpoint.restore(self.model, saved["model"], path)
+        if self.average:
+            checkpoint.restore(self.average.model, saved["average"], path)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.state = _State(**{name: saved[name] for name in vars(_State())})
         self.state.sums = self.state.sums.cpu()
+        self.interruption.saved(self.state.step)
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
             self.state.history = saved["rows"]
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
-            self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}")
+            self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         return True
 
 
-def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, or steps down."""
-    warmup = config.warmup_epochs * steps_per_epoch
-    total = max(config.epochs * steps_per_epoch, 1)
-    ramp = min((step + 1) / (warmup + 1), 1.0)
-    if config.schedule == "step":
-        return config.learning_rate * ramp * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
-    return config.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+class _Step(nn.Module):
+    """A method's training step as a forward pass: what is wrapped when several ranks share the work."""
+
+    def __init__(self, method: Method, objective: Objective) -> None:
+        super().__init__()
+        self.method, self.objective = method, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """``ce, align, total`` of a batch."""
+        terms = self.method.training_step(batch, self.objective)
+        return terms.ce, terms.align, terms.total
 
 
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW; biases and norms (vectors) are not decayed."""
-    groups = [
-        {"params": list(_parameters(model, decayed)), "weight_decay": config.weight_decay if decayed else 0.0}
-        for decayed in (True, False)
-    ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+def _check_splits(store: Store) -> None:
+    missing = [split for split in ("train", "val") if split not in store.index.splits]
+    if missing:
+        raise RunError(
+            paragraph(
+                f"The store {store.folder} has no {' and no '.join(missing)} split.",
+                expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
+                got=", ".join(store.index.splits) or "no rows",
+                fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
+            )
+        )
 
 
-def _parameters(model: nn.Module, decayed: bool) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in model.parameters() if (parameter.ndim > 1) == decayed)
+@contextlib.contextmanager
+def _explained_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Turn an exhausted device into a sentence that names the batch size to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = config.batch_size // 2 // ranks.size * ranks.size
+        advice = f"Try --batch-size {smaller}" if smaller else "Try a smaller --crop-size or --backbone"
+        raise RunError(
+            paragraph(
+                f"The device ran out of memory at --batch-size {config.batch_size}, --crop-size {config.crop_size} "
+                f"with {config.backbone}.",
+                got=str(error).split(". ")[0],
+                fix=f"{advice}, in a new --out folder{'' if config.amp else ', or --amp'}.",
+            )
+        ) from error
 
 
 def _small_crop(crop: int, image: int) -> str | None:

@@ -14,8 +14,9 @@ from fer_data.files import folder_lock
 from fer_data.shards import Store
 from fer_data.types import Silent
 from fer_models.config import TrainConfig
+from fer_models.optimizing import learning_rate
 from fer_models.run_log import best_row
-from fer_models.training import learning_rate, train
+from fer_models.training import train
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=3, batch_size=14, crop_size=64, device="cpu")

@@ -1,0 +1,161 @@
+"""Runs that are stopped, killed or told to stop anywhere continue as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_data.shards import Store
+from fer_data.types import Silent
+from fer_models.config import TrainConfig
+from fer_models.interruption import Interruption, Wish
+from fer_models.training import train
+from synthetic import synthetic_store
+
+CONFIG = TrainConfig(
+    backbone="test_resnet",
+    align_layers="3",
+    epochs=2,
+    batch_size=7,
+    crop_size=32,
+    device="cpu",
+    ema=0.9,
+    checkpoint_steps=1,
+)
+
+
+class Tell(Silent):
+    """Sends this process a signal in the middle of an epoch."""
+
+    def __init__(self, number: signal.Signals, batches: int) -> None:
+        self.number, self.left = number, batches
+
+    def advance(self, count: int) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return synthetic_store(tmp_path_factory.mktemp("store"), train=28, val=7, test=0, size=32, map_size=8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """The children's number of threads: another one adds numbers in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(small.folder, run, replace(CONFIG, checkpoint_steps=0))
+    return run
+
+
+def saved(run: Path, name: str = "last.pt") -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run / name, weights_only=True)
+    return content
+
+
+def assert_same(a: Path, b: Path) -> None:
+    for file, parts in (("last.pt", ("model", "average")), ("best.pt", ("model",))):
+        for part in parts:
+            x, y = saved(a, file)[part], saved(b, file)[part]
+            assert x.keys() == y.keys() and all(torch.equal(value, y[name]) for name, value in x.items())
+    timing = {"seconds", "images_per_second", "wait_fraction"}
+    rows = [[json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()] for run in (a, b)]
+    for one, other in zip(*rows, strict=True):
+        assert {key: one[key] for key in one.keys() - timing} == {key: other[key] for key in other.keys() - timing}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_told_to_stop_it_saves_where_it_is(
+    number: signal.Signals, small: Store, undisturbed: Path, tmp_path: Path
+) -> None:
+    before = signal.getsignal(number)
+    never = replace(CONFIG, checkpoint_steps=0)
+    with pytest.raises(KeyboardInterrupt):
+        train(small.folder, tmp_path, never, Tell(number, 5))
+    assert signal.getsignal(number) == before
+    state = saved(tmp_path)
+    # The signal arrives after the fifth step; the run looks up after the sixth.
+    assert (state["epoch"], state["batches"], state["step"]) == (1, 2, 6)
+    report = train(small.folder, tmp_path, never)
+    assert report.resumed and report.new_steps == 2
+    assert_same(undisturbed, tmp_path)
+
+
+def _train(store: Path, run: Path) -> None:
+    torch.set_num_threads(1)
+    train(store, run, CONFIG)
+
+
+def test_killed_at_random_moments_it_ends_the_same(small: Store, undisturbed: Path, tmp_path: Path) -> None:
+    """SIGKILL leaves no chance to save: what continues is the last checkpoint, here of every step."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_models.training"])
+    moments, reached = random.Random(5), []
+    for kill in [True] * 4 + [False]:
+        child = context.Process(target=_train, args=(small.folder, tmp_path / "run"))
+        child.start()
+        if kill:
+            wait_for_a_step(tmp_path / "run" / "last.pt", child)
+            child.join(moments.uniform(0, 0.05))
+            child.kill()
+            reached.append(saved(tmp_path / "run")["step"])
+        child.join(120)
+    assert child.exitcode == 0
+    assert 0 < reached[0] < 8 and reached == sorted(reached)
+    assert_same(undisturbed, tmp_path / "run")
+
+
+def wait_for_a_step(path: Path, child: Any) -> None:
+    """Until another checkpoint appears, or the child ends."""
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while child.is_alive() and (not path.exists() or path.stat().st_mtime_ns == before):
+        child.join(0.005)
+
+
+def test_wishes() -> None:
+    by_steps = Interruption(minutes=0, steps=3)
+    by_steps.saved(10)
+    assert [by_steps.wish(step) for step in (11, 12, 13)] == [Wish.GO_ON, Wish.GO_ON, Wish.SAVE]
+    by_time = Interruption(minutes=1e-9, steps=0)
+    assert by_time.wish(1) == Wish.SAVE
+    never = Interruption(minutes=0, steps=0)
+    assert never.wish(10**6) == Wish.GO_ON
+    with pytest.raises(KeyboardInterrupt), never.watching():
+        signal.raise_signal(signal.SIGTERM)
+        assert never.wish(0) == Wish.STOP
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_threads_cannot_watch_signals() -> None:
+    before, errors = signal.getsignal(signal.SIGTERM), list[str]()
+
+    def watch() -> None:
+        with Interruption(0, 0).watching():
+            if signal.getsignal(signal.SIGTERM) != before:
+                errors.append("changed")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    thread.join()
+    assert not errors
