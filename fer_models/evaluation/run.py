@@ -53,10 +53,11 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
-    Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``, ``confusion.png``,
-    ``cosines.png`` and, last, ``metrics.json``. ``store_folder`` None: the store it was trained on. ``limit``: the
-    first rows of the split, which lie in hash order and so are a random sample. ``batch_size`` None: that of the
-    training. ``method``, ``method_options``: read the maps out as another method that shares the run's training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``,
+    ``confusion.png``, ``cosines.png`` and, last, ``metrics.json``. ``store_folder`` None: the store it was trained on.
+    ``limit``: the first rows of the split, which lie in hash order and so are a random sample. ``batch_size`` None:
+    that of the training. ``method``, ``method_options``: read the maps out as another method that shares the run's
+    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
     """
     for name, value in (("limit", limit), ("batch-size", batch_size)):
         if value is not None and value < 1:
