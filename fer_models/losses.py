@@ -99,7 +99,7 @@ def alignment(
 
     Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought
     to the size of ``T_l``; ``T_l`` itself is compared as it is. ``valid`` says of each pixel of A how much it counts:
-    both maps are multiplied by it, at the layer's size, before they are compared.
+    a pixel of the layer is compared by the share of it that is valid, with the part of A that lies there.
     """
     mask = has_map.to(torch.float32)
     losses = []
@@ -107,9 +107,9 @@ def alignment(
         # Means over many half-precision channels lose bits that the cosine's small differences need.
         level = attention(layer.float())
         size = (level.shape[-2], level.shape[-1])
-        target = resize_maps(au_map, size)
-        if valid is not None:
-            share = resize_maps(valid, size)
-            level, target = level * share, target * share
+        if valid is None:
+            target = resize_maps(au_map, size)
+        else:
+            level, target = level * resize_maps(valid, size), resize_maps(au_map * valid, size)
         losses.append(((1 - cosine(level, target)) * mask).sum() / len(mask))
     return torch.stack(losses).mean()

@@ -51,9 +51,9 @@ class Backbone(nn.Module):
     def transform(self, layer: int, function: Callable[[Tensor], Tensor]) -> None:
         """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.
 
-        :meth:`forward` still returns F, and F lies on the way to all later layers, so gradients with respect to it
-        are those of the whole network. No parameter and no name in the state changes. Raises :class:`UserInputError`,
-        here or in the first forward pass, for a backbone whose layer is not the output of one of its modules.
+        :meth:`forward` still returns F, from which all later layers are computed. No parameter and no name in the state
+        changes. Raises :class:`UserInputError`, here or in the first forward pass, for a backbone whose layer is not
+        the output of one of its modules.
         """
         name = str(self.body.feature_info.module_name()[layer - 1])  # type: ignore[union-attr,operator]
         modules = dict(self.body.named_modules())
@@ -62,6 +62,14 @@ class Backbone(nn.Module):
             raise UserInputError(_no_transform(self.name, layer))
         # A partial of a method, unlike a closure, follows the network when it is copied.
         found[0].register_forward_hook(partial(self._transform, layer, function))
+
+    def connect(self, layer: int) -> None:
+        """Make sure that the maps :meth:`forward` returns for a layer are those that later layers are computed from.
+
+        They are, unless they were rearranged. Gradients with respect to them need it.
+        """
+        if self._channels_last:
+            self.transform(layer, _unchanged)
 
     def _transform(
         self, layer: int, function: Callable[[Tensor], Tensor], _module: nn.Module, _inputs: Any, output: Tensor
@@ -96,6 +104,10 @@ class Backbone(nn.Module):
         finally:
             self.train(training)
         return tuple((int(value.shape[2]), int(value.shape[3])) for value in features)
+
+
+def _unchanged(features: Tensor) -> Tensor:
+    return features
 
 
 def crop_message(name: str, image_size: int, error: Exception) -> str:

@@ -66,6 +66,8 @@ class Method(nn.Module, ABC):
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
         """A forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
+        if self.needs_graph:
+            images = images.detach().requires_grad_()  # a graph from the start, even where all weights are frozen
         with torch.set_grad_enabled(self.needs_graph):
             prediction: Prediction = self(images)
         return prediction
@@ -159,6 +161,47 @@ def parse_options(name: str, text: str) -> dict[str, Any]:
                 )
             ) from error
     return options
+
+
+def require(option: str, value: object, valid: bool, expected: str) -> None:
+    """Raise :class:`UserInputError` unless an option's value is ``valid``; ``expected`` says which ones are."""
+    if not valid:
+        raise UserInputError(
+            paragraph(
+                f"The method's option {option} cannot have this value.",
+                expected=expected,
+                got=value,
+                fix="Mend --method-options.",
+            )
+        )
+
+
+def gradient_at(features: Tensor, output: Tensor, start: Tensor | None = None) -> Tensor:
+    """Gradient of ``output``, weighted by ``start``, with respect to a prediction's features; repeatable.
+
+    Raises :class:`UserInputError` where the output is not computed from these very features.
+    """
+    (gradient,) = torch.autograd.grad(output, features, start, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        raise UserInputError(
+            paragraph(
+                "No gradient reaches this layer: the backbone hands its features out as a copy.",
+                fix="Choose the last layer in --method-options, or another backbone.",
+            )
+        )
+    return gradient.float()
+
+
+def layer_number(option: str, value: int, backbone: Backbone) -> int:
+    """The layer an option names, 1 .. ``n_layers``; 0 is the last. Raises :class:`UserInputError` for others."""
+    last = backbone.n_layers
+    require(option, value, 0 <= value <= last, f"a layer of {backbone.name}, 1 to {last}, or 0 for the last")
+    return value or last
+
+
+def of_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+    """Each sample's map of its class."""
+    return maps[torch.arange(len(maps), device=maps.device), class_index]
 
 
 def _unknown_option(name: str, option: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -34,5 +33,10 @@ class CAM(Method):
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Class weights times the last features; its mean over pixels is the logit without the bias."""
-        last = prediction.features[-1].float()
-        return torch.einsum("bchw,bc->bhw", last, self.class_weights.float()[class_index])
+        weights = self.class_weights.float()[class_index]
+        return weighted_sum(prediction.features[-1].float(), weights)
+
+
+def weighted_sum(features: Float[Tensor, "b c h w"], weights: Float[Tensor, "b c"]) -> Float[Tensor, "b h w"]:
+    """Feature maps added up over the channels, each with its weight, in the precision given, also under autocast."""
+    return (features * weights[:, :, None, None]).sum(1)

@@ -1,0 +1,79 @@
+"""ACoL (Zhang et al., CVPR 2018): a second classifier learns from what the first one does not look at."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from fer_data.loader import Batch
+from fer_models.backbones import Backbone
+from fer_models.losses import LossTerms, Objective
+from fer_models.methods.base import Method, Prediction, of_class, register, require
+
+
+@register("acol")
+class ACoL(Method):
+    """Two convolutional classifiers on the last features S; B sees S erased where A's map of the label is high.
+
+    Each branch is two 3 x 3 convolutions to ``width`` channels with ReLU and a 1 x 1 convolution to one map a class,
+    averaged to the class score. ``threshold``: pixels whose normalised A-map is above it are erased for B (the paper's
+    delta; .6 did best there). Both branches are trained with cross-entropy, and ``ce`` is their sum. The map of a class
+    is the pixelwise maximum of both branches' normalised maps, B's with what A found for that very class erased. A,
+    which sees everything, classifies: the erasing needs a class before B can speak.
+    """
+
+    def __init__(self, backbone: Backbone, n_classes: int, *, threshold: float = 0.6, width: int = 1024) -> None:
+        require("threshold", threshold, 0 < threshold < 1, "a share of the map's range, between 0 and 1")
+        require("width", width, width >= 1, "1 or more channels")
+        super().__init__(backbone, n_classes)
+        self.threshold = threshold
+        self.branch_a = _branch(backbone.channels[-1], width, n_classes)
+        self.branch_b = _branch(backbone.channels[-1], width, n_classes)
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
+        """Logits of A, features and, as ``extra["maps"]``, A's map of each class ``(B, K, h, w)``."""
+        features: tuple[Tensor, ...] = self.backbone(images)
+        maps = self.branch_a(features[-1]).float()
+        return Prediction(maps.mean((2, 3)), features, {"maps": maps})
+
+    def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
+        """Class scores of A."""
+        return self.branch_a(features[-1]).float().mean((2, 3))  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
+        """The cross-entropy of both branches, and the alignment."""
+        prediction: Prediction = self(batch.image)
+        ce_a = objective.classification(prediction.logits, batch.label)
+        maps_b = self.complement(prediction, batch.label)
+        ce_b = objective.classification(maps_b.mean((2, 3)), batch.label)
+        return objective.compose(ce_a + ce_b, prediction.features, batch.au_map, batch.has_map)
+
+    def complement(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b k h w"]:
+        """B's maps of all classes, without the pixels where A found the given class."""
+        found = unit_range(of_class(prediction.extra["maps"].detach(), class_index)) > self.threshold
+        last = prediction.features[-1]
+        return self.branch_b(last.masked_fill(found[:, None], 0)).float()  # type: ignore[no-any-return]
+
+    def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """The maximum of both branches' normalised maps, in [0, 1]."""
+        first = of_class(prediction.extra["maps"], class_index)
+        second = of_class(self.complement(prediction, class_index), class_index)
+        return torch.maximum(unit_range(first), unit_range(second))
+
+
+def unit_range(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Each map shifted and scaled to [0, 1]; a flat one becomes 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    return (maps - low) / span.where(span > 0, 1.0)
+
+
+def _branch(channels: int, width: int, n_classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(width, n_classes, 1),
+    )

@@ -1,0 +1,29 @@
+"""Grad-CAM++ (Chattopadhay et al., WACV 2018): positive gradients, weighted by how much each pixel alone explains."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fer_models.methods.base import register
+from fer_models.methods.cam import weighted_sum
+from fer_models.methods.gradcam import GradCAM
+
+
+@register("gradcampp")
+class GradCAMPlusPlus(GradCAM):
+    """``w_c = sum_ij alpha_ij relu(dY/dA_ij)`` with ``Y = exp(S)``, and the map ``sum_c w_c A_c``.
+
+    For a network that is piecewise linear, as the paper takes it to be, the second and third derivatives of Y are
+    ``exp(S) g^2`` and ``exp(S) g^3`` with ``g = dS/dA``, and the paper's weights are
+    ``alpha_ij = g_ij^2 / (2 g_ij^2 + sum_ab A_ab g_ij^3)`` (its equation 19). Divided by ``g^2`` that is
+    ``1 / (2 + g_ij sum_ab A_ab)``, needed where g is positive only. The factor exp(S) that is left in ``w_c`` scales a
+    sample's whole map and is left out. The sum over A counts as 0 where it is negative, which rectified features, the
+    paper's, never are: the divisor is then at least 2.
+    """
+
+    def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+        """Channels weighted by the sum of their positive gradients times alpha."""
+        positive = gradient.clamp_min(0)
+        total = features.sum((2, 3), keepdim=True).clamp_min(0)
+        return weighted_sum(features, (positive / (2 + positive * total)).sum((2, 3)))

@@ -1,0 +1,124 @@
+"""What every registered method keeps to, whatever its head, its training and its map."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from batches import random_batch
+from fer_models.backbones import create_backbone
+from fer_models.losses import Objective
+from fer_models.methods import METHODS, Method, create_method
+
+BACKBONES: dict[str, tuple[str, ...]] = {}
+"""Backbones of the methods that do not take any: small ones of their kind."""
+
+SMALL = {"acol": {"width": 24}}
+CASES = [(name, one) for name in sorted(METHODS) for one in BACKBONES.get(name, ("test_resnet", "test_convnext"))]
+SIZE = 64
+
+everywhere = pytest.mark.parametrize(("name", "backbone"), CASES)
+every_method = pytest.mark.parametrize(("name", "backbone"), dict(reversed(CASES)).items())
+
+
+def model(name: str, backbone: str, seed: int = 0) -> Method:
+    torch.manual_seed(seed)
+    return create_method(name, create_backbone(backbone), 7, **SMALL.get(name, {})).eval()
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.randn(count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(5))
+
+
+def objective(net: Method) -> Objective:
+    return Objective(4.0, (net.backbone.n_layers,))
+
+
+@everywhere
+def test_logits_features_and_maps_are_as_announced(name: str, backbone: str) -> None:
+    net = model(name, backbone)
+    out, label = net.read(images()), torch.tensor([0, 3, 6])
+    assert out.logits.shape == (3, 7) and out.logits.isfinite().all()
+    assert [len(layer[0]) for layer in out.features] == list(net.backbone.channels)
+    assert torch.allclose(net(images()).logits, out.logits, atol=1e-5)
+    if net.has_cam:
+        cam = net.cam(out, label)
+        assert cam.ndim == 3 and len(cam) == 3 and cam.dtype == torch.float32
+        assert cam.isfinite().all()
+        assert torch.equal(net.cam(out, label), cam)
+        assert not torch.allclose(cam, net.cam(out, label.flip(0)))
+
+
+@everywhere
+def test_a_samples_map_and_logits_do_not_depend_on_its_batch(name: str, backbone: str) -> None:
+    net, pictures, label = model(name, backbone), images(), torch.tensor([0, 3, 6])
+    together = net.read(pictures)
+    for row in range(3):
+        alone = net.read(pictures[row : row + 1])
+        assert torch.allclose(alone.logits[0], together.logits[row], atol=1e-5)
+        if net.has_cam:
+            ours, theirs = net.cam(alone, label[row : row + 1])[0], net.cam(together, label)[row]
+            assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.detach().abs().max()))
+
+
+@everywhere
+def test_small_steps_lower_the_loss_and_reach_every_parameter(name: str, backbone: str) -> None:
+    net, batch = model(name, backbone).train(), random_batch()
+    optimizer = torch.optim.SGD(net.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(4):
+        optimizer.zero_grad()
+        torch.manual_seed(3)
+        terms = net.training_step(batch, objective(net))
+        terms.total.backward()
+        losses.append(float(terms.total.detach()))
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    # Not in the first step: a residual branch whose last norm starts at zero gets its gradient from the second on.
+    for key, parameter in net.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().max() > 0, key
+
+
+@every_method
+def test_a_batch_without_any_map_trains_on_its_labels_alone(name: str, backbone: str) -> None:
+    net, batch = model(name, backbone).train(), random_batch(mapped=False)
+    ce, align, total = net.training_step(batch, objective(net)).stacked().tolist()
+    assert align == 0 and total == ce > 0
+
+
+@every_method
+def test_half_precision_trains_and_its_maps_are_whole_precision(name: str, backbone: str) -> None:
+    net = model(name, backbone).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = net.training_step(random_batch(), objective(net))
+    terms.total.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    net.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = net.read(images())
+        if net.has_cam:
+            cam = net.cam(out, torch.tensor([0, 3, 6]))
+            assert cam.dtype == torch.float32 and cam.isfinite().all()
+
+
+@every_method
+def test_a_restored_state_gives_the_same_output(name: str, backbone: str) -> None:
+    net, other = model(name, backbone), model(name, backbone, seed=1)
+    other.load_state_dict(net.state_dict())
+    label = torch.tensor([0, 3, 6])
+    before, after = net.read(images()), other.read(images())
+    assert torch.equal(before.logits, after.logits)
+    if net.has_cam:
+        assert torch.equal(net.cam(before, label), other.cam(after, label))
+
+
+@every_method
+def test_training_is_the_same_from_the_same_seed(name: str, backbone: str) -> None:
+    results = []
+    for _ in range(2):
+        net = model(name, backbone).train()
+        torch.manual_seed(11)
+        results.append(net.training_step(random_batch(), objective(net)).stacked())
+    assert torch.equal(*results)
