@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -74,35 +75,51 @@ def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
 def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) -> Figure:
     """Average face, AU map, attention of the last layer and CAM of every class that has faces, on one colour scale.
 
-    The line on the lower rows is where the class's average AU map reaches half of its maximum.
+    The line over the maps is where the class's average AU map reaches half of its maximum.
     """
     shown = [number for number in range(len(classes)) if averages.count[number]]
-    rows = [
-        ("average face", None),
-        ("AU map", averages.au_map),
-        (f"attention,\nlayer {n_layers}", averages.maps[str(n_layers)]),
-        *([("CAM of\nthe label", averages.maps["cam"])] if "cam" in averages.maps else []),
-    ]
-    figure = _figure(1.4 + 1.35 * len(shown), 0.9 + 1.4 * len(rows))
-    axes = figure.subplots(len(rows), len(shown), squeeze=False)
-    for row, (title, maps) in enumerate(rows):
-        axes[row][0].set_ylabel(title, rotation=0, ha="right", va="center")
-        for axis, number in zip(axes[row], shown, strict=True):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            target = averages.au_map[number]
-            if maps is None:
-                axis.imshow(averages.face[number])
-                axis.set_title(f"{classes[number]}\nn={averages.count[number]}", fontsize="medium")
-            elif maps is averages.au_map and not averages.count_with_map[number]:
-                axis.text(0.5, 0.5, "no AU map", ha="center", va="center", transform=axis.transAxes, fontsize="small")
-            else:
-                axis.imshow(maps[number], cmap=MAP_COLOURS, vmin=0, vmax=1)
-            if maps is not None and maps is not averages.au_map and target.any():
-                axis.contour(target, levels=[float(target.max()) / 2], colors="white", linewidths=1)
+    counts = [f"{classes[number]}\nn={averages.count[number]}" for number in shown]
+    rows = {
+        "AU map": averages.au_map,
+        f"attention,\nlayer {n_layers}": averages.maps[str(n_layers)],
+        **({"CAM of\nthe label": averages.maps["cam"]} if "cam" in averages.maps else {}),
+    }
+    figure = _figure(1.9 + 1.35 * len(shown), 0.9 + 1.4 * (1 + len(rows)))
+    axes = figure.subplots(1 + len(rows), 1)
+    _strip(axes[0], "average\nface", averages.face[shown])
+    middle = averages.face.shape[1] * (np.arange(len(shown)) + 0.5) - 0.5
+    axes[0].xaxis.tick_top()
+    axes[0].set_xticks(middle, counts, fontsize="medium")
+    axes[0].tick_params(length=0)
+    for axis, (title, maps) in zip(axes[1:], rows.items(), strict=True):
+        _strip(axis, title, maps[shown])
+        for place, number in enumerate(shown):
+            _outline(axis, averages.au_map[number], place)
+            if title == "AU map" and not averages.count_with_map[number]:
+                centre = (np.array([place + 0.5, 0.5])) * maps.shape[1] - 0.5
+                axis.text(*centre, "no AU map", color="white", ha="center", va="center", fontsize="small")
     scale = ScalarMappable(Normalize(0, 1), MAP_COLOURS)
-    figure.colorbar(scale, ax=axes.ravel().tolist(), label="mean of maps, each scaled to its own maximum", shrink=0.8)
+    figure.colorbar(scale, ax=axes[1:].tolist(), label="mean of maps, each scaled to its maximum", aspect=30)
     return figure
+
+
+def _strip(axis: Axes, title: str, pictures: np.ndarray) -> None:
+    """Pictures ``(n, h, w)`` or ``(n, h, w, 3)`` side by side, with white lines between them."""
+    side = pictures.shape[1]
+    axis.imshow(np.concatenate(list(pictures), axis=1), cmap=MAP_COLOURS, vmin=0, vmax=1)
+    for place in range(1, len(pictures)):
+        axis.axvline(place * side - 0.5, color="white", linewidth=4)
+    axis.set_ylabel(title, rotation=0, ha="right", va="center")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.spines[:].set_visible(False)
+
+
+def _outline(axis: Axes, target: np.ndarray, place: int) -> None:
+    """The contour of half of the maximum, over the strip's picture at ``place``."""
+    if target.any():
+        across = np.arange(target.shape[1]) + place * target.shape[1]
+        axis.contour(across, np.arange(len(target)), target, [target.max() / 2], colors="white", linewidths=1)
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -31,9 +31,10 @@ class Samples:
     figures: by map, then by figure. Maps: ``"1"`` .. each layer's attention, ``cam`` (of the label), ``cam_predicted``
     (of the predicted class), the controls ``uniform, centre, mean_map``, and ``wrong_class`` (the other expressions' AU
     maps). Figures: ``cos`` with the sample's AU map, ``cos_wrong`` (mean over the other expressions' maps on the same
-    face), ``pointing, energy, pixel_ap``, ``ceiling`` of ``cos`` for a map of that size; of ``cam_predicted`` also
-    ``cos_predicted``, with the predicted expression's map. They mean nothing where ``has_map`` (``cos_predicted``:
-    ``predicted_has_map``) is False; ``pointing, energy, pixel_ap`` need a ``region_share`` above 0 besides.
+    face), ``pointing, energy, pixel_ap``, ``empty`` (1 where the map has no positive value), ``ceiling`` of ``cos`` for
+    a map of that size; of ``cam_predicted`` also ``cos_predicted``, with the predicted expression's map. They mean
+    nothing where ``has_map`` (``cos_predicted``: ``predicted_has_map``) is False; ``pointing, energy, pixel_ap`` need a
+    ``region_share`` above 0 besides.
     """
 
     sample_id: tuple[str, ...]
@@ -116,7 +117,9 @@ def explanation_maps(
 
 
 def _cam(model: Method, out: Prediction, class_index: Int64[Tensor, "b"]) -> Float32[Tensor, "b h w"]:
-    return positive_part(model.cam(out, class_index).detach().float())
+    with torch.set_grad_enabled(model.needs_graph):
+        signed = model.cam(out, class_index).detach()
+    return positive_part(signed.float())
 
 
 def _measure_batch(batch: Batch, reading: Reading, controls: Controls) -> dict[str, np.ndarray]:
@@ -164,6 +167,7 @@ def _figures(
         "pointing": localisation.pointing(maps, region),
         "energy": localisation.energy(maps, region),
         "pixel_ap": localisation.pixel_ap(maps, region),
+        "empty": (maps.amax((1, 2)) <= 0).double(),
     }
 
 

@@ -35,6 +35,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         "",
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
+        *_too_few(intervals["classes_of_one_face"]),
         *_by_outcome(c),
         "normalised: 0 a uniform map, 1 the ceiling. specificity: cosine with the face's own AU map less that with the "
         "other expressions'.",
@@ -75,6 +76,11 @@ def _by_outcome(c: Mapping[str, Any]) -> list[str]:
         figures = f"ATT-COS {shown(last[outcome]['cosine'])}, CAM-COS {shown(cam)}"
         lines.append(f"{outcome} predictions (n={last[outcome]['n']})  {figures}")
     return lines
+
+
+def _too_few(classes: Sequence[str]) -> list[str]:
+    """Intervals are too narrow where a class has one face: nothing can be resampled there."""
+    return [f"too narrow: {', '.join(classes)} with a single face add no spread"] if classes else []
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -6,6 +6,9 @@ the samples of an expression, then over the expressions. Within one true or pred
 **Which class's CAM.** ``cam`` is the CAM of the label, ``cam_predicted`` that of the predicted class; both are compared
 with the AU map of the label. ``cosine_predicted`` alone compares ``cam_predicted`` with the map of the predicted class.
 
+**Empty maps.** ``empty`` is the share of maps without any positive value: they score 0, and a class whose CAM is empty
+on most faces says that its evidence is all against it.
+
 **Normalised score.** ``(cos - floor) / (ceiling - floor)``. The floor is the uniform map: the score of saying nothing,
 which any layer can reach. A model also scores above it by pointing at faces in general; ``normalised_over_mean_map``
 therefore puts the floor at the class-agnostic mean AU map, and only what exceeds 0 there is knowledge of the sample.
@@ -141,6 +144,7 @@ class _Table:
             "pointing": of("pointing"),
             "energy": of("energy"),
             "pixel_ap": of("pixel_ap"),
+            "empty": of("empty"),
         }
         return {**figures, "cosine_predicted": of("cos_predicted")} if owner == "cam_predicted" else figures
 
@@ -161,11 +165,13 @@ class _Table:
         """Bootstrap intervals of the main figures; attention is that of the last layer."""
         samples, last = self.samples, str(self.n_layers)
         right = samples.correct.astype(np.float64)
+        counts = np.bincount(samples.label, minlength=len(self.classes))
         return {
             "level": resampling.LEVEL,
             "method": "percentile bootstrap, stratified by class",
             "resamples": resampling.RESAMPLES,
             "seed": resampling.SEED,
+            "classes_of_one_face": [name for name, n in zip(self.classes, counts, strict=True) if n == 1],
             "accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "samples")),
             "balanced_accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "classes")),
             "att_cos": self._interval(last, "cos"),

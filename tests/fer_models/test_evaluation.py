@@ -126,8 +126,10 @@ def test_a_perfect_attention_would_score_one(run: Path, monkeypatch: pytest.Monk
             if entry[group]["n"]:
                 for name in ("cosine", "normalised", "pointing", "energy", "pixel_ap", "ceiling"):
                     # The region is the map's upper part: the map ranks it perfectly, but has mass outside it.
-                    expected = pytest.approx(1.0, abs=1e-5) if name != "energy" else pytest.approx(0.7, abs=0.25)
-                    assert entry[group][name] == expected, name
+                    if name == "energy":
+                        assert 1 > entry[group][name] > 2 * content["localisation"]["chance"]["energy"]
+                    else:
+                        assert entry[group][name] == pytest.approx(1.0, abs=1e-5), name
         assert entry["all"]["specificity"] == pytest.approx(1 - content["controls"]["wrong_class"], abs=1e-6)
     assert content["att_cos_wrong"]["5"] == pytest.approx(content["controls"]["wrong_class"], abs=1e-6)
 

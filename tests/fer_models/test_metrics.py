@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss
 
 from fer_models import metrics
 from fer_models.targets import resize_maps
@@ -84,3 +85,33 @@ def test_no_map_of_that_size_beats_the_ceiling_and_one_reaches_it(seed: int, siz
     if size <= 7:
         best = np.linalg.lstsq(basis.T, target.ravel(), rcond=None)[0] @ basis
         assert metrics.cosines(best.reshape(1, 28, 28), target)[0] == pytest.approx(ceiling, abs=1e-6)
+
+
+def test_calibration_against_scikit_learn_and_a_loop() -> None:
+    probability = RNG.dirichlet(np.ones(4) / 2, 200)
+    found = metrics.calibration(probability, LABEL)
+    assert found["nll"] == pytest.approx(log_loss(LABEL, probability, labels=range(4)))
+    brier = brier_score_loss(LABEL, probability, labels=range(4), scale_by_half=False)
+    assert found["brier"] == pytest.approx(brier)
+    confidence, right = probability.max(1), probability.argmax(1) == LABEL
+    gap = 0.0
+    for number in range(15):
+        rows = (confidence > number / 15) & (confidence <= (number + 1) / 15)
+        if rows.any():
+            gap += rows.mean() * abs(right[rows].mean() - confidence[rows].mean())
+    assert found["ece"] == pytest.approx(gap) and found["ece_bins"] == 15
+
+
+def test_calibration_of_a_sure_model() -> None:
+    sure = np.eye(4)[[0, 1, 2, 3]]
+    right = metrics.calibration(sure, np.arange(4))
+    assert (right["ece"], right["nll"], right["brier"]) == (0, 0, 0)
+    wrong = metrics.calibration(sure, np.array([1, 1, 2, 3]))
+    assert (wrong["ece"], wrong["brier"]) == (0.25, 0.5) and np.isfinite(wrong["nll"])
+
+
+def test_normalised_score() -> None:
+    assert metrics.normalised(0.4, 0.4, 0.9) == 0
+    assert metrics.normalised(0.9, 0.4, 0.9) == 1
+    assert metrics.normalised(0.3, 0.4, 0.9) == pytest.approx(-0.2)
+    assert metrics.normalised(0.3, 0.4, 0.4) is metrics.normalised(None, 0.4, 0.9) is None
