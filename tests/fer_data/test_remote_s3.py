@@ -24,14 +24,21 @@ def origin(tmp_path: Path) -> Store:
     return synthetic_store(tmp_path / "origin", train=4, val=2, test=2, size=16, map_size=8, rows_per_shard=3)
 
 
-@pytest.fixture
-def bucket(origin: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The URL of the store in a bucket of its own."""
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """One server for all tests: the driver keeps its connections."""
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(origin: Store, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the store."""
     environment = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": "any",
         "AWS_SECRET_ACCESS_KEY": "any",
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -39,12 +46,11 @@ def bucket(origin: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()  # the last test's server is gone
     files = s3fs.S3FileSystem()
-    files.mkdir("faces")
+    if not files.exists("faces"):
+        files.mkdir("faces")
     files.put(f"{origin.folder}/", "faces/store/", recursive=True)
-    yield "s3://faces/store"
-    server.stop()
+    return "s3://faces/store"
 
 
 def test_a_store_in_a_bucket_is_the_same_store(origin: Store, bucket: str) -> None:
