@@ -4,7 +4,8 @@ Every way delivers shuffled uint8 batches on the host, from a warm page cache, a
 pixels are compared with raw pixels and JPEG with JPEG. ``workers`` are worker processes of a plain ``DataLoader``; for
 this loader they are threads (0 counts as 1). The ways take turns, and medians over the rounds are printed.
 
-Run it: pip install -e '.[bench]' && python benchmarks/loader.py --rows 1024 --repeats 3
+Run it: pip install -e '.[bench]' && python benchmarks/loader.py --rows 1024 --repeats 3 --save results.json
+MosaicML's package (pip install mosaicml-streaming) takes part where it is installed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from loader_sources import NEEDS, OURS, RAW, SOURCES, prepare  # noqa: E402
+
+from fer_data.files import write_json  # noqa: E402
 
 CROP_SHARE = 7 / 8
 
@@ -146,26 +149,6 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """Bars of each way's best setting on whole images."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    best: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if not row["crop_flip"] and row["images_per_second"] > best.get(row["way"], row)["images_per_second"] - 1e-9:
-            best[row["way"]] = row
-    shown = sorted(best.values(), key=lambda row: row["images_per_second"])
-    figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(shown) + 1.2), layout="constrained")
-    colours = ["#1b6ca8" if row["way"] in OURS else "#b0b0b0" for row in shown]
-    bars = axes.barh([row["way"] for row in shown], [row["images_per_second"] for row in shown], color=colours)
-    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
-    axes.set(xscale="log", xlabel="images per second, best number of workers (logarithmic)")
-    figure.savefig(path)
-
-
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,7 +160,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(SOURCES), help="only these ways")
     parser.add_argument("--no-crop", action="store_true", help="whole images only")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="also write the JSON object to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw it; loader_plot.py draws a saved one")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -186,12 +170,23 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         rows = compare(Path(folder), options)
-    limit = add_ratios(rows, options.size)
-    print(json.dumps({"memcpy_gigabytes_per_second": limit, "rows": rows}) if options.json else "\n".join(table(rows)))
-    if not options.json:
-        print(f"\ncopying memory, one thread: {limit:.2f} GB/s; batches of {options.batch_size}, {options.size} px")
+    result = {
+        "memcpy_gigabytes_per_second": add_ratios(rows, options.size),
+        **{name: getattr(options, name) for name in ("rows", "size", "batch_size", "repeats")},
+        "measured": rows,
+    }
+    if options.save:
+        write_json(options.save, result)
+    if options.json:
+        print(json.dumps(result))
+    else:
+        print("\n".join(table(rows)))
+        print(f"\ncopying memory, one thread: {result['memcpy_gigabytes_per_second']:.2f} GB/s; "
+              f"batches of {options.batch_size}, {options.size} px")  # fmt: skip
     if options.plot:
-        plot(rows, options.plot)
+        from loader_plot import plot
+
+        plot(result, options.plot)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from fer_data.augment import AugmentConfig
+from fer_data.codebook import load_codebook
 from fer_data.loader import TripletLoader
 from fer_data.mean_face import mean_face
 from fer_data.shards import ShardHeader, StoreIndex, TripletRow, open_store, write_shard
@@ -147,6 +148,22 @@ def _unpacked(unpack: Any, crop: int | None, one: Any) -> torch.Tensor:
     return moved(unpack(one["image"]), crop)
 
 
+def of_mosaic(name: str, unpack: Any, folder: Path, workers: int, batch: int, crop: int | None) -> Epochs:
+    """MosaicML's shards."""
+    import streaming
+    from streaming.base.util import clean_stale_shared_memory
+
+    class Read(streaming.StreamingDataset):  # type: ignore[misc]
+        """Samples as tensors."""
+
+        def __getitem__(self, row: int) -> torch.Tensor:
+            return moved(unpack(super().__getitem__(row)["image"]), crop)
+
+    clean_stale_shared_memory()
+    data = Read(local=str(folder / name), shuffle=True, batch_size=batch)
+    return lambda epoch: DataLoader(data, batch, num_workers=workers)
+
+
 def ours(name: str, resident: bool, folder: Path, workers: int, batch: int, crop: int | None) -> Epochs:
     """This project's loader."""
     reader = open_store(folder / name).split("train")
@@ -163,14 +180,17 @@ def write_store(folder: Path, rows: int, size: int, encoding: str) -> None:
         TripletRow(f"{row:08d}", row % 2, image, small, True, face, np.eye(2, 3))
         for row, image in enumerate(pictures(rows, size))
     )
+    book = load_codebook("default")
     header = ShardHeader(
-        "train", CLASSES, size, size // 4, "plan", "none", "0", "{}", "{}", 8, encoding=encoding, jpeg_quality=QUALITY
-    )
+        "train", CLASSES, size, size // 4, "plan", book.name, book.digest, "{}", "{}", 8,
+        encoding=encoding, jpeg_quality=QUALITY,
+    )  # fmt: skip
     folder.mkdir()
     entry = write_shard(folder / "train-00000.h5", made, rows, header)
     index = StoreIndex(
         classes=CLASSES, image_size=size, map_size=size // 4, id_bytes=8, rows_per_shard=rows, shards=(entry,),
-        total=rows, failed={}, files={}, config={}, codebook={}, codebook_digest="0", provenance={},
+        total=rows, failed={}, files={}, config={}, codebook=dict(book.content), codebook_digest=book.digest,
+        provenance={},
         channel_mean=[0.5] * 3, channel_std=[0.2] * 3, schema_version=SCHEMA_VERSIONS[encoding],
     )  # fmt: skip
     save_index(folder, index)
@@ -222,6 +242,15 @@ def write_litdata(folder: Path, rows: int, size: int) -> None:
     writer.merge()
 
 
+def write_mosaic(folder: Path, rows: int, size: int) -> None:
+    """Shards of the usual 64 MB."""
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "bytes"}) as writer:
+        for data in _records(folder, rows, size):
+            writer.write({"image": data})
+
+
 def _records(folder: Path, rows: int, size: int) -> Iterable[bytes]:
     if folder.name.endswith("raw"):
         return (image.tobytes() for image in pictures(rows, size))
@@ -235,16 +264,18 @@ SOURCES: dict[str, Callable[..., Epochs]] = {
     "LMDB raw": partial(loaded, partial(open_lmdb, "lmdb-raw", unpack_raw)),
     "WebDataset raw": partial(of_webdataset, "web-raw", unpack_raw),
     "LitData raw": partial(of_litdata, "lit-raw", unpack_raw),
+    "MosaicML raw": partial(of_mosaic, "mosaic-raw", unpack_raw),
     "ours jpeg": partial(ours, "store-jpeg", False),
     "folder, Pillow": partial(loaded, partial(open_files, with_pillow)),
     "folder, OpenCV": partial(loaded, partial(open_files, with_opencv)),
     "LMDB jpeg": partial(loaded, partial(open_lmdb, "lmdb-jpeg", decode)),
     "WebDataset jpeg": partial(of_webdataset, "web-jpeg", decode),
     "LitData jpeg": partial(of_litdata, "lit-jpeg", decode),
+    "MosaicML jpeg": partial(of_mosaic, "mosaic-jpeg", decode),
 }
 OURS = ("ours raw", "ours resident", "ours jpeg")
-RAW = ("ours raw", "ours resident", "h5py recipe", "LMDB raw", "WebDataset raw", "LitData raw")
-MODULES = {"LMDB": "lmdb", "WebDataset": "webdataset", "LitData": "litdata"}
+RAW = ("ours raw", "ours resident", "h5py recipe", "LMDB raw", "WebDataset raw", "LitData raw", "MosaicML raw")
+MODULES = {"LMDB": "lmdb", "WebDataset": "webdataset", "LitData": "litdata", "MosaicML": "streaming"}
 NEEDS = {f"{title} {kind}": (module,) for title, module in MODULES.items() for kind in ("raw", "jpeg")}
 PLACES: dict[str, tuple[str, Callable[[Path, int, int], None]]] = {
     "ours raw": ("store-raw", partial(write_store, encoding="raw")),
@@ -257,6 +288,8 @@ PLACES: dict[str, tuple[str, Callable[[Path, int, int], None]]] = {
     "WebDataset jpeg": ("web-jpeg", write_webdataset),
     "LitData raw": ("lit-raw", write_litdata),
     "LitData jpeg": ("lit-jpeg", write_litdata),
+    "MosaicML raw": ("mosaic-raw", write_mosaic),
+    "MosaicML jpeg": ("mosaic-jpeg", write_mosaic),
     "folder, Pillow": ("files", write_files),
     "folder, OpenCV": ("files", write_files),
 }
