@@ -13,9 +13,6 @@ from jaxtyping import Bool, Int64, UInt8
 
 from fer_data.shards import SplitReader
 
-TILE = 8
-"""Rows read before they are cut: few enough to be still in the processor's cache."""
-
 _scratch = threading.local()
 
 
@@ -32,9 +29,14 @@ class Cuts:
         return Cuts(self.x[piece], self.y[piece], self.flip[piece])
 
     def copy(self, place: int, image: UInt8[np.ndarray, "s s 3"], out: UInt8[np.ndarray, "c c 3"]) -> None:
-        """Copy the crop of one sample."""
-        x, y, crop = int(self.x[place]), int(self.y[place]), len(out)
-        window = image[y : y + crop, x : x + crop]
+        """Copy the crop of one sample out of its image."""
+        y = int(self.y[place])
+        self.copy_across(place, image[y : y + len(out)], out)
+
+    def copy_across(self, place: int, lines: UInt8[np.ndarray, "c s 3"], out: UInt8[np.ndarray, "c c 3"]) -> None:
+        """Copy the crop of one sample out of those lines of its image that the crop lies in."""
+        x = int(self.x[place])
+        window = lines[:, x : x + out.shape[1]]
         if self.flip[place]:
             cv2.flip(window, 1, dst=out)
         else:
@@ -58,21 +60,20 @@ def fill(
     if cuts is None:
         reader.gather(rows, images, maps)
         return
-    size = reader.store.index.image_size
-    # In the order of the file, so that neighbours are read together; the buffers keep the order of the batch.
-    for tile in np.array_split(np.argsort(rows, kind="stable"), -(-len(rows) // TILE)):
-        whole = _tile(size)[: len(tile)]
-        small = None if maps is None else np.empty((len(tile), *maps.shape[1:]), np.uint8)
-        reader.gather(rows[tile], whole, small)
-        if maps is not None and small is not None:
-            maps[tile] = small
-        for image, place in zip(whole, tile, strict=True):
-            cuts.copy(int(place), image, images[place])
+    # In the order of the file, so that neighbours are read together; the buffers keep the order of the batch. Each row is
+    # cut while it is in the processor's cache.
+    whole = _whole_image(reader.store.index.image_size)
+    for place in np.argsort(rows, kind="stable").tolist():
+        row = int(rows[place])
+        lines = reader.lines(row, int(cuts.y[place]), images.shape[1], whole)
+        cuts.copy_across(place, lines, images[place])
+        if maps is not None:
+            reader.read_map(row, maps[place])
 
 
-def _tile(size: int) -> UInt8[np.ndarray, "t s s 3"]:
+def _whole_image(size: int) -> UInt8[np.ndarray, "s s 3"]:
     """A buffer of this thread's own."""
     if getattr(_scratch, "size", None) != size:
-        _scratch.size, _scratch.images = size, np.empty((TILE, size, size, 3), np.uint8)
-    buffer: np.ndarray = _scratch.images
+        _scratch.size, _scratch.image = size, np.empty((size, size, 3), np.uint8)
+    buffer: np.ndarray = _scratch.image
     return buffer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -119,8 +120,27 @@ class SplitReader:
         """One AU map in [0, 1]."""
         size = self.store.index.map_size
         stored = np.empty((size, size), np.uint8)
-        self._read(*self._locate(row), "au_map", stored)
+        self.read_map(row, stored)
         return np.asarray(stored, np.float32) / np.float32(255)
+
+    def read_map(self, row: int, out: UInt8[np.ndarray, "m m"]) -> None:
+        """Copy one AU map as it is stored (255 = 1.0) into a contiguous array."""
+        self._read(*self._locate(row), "au_map", out)
+
+    def lines(
+        self, row: int, top: int, count: int, buffer: UInt8[np.ndarray, "s s 3"]
+    ) -> UInt8[np.ndarray, "count s 3"]:
+        """The lines ``top`` to ``top + count - 1`` of one image, in the caller's buffer.
+
+        Of pixels these lines alone are read; JPEG is decoded whole. Raises as :meth:`gather` does.
+        """
+        shard, local = self._locate(row)
+        if self.encoding != "raw":
+            self._read_image(shard, local, buffer)
+            return buffer[top : top + count]
+        lines = buffer[:count]
+        self._files.read(shard, self._image_place(shard, local)[0] + top * lines[0].nbytes, lines)
+        return lines
 
     def gather(
         self,
@@ -207,7 +227,7 @@ class SplitReader:
     def _locate(self, row: int) -> tuple[int, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        shard = bisect_right(self._starts, row) - 1
         return shard, row - int(self._starts[shard])
 
     def _column(self, name: str) -> np.ndarray:

@@ -244,6 +244,17 @@ def test_jpeg_stores_load_alike_on_any_number_of_threads(store: Store, tmp_path:
     assert np.array_equal(first.images[3].numpy(), reader.image(3))
 
 
+def test_some_lines_of_an_image(store: Store, tmp_path: Path) -> None:
+    for reader in (store.split("train"), jpeg_copy(store, tmp_path).split("train")):
+        buffer, small = np.zeros((64, 64, 3), np.uint8), np.zeros(reader.au_map(0).shape, np.uint8)
+        for row, top, count in ((0, 0, 64), (3, 5, 48), (len(reader) - 1, 63, 1)):
+            assert np.array_equal(reader.lines(row, top, count, buffer), reader.image(row)[top : top + count])
+            reader.read_map(row, small)
+            assert np.array_equal(small, np.rint(reader.au_map(row) * 255))
+        with pytest.raises(IndexError, match=f"row {len(reader)} of"):
+            reader.lines(len(reader), 0, 1, buffer)
+
+
 def test_a_shard_cut_short_is_an_error_not_a_crash(tmp_path: Path) -> None:
     store = synthetic_store(tmp_path, train=21, val=0, test=0)
     loader = TripletLoader(store.split("train"), 7, AugmentConfig(64, enabled=False), mode="none")
