@@ -1,7 +1,11 @@
-"""Backbones: networks that give feature maps layer by layer. The only room that imports timm."""
+"""Backbones: networks that give feature maps layer by layer, most of them timm's."""
 
-from fer_models.backbones.base import Backbone
-from fer_models.backbones.create import create_backbone, library_versions
-from fer_models.backbones.tokens import TokenBackbone
+from fer_models._torchvision import ensure_torchvision
+
+ensure_torchvision()  # timm, which the modules below import, needs it
+
+from fer_models.backbones.base import Backbone  # noqa: E402
+from fer_models.backbones.create import create_backbone, library_versions  # noqa: E402
+from fer_models.backbones.tokens import TokenBackbone  # noqa: E402
 
 __all__ = ["Backbone", "TokenBackbone", "create_backbone", "library_versions"]

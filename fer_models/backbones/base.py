@@ -84,14 +84,16 @@ class Backbone(nn.Module):
         return value.permute(0, 3, 1, 2) if self._channels_last else value
 
     def keep_layers(self, count: int) -> None:
-        """Forget the layers after the first ``count``; what only they need is removed from chains of modules."""
+        """Forget the layers after the first ``count``, and what only they need where the body is a chain of modules."""
         self.channels, self.reductions = self.channels[:count], self.reductions[:count]
         self.grids = self.grids[:count]
-        taps = list(getattr(self.body, "return_layers", {}))
-        if isinstance(self.body, nn.ModuleDict) and taps:
-            names = list(self.body)
+        body: Any = self.body
+        if taps := list(getattr(body, "return_layers", {})):
+            names = list(body)
             for name in names[names.index(taps[count - 1]) + 1 :]:
-                del self.body[name]
+                del body[name]
+        elif hasattr(body, "keep_layers"):
+            body.keep_layers(count)
 
     def _measure(self, image_size: int) -> tuple[tuple[int, int], ...]:
         training = self.training

@@ -8,19 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 
 from fer_data.errors import RunError, UserInputError, paragraph
-from fer_models._torchvision import ensure_torchvision
-
-ensure_torchvision()
-
-import timm  # noqa: E402  (only importable once torchvision is)
-
-from fer_models.backbones import ir50  # noqa: E402
-from fer_models.backbones.base import Backbone, crop_message  # noqa: E402
-from fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks  # noqa: E402
-from fer_models.backbones.weights import load_weights, pretrained_source, unavailable  # noqa: E402
+from fer_models.backbones import ir50
+from fer_models.backbones.base import Backbone, crop_message
+from fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks
+from fer_models.backbones.weights import load_weights, pretrained_source, unavailable
 
 WHOLE_STRIDE = 32
 """The ``output_stride`` that leaves a network as it is."""

@@ -71,3 +71,7 @@ class IR50(nn.Module):
             if number in self.ends:
                 features.append(x)
         return features
+
+    def keep_layers(self, count: int) -> None:
+        """Remove the units after layer ``count``, the stem being layer 1."""
+        del self.body[self.ends[count - 2] + 1 if count > 1 else 0 :]

@@ -11,10 +11,10 @@ from fer_models.backbones import create_backbone
 from fer_models.losses import Objective
 from fer_models.methods import METHODS, Method, create_method
 
-BACKBONES: dict[str, tuple[str, ...]] = {}
+BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",)}
 """Backbones of the methods that do not take any: small ones of their kind."""
 
-SMALL = {"acol": {"width": 24}}
+SMALL = {"acol": {"width": 24}, "apvit": {"dim": 32, "heads": 4, "depth": 4}}
 CASES = [(name, one) for name in sorted(METHODS) for one in BACKBONES.get(name, ("test_resnet", "test_convnext"))]
 SIZE = 64
 

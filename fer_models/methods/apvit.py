@@ -1,0 +1,155 @@
+"""APViT (Xue et al. 2022, arXiv 2212.05463): a CNN's feature pixels as tokens, of which only the attended stay.
+
+"Vision Transformer with Attentive Pooling for Robust Facial Expression Recognition". The poolings have no parameters.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from timm.layers.attention import Attention
+from timm.layers.mlp import Mlp
+from timm.layers.pos_embed import resample_abs_pos_embed
+from torch import Tensor, nn
+
+from fer_data.errors import UserInputError, paragraph
+from fer_models.backbones import Backbone
+from fer_models.backbones.tokens import class_row
+from fer_models.methods.base import Method, Prediction, register, require
+from fer_models.targets import attention
+
+GRID = 14
+"""Side of the feature maps that become tokens: 196 of them in the paper."""
+
+MLP_RATIO = 3
+"""Width of the MLPs in token widths, as in the authors' configuration."""
+
+
+class PoolingBlock(nn.Module):
+    """A transformer block that passes on the class token and the patches it attends to most (attentive token pooling).
+
+    ``keep``: share of the patches that stays; 1: all. The choice lies between attention and MLP and is made by the
+    attention of the class token, averaged over the heads.
+    """
+
+    def __init__(self, dim: int, heads: int, keep: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, MLP_RATIO * dim)
+        self.keep = keep
+
+    def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b m c"]:
+        """The kept tokens after the block, in their order, the class token first."""
+        normed = self.norm1(tokens)
+        tokens = tokens + self.attn(normed)
+        if self.keep < 1:
+            row = class_row(self.attn, normed.detach())[:, 1:]
+            kept = strongest(row, kept_count(row.shape[1], self.keep)) + 1
+            tokens = torch.cat([tokens[:, :1], take(tokens, kept)], 1)
+        result: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return result
+
+
+def kept_count(count: int, share: float) -> int:
+    """How many of ``count`` tokens a share keeps: rounded, at least one."""
+    return max(1, round(count * share))
+
+
+def strongest(values: Float[Tensor, "b n"], count: int) -> Int64[Tensor, "b m"]:
+    """Places of the ``count`` largest values of each row, in ascending order of place."""
+    return values.topk(count, 1).indices.sort(1).values
+
+
+def take(tokens: Float[Tensor, "b n c"], places: Int64[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
+    """The tokens at the given places."""
+    return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def nearest_layer(backbone: Backbone) -> int:
+    """The layer (from 1) whose grid is closest to 14 x 14, the deeper of two equals.
+
+    A backbone that was told no image size is taken to see 224 pixels.
+    """
+    sides = [grid[0] for grid in backbone.grids] or [224 // reduction for reduction in backbone.reductions]
+    return min(range(1, len(sides) + 1), key=lambda number: (abs(sides[number - 1] - GRID), -number))
+
+
+@register("apvit")
+class APViT(Method):
+    """CNN features, attentive patch pooling, a small vision transformer with attentive token pooling.
+
+    The feature maps nearest to 14 x 14 are the deepest layer; what follows them in the backbone is not used. Patch
+    pooling keeps the share ``keep`` (160 of 196) of the pixels with the largest channel mean, the attention that is
+    aligned with AU maps; of the ``depth`` blocks the second half keeps the share ``token_keep`` of its patches. The
+    class token classifies. The paper defines no class activation map.
+    """
+
+    has_cam = False
+
+    @classmethod
+    def check(cls, backbone: Backbone) -> None:
+        """Raise :class:`UserInputError` for a backbone that is a transformer of one resolution itself."""
+        if len(set(backbone.reductions)) == 1:
+            raise UserInputError(
+                paragraph(
+                    f"The method apvit cannot use {backbone.name}, which is a transformer already.",
+                    expected="a convolutional network, whose features become the tokens",
+                    fix="Choose ir50, or a network such as resnet18 or convnext_tiny.",
+                )
+            )
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        n_classes: int,
+        *,
+        keep: float = 160 / 196,
+        depth: int = 8,
+        heads: int = 8,
+        dim: int = 256,
+        token_keep: float = 0.9,
+    ) -> None:
+        super().__init__(backbone, n_classes)
+        for option, share in (("keep", keep), ("token_keep", token_keep)):
+            require(option, share, 0 < share <= 1, "more than 0, at most 1")
+        for option, number in (("depth", depth), ("heads", heads)):
+            require(option, number, number >= 1, "1 or more")
+        require("dim", dim, dim >= 1 and dim % heads == 0, f"a multiple of heads, here of {heads}")
+        backbone.keep_layers(nearest_layer(backbone))
+        self.keep = keep
+        self.grid = backbone.grids[-1] if backbone.grids else (GRID, GRID)
+        self.project = nn.Conv2d(backbone.channels[-1], dim, 1)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.places = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], dim))
+        shares = [1.0 if number < depth - depth // 2 else token_keep for number in range(depth)]
+        self.blocks = nn.ModuleList(PoolingBlock(dim, heads, share) for share in shares)
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, n_classes)
+        for parameter in (self.class_token, self.places):
+            nn.init.trunc_normal_(parameter, std=0.02)
+
+    def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
+        """Linear scores of the class token after the last block."""
+        tokens = self.tokens(features[-1])
+        for block in self.blocks:
+            tokens = block(tokens)
+        scores: Tensor = self.head(self.norm(tokens[:, 0]))
+        return scores
+
+    def tokens(self, last: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """The class token and the projected feature pixels that patch pooling keeps, each with its place."""
+        size = (last.shape[2], last.shape[3])
+        places = resample_abs_pos_embed(self.places, list(size), list(self.grid), num_prefix_tokens=1)
+        patches = self.project(last).flatten(2).transpose(1, 2) + places[:, 1:]
+        strength = attention(last.detach().float()).flatten(1)
+        kept = strongest(strength, kept_count(strength.shape[1], self.keep))
+        first = (self.class_token + places[:, :1]).expand(len(patches), -1, -1)
+        return torch.cat([first, take(patches, kept)], 1)
+
+    def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Raise :class:`UserInputError`: there is no class activation map, only the attention of the layers."""
+        raise UserInputError(
+            paragraph("The method apvit has no class activation map.", fix="Use the attention of its layers.")
+        )
