@@ -176,8 +176,10 @@ def require(option: str, value: object, valid: bool, expected: str) -> None:
         )
 
 
-def gradient_at(features: Tensor, output: Tensor, start: Tensor | None = None) -> Tensor:
-    """Gradient of ``output``, weighted by ``start``, with respect to a prediction's features; repeatable.
+def gradient_at(features: Tensor, output: Tensor, start: Tensor) -> Tensor:
+    """Gradient of ``output``, weighted by ``start``, with respect to a prediction's features.
+
+    Repeatable, and at work where gradients are off too: ``output`` must be one of the prediction's own tensors.
 
     Raises :class:`UserInputError` where the output is not computed from these very features.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from fer_models.backbones import Backbone
 from fer_models.methods.base import Prediction, gradient_at, layer_number, register
@@ -40,9 +41,9 @@ class GradCAM(CAM):
         if not self.needs_graph:
             weights = self.class_weights.detach().float()[class_index] / features[0, 0].numel()
             return weights[:, :, None, None].expand(features.shape)
-        # In evaluation mode no sample sees another one, so the gradient of the sum is each sample's own.
-        score = prediction.logits.gather(1, class_index[:, None]).sum()
-        return gradient_at(features, score)
+        # In evaluation mode no sample sees another one, so the gradient of all these scores is each sample's own.
+        chosen = one_hot(class_index, self.n_classes).to(prediction.logits)
+        return gradient_at(features, prediction.logits, chosen)
 
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """The method's map from a layer's features and the gradient there."""

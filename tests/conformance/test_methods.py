@@ -9,7 +9,7 @@ from torch import Tensor
 from batches import random_batch
 from fer_models.backbones import create_backbone
 from fer_models.losses import Objective
-from fer_models.methods import METHODS, Method, create_method
+from fer_models.methods import METHODS, Method, create_method, option_defaults
 
 BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",)}
 """Backbones of the methods that do not take any: small ones of their kind."""
@@ -22,9 +22,9 @@ everywhere = pytest.mark.parametrize(("name", "backbone"), CASES)
 every_method = pytest.mark.parametrize(("name", "backbone"), dict(reversed(CASES)).items())
 
 
-def model(name: str, backbone: str, seed: int = 0) -> Method:
+def model(name: str, backbone: str, seed: int = 0, **options: int) -> Method:
     torch.manual_seed(seed)
-    return create_method(name, create_backbone(backbone), 7, **SMALL.get(name, {})).eval()
+    return create_method(name, create_backbone(backbone), 7, **SMALL.get(name, {}), **options).eval()
 
 
 def images(count: int = 3) -> Tensor:
@@ -48,6 +48,17 @@ def test_logits_features_and_maps_are_as_announced(name: str, backbone: str) -> 
         assert cam.isfinite().all()
         assert torch.equal(net.cam(out, label), cam)
         assert not torch.allclose(cam, net.cam(out, label.flip(0)))
+
+
+@every_method
+def test_maps_can_be_had_where_gradients_are_off_from_any_layer_offered(name: str, backbone: str) -> None:
+    label = torch.tensor([0, 3, 6])
+    for options in [{}, {"layer": 2}] if "layer" in option_defaults(name) else [{}]:
+        net = model(name, backbone, **options)
+        if net.has_cam:
+            cam = net.cam(net.read(images()), label)
+            with torch.no_grad():
+                assert torch.equal(net.cam(net.read(images()), label), cam)
 
 
 @everywhere
