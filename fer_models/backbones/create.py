@@ -32,9 +32,10 @@ def create_backbone(
     """A network by name: any timm model that gives feature maps, or ``ir50``.
 
     ``pretrained``: timm's own weights; ``weights``: a safetensors or weights-only torch file. ``output_stride`` 8 or
-    16: the last stages keep their resolution (dilated, as timm does it), 32 or None: as the network is. ``image_size``:
-    side of the images it will see; without it any size that the network takes. Layers are those that timm names; of a
-    network whose blocks all work at one resolution, five evenly spaced blocks.
+    16: the last stages keep their resolution (dilated, as timm does it), or a plain transformer's patches are that
+    small; 32 or None: as the network is. ``image_size``: side of the images it will see; without it any size that the
+    network takes. Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly
+    spaced blocks.
 
     Raises :class:`UserInputError` for an unknown name, one without feature maps, an impossible stride or size, and
     :class:`RunError` when weights cannot be had or do not fit.
@@ -47,6 +48,8 @@ def create_backbone(
     try:
         body = timm.create_model(name, features_only=True, **features, **sizes, **source)
     except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
+        if not source:
+            raise
         raise RunError(unavailable(name, error)) from error
     if weights is not None:
         with torch.device("meta"):
@@ -93,8 +96,7 @@ def _options(name: str, output_stride: int | None, image_size: int | None) -> tu
     entries = probe.feature_info.info
     own_stride = entries[-1]["reduction"]
     if output_stride is not None and output_stride < min(own_stride, WHOLE_STRIDE):
-        _check_stride(name, output_stride, own_stride, sizes)
-        sizes = {**sizes, "output_stride": output_stride}
+        sizes = {**sizes, **_stride_option(name, output_stride, own_stride, sizes)}
     level = len({entry["reduction"] for entry in entries}) == 1
     features: dict[str, Any] = {"out_indices": shown_blocks(len(entries)) if level else tuple(range(len(entries)))}
     if level and has_class_token(probe):
@@ -135,16 +137,20 @@ def _probe(name: str, image_size: int | None, **options: Any) -> tuple[Any, dict
     raise AssertionError("unreachable: the last way has no option to refuse")
 
 
-def _check_stride(name: str, wanted: int, own: int, sizes: dict[str, Any]) -> None:
-    """Raise :class:`UserInputError` when the network cannot keep the resolution that ``--output-stride`` asks for."""
-    try:
-        with torch.device("meta"):
-            probe: Any = timm.create_model(name, features_only=True, output_stride=wanted, **sizes)
-        reached = probe.feature_info.info[-1]["reduction"]
-    except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError):
-        reached = own
-    if reached != wanted:
-        raise UserInputError(_stride_message(name, wanted, f"its design fixes the stride of its last layer at {own}"))
+def _stride_option(name: str, wanted: int, own: int, sizes: dict[str, Any]) -> dict[str, int]:
+    """The network's own option for a smaller output stride; that of a plain transformer is the size of its patches.
+
+    Raises :class:`UserInputError` when it has none.
+    """
+    for option in ("output_stride", "patch_size"):
+        try:
+            with torch.device("meta"):
+                probe: Any = timm.create_model(name, features_only=True, **{option: wanted}, **sizes)
+        except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError):
+            continue
+        if probe.feature_info.info[-1]["reduction"] == wanted:
+            return {option: wanted}
+    raise UserInputError(_stride_message(name, wanted, f"its design fixes the stride of its last layer at {own}"))
 
 
 def _stride_message(name: str, wanted: int, reason: str) -> str:

@@ -92,10 +92,19 @@ def test_an_output_stride_keeps_the_maps_large(stride: int, reductions: tuple[in
 
 
 def test_an_impossible_output_stride_is_refused() -> None:
-    for name in ("vgg11", "test_vit"):
+    for name in ("vgg11", "swin_tiny_patch4_window7_224"):
         with pytest.raises(UserInputError, match=rf"--output-stride 8 is not possible with {name}"):
             create_backbone(name, output_stride=8)
-    assert create_backbone("test_vit", output_stride=16).reductions[-1] == 16
+    with pytest.raises(UserInputError, match="possible with ir50"):
+        create_backbone("ir50", output_stride=4)
+    assert create_backbone("ir50", output_stride=8, image_size=32).grids[-1] == (4, 4)
+
+
+def test_the_output_stride_of_a_transformer_is_its_patch(tmp_path: Path) -> None:
+    torch.save(tensors_of("test_vit"), tmp_path / "weights.pt")
+    fine = create_backbone("test_vit", output_stride=8, image_size=64, weights=tmp_path / "weights.pt")
+    assert fine.reductions[-1] == 8 and fine.grids[-1] == (8, 8)
+    assert create_backbone("test_vit", output_stride=16, image_size=64).grids[-1] == (4, 4)
 
 
 def test_a_crop_that_does_not_fit_is_refused() -> None:
