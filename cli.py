@@ -11,6 +11,7 @@ import sys
 import click
 
 from commands.bench import bench_loader
+from commands.benchmark import benchmark
 from commands.codebook import codebook
 from commands.compare import compare
 from commands.demo import demo
@@ -41,6 +42,7 @@ COMMANDS = (
     build_maps,
     train,
     evaluate,
+    benchmark,
     demo,
     inspect,
     verify,

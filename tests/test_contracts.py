@@ -45,7 +45,7 @@ def test_that_check_can_fail() -> None:
     assert loaded_after("import cli, h5py; cli.cli(['--help'], standalone_mode=False)") == {"h5py", "numpy"}
 
 
-@pytest.mark.parametrize("command", ["landmarks", "build-maps", "train", "evaluate", "demo", "manifest"])
+@pytest.mark.parametrize("command", ["landmarks", "build-maps", "train", "evaluate", "benchmark", "demo", "manifest"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     assert loaded_after(f"import cli; cli.cli([{command!r}, '--help'], standalone_mode=False)") == set()
 
