@@ -60,8 +60,8 @@ def fill(
     if cuts is None:
         reader.gather(rows, images, maps)
         return
-    # In the order of the file, so that neighbours are read together; the buffers keep the order of the batch. Each row is
-    # cut while it is in the processor's cache.
+    # In the order of the file, so that neighbours are read together; the buffers keep the order of the batch.
+    # Each image is cut while it is in the processor's cache.
     whole = _whole_image(reader.store.index.image_size)
     for place in np.argsort(rows, kind="stable").tolist():
         row = int(rows[place])
