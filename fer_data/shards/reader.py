@@ -165,12 +165,15 @@ class SplitReader:
                 self._read(shard, row, "au_map", maps[position])
 
     def will_need(self, first: int, last: int) -> None:
-        """Ask the system to fetch the images of the rows ``first`` to ``last - 1`` from the disk in long runs."""
+        """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
+        runs."""
+        size = self.store.index.map_size**2
         for shard, entry in enumerate(self.entries):
             start, stop = (int(np.clip(row - self._starts[shard], 0, entry.rows)) for row in (first, last))
             if stop > start:
                 begin, end = self._image_place(shard, start)[0], self._image_place(shard, stop - 1)[1]
                 self._files.will_need(shard, begin, end - begin)
+                self._files.will_need(shard, entry.offsets["au_map"] + start * size, (stop - start) * size)
 
     @cached_property
     def _files(self) -> RowFiles:

@@ -17,6 +17,9 @@ import numpy as np
 
 from fer_data.errors import StoreError, paragraph
 
+STRETCH = 1 << 19
+"""Bytes that the system is asked to fetch at a time: of more, Linux may fetch the beginning alone."""
+
 
 class RowFiles:
     """The open files of a split; threads share them, forked processes inherit them (reads carry their own position).
@@ -47,9 +50,11 @@ class RowFiles:
             os.close(descriptor)
 
     def will_need(self, shard: int, offset: int, length: int) -> None:
-        """Tell the system that these bytes will be read soon, so that it fetches them in one long run."""
+        """Tell the system that these bytes will be read soon, so that it fetches them in long runs."""
         if self._keep and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor(shard), offset, length, os.POSIX_FADV_WILLNEED)
+            for start in range(offset, offset + length, STRETCH):
+                stretch = min(STRETCH, offset + length - start)
+                os.posix_fadvise(self._descriptor(shard), start, stretch, os.POSIX_FADV_WILLNEED)
 
     def _descriptor(self, shard: int) -> int:
         descriptor = self._open.get(shard)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import resource
 import threading
 import time
@@ -20,6 +21,7 @@ from fer_data.loader import Batch, TripletLoader, order
 from fer_data.loading import resident
 from fer_data.loading.speed import memcpy_limit
 from fer_data.shards import SplitReader, Store
+from fer_data.shards import rows as rows_module
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
 
@@ -242,6 +244,27 @@ def test_jpeg_stores_load_alike_on_any_number_of_threads(store: Store, tmp_path:
     plain = TripletLoader(reader, 8, AugmentConfig(64, enabled=False), mode="none")
     first = next(iter(plain.uint8_epoch(0)))
     assert np.array_equal(first.images[3].numpy(), reader.image(3))
+
+
+def test_a_block_is_asked_for_whole_and_in_stretches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one long stretch Linux would fetch the beginning alone."""
+    reader, asked = store.split("train"), set[tuple[int, int]]()
+    monkeypatch.setattr(rows_module, "STRETCH", 5000)
+
+    def advise(descriptor: int, offset: int, length: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED and 0 < length <= 5000
+        asked.update((os.fstat(descriptor).st_ino, byte) for byte in range(offset, offset + length))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    first, last = 3, reader.entries[0].rows + 2  # ends in the second shard
+    reader.will_need(first, last)
+    expected: set[tuple[int, int]] = set()
+    for entry, start, stop in ((reader.entries[0], first, last - 2), (reader.entries[1], 0, 2)):
+        file = (store.folder / entry.name).stat().st_ino
+        for name, size in (("image", 64 * 64 * 3), ("au_map", reader.au_map(0).size)):
+            begin = entry.offsets[name]
+            expected.update((file, byte) for byte in range(begin + start * size, begin + stop * size))
+    assert asked == expected
 
 
 def test_some_lines_of_an_image(store: Store, tmp_path: Path) -> None:
