@@ -74,7 +74,7 @@ def evaluate(
 
     Accuracy, calibration, and where attention and CAM look: cosines, specificity, pointing game, energy, pixel AP, each
     beside its controls. RUN/predictions.csv has every face; confusion.png, cosines.png and average_maps.png are to look
-    at.
+    at; docs/evaluation.md says what each figure means.
 
     --against tests the difference to another run on the same faces: McNemar's test, paired bootstrap.
 

@@ -58,3 +58,10 @@ def test_the_example_of_another_dataset_reads_one(tmp_path: Path) -> None:
         ("P07", "happiness"),
         ("P08", "anger"),
     }
+
+
+def test_every_figure_of_an_evaluation_is_described() -> None:
+    from fer_models.evaluation.summary import CONTROLS, FIGURES
+
+    text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
+    assert [name for name in (*FIGURES, *CONTROLS) if f"`{name}`" not in text] == []

@@ -29,6 +29,20 @@ from fer_models.evaluation.measuring import Samples
 from fer_models.evaluation.predictions import meaningful
 from fer_models.metrics import localisation, resampling
 
+FIGURES = (
+    "cosine",
+    "cosine_wrong",
+    "specificity",
+    "ceiling",
+    "normalised",
+    "normalised_over_mean_map",
+    "pointing",
+    "energy",
+    "pixel_ap",
+    "empty",
+)
+"""What every map is given, in this order."""
+
 CONTROLS = ("uniform", "centre", "mean_map")
 
 Mean = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
@@ -133,19 +147,19 @@ class _Table:
 
         cosine, wrong = of("cos"), of("cos_wrong")
         ceiling = of("ceiling", str(self.n_layers) if owner in CONTROLS else owner)
-        figures = {
-            "n": int((rows & self.samples.has_map).sum()),
-            "cosine": cosine,
-            "cosine_wrong": wrong,
-            "specificity": None if cosine is None or wrong is None else cosine - wrong,
-            "ceiling": ceiling,
-            "normalised": metrics.normalised(cosine, of("cos", "uniform"), ceiling),
-            "normalised_over_mean_map": metrics.normalised(cosine, of("cos", "mean_map"), ceiling),
-            "pointing": of("pointing"),
-            "energy": of("energy"),
-            "pixel_ap": of("pixel_ap"),
-            "empty": of("empty"),
-        }
+        values = (
+            cosine,
+            wrong,
+            None if cosine is None or wrong is None else cosine - wrong,
+            ceiling,
+            metrics.normalised(cosine, of("cos", "uniform"), ceiling),
+            metrics.normalised(cosine, of("cos", "mean_map"), ceiling),
+            of("pointing"),
+            of("energy"),
+            of("pixel_ap"),
+            of("empty"),
+        )
+        figures = {"n": int((rows & self.samples.has_map).sum()), **dict(zip(FIGURES, values, strict=True))}
         return {**figures, "cosine_predicted": of("cos_predicted")} if owner == "cam_predicted" else figures
 
     def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
