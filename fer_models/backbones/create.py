@@ -143,9 +143,10 @@ def _stride_option(name: str, wanted: int, own: int, sizes: dict[str, Any]) -> d
     Raises :class:`UserInputError` when it has none.
     """
     for option in ("output_stride", "patch_size"):
+        asked: dict[str, Any] = {option: wanted, **sizes}
         try:
             with torch.device("meta"):
-                probe: Any = timm.create_model(name, features_only=True, **{option: wanted}, **sizes)
+                probe: Any = timm.create_model(name, features_only=True, **asked)
         except (TypeError, AssertionError, NotImplementedError, ValueError, RuntimeError):
             continue
         if probe.feature_info.info[-1]["reduction"] == wanted:
