@@ -145,6 +145,11 @@ class TripletLoader:
         return len(self.plan)
 
     @property
+    def share_with_map(self) -> float:
+        """Share of the rows that have a target."""
+        return float(self._targets.has_map(np.arange(self.rows)).mean())
+
+    @property
     def wait_fraction(self) -> float:
         """Share of the last epoch's time that was spent waiting for data."""
         return self.report.wait_fraction

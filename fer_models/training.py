@@ -82,7 +82,6 @@ class _Trainer:
         fresh = not (folder / checkpoint.LAST).is_file()
         model = checkpoint.build_model(config, len(store.index.classes), with_weights=fresh)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
-        self.val_objective = Objective(config.align_weight, layers, average=config.align_average)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(
             self.model,
@@ -95,6 +94,11 @@ class _Trainer:
         self.interruption = Interruption(config.checkpoint_minutes, config.checkpoint_steps)
         self.state = _State()
         self._open_splits(store)
+        # The share of the whole split, so that its figures do not depend on how it falls into batches.
+        share = torch.tensor(self.val.share_with_map, device=self.device)
+        self.val_objective = Objective(
+            config.align_weight, layers, average=config.align_average, share_with_map=lambda _: share
+        )
 
     def _open_splits(self, store: Store) -> None:
         config, ranks = self.config, self.ranks

@@ -13,8 +13,10 @@ from fer_data.errors import FolderInUseError, RunError, UserInputError
 from fer_data.files import folder_lock
 from fer_data.shards import Store
 from fer_data.types import Silent
+from fer_models.backbones import create_backbone
 from fer_models.config import TrainConfig
-from fer_models.optimizing import learning_rate
+from fer_models.methods import create_method
+from fer_models.optimizing import MovingAverage, learning_rate
 from fer_models.run_log import best_row
 from fer_models.training import train
 from synthetic import synthetic_store
@@ -226,3 +228,55 @@ def test_what_is_aligned_with_is_a_choice(choice: dict[str, Any], store: Store, 
     assert row["train_align"] != plain["train_align"] and row["val_align"] != plain["val_align"]
     with pytest.raises(RunError, match="other settings: " + next(iter(choice))):
         train(store.folder, tmp_path / "run", CONFIG)
+
+
+def test_the_average_of_the_weights_is_validated_and_kept(finished: Path, store: Store, tmp_path: Path) -> None:
+    train(store.folder, tmp_path, replace(CONFIG, epochs=1, ema=0.999))
+    last, best = (torch.load(tmp_path / name, weights_only=True) for name in ("last.pt", "best.pt"))
+    assert all(torch.equal(value, best["model"][name]) for name, value in last["average"].items())
+    name = "head.weight"
+    first = torch.load(finished / "last.pt", weights_only=True)["model"][name]
+    assert not torch.equal(last["average"][name], last["model"][name]) and first.shape == last["model"][name].shape
+    counter = "backbone.body.bn1.num_batches_tracked"
+    assert last["average"][counter] == last["model"][counter] == 4
+
+
+def test_the_average_is_the_recursion() -> None:
+    model = create_method("cam", create_backbone("test_resnet"), 3)
+    average = MovingAverage(model, 0.5)
+    expected = model.head.weight.detach().clone()
+    for step in (1, 2, 40):
+        with torch.no_grad():
+            model.head.weight += 1.0
+        average.update(model, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * model.head.weight.detach()
+        assert torch.allclose(average.model.head.weight, expected)
+
+
+def test_a_full_device_is_explained_with_a_batch_size_to_try(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
+
+    monkeypatch.setattr("fer_models.methods.base.Method.training_step", full)
+    with pytest.raises(
+        RunError, match=r"out of memory at --batch-size 14.*Got: CUDA out of memory\. Try --batch-size 7"
+    ):
+        train(store.folder, tmp_path / "run", CONFIG)
+    with pytest.raises(RunError, match=r"Try a smaller --crop-size.*or --amp"):
+        train(store.folder, tmp_path / "one", replace(CONFIG, batch_size=1, amp=False))
+
+
+def test_classes_without_images_are_named(tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Silent):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    store = synthetic_store(tmp_path / "store", train=14, val=5, test=0, size=32, map_size=8)
+    train(store.folder, tmp_path / "run", replace(CONFIG, crop_size=32, max_steps=1), Notes())
+    assert "the val split has no images of surprise, neutral" in notes
+    assert not any("train split" in note for note in notes)

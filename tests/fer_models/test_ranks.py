@@ -1,0 +1,96 @@
+"""Two processes train the model that one would: same samples, same loss, same weights up to rounding."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fer_data.errors import UserInputError
+from fer_data.shards import Store
+from fer_models.config import TrainConfig
+from fer_models.ranks import Ranks, ranks_of
+from fer_models.training import train
+from synthetic import synthetic_store
+
+# Without batch norm, whose statistics each process takes of its own share.
+CONFIG = TrainConfig(
+    backbone="test_convnext", align_layers="2", align_average="valid", epochs=2, batch_size=14, crop_size=32,
+    device="cpu", optimizer="sgd", lr=0.05,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return synthetic_store(tmp_path_factory.mktemp("store"), train=28, val=9, test=0, size=32, map_size=8)
+
+
+def _rank(rank: int, size: int, port: int, store: Path, run: Path, config: TrainConfig) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    train(store, run, config)
+
+
+def torchrun(size: int, store: Store, run: Path, config: TrainConfig) -> None:
+    """What torchrun does: processes that find each other by their environment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fer_models.training"])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    arguments = (size, port, store.folder, run, config)
+    children = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(size)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+    assert [child.exitcode for child in children] == [0] * size
+
+
+def log(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_do_the_work_of_one(small: Store, tmp_path: Path) -> None:
+    """And what two began in the middle of an epoch, one continues."""
+    train(small.folder, tmp_path / "one", CONFIG)
+    torchrun(2, small, tmp_path / "two", CONFIG)
+    torchrun(2, small, tmp_path / "both", replace(CONFIG, max_steps=3))
+    assert train(small.folder, tmp_path / "both", CONFIG).resumed
+    for run in ("two", "both"):
+        for row, expected in zip(log(tmp_path / run), log(tmp_path / "one"), strict=True):
+            for name in ("train_ce", "train_align", "train_total", "val_ce", "val_align", "step"):
+                assert row[name] == pytest.approx(expected[name], abs=2e-4), (run, name)
+        ours, whole = (torch.load(tmp_path / name / "last.pt", weights_only=True)["model"] for name in (run, "one"))
+        for name, value in whole.items():
+            assert torch.allclose(ours[name], value, atol=2e-4), (run, name)
+
+
+def test_the_environment_says_who_is_who() -> None:
+    assert ranks_of({}) == ranks_of({"WORLD_SIZE": "1", "RANK": "0"}) == Ranks()
+    whole = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
+    assert ranks_of(whole) == Ranks(3, 4, 1)
+    assert ranks_of({**whole, "RANK": "0"}).first and not ranks_of(whole).first
+    for wrong in ({"RANK": "4"}, {"LOCAL_RANK": ""}, {"WORLD_SIZE": "many"}):
+        with pytest.raises(UserInputError, match=r"incomplete or contradict.*torchrun"):
+            ranks_of({**whole, **wrong})
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(
+    small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fer_models import training
+
+    monkeypatch.setattr(training, "joined", lambda device: contextlib.nullcontext(Ranks(0, 4, 0)))
+    with pytest.raises(UserInputError, match=r"batch of 14 cannot be shared out.*4 processes.*batch size of 16"):
+        train(small.folder, tmp_path, CONFIG)
+    assert not (tmp_path / "config.json").exists()
