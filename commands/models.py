@@ -44,11 +44,19 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
     \b
     Example: aupipe train store --out run --align-weight 4
     """
+    import os
+
     from fer_models.config import TrainConfig
+    from fer_models.presets import preset_config
+    from fer_models.ranks import ranks_of
     from fer_models.training import train as run_training
 
-    report = run_training(store, out, TrainConfig(**options), Bar())
-    show(report.lines(), report.as_json(), as_json)
+    default, context = click.core.ParameterSource.DEFAULT, click.get_current_context()
+    given = {name: value for name, value in options.items() if context.get_parameter_source(name) is not default}
+    config = preset_config(options["preset"], given) if options["preset"] else TrainConfig(**options)
+    report = run_training(store, out, config, Bar())
+    if ranks_of(os.environ).first:
+        show(report.lines(), report.as_json(), as_json)
 
 
 @click.command()

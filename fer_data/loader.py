@@ -79,9 +79,9 @@ class TripletLoader:
     """Iterates over a split's triplets, epoch by epoch.
 
     ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
-    ten. ``rank`` and ``world_size`` (of torchrun): this process's share of each batch of ``batch_size``. ``threads``
-    read, and decode where the store holds JPEG. ``resident``: the whole split is put on the device first. ``maps``:
-    ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. ``target``: the AU map of
+    ten. ``mode`` ``balanced`` shows each class equally often. ``rank`` and ``world_size`` (of torchrun): this process's
+    share of each batch of ``batch_size``. ``threads`` read, and decode where the store holds JPEG. ``resident``: the
+    whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. ``target``: the AU map of
     the class or a control, ``neutral``: what classes without AUs get (see :class:`~fer_data.loading.targets.Targets`).
     After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
     """
@@ -116,7 +116,8 @@ class TripletLoader:
         self.threads, self.resident = threads, resident
         self.maps, self.target, self.neutral = maps, target, neutral
         self.rows = len(reader) if limit is None else min(limit, len(reader))
-        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size)
+        labels = reader.labels[: self.rows] if mode == "balanced" else None
+        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels)
         self.plan.check()
         self.mean = torch.tensor(index.channel_mean, dtype=torch.float32, device=self.device)
         self.std = torch.tensor(index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
@@ -181,10 +182,10 @@ class TripletLoader:
             yield from self._read(batches, number)
             return
         waited = 0.0
-        for rows in batches:
-            before = time.perf_counter()
+        for draws in batches:
+            before, rows = time.perf_counter(), draws % self.rows
             self._split = self._split or self._load_split()
-            parameters, cuts = self._prepare(rows, number)
+            parameters, cuts = self._prepare(draws, number)
             images, maps = self._split.take(rows, cuts, self.config.crop_size)
             waited += time.perf_counter() - before
             yield HostBatch(images, maps, rows, parameters, cuts is not None), waited
@@ -204,8 +205,9 @@ class TripletLoader:
 
         def requests() -> Iterator[Request]:
             block = -1
-            for rows in batches:
-                prepared.append(self._prepare(rows, number))
+            for draws in batches:
+                prepared.append(self._prepare(draws, number))
+                rows = draws % self.rows
                 before, block = block, int(rows[-1]) // BLOCK
                 ahead = (block * BLOCK, (block + 1) * BLOCK) if self.mode == "block" and block != before else None
                 yield Request(rows, prepared[-1][1], ahead)
@@ -214,10 +216,13 @@ class TripletLoader:
             self._slots = self._make_slots()
         feed = SlotFeed(self.reader, self._slots, self.threads)
         with contextlib.closing(feed.run(requests())) as slots:
-            for slot, rows in zip(slots, batches, strict=True):
+            for slot, draws in zip(slots, batches, strict=True):
                 parameters, cuts = prepared.popleft()
-                images, maps = slot.batch(len(rows))
-                yield HostBatch(images, maps, rows, parameters, cuts is not None, slot.copied), feed.wait_seconds
+                images, maps = slot.batch(len(draws))
+                yield (
+                    HostBatch(images, maps, draws % self.rows, parameters, cuts is not None, slot.copied),
+                    feed.wait_seconds,
+                )
 
     def _make_slots(self) -> list[Slot]:
         index = self.reader.store.index
@@ -226,9 +231,9 @@ class TripletLoader:
         map_size = index.map_size if self._targets.reads_maps else None
         return [Slot(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
 
-    def _prepare(self, rows: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
+    def _prepare(self, draws: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
         size = self.reader.store.index.image_size
-        parameters = augment.sample_parameters(self.config, self.seed, number, rows, size)
+        parameters = augment.sample_parameters(self.config, self.seed, number, draws, size)
         return parameters, augment.pixel_cuts(self.config, parameters, size)
 
     def _on_device(self, batch: HostBatch) -> tuple[Tensor, Tensor | None]:
@@ -298,6 +303,11 @@ class TripletLoader:
     def as_torch_dataset(self) -> TripletDataset:
         """The same samples one by one, for a plain ``DataLoader`` (much slower; ``num_workers`` is up to you).
 
-        ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`.
+        ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`. Raises
+        :class:`UserInputError` for a balanced order, whose repetitions a row number cannot tell apart.
         """
+        if self.mode == "balanced":
+            raise UserInputError(
+                paragraph("A balanced loader is no map-style data set.", fix="Use mode='full' and your own sampler.")
+            )
         return TripletDataset(self.reader, self.config, self.seed, self.rows)

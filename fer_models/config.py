@@ -48,6 +48,9 @@ class TrainConfig:
     that no run can use.
     """
 
+    preset: str = _option(
+        "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+    )
     backbone: str = _option("resnet18", "Any timm model that gives feature maps.")
     method: str = _option("cam", "How the class activation map is made.")
     method_options: str = _option("", "The method's own settings, for example kmax=0.5,alpha=0.6.")
@@ -85,6 +88,7 @@ class TrainConfig:
     output_stride: int = _option(32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
     amp: bool = _option(True, "Mixed precision on CUDA.")
     order: Mode = _option("full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
+    balance: bool = _option(False, "Show each class equally often in an epoch.")
     select_on: str = _option("accuracy", "Validation figure that picks the best checkpoint.")
     augment: bool = _option(True, "Random crops and all that follows; without it central crops.")
     flip: float = _option(0.5, "Probability of a mirror image.")
@@ -111,6 +115,8 @@ class TrainConfig:
                 _refuse(name, "0 to 1", getattr(self, name))
         if self.output_stride not in (8, 16, 32):
             _refuse("output_stride", "8, 16 or 32", self.output_stride)
+        if self.balance and self.order != "full":
+            _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
         if self.lr is not None and not self.lr > 0:
             _refuse("lr", "more than 0", self.lr)
         if self.max_steps is not None and self.max_steps < 1:

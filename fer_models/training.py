@@ -107,7 +107,8 @@ class _Trainer:
             "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
         }  # fmt: skip
         self.loader = TripletLoader(
-            store.split("train"), config.batch_size, config.augmentation, mode=config.order, drop_last=True,
+            store.split("train"), config.batch_size, config.augmentation, drop_last=True,
+            mode="balanced" if config.balance else config.order,
             rank=ranks.rank, world_size=ranks.size, **options,
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)

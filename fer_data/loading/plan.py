@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, Integer
 
 from fer_data.counters import counter_hash
 from fer_data.errors import StoreError, UserInputError, paragraph
 
-Mode = Literal["none", "full", "block"]
+Mode = Literal["none", "full", "block", "balanced"]
 BLOCK = 1024
 """Rows of a block in block order: neighbours on the disk, so that a store larger than memory is read in long runs."""
 
@@ -36,6 +36,27 @@ def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK
     return np.lexsort((keys[:, 0], blocks, keys[blocks, 1])).astype(np.int64)
 
 
+def balanced(labels: Integer[np.ndarray, "n"], seed: int, epoch: int) -> Int64[np.ndarray, "m"]:
+    """The draws of an epoch in which each class that has rows comes equally often: a pure function of its arguments.
+
+    Draw ``row + k * n`` is the k-th repetition of a row, to be augmented in its own way. A class goes through all of
+    its rows in random order before it starts again, even across epochs: small classes repeat no row more than they
+    must, large ones leave none out for long.
+    """
+    n, classes = len(labels), np.unique(labels)
+    share = n // max(len(classes), 1)
+    drawn = [np.empty(0, np.int64)]
+    for label in classes:
+        rows = np.flatnonzero(labels == label)
+        rounds, place = np.divmod(epoch * share + np.arange(share), len(rows))
+        some = range(int(rounds[0]), int(rounds[-1]) + 1)
+        shuffled = np.stack([rows[np.argsort(counter_hash(~seed, number, rows, 3)[:, 2])] for number in some])
+        again = rounds - rounds[0]
+        drawn.append(shuffled[again, place] + again * n)
+    draws = np.concatenate(drawn)
+    return draws[np.argsort(counter_hash(~seed, epoch, draws, 1)[:, 0], kind="stable")]
+
+
 @dataclass(frozen=True)
 class EpochPlan:
     """The batches of every epoch, as one rank of a run sees them.
@@ -52,6 +73,15 @@ class EpochPlan:
     drop_last: bool = False
     rank: int = 0
     world_size: int = 1
+    labels: Integer[np.ndarray, "n"] | None = field(default=None, compare=False)
+
+    @property
+    def length(self) -> int:
+        """Samples of an epoch, before ``drop_last``."""
+        if self.labels is None:
+            return self.rows
+        classes = max(len(np.unique(self.labels)), 1)
+        return self.rows // classes * classes
 
     def check(self) -> None:
         """Raise :class:`UserInputError` when some rank would have nothing to do, or the batch cannot be shared out."""
@@ -59,12 +89,14 @@ class EpochPlan:
             raise UserInputError(paragraph("The batch size is not positive.", got=self.batch_size))
         if self.rows < 1:
             raise UserInputError(paragraph("There are no rows to load.", got=f"{self.rows} rows"))
-        if self.drop_last and self.batch_size > self.rows:
+        if (self.mode == "balanced") != (self.labels is not None):
+            raise UserInputError(paragraph("A balanced order, and no other, needs the labels of the rows."))
+        if self.drop_last and self.batch_size > self.length:
             raise UserInputError(
                 paragraph(
                     f"A batch of {self.batch_size} is larger than the split: an epoch would have no full batch.",
-                    expected=f"at most {self.rows}, the rows of the split",
-                    fix=f"Use --batch-size {self.rows} or less.",
+                    expected=f"at most {self.length}, the samples of an epoch",
+                    fix=f"Use --batch-size {self.length} or less.",
                 )
             )
         if not 0 <= self.rank < self.world_size:
@@ -84,7 +116,7 @@ class EpochPlan:
                     fix=f"Use a batch size of {above}, or {divisors[-1]} processes.",
                 )
             )
-        tail = 0 if self.drop_last else self.rows % self.batch_size
+        tail = 0 if self.drop_last else self.length % self.batch_size
         if 0 < tail < self.world_size:
             raise UserInputError(
                 paragraph(
@@ -96,18 +128,21 @@ class EpochPlan:
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        return self.rows // self.batch_size if self.drop_last else -(-self.rows // self.batch_size)
+        return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
     def batches(self, epoch: int) -> list[Int64[np.ndarray, "b"]]:
         """The rows of each batch of an epoch that belong to this rank, in order."""
-        rows = order(self.rows, self.seed, epoch, self.mode)
+        if self.labels is None:
+            rows = order(self.rows, self.seed, epoch, self.mode)
+        else:
+            rows = balanced(self.labels, self.seed, epoch)
         whole = [rows[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
         share = (self.rank, self.rank + 1)
         return [batch[slice(*(len(batch) * r // self.world_size for r in share))] for batch in whole]
 
     def samples(self, batches: int) -> int:
         """Samples that all ranks together have seen after so many batches."""
-        return min(batches * self.batch_size, self.rows)
+        return min(batches * self.batch_size, self.length)
 
     def identity(self) -> dict[str, Any]:
         """What must agree for a state to mean the same samples; rank and world size may differ."""
@@ -120,7 +155,7 @@ class EpochPlan:
         Raises :class:`StoreError` for a number at which no batch ends.
         """
         ends = isinstance(samples, int) and 0 <= samples <= self.samples(len(self))
-        if isinstance(samples, int) and ends and (samples % self.batch_size == 0 or samples == self.rows):
+        if isinstance(samples, int) and ends and (samples % self.batch_size == 0 or samples == self.length):
             return -(-samples // self.batch_size)
         raise StoreError(
             paragraph(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fer_data.augment import AugmentConfig
 from fer_data.errors import StoreError, UserInputError
 from fer_data.loader import Batch, TripletLoader
-from fer_data.loading.plan import EpochPlan, Mode
+from fer_data.loading.plan import EpochPlan, Mode, balanced
 from fer_data.shards import Store
 from synthetic import synthetic_store
 
@@ -166,3 +166,45 @@ def test_world_sizes_that_do_not_fit_are_refused(small: Store) -> None:
     with pytest.raises(UserInputError, match=r"last batch of an epoch has 4 rows for 6 processes.*drop_last"):
         TripletLoader(reader, 36, CONFIG, world_size=6)
     assert len(TripletLoader(reader, 36, CONFIG, world_size=6, drop_last=True)) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(0, 3), st.integers(0, 5))
+def test_balanced_epochs_show_each_class_equally_often(labels: list[int], seed: int, epoch: int) -> None:
+    numbers = np.array(labels, np.uint8)
+    n, share = len(labels), len(labels) // len(set(labels))
+    draws = balanced(numbers, seed, epoch)
+    assert len(set(draws)) == len(draws), "no draw comes twice: repetitions have numbers of their own"
+    assert np.array_equal(draws, balanced(numbers, seed, epoch))
+    rows = draws % n
+    for label in set(labels):
+        assert (numbers[rows] == label).sum() == share
+        times = np.bincount(rows, minlength=n)[numbers == label]
+        # Two rounds may meet in an epoch: a row comes at most once in each.
+        assert times.max() <= -(-share // len(times)) + 1
+    # Across epochs nobody is drawn twice more often than anybody else of the class.
+    total = sum(np.bincount(balanced(numbers, seed, e) % n, minlength=n) for e in range(epoch + 1))
+    for label in set(labels):
+        assert np.ptp(total[numbers == label]) <= 1
+
+
+def test_a_balanced_loader_continues_and_repeats_with_other_augmentations(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path, train=15, val=0, test=0, size=32, map_size=8)
+    reader = store.split("train")
+    reader.__dict__["labels"] = np.array([0] * 12 + [1] * 3, np.uint8)
+    loader = TripletLoader(reader, 4, CONFIG, mode="balanced")
+    whole = list(loader.epoch(0))
+    labels, rows = (torch.cat([getattr(batch, name) for batch in whole]) for name in ("label", "index"))
+    assert torch.bincount(labels).tolist() == [7, 7] and len(loader) == 4
+    images = torch.cat([batch.image for batch in whole])
+    again = [(a, b) for a in range(14) for b in range(a) if rows[a] == rows[b]]
+    assert again and not any(torch.equal(images[a], images[b]) for a, b in again)
+    ranks = [
+        list(TripletLoader(reader, 4, CONFIG, mode="balanced", rank=rank, world_size=2).epoch(0, 1)) for rank in (0, 1)
+    ]
+    assert [row for row, *_ in merged(ranks)] == rows[4:].tolist()
+    plain = TripletLoader(reader, 4, CONFIG)
+    with pytest.raises(StoreError, match="mode"):
+        plain.load_state_dict(loader.state_dict())
+    with pytest.raises(UserInputError, match="no map-style data set"):
+        loader.as_torch_dataset()
