@@ -81,8 +81,9 @@ class TripletLoader:
     ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
     ten. ``mode`` ``balanced`` shows each class equally often. ``rank`` and ``world_size`` (of torchrun): this process's
     share of each batch of ``batch_size``. ``threads`` read, and decode where the store holds JPEG. ``resident``: the
-    whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook. ``target``: the AU map of
-    the class or a control, ``neutral``: what classes without AUs get (see :class:`~fer_data.loading.targets.Targets`).
+    whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks
+    and the store's codebook. ``target``: the AU map of the class or a control, ``neutral``: what classes without AUs
+    get (see :class:`~fer_data.loading.targets.Targets`).
     After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
     """
 

@@ -104,8 +104,7 @@ def alignment(
     mask = has_map.to(torch.float32)
     losses = []
     for layer in features:
-        # Means over many half-precision channels lose bits that the cosine's small differences need.
-        level = attention(layer.float())
+        level = attention(layer)
         size = (level.shape[-2], level.shape[-1])
         if valid is None:
             target = resize_maps(au_map, size)

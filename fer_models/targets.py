@@ -36,8 +36,10 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
 
 
 def attention(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """T_l: the plain mean over the channels of a layer's feature maps. No shift, no scaling."""
-    return features.mean(1)
+    """T_l: the plain mean over the channels of a layer's feature maps, in float32 or better. No shift, no scaling."""
+    # The very numbers of mean(), without a copy in full precision and without a gradient as large as the features.
+    precise = torch.promote_types(features.dtype, torch.float32)
+    return features.sum(1, dtype=precise) / features.shape[1]
 
 
 def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b x y"]:

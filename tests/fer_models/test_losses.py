@@ -126,3 +126,15 @@ def test_the_mean_over_valid_samples_ignores_the_others() -> None:
         terms = Objective(2.0, (1,), average="valid")(logits, features, label, maps, mask)
         assert terms.align == pytest.approx(over_batch * 4 / max(count, 1))
         assert terms.total == pytest.approx(terms.ce + 2 * terms.align)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_attention_is_the_mean_over_channels_in_full_precision(dtype: torch.dtype) -> None:
+    features = torch.rand(2, 300, 4, 3).to(dtype).requires_grad_()
+    precise = torch.promote_types(dtype, torch.float32)
+    level = attention(features)
+    assert level.dtype == precise and torch.equal(level, features.to(precise).mean(1))
+    (level * torch.arange(3)).sum().backward()
+    assert features.grad is not None and torch.allclose(
+        features.grad.to(precise), (torch.arange(3) / 300).to(dtype).to(precise).expand(2, 300, 4, 3)
+    )
