@@ -26,7 +26,7 @@ from fer_models.methods import METHODS, Method, create_method, parse_options, tr
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
-LIBERAL = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "checkpoint_steps"})
+LIBERAL = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "checkpoint_steps", "tensorboard"})
 """Options that may differ when a run is continued: where it computes, how far it goes, how often it
 saves, and the name of settings that are compared one by one."""
 

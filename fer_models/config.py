@@ -86,6 +86,7 @@ class TrainConfig:
     pretrained: bool = _option(False, "Start from timm's ImageNet weights (downloaded once).")
     weights: str | None = _option(None, "Start from a file of backbone weights.")
     output_stride: int = _option(32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
+    tensorboard: bool = _option(False, "Also write the log for TensorBoard.")
     amp: bool = _option(True, "Mixed precision on CUDA.")
     order: Mode = _option("full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
     balance: bool = _option(False, "Show each class equally often in an epoch.")

@@ -16,6 +16,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fer_data.errors import RunError, paragraph
 from fer_data.files import atomic_path, write_text
 
 
@@ -72,6 +73,30 @@ def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     figure = draw_curves(rows)
     with atomic_path(folder / "curves.png") as temporary:
         figure.savefig(temporary, format="png")
+
+
+def tensorboard_writer() -> Any:
+    """The class that writes TensorBoard's event files. Raises :class:`RunError` when TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise RunError(
+            paragraph(
+                "--tensorboard needs the package tensorboard.",
+                got=error,
+                fix="Use `pip install tensorboard`, or leave the option out: log.csv holds the same figures.",
+            )
+        ) from error
+    return SummaryWriter
+
+
+def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
+    """Add an epoch's figures to the event files in ``folder/tensorboard``; an epoch done again replaces itself."""
+    epoch = row["epoch"]
+    with tensorboard_writer()(str(folder / "tensorboard"), purge_step=epoch) as writer:
+        for name, value in row.items():
+            if name not in ("epoch", "complete"):
+                writer.add_scalar(name.replace("_", "/", 1), value, epoch)
 
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:

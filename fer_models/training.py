@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from torch import Tensor, nn
 from fer_data.errors import RunError, paragraph
 from fer_data.files import folder_lock, remove_temporaries
 from fer_data.loader import Batch, TripletLoader
-from fer_data.loading.targets import absent_classes
 from fer_data.shards import Store, open_store
 from fer_data.types import Progress, Silent
-from fer_models import checkpoint, run_log
+from fer_models import checkpoint, preflight, run_log
 from fer_models.config import TrainConfig
 from fer_models.interruption import Interruption, Wish
 from fer_models.losses import TERMS, LossTerms, Objective
@@ -60,14 +58,13 @@ def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: P
     :class:`FolderInUseError`.
     """
     store = open_store(store_folder)
-    _check_splits(store)
-    config.augmentation.check(store.index.image_size)
+    preflight.check(store, config)
     with joined(config.device) as ranks, folder_lock(run_folder) if ranks.first else contextlib.nullcontext():
         if ranks.first:
             remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
-        with _explained_memory(config, ranks):
+        with preflight.explained_memory(config, ranks):
             trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
             if ranks.first:
                 checkpoint.save_record(run_folder, record)
@@ -113,11 +110,8 @@ class _Trainer:
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
         self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
-        if crop_share := _small_crop(config.crop_size, store.index.image_size):
-            self.progress.note(crop_share)
-        for reader in (self.loader.reader, self.val.reader):
-            if absent := absent_classes(reader):
-                self.progress.note(f"the {reader.split} split has no images of {', '.join(absent)}")
+        for note in preflight.notes(store, config):
+            self.progress.note(note)
 
     def run(self) -> TrainReport:
         """All epochs that are left."""
@@ -244,6 +238,8 @@ class _Trainer:
             checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
         if self.ranks.first:
             run_log.write_logs(self.folder, rows)
+            if self.config.tensorboard:
+                run_log.write_tensorboard(self.folder, row)
         if complete:
             self.state = _State(epoch=state.epoch + 1, step=state.step, history=rows)
         self._save_last(rows)
@@ -302,44 +298,3 @@ class _Step(nn.Module):
         """``ce, align, total`` of a batch."""
         terms = self.method.training_step(batch, self.objective)
         return terms.ce, terms.align, terms.total
-
-
-def _check_splits(store: Store) -> None:
-    missing = [split for split in ("train", "val") if split not in store.index.splits]
-    if missing:
-        raise RunError(
-            paragraph(
-                f"The store {store.folder} has no {' and no '.join(missing)} split.",
-                expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
-                got=", ".join(store.index.splits) or "no rows",
-                fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
-            )
-        )
-
-
-@contextlib.contextmanager
-def _explained_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
-    """Turn an exhausted device into a sentence that names the batch size to try."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        smaller = config.batch_size // 2 // ranks.size * ranks.size
-        advice = f"Try --batch-size {smaller}" if smaller else "Try a smaller --crop-size or --backbone"
-        raise RunError(
-            paragraph(
-                f"The device ran out of memory at --batch-size {config.batch_size}, --crop-size {config.crop_size} "
-                f"with {config.backbone}.",
-                got=str(error).split(". ")[0],
-                fix=f"{advice}, in a new --out folder{'' if config.amp else ', or --amp'}.",
-            )
-        ) from error
-
-
-def _small_crop(crop: int, image: int) -> str | None:
-    """A crop cuts, it does not shrink: worth a line when much of the face would be lost."""
-    if crop >= 0.75 * image:
-        return None
-    return (
-        f"a crop of {crop} shows only {crop / image:.0%} of the {image}-pixel faces; for a smaller input, build the "
-        f"store with --image-size {round(crop * 8 / 7)}"
-    )

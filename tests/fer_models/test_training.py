@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -280,3 +283,33 @@ def test_classes_without_images_are_named(tmp_path: Path) -> None:
     train(store.folder, tmp_path / "run", replace(CONFIG, crop_size=32, max_steps=1), Notes())
     assert "the val split has no images of surprise, neutral" in notes
     assert not any("train split" in note for note in notes)
+
+
+def test_tensorboard_that_is_not_installed_is_named_at_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(RunError, match=r"--tensorboard needs.*pip install tensorboard.*log\.csv"):
+        train(store.folder, tmp_path / "run", replace(CONFIG, tensorboard=True))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_tensorboard_gets_the_figures_of_the_log(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interface of torch.utils.tensorboard.SummaryWriter, without the package."""
+    written: dict[str, Any] = {}
+
+    class Writer(contextlib.AbstractContextManager[Any]):
+        def __init__(self, log_dir: str, purge_step: int) -> None:
+            written["folder"], written["purge"] = log_dir, purge_step
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written[name] = (value, step)
+
+        def __exit__(self, *_: object) -> None:
+            written["closed"] = True
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=Writer))
+    train(store.folder, tmp_path, replace(CONFIG, max_steps=1, tensorboard=True))
+    (row,) = log(tmp_path)
+    assert written["folder"] == str(tmp_path / "tensorboard") and written["purge"] == 1 and written["closed"]
+    assert written["val/accuracy"] == (row["val_accuracy"], 1) and written["train/total"] == (row["train_total"], 1)
