@@ -3,24 +3,98 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from commands.console import PATH, json_option, show
+from commands.console import PATH, Bar, json_option, show
+from commands.store_argument import STORE
 
 
 @click.command()
-@click.option("--maps", type=PATH, required=True, help="Folder of maps: NETWORK_EXPRESSION.png, grey.")
-@click.option("--masks", type=PATH, default=None, help="Folder of masks: EXPRESSION.png.  [default: masks beside maps]")
-@click.option("--out", type=PATH, required=True, help="Folder of the results.")
+@click.argument("runs", type=PATH, nargs=-1, metavar="[RUN]...")
+@click.option("--out", type=PATH, default=None, help="Folder of the results.")
+@click.option("--maps", type=PATH, default=None, help="Compare the maps of this folder: NETWORK_EXPRESSION.png.")
+@click.option(
+    "--masks", default=None, help="study, codebook, or a folder.  [default: study; with --maps: those beside]"
+)
+@click.option("--shape", type=click.Choice(["own", "uib"]), default=None, help="Canonical face.  [default: own]")
+@click.option("--store", type=STORE, default=None, help="Faces to explain.  [default: the first run's store]")
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression.")
+@click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)
+@click.option(
+    "--explainer",
+    type=click.Choice(["lime", "occlusion", "rise", "cam", "attention"]),
+    default="lime",
+    show_default=True,
+)
+@click.option("--samples", type=click.IntRange(2), default=1000, show_default=True, help="Of LIME and RISE, a face.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Perturbed images at once.")
+@click.option(
+    "--resamples", type=click.IntRange(0), default=200, show_default=True, help="For intervals over faces; 0: none."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--model", multiple=True, metavar="MODULE:FACTORY", help="Also any torch classifier; repeat for more.")
+@click.option("--weights", type=PATH, multiple=True, help="Weights of each --model, in their order.")
+@click.option("--input-size", type=click.IntRange(8), default=None, help="Image size of --model.")
+@click.option(
+    "--normalisation", type=click.Choice(["imagenet", "half", "none"]), default="imagenet", show_default=True,
+    help="Images of --model.",
+)  # fmt: skip
+@click.option("--zoo", is_flag=True, help="List the networks of the study and what stands in for each.")
 @json_option
-def compare(maps: Path, masks: Path | None, out: Path, as_json: bool) -> None:
+def compare(
+    runs: tuple[Path, ...],
+    out: Path | None,
+    maps: Path | None,
+    masks: str | None,
+    zoo: bool,
+    as_json: bool,
+    **rest: Any,
+) -> None:
     """Compare networks by one explanation map per network and expression: with masks, and with one another.
 
-    \b
-    Example: aupipe compare --maps maps --masks masks --out comparison
-    """
-    from fer_models.comparison.commands import compare_folder
+    Of runs (and --model) the maps are made first; with --maps they are there. Writes DIR/results.md, tables, figures.
 
-    comparison = compare_folder(maps, masks, out)
+    \b
+    Example: aupipe compare run-plain run-au --explainer cam --out compared
+    """
+    if zoo:
+        _show_zoo(as_json)
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    if (maps is not None) == bool(runs or rest["model"]):
+        raise click.UsageError("Give either RUN... (or --model), or --maps.")
+    if maps is not None:
+        from fer_models.comparison.commands import compare_folder
+
+        comparison = compare_folder(maps, masks, out, shape=rest["shape"])
+    else:
+        comparison = _compare_networks(runs, masks, out, rest)
     show([*comparison.lines(), f"results: {out / 'results.md'}"], comparison.as_json(), as_json)
+
+
+def _compare_networks(runs: tuple[Path, ...], masks: str | None, out: Path, rest: dict[str, Any]) -> Any:
+    from fer_models.comparison.commands import ExternalModel, RunOptions, compare_networks
+
+    models, weights = rest["model"], rest["weights"]
+    if weights and len(weights) != len(models):
+        raise click.UsageError("Give one --weights for each --model, or none.")
+    externals = [
+        ExternalModel(model, weights[number] if weights else None, rest["input_size"], rest["normalisation"])
+        for number, model in enumerate(models)
+    ]
+    plain = ("explainer", "images", "select", "split", "samples", "seed", "device", "batch", "resamples")
+    options = RunOptions(masks=masks or "study", shape=rest["shape"] or "own", **{name: rest[name] for name in plain})
+    return compare_networks(runs, rest["store"], out, options, externals, Bar())
+
+
+def _show_zoo(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from fer_models.zoo import ZOO, zoo_lines
+
+    show(zoo_lines(), {"networks": [asdict(entry) for entry in ZOO]}, as_json)

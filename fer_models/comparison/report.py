@@ -32,6 +32,8 @@ def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True
         write_text(out / "iou.csv", _csv(_iou_rows(comparison, comparison.scoring)))
         write_text(out / "scores.csv", _csv(_score_rows(comparison, comparison.scoring)))
     write_text(out / "merge_heights.csv", _csv(_height_rows(comparison)))
+    for table in comparison.tables:
+        write_text(out / f"{table.name}.csv", _csv([table.header, *table.rows]))
     write_text(out / "results.md", markdown(comparison))
     write_json(out / "comparison.json", comparison.as_json())
     if not pictures:
@@ -91,6 +93,8 @@ def markdown(comparison: Comparison) -> str:
         parts += _control_parts(comparison.scoring)
         parts += ["## All scores, beside chance", _score_table(comparison, comparison.scoring)]
     parts += ["## Similarity of networks", *_tree_parts(comparison)]
+    for table in comparison.tables:
+        parts += [f"## {table.title}", _table(table.header, [[cell or "-" for cell in row] for row in table.rows])]
     if comparison.maps.left_out:
         rows = [[one.what, one.expression or "-", one.reason] for one in comparison.maps.left_out]
         parts += ["## Left out", _table(["what", "expression", "reason"], rows)]

@@ -31,6 +31,16 @@ class Scoring:
 
 
 @dataclass(frozen=True)
+class Table:
+    """One more table of a report: ``NAME.csv`` and a section of the page."""
+
+    name: str
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Everything that a report shows; ``scoring`` and ``masks`` are None when there were no masks.
 
@@ -42,6 +52,7 @@ class Comparison:
     scoring: Scoring | None
     trees: tuple[Tree, ...]
     source: Mapping[str, str] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
 
     @property
     def complete(self) -> Bool[np.ndarray, "n"]:
@@ -91,6 +102,7 @@ class Comparison:
             "permutation_p": dict(self.scoring.p_values) if self.scoring else {},
             "merge_heights": {tree.name: tree.heights.tolist() for tree in self.trees},
             "two_clusters": {tree.name: [list(side) for side in tree.two_clusters()] for tree in self.trees},
+            **{table.name: [dict(zip(table.header, row, strict=True)) for row in table.rows] for table in self.tables},
             "left_out": [
                 {"what": one.what, "expression": one.expression, "reason": one.reason} for one in self.maps.left_out
             ],
@@ -123,6 +135,7 @@ def compare_maps(
     masks: MaskSet | None,
     face: Bool[np.ndarray, "h w"] | None = None,
     source: Mapping[str, str] | None = None,
+    tables: tuple[Table, ...] = (),
 ) -> Comparison:
     """Score and compare maps; ``face``: the pixels of the canonical face, for the in-face variant.
 
@@ -132,7 +145,7 @@ def compare_maps(
     if masks is not None:
         maps, masks = match(maps, masks)
         scoring = score_maps(maps, masks, face)
-    return Comparison(maps, masks, scoring, grow_trees(maps), source or {})
+    return Comparison(maps, masks, scoring, grow_trees(maps), source or {}, tables)
 
 
 def score_maps(maps: MapSet, masks: MaskSet, face: Bool[np.ndarray, "h w"] | None = None) -> Scoring:

@@ -118,7 +118,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_generated_study(folder: Path, tmp_path: Path) -> None:
-    found = compare_folder(folder / "maps", folder / "masks", tmp_path / "out", pictures=False)
+    found = compare_folder(folder / "maps", str(folder / "masks"), tmp_path / "out", pictures=False)
     assert found.maps.networks == ("a", "b", "c") and found.maps.expressions == ("anger", "fear", "happiness")
     assert found.maps.left_out == ()
     _, *rows = read_csv(tmp_path / "out" / "iou.csv")
@@ -167,7 +167,7 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(folder: Path, tmp_pat
     write(maps / "a_angry.png", blob(5, 5))
     (maps / "k_Anger.png").write_bytes(b"no picture")
     write(folder / "masks" / "Disgust_gt.png", np.full((40, 32), 255, np.uint8))
-    found = compare_folder(maps, folder / "masks", tmp_path / "out", pictures=False)
+    found = compare_folder(maps, str(folder / "masks"), tmp_path / "out", pictures=False)
     reasons = {(one.what, one.expression): one.reason for one in found.maps.left_out}
     assert reasons["d", "anger"] == "32 x 20 pixels, the others 32 x 40 (maps are never resized)"
     assert reasons["e", "anger"] == "the same value everywhere"
@@ -197,10 +197,10 @@ def test_folders_that_hold_nothing_are_told_in_a_paragraph(folder: Path, tmp_pat
         read_masks(folder / "maps" / "c" / "..")
     write(tmp_path / "other" / "anger.png", np.eye(8, dtype=np.uint8) * 255)
     with pytest.raises(UserInputError, match=r"Expected: 32 x 40\. Got: 8 x 8"):
-        compare_folder(folder / "maps", tmp_path / "other", tmp_path / "out")
+        compare_folder(folder / "maps", str(tmp_path / "other"), tmp_path / "out")
     write(tmp_path / "third" / "disgust.png", (blob(3, 3) > 9).astype(np.uint8) * 255)
     with pytest.raises(UserInputError, match="No expression has both"):
-        compare_folder(folder / "maps", tmp_path / "third", tmp_path / "out")
+        compare_folder(folder / "maps", str(tmp_path / "third"), tmp_path / "out")
 
 
 def test_transparency_and_odd_types_are_no_maps(tmp_path: Path) -> None:
@@ -247,6 +247,6 @@ def test_the_command_writes_every_file(folder: Path, tmp_path: Path) -> None:
 
 def test_a_single_network_is_scored_and_has_no_tree(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "one" / "only_Anger.png", blob(8, 8))
-    found = compare_folder(tmp_path / "one", folder / "masks", tmp_path / "out", pictures=False)
+    found = compare_folder(tmp_path / "one", str(folder / "masks"), tmp_path / "out", pictures=False)
     assert found.trees == () and found.scoring is not None
     assert "two networks" in (tmp_path / "out" / "results.md").read_text()
