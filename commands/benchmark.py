@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
-from commands.models import train_options
+from commands.models import train_options, training_config
 from commands.store_argument import STORE
 
 VARIED = ("method", "method_options", "backbone", "align_weight", "align_layers", "align_target", "seed")
@@ -60,11 +60,10 @@ def benchmark(
     from fer_models.benchmark import plan
     from fer_models.benchmark.grid import Ways, estimate, run_benchmark
     from fer_models.benchmark.preflight import layers_of
-    from fer_models.config import TrainConfig
 
-    base = TrainConfig(backbone=backbone, **shared)
+    base = training_config({"backbone": backbone, **shared})
     backbones = plan.parse_pairs(backbone_for, "backbone-for")
-    depth = layers_of(backbones.get(ablation_method, backbone)) if layers else 0
+    depth = layers_of(backbones.get(ablation_method, base.backbone)) if layers else 0
     request = plan.GridRequest(
         methods=plan.parse_methods(methods),
         seeds=seeds,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from commands.console import PATH, Bar, F, json_option, show
 from commands.store_argument import STORE
+
+if TYPE_CHECKING:
+    from fer_models.config import TrainConfig
 
 
 def train_options(command: F, without: Collection[str] = ()) -> F:
@@ -33,6 +36,18 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
     return command
 
 
+def training_config(options: Mapping[str, Any]) -> TrainConfig:
+    """What the options of the running command say; where they name a preset, those not given are the preset's."""
+    from fer_models.config import TrainConfig
+    from fer_models.presets import preset_config
+
+    if not options["preset"]:
+        return TrainConfig(**options)
+    default, context = click.core.ParameterSource.DEFAULT, click.get_current_context()
+    given = {name: value for name, value in options.items() if context.get_parameter_source(name) is not default}
+    return preset_config(options["preset"], given)
+
+
 @click.command()
 @click.argument("store", type=STORE)
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
@@ -46,15 +61,10 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     import os
 
-    from fer_models.config import TrainConfig
-    from fer_models.presets import preset_config
     from fer_models.ranks import ranks_of
     from fer_models.training import train as run_training
 
-    default, context = click.core.ParameterSource.DEFAULT, click.get_current_context()
-    given = {name: value for name, value in options.items() if context.get_parameter_source(name) is not default}
-    config = preset_config(options["preset"], given) if options["preset"] else TrainConfig(**options)
-    report = run_training(store, out, config, Bar())
+    report = run_training(store, out, training_config(options), Bar())
     if ranks_of(os.environ).first:
         show(report.lines(), report.as_json(), as_json)
 

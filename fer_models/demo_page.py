@@ -130,8 +130,8 @@ def _face(number: int, explained: Mapping[str, Explanation]) -> str:
     tiles = [_tile(picture, "face"), _tile(draw_points(target, points), f"landmarks, {caption}")]
     for kind in ("attention", "cam"):
         for label, said in explained.items():
-            values = getattr(said, kind)[number]
-            tiles.append(_tile(overlay(picture, values), f"{'CAM' if kind == 'cam' else kind} {label}"))
+            if (values := getattr(said, kind)) is not None:
+                tiles.append(_tile(overlay(picture, values[number]), f"{'CAM' if kind == 'cam' else kind} {label}"))
     answers = "; ".join(
         f"{label}: {one.classes[one.predicted[number]]} {one.confidence[number]:.0%}"
         for label, one in explained.items()

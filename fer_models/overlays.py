@@ -26,8 +26,8 @@ class Explanation:
     """What a run says about some rows of a split, at the size of the evaluation's centre crop.
 
     images (n, c, c, 3) RGB; landmarks (n, 68, 2) pixels; au_maps (n, m, m) in [0, 1]; attention and cam (n, h, w):
-    positive parts at native resolution, the CAM of the *label*; predicted, label (n): class indices; confidence (n):
-    probability of the prediction.
+    positive parts at native resolution, the CAM of the *label*, None where the method has none; predicted, label (n):
+    class indices; confidence (n): probability of the prediction.
     """
 
     classes: tuple[str, ...]
@@ -36,7 +36,7 @@ class Explanation:
     au_maps: Float32[np.ndarray, "n m m"]
     has_map: np.ndarray
     attention: Float32[np.ndarray, "n h w"]
-    cam: Float32[np.ndarray, "n _ _"]
+    cam: Float32[np.ndarray, "n _ _"] | None
     label: Int64[np.ndarray, "n"]
     predicted: Int64[np.ndarray, "n"]
     confidence: Float32[np.ndarray, "n"]
@@ -76,7 +76,7 @@ def explain_batch(
         au_maps=targets.numpy(),
         has_map=reader.has_map[chosen].astype(bool),
         attention=read[str(layer or model.backbone.n_layers)].cpu().numpy(),
-        cam=read["cam"].cpu().numpy(),
+        cam=read["cam"].cpu().numpy() if "cam" in read else None,
         label=label,
         predicted=probability.argmax(1).numpy(),
         confidence=probability.max(1).values.numpy(),
