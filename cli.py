@@ -16,7 +16,9 @@ from commands.codebook import codebook
 from commands.compare import compare
 from commands.demo import demo
 from commands.doctor import doctor
+from commands.explain import explain
 from commands.export import export
+from commands.export_model import export_model
 from commands.inspect import inspect
 from commands.landmarks import landmarks, landmarks_agreement
 from commands.manifest import manifest
@@ -43,6 +45,8 @@ COMMANDS = (
     train,
     evaluate,
     benchmark,
+    explain,
+    export_model,
     demo,
     inspect,
     verify,

@@ -9,7 +9,7 @@ import json
 import os
 import pickle
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 
 from fer_data.errors import RunError, UserInputError, paragraph
 from fer_data.files import atomic_path, write_json
+from fer_data.preparation import Preparation
 from fer_data.shards import Store, open_store
 from fer_models.backbones import create_backbone, library_versions
 from fer_models.config import TrainConfig
@@ -33,7 +34,10 @@ saves, and the name of settings that are compared one by one."""
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What ``config.json`` says. ``store`` is relative to the run's folder where both are on one drive."""
+    """What ``config.json`` says. ``store`` is relative to the run's folder where both are on one drive.
+
+    ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older runs.
+    """
 
     config: TrainConfig
     store: str
@@ -46,6 +50,7 @@ class RunRecord:
     channel_mean: tuple[float, ...]
     channel_std: tuple[float, ...]
     versions: dict[str, str]
+    preparation: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain content of ``config.json``."""
@@ -73,6 +78,7 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
+        preparation=Preparation.of_store(index).as_json(),
     )
 
 

@@ -87,7 +87,7 @@ def write_demo_page(
     rows = example_rows(store, split, count)
     explained = {label: explain_batch(run, store, rows, split=split) for label, run in runs.items()}
     parts = [
-        _PAGE_START.format(title=html.escape(title), style=_STYLE),
+        _PAGE_START.format(title=html.escape(title), style=STYLE),
         _table(comparison_rows(runs)),
         _faces(explained),
         _PAGE_END,
@@ -151,7 +151,7 @@ def _tile(image: UInt8[np.ndarray, "h w 3"], caption: str) -> str:
     )
 
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #f2f4f7;
   --line: #d7dce3; --quiet: #5c6672; }
 @media (prefers-color-scheme: dark) {

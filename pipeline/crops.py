@@ -11,6 +11,9 @@ from jaxtyping import Float, Float64, UInt8
 
 from fer_data import geometry
 
+MIN_POINTS_INSIDE = 0.6
+"""A crop that holds fewer of the 68 points shows no usable face."""
+
 
 @dataclass(frozen=True)
 class CropGeometry:
@@ -43,6 +46,32 @@ def crop_matrix(points: Float[np.ndarray, "68 2"], size: int, crop: CropGeometry
     unit = max(float(np.hypot(*eyes)), crop.min_eyes_to_mouth * to_mouth)
     target = np.array([0.5 * size - 0.5, crop.eye_height * size - 0.5])
     return geometry.similarity(angle, crop.eye_distance * size / unit, middle, target)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a face lies in its crop.
+
+    ``matrix``: photo pixels to crop pixels; ``landmarks`` in crop pixels; ``inside``: the share of them that the crop
+    holds.
+    """
+
+    matrix: Float64[np.ndarray, "2 3"]
+    landmarks: Float64[np.ndarray, "68 2"]
+    inside: float
+
+    @property
+    def usable(self) -> bool:
+        """Whether the crop shows a face."""
+        return self.inside >= MIN_POINTS_INSIDE
+
+
+def place_face(points: Float[np.ndarray, "68 2"], size: int, crop: CropGeometry) -> Placement:
+    """Align a face, given by its points in the photo, in a crop of ``size`` x ``size``."""
+    matrix = crop_matrix(points, size, crop)
+    landmarks = geometry.apply_affine(matrix, points)
+    inside = ((landmarks >= -0.5) & (landmarks <= size - 0.5)).all(1).mean()
+    return Placement(matrix, landmarks, float(inside))
 
 
 def warp_crop(

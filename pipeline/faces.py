@@ -69,12 +69,31 @@ def find_face(
     if policy == "box" and box is not None:
         found = _find_in_box(image, detector, box, known)
     else:
-        found = _climb(image, detector, "largest" if policy == "box" else policy, None, known)
+        seen = _climb(image, detector, None, known)
+        found = _chosen(seen, "largest" if policy == "box" else policy, image.shape, None)
+    return _completed(image, detector, found, mirror and known is None)
+
+
+def find_faces(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    known: Float64[np.ndarray, "68 2"] | None = None,
+    mirror: bool = False,
+) -> tuple[Detection, ...]:
+    """Every usable face of the first rung that shows one, largest first; or one :class:`Detection` without a face.
+
+    The first of them is what :func:`find_face` finds by the policy ``largest``.
+    """
+    found = sorted(_climb(image, detector, None, known), key=lambda one: -size(one.face) if one.face else 0.0)
+    return tuple(_completed(image, detector, one, mirror and known is None) for one in found)
+
+
+def _completed(
+    image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, found: Detection, mirror: bool
+) -> Detection:
     if found.face is None:
         return found
-    face = found.face
-    if mirror and known is None:
-        face = evened(face, image, detector, detector.ladder[found.rung])
+    face = evened(found.face, image, detector, detector.ladder[found.rung]) if mirror else found.face
     return replace(found, face=detector.complete(image, face))
 
 
@@ -90,20 +109,21 @@ def _find_in_box(
     if crop.size == 0:
         return Detection(Reason.LANDMARKS_OUTSIDE)
     inner = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
-    found = _climb(crop, detector, "box", inner, None if known is None else known - (x0, y0))
+    seen = _climb(crop, detector, inner, None if known is None else known - (x0, y0))
+    found = _chosen(seen, "box", crop.shape, inner)
     return found if found.face is None else replace(found, face=moved(found.face, x0, y0))
 
 
 def _climb(
     image: UInt8[np.ndarray, "h w 3"],
     detector: LandmarkDetector,
-    policy: str,
     box: Box | None,
     known: Float64[np.ndarray, "68 2"] | None,
-) -> Detection:
-    """Climb the ladder until a rung yields a believable face; choose among that rung's faces.
+) -> list[Detection]:
+    """Climb the ladder until a rung yields believable faces that are large enough; all of that rung's.
 
-    The reason of a failure is the best thing seen on the way up: a face too small, an implausible one, nothing.
+    Without any, one detection whose reason is the best thing seen on the way up: a face too small, an implausible one,
+    nothing.
     """
     reason = Reason.NO_FACE
     for number, rung in enumerate(detector.ladder):
@@ -113,15 +133,23 @@ def _climb(
         if box is not None:
             faces = [face for face in faces if _is_centred_in(face, box)]
         large = [face for face in faces if size(face) >= MIN_FACE_SIZE]
-        if len(large) > 1 and policy == "error":
-            return Detection(Reason.SEVERAL_FACES, rung=number, faces_seen=len(large))
         if large:
-            return Detection(Reason.OK, _choose(large, policy, image.shape, box), number, len(faces))
+            return [Detection(Reason.OK, face, number, len(faces)) for face in large]
         if faces:
             reason = Reason.FACE_TOO_SMALL
         elif seen and reason is Reason.NO_FACE:
             reason = Reason.IMPLAUSIBLE_FACE
-    return Detection(reason)
+    return [Detection(reason)]
+
+
+def _chosen(found: Sequence[Detection], policy: str, shape: tuple[int, ...], box: Box | None) -> Detection:
+    """The one that is meant."""
+    faces = [one.face for one in found if one.face is not None]
+    if not faces:
+        return found[0]
+    if len(faces) > 1 and policy == "error":
+        return Detection(Reason.SEVERAL_FACES, rung=found[0].rung, faces_seen=len(faces))
+    return replace(found[0], face=_choose(faces, policy, shape, box))
 
 
 def _choose(faces: Sequence[Face], policy: str, shape: tuple[int, ...], box: Box | None) -> Face:

@@ -27,11 +27,8 @@ from fer_data.shards.redraw import read_notes, redraw_shard
 from fer_data.shards.verify import verify_shard
 from fer_data.shards.writer import BLOCK
 from fer_data.types import Failure, Reason
-from pipeline.crops import CropGeometry, crop_matrix, warp_crop
+from pipeline.crops import CropGeometry, place_face, warp_crop
 from pipeline.planning import chunks
-
-MIN_POINTS_INSIDE = 0.6
-"""A crop that holds fewer of the 68 points shows no usable face."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +186,9 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
     """The aligned crop of one sample, or why there is none."""
     size = config.image_size
     points = landmark_part(member.part).landmarks[member.row]
-    matrix = crop_matrix(points, size, config.crop)
-    landmarks = geometry.apply_affine(matrix, points)
-    inside = ((landmarks >= -0.5) & (landmarks <= size - 0.5)).all(1).mean()
-    if inside < MIN_POINTS_INSIDE:
-        detail = f"{inside:.0%} of the points lie inside the crop"
+    placed = place_face(points, size, config.crop)
+    if not placed.usable:
+        detail = f"{placed.inside:.0%} of the points lie inside the crop"
         return Failure(member.sample_id, member.path, Reason.LANDMARKS_OUTSIDE.key, detail)
     try:
         data = (root / member.path).read_bytes()
@@ -206,7 +201,11 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
         image = decode_image(data, member.path)
     except UnreadableImageError:
         return Failure(member.sample_id, member.path, Reason.UNREADABLE.key)
-    return Crop(warp_crop(image, matrix, size), landmarks.astype(np.float32), geometry.invert_affine(matrix))
+    return Crop(
+        image=warp_crop(image, placed.matrix, size),
+        landmarks=placed.landmarks.astype(np.float32),
+        to_source=geometry.invert_affine(placed.matrix),
+    )
 
 
 @lru_cache(maxsize=4096)

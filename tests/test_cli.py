@@ -135,6 +135,9 @@ def test_usage_errors_exit_2() -> None:
         (["codebook", "show", "mine.toml"], "mine.toml"),
         (["train", "nowhere", "--out", "r"], "not a finished store"),
         (["evaluate", "nowhere"], "nowhere"),
+        (["explain", "nowhere", ".", "--out", "e"], "no photos"),
+        (["explain", "nowhere", "none.jpg", "--out", "e"], "none.jpg does not exist"),
+        (["export-model", "nowhere", "--out", "m.onnx", "--to", "pt2"], "not a training run"),
     ],
 )  # fmt: skip
 def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:

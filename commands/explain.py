@@ -1,0 +1,82 @@
+"""Explaining photos and videos with a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import PATH, TOO_MANY_FAILURES, Bar, json_option, max_failures_option, show
+from commands.store_argument import STORE
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.argument("path", metavar="IMAGE|FOLDER|MANIFEST|VIDEO", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for the page, the table and the files of each face.")
+@click.option(
+    "--faces",
+    type=click.Choice(["all", "box", "largest", "central", "error"]),
+    default="all",
+    show_default=True,
+    help="Which faces of a picture. box: the one in a manifest's box, or else the largest; error: none where there are "
+    "several.",
+)
+@click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Of a video, each N-th frame.")
+@click.option("--layer", type=int, default=None, help="Whose attention is shown.  [default: the deepest]")
+@click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
+@click.option("--method-options", default="", help="That method's settings.")
+@click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
+@click.option("--detector", default=None, help="Another landmark detector.  [default: the store's]")
+@click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
+@click.option("--device", default="auto", show_default=True)
+@max_failures_option
+@json_option
+def explain(
+    run: Path,
+    path: Path,
+    out: Path,
+    faces: str,
+    every: int,
+    layer: int | None,
+    method: str | None,
+    method_options: str,
+    store: Path | None,
+    detector: str | None,
+    model: Path | None,
+    device: str,
+    max_failures: float,
+    as_json: bool,
+) -> int:
+    """Explain what a run says about photos: expression, confidence, and which action units it looked at.
+
+    No label is needed. Attention and CAM are drawn on the original photo. Writes OUT/index.html, OUT/faces.csv, a PNG
+    and a JSON file per face, and OUT/timeline.png for a video.
+
+    \b
+    Example: aupipe explain run photos --out explained
+    """
+    from fer_models.explain import explain as run_explain
+    from fer_models.explain import open_run, open_source
+    from pipeline.photos import PhotoPreparer
+    from pipeline.report import write_failures
+
+    source = open_source(path, every)
+    opened = open_run(run, store_folder=store, layer=layer, method=method, method_options=method_options, device=device)
+    preparer = PhotoPreparer(opened.preparation, detector=detector, model=model, faces=faces)
+    try:
+        report = run_explain(opened, source, out, preparer, Bar(), preparer.notes)
+    finally:
+        preparer.close()
+    write_failures(out, report.failures)
+    failed = f"  left out: {len(report.failures)}, listed in {out / 'failures.csv'}"
+    lines = report.lines()
+    show([*lines[:-1], *([failed] if report.failures else []), lines[-1]], report.as_json(), as_json)
+    if report.failed_share > max_failures:
+        click.echo(
+            f"{report.failed_share:.0%} of the pictures show no face that could be explained, more than "
+            f"--max-failures {max_failures:g} allows. Look at {out / 'failures.csv'}; what succeeded is kept.",
+            err=True,
+        )
+        return TOO_MANY_FAILURES
+    return 0

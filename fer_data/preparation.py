@@ -1,0 +1,81 @@
+"""How photos became a store's crops, and a face prepared in the same way: what the two sides of the project share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from fer_data.shards.index import StoreIndex
+from fer_data.types import Box, Reason
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What it takes to treat another photo as the store treated its own.
+
+    ``crop``: image size, eye positions and encoding of the crops, as in the index's ``config``. ``landmarks``: the
+    detector's identity, its ladder and the policy for several faces. ``codebook``: its complete content. ``crop`` and
+    ``landmarks`` are empty where the store does not tell.
+    """
+
+    image_size: int
+    map_size: int
+    codebook: Mapping[str, Any]
+    crop: Mapping[str, Any] = field(default_factory=dict)
+    landmarks: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_store(cls, index: StoreIndex) -> Preparation:
+        """What a store's index says."""
+        return cls(
+            image_size=index.image_size,
+            map_size=index.map_size,
+            codebook=index.codebook,
+            crop={name: index.config[name] for name in ("crop", "encoding", "jpeg_quality") if name in index.config},
+            landmarks=index.provenance.get("landmarks", {}),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain content; ``Preparation(**content)`` reads it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """A face of a photo, cut out as for a store.
+
+    image: (s, s, 3) RGB uint8. landmarks: (68, 2) in crop pixels, points: the same in photo pixels. to_source: (2, 3),
+    crop pixels to photo pixels. pose: yaw, pitch, roll in degrees. score: the detector's confidence. rung: which try of
+    the ladder found it, 0 being the plain look. faces_seen: in the whole photo.
+    """
+
+    image: UInt8[np.ndarray, "s s 3"]
+    landmarks: Float32[np.ndarray, "68 2"]
+    points: Float32[np.ndarray, "68 2"]
+    to_source: Float64[np.ndarray, "2 3"]
+    pose: Float32[np.ndarray, "3"]
+    score: float
+    rung: int
+    faces_seen: int
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A face, or a whole photo, that could not be prepared."""
+
+    reason: Reason
+    detail: str = ""
+
+
+@runtime_checkable
+class FaceFinder(Protocol):
+    """Turns a photo into aligned faces; in order, each is either there or missed for a reason. Never empty."""
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "h w 3"], box: Box | None, known: Float64[np.ndarray, "68 2"] | None
+    ) -> tuple[AlignedFace | Missed, ...]:
+        """The faces of one photo; ``box`` and ``known`` points come from a manifest."""

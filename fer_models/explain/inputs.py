@@ -1,0 +1,167 @@
+"""What is to be explained: a photo, a folder of photos, a manifest, or a video, as one stream of pictures in a fixed
+order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from fer_data.errors import UserInputError, paragraph
+from fer_data.images import UnreadableImageError, decode_image
+from fer_data.manifest import Manifest, read_manifest
+from fer_data.manifest.layouts.base import IMAGE_SUFFIXES
+from fer_data.types import Box, Failure, Reason
+
+VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg"})
+
+ENDS_EARLY = 0.95
+"""A video that yields fewer frames than this share of what its header says is reported as damaged."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture. ``name``: unique within the input, forward slashes. ``frame`` and ``seconds``: of a video.
+
+    ``label``, ``box`` and ``known`` (the 68 points that ship with a dataset) come from a manifest.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"]
+    frame: int | None = None
+    seconds: float | None = None
+    label: str = ""
+    box: Box | None = None
+    known: Float64[np.ndarray, "68 2"] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input that was found. ``kind``: image, folder, manifest or video; ``total``: pictures it should yield.
+
+    ``ignored``: files of a folder that are no photos by their name.
+    """
+
+    path: Path
+    kind: str
+    total: int
+    every: int = 1
+    ignored: int = 0
+    photos: tuple[str, ...] = ()
+    manifest: Manifest | None = None
+
+    def pictures(self) -> Iterator[Picture | Failure]:
+        """The pictures in order; one that cannot be read is a :class:`Failure`."""
+        if self.kind == "video":
+            yield from _frames(self.path, self.every)
+        elif self.manifest is not None:
+            yield from _samples(self.manifest)
+        else:
+            root = self.path if self.kind == "folder" else self.path.parent
+            for name in self.photos:
+                yield _picture(root / name, name)
+
+
+def open_source(path: Path, every: int = 1) -> Source:
+    """Find out what ``path`` is. ``every``: take each N-th frame of a video.
+
+    Raises :class:`UserInputError` when there is nothing to explain, :class:`ManifestError` for a broken manifest.
+    """
+    if path.is_dir():
+        return _folder(path)
+    if not path.is_file():
+        raise UserInputError(
+            paragraph(f"{path} does not exist.", expected="a photo, a folder of photos, a manifest (.csv) or a video")
+        )
+    if path.suffix.lower() == ".csv":
+        manifest = read_manifest(path)
+        return Source(path, "manifest", len(manifest.samples), manifest=manifest)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        frames = _frame_count(path)
+        return Source(path, "video", -(-frames // every), every)
+    return Source(path, "image", 1, photos=(path.name,))
+
+
+def _folder(path: Path) -> Source:
+    files = sorted(
+        file.relative_to(path).as_posix()
+        for file in path.rglob("*")
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    )
+    photos = tuple(name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    if not photos:
+        raise UserInputError(
+            paragraph(
+                "The folder holds no photos.",
+                where=path,
+                expected=f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))}",
+                got=f"{len(files)} other files" if files else "an empty folder",
+                fix="Give the folder of the photos; videos are given one by one.",
+            )
+        )
+    return Source(path, "folder", len(photos), ignored=len(files) - len(photos), photos=photos)
+
+
+def _samples(manifest: Manifest) -> Iterator[Picture | Failure]:
+    known = None if manifest.landmarks is None else np.load(manifest.landmarks, mmap_mode="r", allow_pickle=False)
+    for sample in manifest.samples:
+        points = None if known is None or sample.landmarks_row is None else known[sample.landmarks_row]
+        yield _picture(
+            manifest.root / sample.path,
+            sample.sample_id,
+            label=sample.label,
+            box=sample.box,
+            known=None if points is None else np.array(points, np.float64),
+        )
+
+
+def _picture(
+    path: Path, name: str, label: str = "", box: Box | None = None, known: Float64[np.ndarray, "68 2"] | None = None
+) -> Picture | Failure:
+    try:
+        image = decode_image(path.read_bytes(), name)
+    except UnreadableImageError:
+        return Failure(name, str(path), Reason.UNREADABLE.key, "not an image that can be decoded")
+    except OSError as error:
+        return Failure(name, str(path), Reason.MISSING_FILE.key, error.strerror or "")
+    return Picture(name, image, label=label, box=box, known=known)
+
+
+def _frame_count(path: Path) -> int:
+    """Frames as the header says; 1 where it does not say or cannot be read."""
+    video = cv2.VideoCapture(str(path))
+    try:
+        return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
+    finally:
+        video.release()
+
+
+def _frames(path: Path, every: int) -> Iterator[Picture | Failure]:
+    video = cv2.VideoCapture(str(path))
+    try:
+        stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
+        number = 0
+        while video.grab():
+            if number % every == 0:
+                yield _frame(video, path, number, rate)
+            number += 1
+    finally:
+        video.release()
+    if number == 0:
+        yield Failure(path.name, str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
+    elif number < ENDS_EARLY * stated:
+        detail = f"the video breaks off: {number} of the {stated} frames it should have"
+        yield Failure(f"{path.name}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
+
+
+def _frame(video: cv2.VideoCapture, path: Path, number: int, rate: float) -> Picture | Failure:
+    name = f"{path.name}/frame-{number:06d}"
+    ok, image = video.retrieve()
+    if not ok:
+        return Failure(name, str(path), Reason.UNREADABLE.key, "the frame cannot be decoded")
+    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return Picture(name, rgb, frame=number, seconds=round(number / rate, 3) if rate > 0 else None)
