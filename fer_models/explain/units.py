@@ -24,9 +24,6 @@ BRIDGE, CHIN = 27, 8
 """Landmarks on the face's own midline."""
 
 
-APART = 0.5
-"""Smaller than this is the share of a region inside the expected AUs' map that is apart from them."""
-
 SHOWS = 0.5
 """A region belongs to the crop when the crop shows at least this much of its peak, which is 1."""
 
@@ -65,10 +62,10 @@ class UnitCard:
 
     ``units``: those whose region shows in the crop, by FACS number. ``expected`` / ``missed``: AUs that the codebook
     gives the predicted expression, and those of them that get no more attention than chance. ``elsewhere``: other AUs
-    with at least :data:`UNEXPECTED` times chance that lie mostly outside of the expected ones' map. ``asymmetry``:
-    (right - left) / (right + left) of all the attention, in [-1, 1], right being image right. ``cosine``: attention and
-    the AU map of the predicted expression; ``cosine_uniform``: an even map's. Both None where the expression has no
-    map.
+    with at least :data:`UNEXPECTED` times chance, and as many times what the expression's own map would give them.
+    ``asymmetry``: (right - left) / (right + left) of all the attention, in [-1, 1], right being image right.
+    ``cosine``: attention and the AU map of the predicted expression; ``cosine_uniform``: an even map's. Both None where
+    the expression has no map.
     """
 
     expression: str
@@ -82,7 +79,7 @@ class UnitCard:
 
 
 UNEXPECTED = 1.5
-"""From this many times chance on, attention at an AU that is not expected is worth naming."""
+"""Attention at an AU that is not expected is worth naming from this many times what place alone would give it."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ def unit_card(
         units=units,
         expected=tuple(sorted(weights)),
         missed=tuple(unit.number for unit in units if unit.expected and unit.lift <= 1),
-        elsewhere=tuple(unit.number for unit in units if unit.lift >= UNEXPECTED and _is_apart(unit, regions)),
+        elsewhere=tuple(unit.number for unit in units if _is_elsewhere(unit, regions)),
         asymmetry=whole.right - whole.left,
         cosine=None if target is None else _cosine(looked, target),
         cosine_uniform=None if target is None else _cosine(np.ones_like(target), target),
@@ -195,12 +192,13 @@ def _share(
     return Share(share, share - on_right, on_right)
 
 
-def _is_apart(unit: UnitRow, regions: Regions) -> bool:
-    """Whether an AU is not expected and its region lies mostly outside of the expected ones': attention there cannot be
-    meant for them."""
-    region = regions.maps[unit.number]
-    shared = 0.0 if regions.target is None else float((region * regions.target).sum() / region.sum())
-    return not unit.expected and shared < APART
+def _is_elsewhere(unit: UnitRow, regions: Regions) -> bool:
+    """Whether an AU that is not expected gets clearly more than chance, and than the expected ones' own map gives it:
+    neighbours share their place."""
+    owed = 1.0
+    if regions.target is not None and unit.chance > 0:
+        owed = max(owed, _share(regions.target, regions.maps[unit.number], regions.right).share / unit.chance)
+    return not unit.expected and unit.lift >= UNEXPECTED * owed
 
 
 def _cosine(a: Float32[np.ndarray, "m m"], b: Float32[np.ndarray, "m m"]) -> float:

@@ -220,6 +220,8 @@ def test_what_makes_landmarks_less_reliable_is_said(
 ) -> None:
     (face,) = preparer(read_image(photos / "b.png"), None, None)
     assert isinstance(face, AlignedFace) and face_notes(face) == ()
-    doubtful = replace(face, rung=4, pose=np.array([-41, 0, 0], np.float32), to_source=face.to_source * [[0.3, 0.3, 1]])
+    doubtful = replace(
+        face, rung=4, pose=np.array([-41, 0, 0], np.float32), to_source=face.to_source * [[0.15, 0.15, 1]]
+    )
     tried, turned, small = face_notes(doubtful)
     assert "try 5" in tried and "41 degrees" in turned and "enlarged" in small
