@@ -20,6 +20,8 @@ from fer_models.explain.result import FaceResult
 from fer_models.explain.units import Share, UnitCard, UnitRow
 
 JPEG_QUALITY = 88
+FIGURE_SPACE = "\u2007"
+"""As wide as a digit: keeps the bars in line."""
 
 
 def write_page(
@@ -114,7 +116,7 @@ def _row(unit: UnitRow, top: float) -> str:
     )
     expected = "–" if not unit.expected else "yes" if unit.expected == 1 else f"yes ({unit.expected:g})"
     cells = [
-        f"{bar} {unit.attention.share:.1%}",
+        bar + f"{unit.attention.share:.1%}".rjust(6, FIGURE_SPACE),
         f"{unit.chance:.1%}",
         f"{unit.lift:.1f}",
         expected,
@@ -178,7 +180,8 @@ def timeline_section(png: bytes, name: str, last: Mapping[str, float]) -> str:
 _STYLE = """
 h2 { overflow-wrap: anywhere; margin-top: 1.2rem; } section h2 { margin-top: 0; } section p { margin: .4rem 0; }
 .views { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(15rem, 100%), 1fr)); gap: .8rem; }
-.whole { max-width: 40rem; margin: 1.2rem 0 0; } .timeline img { background: #fff; }
+.whole { max-width: 40rem; margin: 1.2rem 0 0; } .timeline { overflow-x: auto; }
+.timeline img { background: #fff; min-width: 44rem; }
 .units th:first-child { text-align: left; }
 .units th, .units td { padding: .2rem .6rem; font-size: .88rem; }
 .bar { position: relative; display: inline-block; width: 7rem; height: .7rem; background: var(--line);
