@@ -26,10 +26,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
 from fer_data.files import atomic_path, folder_lock, remove_temporaries, sha256_bytes, write_json
+from fer_data.images import encode_png
 from fer_data.shards import ShardEntry, SplitReader, Store
 from fer_data.types import Progress, Silent
 
@@ -106,15 +106,11 @@ def _suffix(reader: SplitReader) -> str:
 def _image_file(reader: SplitReader, row: int) -> bytes:
     if reader.encoding == "jpeg":
         return bytes(reader.jpeg_bytes(row))
-    return _png(cv2.cvtColor(reader.image(row), cv2.COLOR_RGB2BGR))
+    return encode_png(reader.image(row))
 
 
 def _map_file(reader: SplitReader, row: int) -> bytes:
-    return _png(np.asarray(np.rint(reader.au_map(row) * 255), np.uint8))
-
-
-def _png(image: UInt8[np.ndarray, "..."]) -> bytes:
-    return bytes(cv2.imencode(".png", image)[1])
+    return bytes(cv2.imencode(".png", np.asarray(np.rint(reader.au_map(row) * 255), np.uint8))[1])
 
 
 def _check_count(what: str, found: int, expected: int) -> None:

@@ -58,5 +58,9 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 def write_png(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Write an RGB image as PNG (not atomic: for generated data and figures)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    path.write_bytes(data.tobytes())
+    path.write_bytes(encode_png(image))
+
+
+def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
+    """An RGB image as the bytes of a PNG file."""
+    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from fer_data.errors import RunError, paragraph
 from fer_data.files import write_text
+from fer_data.images import encode_png
 from fer_data.shards import Store, open_store
 from fer_models.evaluation import METRICS
+from fer_models.html_page import data_uri, page_head
 from fer_models.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
 
 TILE = 160
@@ -87,7 +87,8 @@ def write_demo_page(
     rows = example_rows(store, split, count)
     explained = {label: explain_batch(run, store, rows, split=split) for label, run in runs.items()}
     parts = [
-        _PAGE_START.format(title=html.escape(title), style=STYLE),
+        page_head(title),
+        _PAGE_START.format(title=html.escape(title)),
         _table(comparison_rows(runs)),
         _faces(explained),
         _PAGE_END,
@@ -142,46 +143,14 @@ def _face(number: int, explained: Mapping[str, Explanation]) -> str:
 
 
 def _tile(image: UInt8[np.ndarray, "h w 3"], caption: str) -> str:
-    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    source = base64.b64encode(data.tobytes()).decode()
     text = html.escape(caption)
     return (
-        f'<figure><img src="data:image/png;base64,{source}" width="{TILE}" height="{TILE}" alt="{text}">'
+        f'<figure><img src="{data_uri(encode_png(image), "png")}" width="{TILE}" height="{TILE}" alt="{text}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
 
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #f2f4f7;
-  --line: #d7dce3; --quiet: #5c6672; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8ebef; --paper: #14171b; --soft: #1e2328; --line: #363d46; --quiet: #9aa5b1; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .5rem; } h2 { font-size: 1.1rem; margin: 0; }
-p { max-width: 46rem; } .said { color: var(--quiet); margin: .1rem 0 .6rem; font-size: .9rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th[scope=row] { text-align: left; font-weight: 600; }
-tr.control th, tr.control td { color: var(--quiet); font-weight: 400; }
-section { background: var(--soft); border: 1px solid var(--line); border-radius: .6rem;
-  padding: .9rem 1rem; margin: 1rem 0; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .8rem; }
-figure { margin: 0; } img { display: block; width: 100%; height: auto; border-radius: .4rem; }
-figcaption { font-size: .8rem; color: var(--quiet); margin-top: .2rem; }
-"""
-
-_PAGE_START = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
+_PAGE_START = """<body>
 <h1>{title}</h1>
 <p>Each training sample is a triplet: a face, its expression, and a map of the action units (AUs) that make up the
 expression, drawn at the face's own landmarks. Guided training adds one term to the loss: the mean of the network's

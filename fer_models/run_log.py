@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fer_data.errors import RunError, paragraph
-from fer_data.files import atomic_path, write_text
+from fer_data.files import write_text
+from fer_models.drawing import new_figure, save_png
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,7 @@ def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(folder / "log.csv", table.getvalue())
-    figure = draw_curves(rows)
-    with atomic_path(folder / "curves.png") as temporary:
-        figure.savefig(temporary, format="png")
+    save_png(folder / "curves.png", draw_curves(rows))
 
 
 def tensorboard_writer() -> Any:
@@ -101,8 +99,7 @@ def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     """Three panels over the epochs: cross-entropy, alignment, validation accuracy."""
-    figure = Figure(figsize=(10, 3), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 3)
     epochs = [row["epoch"] for row in rows]
     panels = (
         ("cross-entropy", ("train_ce", "val_ce")),

@@ -6,11 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from fer_data.errors import StoreError
+from fer_data.images import encode_png
 from fer_data.shards.index import StoreIndex
 from fer_data.shards.reader import SplitReader, Store
 from fer_data.shards.thumbnails import example, random_rows
@@ -85,13 +84,9 @@ def _pictures(reader: SplitReader) -> dict[str, str]:
     for label, rows in random_rows(reader, 1, 0).items():
         shown = example(reader, rows[0], _THUMBNAIL)
         pair = np.concatenate([shown.crop, np.full((_THUMBNAIL, 2, 3), 255, np.uint8), shown.overlay], 1)
-        data = base64.b64encode(_png(pair)).decode()
+        data = base64.b64encode(encode_png(pair)).decode()
         title = escape(shown.sample_id + ("" if shown.has_map else ", no map"), quote=True)
         found[reader.store.index.classes[label]] = (
             f"<img src='data:image/png;base64,{data}' alt='' title='{title}' style='display:block;max-width:none'>"
         )
     return found
-
-
-def _png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])

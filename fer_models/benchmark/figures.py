@@ -9,32 +9,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from fer_models.benchmark import state
 from fer_models.benchmark.collect import FIGURES, Result, Results
 from fer_models.benchmark.plan import Cell, GridRequest
 from fer_models.benchmark.tables import CONTROLS, MAIN, Table, control_values, method_title
+from fer_models.drawing import new_figure
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
 QUIET, INK = "#6b7280", "#1b1f24"
 DASHES = ("-", "--", "-.", ":", (0, (1, 3)))
 AVERAGES = "average_maps.npz"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure without a window, inches at 110 dots."""
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+DPI = 110
 
 
 def draw_table(table: Table) -> Figure:
     """A table as a picture, to put on a slide."""
     rows = [table.head, *table.rows]
     widths = np.array([max(len(row[column].replace("*", "")) for row in rows) + 2 for column in range(len(rows[0]))])
-    figure = new_figure(0.085 * widths.sum() + 0.4, 0.26 * (len(rows) + 2))
+    figure = new_figure(0.085 * widths.sum() + 0.4, 0.26 * (len(rows) + 2), dpi=DPI)
     axis = figure.subplots()
     axis.set_axis_off()
     axis.set_xlim(0, float(widths.sum()))
@@ -58,7 +52,7 @@ def draw_table(table: Table) -> Figure:
 def draw_methods(request: GridRequest, results: Results, weight: float) -> Figure:
     """Accuracy and cosines of every method, without and with AUs: mean, deviation, every seed, and the controls."""
     methods = list(request.methods)
-    figure = new_figure(12.5, 1.9 + 0.5 * len(methods))
+    figure = new_figure(12.5, 1.9 + 0.5 * len(methods), dpi=DPI)
     for axis, name in zip(figure.subplots(1, len(MAIN), sharey=True), MAIN, strict=True):
         for shift, (cell_weight, colour, label) in zip(
             (-0.14, 0.14), ((0.0, WITHOUT, "without AUs"), (weight, WITH, f"with AUs, λ = {weight:g}")), strict=True
@@ -117,7 +111,7 @@ def _legend(figure: Figure) -> None:
 def draw_lambdas(request: GridRequest, results: Results) -> Figure:
     """Accuracy and cosines against the align weight, equally spaced, with standard deviations."""
     cells = list(request.lambda_cells())
-    figure = new_figure(10, 4.2)
+    figure = new_figure(10, 4.2, dpi=DPI)
     left, right = figure.subplots(1, 2)
     for axis, names in ((left, {"cl": INK}), (right, {"att_cos": WITH, "cam_cos": OTHER})):
         for name, colour in names.items():
@@ -147,7 +141,7 @@ def draw_matrices(method: str, weights: Sequence[float], results: Results) -> Fi
     if not shown:
         return None
     classes = list(shown[0][1][0].metrics["confusion"]["classes"])
-    figure = new_figure(1.2 + 5.2 * len(shown), 9.6)
+    figure = new_figure(1.2 + 5.2 * len(shown), 9.6, dpi=DPI)
     axes = np.asarray(figure.subplots(2, len(shown), squeeze=False))
     for column, (weight, runs) in enumerate(shown):
         condition = "without AUs" if weight == 0 else f"with AUs, λ = {weight:g}"
@@ -205,7 +199,7 @@ def draw_average_maps(method: str, weights: Sequence[float], results: Results, o
     for key, title in (("attention", "attention"), ("cam", "CAM")):
         rows += [(f"{title}\n{names[weight]}", maps[key]) for weight, maps in found.items() if key in maps]
     shown = [number for number in range(len(first["classes"])) if first["au_map"][number].any()]
-    figure = new_figure(1.3 + 1.35 * len(shown), 0.5 + 1.35 * len(rows))
+    figure = new_figure(1.3 + 1.35 * len(shown), 0.5 + 1.35 * len(rows), dpi=DPI)
     axes = np.asarray(figure.subplots(len(rows), len(shown), squeeze=False))
     for line, (title, maps) in enumerate(rows):
         for column, number in enumerate(shown):

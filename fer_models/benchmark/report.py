@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fer_data.files import atomic_path, write_text
+from fer_data.files import write_text
 from fer_data.shards import Store
 from fer_models import checkpoint
 from fer_models.benchmark import figures, state
@@ -18,6 +18,7 @@ from fer_models.benchmark.plan import GridRequest, RunSpec
 from fer_models.benchmark.published import Published
 from fer_models.benchmark.run import spoken
 from fer_models.benchmark.tables import Table, all_tables, method_title
+from fer_models.drawing import save_png
 
 SHOWN = (
     "epochs", "batch_size", "crop_size", "optimizer", "lr", "weight_decay", "schedule", "select_on", "pretrained",
@@ -46,8 +47,10 @@ def write_report(
     tables = all_tables(request, results, published, n_layers) if results.all else []
     for table in tables:
         write_text(out / f"{table.key}.csv", table.csv())
-        files += [out / f"{table.key}.csv", _save(out / f"{table.key}.png", figures.draw_table(table))]
-    drawn = [(name, title, _save(out / f"{name}.png", figure)) for name, title, figure in _drawn(request, results, out)]
+        files += [out / f"{table.key}.csv", save_png(out / f"{table.key}.png", figures.draw_table(table))]
+    drawn = [
+        (name, title, save_png(out / f"{name}.png", figure)) for name, title, figure in _drawn(request, results, out)
+    ]
     files += [path for *_, path in drawn]
     parts = [
         "# Benchmark\n",
@@ -58,12 +61,6 @@ def write_report(
     ]
     write_text(out / "results.md", "\n".join(parts))
     return [out / "results.md", *files]
-
-
-def _save(path: Path, figure: Figure) -> Path:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
 
 
 def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[str, str, Figure]]:

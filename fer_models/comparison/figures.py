@@ -5,26 +5,21 @@ from __future__ import annotations
 import matplotlib
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
 from fer_models.comparison.map_files import MapSet, MaskSet
 from fer_models.comparison.similarity import Tree
+from fer_models.drawing import new_figure
 
 LINE = "#1f4e79"
 COLOURS = "magma"
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+DPI = 110
 
 
 def draw_dendrogram(tree: Tree, longest: float) -> Figure:
     """The tree, root at the right; the axis runs from 0 to ``longest``, the same for all trees of a comparison."""
-    figure = _figure(7.5, 1.3 + 0.3 * len(tree.networks))
+    figure = new_figure(7.5, 1.3 + 0.3 * len(tree.networks), dpi=DPI)
     axis = figure.subplots()
     drawn = dendrogram(tree.links, no_plot=True)
     for along, distance in zip(drawn["icoord"], drawn["dcoord"], strict=True):
@@ -46,7 +41,7 @@ def draw_correlations(tree: Tree) -> Figure:
     """The matrix of Pearson's r, networks in the order of the tree, values written in the cells."""
     order, n = tree.order, len(tree.networks)
     values = tree.correlation[np.ix_(order, order)]
-    figure = _figure(2.6 + 0.5 * n, 2.0 + 0.5 * n)
+    figure = new_figure(2.6 + 0.5 * n, 2.0 + 0.5 * n, dpi=DPI)
     axis = figure.subplots()
     image = axis.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
     names = [tree.networks[leaf] for leaf in order]
@@ -72,7 +67,7 @@ def draw_maps(maps: MapSet, masks: MaskSet | None) -> Figure:
     """Every map, a row a network and a column an expression; the mask's outline in white."""
     rows, columns = maps.present.shape
     height, width = maps.maps.shape[2:]
-    figure = _figure(1.5 + 1.15 * columns, 0.4 + 1.15 * rows * height / width)
+    figure = new_figure(1.5 + 1.15 * columns, 0.4 + 1.15 * rows * height / width, dpi=DPI)
     for row, column in np.ndindex(rows, columns):
         axis = figure.add_subplot(rows, columns, row * columns + column + 1)
         axis.set_xticks([])

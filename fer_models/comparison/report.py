@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
-from matplotlib.figure import Figure
 
-from fer_data.files import atomic_path, write_json, write_text
+from fer_data.files import write_json, write_text
 from fer_models.comparison import figures
 from fer_models.comparison.scores import FIXED, SCORES
 from fer_models.comparison.study import Comparison, Scoring
+from fer_models.drawing import save_png
 
 METHOD = f"""\
 Each network has one explanation map per expression. **IoU**: the 8-bit map is binarised at Otsu's threshold t of the
@@ -40,14 +40,9 @@ def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True
         return
     longest = max((float(tree.heights[-1]) for tree in comparison.trees), default=0.0)
     for tree in comparison.trees:
-        _save(out / f"dendrogram_{tree.name}.png", figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3)))
-        _save(out / f"correlation_{tree.name}.png", figures.draw_correlations(tree))
-    _save(out / "maps.png", figures.draw_maps(comparison.maps, comparison.masks))
-
-
-def _save(path: Path, figure: Figure) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+        save_png(out / f"dendrogram_{tree.name}.png", figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3)))
+        save_png(out / f"correlation_{tree.name}.png", figures.draw_correlations(tree))
+    save_png(out / "maps.png", figures.draw_maps(comparison.maps, comparison.masks))
 
 
 def _csv(rows: Iterable[Sequence[str]]) -> str:

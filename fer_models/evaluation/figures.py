@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from fer_models.drawing import new_figure
 from fer_models.evaluation.averages import AverageMaps
 
 TITLES = {
@@ -30,7 +30,7 @@ def draw_confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> F
     counts = np.asarray(matrix, np.int64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = 2.6 + 0.6 * len(classes)
-    figure = _figure(side, side)
+    figure = new_figure(side, side)
     axis = figure.subplots()
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axis.set_xticks(range(len(classes)), list(classes), rotation=45, ha="right")
@@ -50,7 +50,7 @@ def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
     classes, maps = matrix["classes"], matrix["maps"]
     values = np.asarray(matrix["values"], np.float64).reshape(len(classes), len(maps))
     titles = [f"layer {name}" if name.isdecimal() else TITLES[name] for name in maps]
-    figure = _figure(3.4 + 0.75 * len(maps), 2.6 + 0.45 * len(classes))
+    figure = new_figure(3.4 + 0.75 * len(maps), 2.6 + 0.45 * len(classes))
     axis = figure.subplots()
     axis.set_title("Mean cosine with the AU map, by true class", fontsize="medium")
     if not classes:
@@ -84,7 +84,7 @@ def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) 
         f"attention,\nlayer {n_layers}": averages.maps[str(n_layers)],
         **({"CAM of\nthe label": averages.maps["cam"]} if "cam" in averages.maps else {}),
     }
-    figure = _figure(1.9 + 1.35 * len(shown), 0.9 + 1.4 * (1 + len(rows)))
+    figure = new_figure(1.9 + 1.35 * len(shown), 0.9 + 1.4 * (1 + len(rows)))
     axes = figure.subplots(1 + len(rows), 1)
     _strip(axes[0], "average\nface", averages.face[shown])
     middle = averages.face.shape[1] * (np.arange(len(shown)) + 0.5) - 0.5
@@ -120,9 +120,3 @@ def _outline(axis: Axes, target: np.ndarray, place: int) -> None:
     if target.any():
         across = np.arange(target.shape[1]) + place * target.shape[1]
         axis.contour(across, np.arange(len(target)), target, [target.max() / 2], colors="white", linewidths=1)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure

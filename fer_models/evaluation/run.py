@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from fer_data.errors import UserInputError, paragraph
-from fer_data.files import atomic_path, write_json
+from fer_data.files import write_json
 from fer_data.loader import TripletLoader
 from fer_data.types import Progress, Silent
 from fer_models import checkpoint
 from fer_models.devices import resolve_device
+from fer_models.drawing import save_png
 from fer_models.evaluation.averages import save_averages
 from fer_models.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from fer_models.evaluation.measuring import measure
@@ -76,9 +75,9 @@ def evaluate(
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / "average_maps.npz", averages, record.classes)
     confusion = figures["confusion"]
-    _save(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
-    _save(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
-    _save(out / "average_maps.png", draw_averages(averages, record.classes, layers))
+    save_png(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
+    save_png(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
+    save_png(out / "average_maps.png", draw_averages(averages, record.classes, layers))
     content = {
         **figures,
         "predictions_sha256": digest,
@@ -101,8 +100,3 @@ def evaluate(
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_json(out / METRICS, content)
     return Evaluation(run_folder, content)
-
-
-def _save(path: Path, figure: Figure) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from jaxtyping import UInt8
 
 from fer_data.files import write_text
 from fer_data.types import Failure
-from fer_models.demo_page import STYLE
 from fer_models.explain.opened import OpenRun
 from fer_models.explain.pictures import Panel, shown_units
 from fer_models.explain.result import FaceResult
 from fer_models.explain.units import Share, UnitCard, UnitRow
+from fer_models.html_page import data_uri, page_head
 
 JPEG_QUALITY = 88
 FIGURE_SPACE = "\u2007"
@@ -34,7 +33,8 @@ def write_page(
 ) -> None:
     """Write the page: ``facts`` about the run, a section a face, what was left out, the limits."""
     parts = [
-        _START.format(title=html.escape(title), style=STYLE + _STYLE),
+        page_head(title, _STYLE),
+        f"<body><main>\n<h1>{html.escape(title)}</h1>",
         *(f"<p>{html.escape(fact)}</p>" for fact in facts),
         _HOW,
         *sections,
@@ -156,24 +156,24 @@ def figure(panel: Panel) -> str:
     """A picture inside the page."""
     height, width = panel.image.shape[:2]
     return (
-        f'<figure><img src="{data_uri(panel.image)}" width="{width}" height="{height}" alt="{html.escape(panel.alt)}">'
+        f'<figure><img src="{_encoded(panel.image)}" width="{width}" height="{height}" alt="{html.escape(panel.alt)}">'
         f"<figcaption>{html.escape(panel.caption)}</figcaption></figure>"
     )
 
 
-def data_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+def _encoded(image: UInt8[np.ndarray, "h w 3"]) -> str:
     """An RGB image as a JPEG inside a URI."""
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
+    return data_uri(data.tobytes(), "jpeg")
 
 
 def timeline_section(png: bytes, name: str, last: Mapping[str, float]) -> str:
     """The plot of a video; ``last``: mean probability of each class, for those who do not see it."""
     means = ", ".join(f"{label} {value:.0%}" for label, value in last.items())
     alt = html.escape(f"{name}: class probabilities over time. On average: {means}")
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     caption = html.escape(f"Class probabilities over time of the largest face of each frame. On average: {means}.")
+    source = data_uri(png, "png")
     return f'<figure class="timeline"><img src="{source}" alt="{alt}"><figcaption>{caption}</figcaption></figure>'
 
 
@@ -192,17 +192,6 @@ h2 { overflow-wrap: anywhere; margin-top: 1.2rem; } section h2 { margin-top: 0; 
   .units th, .units td { padding: .2rem .35rem; } }
 @media (prefers-color-scheme: dark) { .bar i { background: #56b4e9; } }
 """
-
-_START = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body><main>
-<h1>{title}</h1>"""
 
 _HOW = """<p>Each face is found, aligned and cut out as the training photos were. Its <em>attention</em> (the mean of
 the network's deepest features) and the class activation map (CAM) of the predicted expression are laid back over the

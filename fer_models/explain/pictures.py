@@ -10,11 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from fer_data import geometry
-from fer_data.files import atomic_path
+from fer_models.drawing import new_figure, save_png
 from fer_models.explain import view
 from fer_models.explain.opened import OpenRun
 from fer_models.explain.result import FaceResult
@@ -99,8 +97,7 @@ def shown_units(card: UnitCard) -> list[UnitRow]:
 
 def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> None:
     """One picture that stands alone: panels, AU card, probabilities, notes."""
-    figure = Figure(figsize=(11, 8), dpi=100)  # places are given by hand: a layout engine takes longer than the drawing
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 8, layout=None)  # a layout engine takes longer than the drawing
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
     said = f"{opened.record.classes[result.reading.predicted]} {result.confidence():.0%}"
     figure.suptitle(f"{_short(result.title)}: {said}{label}", fontsize=13, y=0.985)
@@ -112,8 +109,7 @@ def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequ
     draw_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
     draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.reading.probability)
     figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_png(path, figure)
 
 
 def draw_units(axes: Axes, card: UnitCard) -> None:

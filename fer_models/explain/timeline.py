@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fer_data.files import atomic_path
+from fer_models.drawing import new_figure, save_png
 
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#7f7f7f")
 """Okabe and Ito's colours, the light yellow left out; line styles tell them apart too."""
@@ -22,8 +21,7 @@ def draw_timeline(
     times: Float64[np.ndarray, "t"], probability: Float64[np.ndarray, "t k"], classes: Sequence[str], unit: str
 ) -> Figure:
     """One line a class; a time without a face (a row of NaN) leaves a gap, marked below the lines."""
-    figure = Figure(figsize=(11, 4), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 4)
     axes = figure.subplots()
     for k, name in enumerate(classes):
         colour, style = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
@@ -49,6 +47,4 @@ def write_timeline(
     unit: str,
 ) -> None:
     """Write the plot as PNG, atomically."""
-    figure = draw_timeline(times, probability, classes, unit)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    save_png(path, draw_timeline(times, probability, classes, unit))

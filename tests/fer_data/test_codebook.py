@@ -7,6 +7,7 @@ import pytest
 
 from fer_data.codebook import Codebook, builtin_codebooks, codebook_from_dict, describe, load_codebook, parse_codebook
 from fer_data.errors import CodebookError
+from own_codebook import GAUSSIAN
 
 SOURCES = Path(__file__).parents[2] / "fer_data" / "codebooks"
 
@@ -50,19 +51,6 @@ DU_FRACTIONS = {
     "disgust": {4: 0.31, 24: 0.26},
     "neutral": {},
 }
-
-GAUSSIAN = """
-schema = 1
-name = "mine"
-kind = "gaussian"
-[expressions]
-happiness = [12]
-neutral = []
-[[au]]
-number = 12
-name = "lip corner puller"
-gaussians = [{ points = [48], up = 0.05, out = 0.05, sigma = [0.13, 0.13], mirror = true }]
-"""
 
 ELLIPSE = """
 schema = 1

@@ -11,19 +11,8 @@ from fer_data.codebook import load_codebook
 from fer_data.codebook_check import ERROR, WARNING, check_codebook
 from fer_data.codebook_diff import diff_codebooks
 from fer_data.errors import CodebookError
+from own_codebook import GAUSSIAN as MINE
 
-MINE = """
-schema = 1
-name = "mine"
-kind = "gaussian"
-[expressions]
-happiness = [12]
-neutral = []
-[[au]]
-number = 12
-name = "lip corner puller"
-gaussians = [{ points = [48], up = 0.05, out = 0.05, sigma = [0.13, 0.13], mirror = true }]
-"""
 AU = "[[au]]" + MINE.split("[[au]]")[1]
 ELLIPSE = (
     MINE.replace('"gaussian"', '"ellipse"').split("gaussians")[0] + "ellipses = [{ x = [48], y = [48], half = [9, 9] }]"

@@ -1,0 +1,27 @@
+"""Figures without a window, and the one way to write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from fer_data.files import atomic_path
+
+
+def new_figure(
+    width: float, height: float, dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
+) -> Figure:
+    """An empty figure of ``width`` x ``height`` inches; ``layout`` None: places are given by hand."""
+    figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_png(path: Path, figure: Figure) -> Path:
+    """Write a figure as PNG, atomically; returns ``path``."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
