@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
+from commands.grouped_help import GroupedHelp
 from commands.models import train_options, training_config
 from commands.store_argument import STORE
 
@@ -22,7 +23,7 @@ def shared_options(command: F) -> F:
     return train_options(command, without=VARIED)
 
 
-@click.command()
+@click.command(cls=GroupedHelp)
 @click.argument("store", type=STORE)
 @click.option("--out", type=PATH, required=True, help="Folder of the grid.")
 @click.option("--methods", default="all", show_default=True, help="all, or names like cam,wildcat.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from commands.console import PATH, Bar, F, json_option, show
+from commands.grouped_help import GroupedHelp
 from commands.store_argument import STORE
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
             kind: Any = TYPES.get(setting.name, type(setting.default))
             if setting.name in CHOICES:
                 kind = click.Choice(CHOICES[setting.name])
-            option = click.option(f"--{name}", type=kind, default=setting.default, show_default=True, help=text)
+            shown = setting.default != ""
+            option = click.option(f"--{name}", type=kind, default=setting.default, show_default=shown, help=text)
         command = option(command)
     return command
 
@@ -48,7 +50,7 @@ def training_config(options: Mapping[str, Any]) -> TrainConfig:
     return preset_config(options["preset"], given)
 
 
-@click.command()
+@click.command(cls=GroupedHelp)
 @click.argument("store", type=STORE)
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @train_options

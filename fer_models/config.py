@@ -35,9 +35,15 @@ TYPES: dict[str, type] = {"lr": float, "max_steps": int, "weights": str}
 SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing", "ema")
 
 
-def _option(default: Any, text: str) -> Any:
-    """A setting and the sentence that ``aupipe train --help`` prints for it."""
-    return field(default=default, metadata={"help": text})
+DATA, NETWORK, ALIGNMENT, OPTIMISATION, RUN = (
+    "Data and augmentation", "Network", "Method and alignment", "Optimisation", "Run",
+)  # fmt: skip
+"""Headings of the settings, in the order of ``aupipe train --help``."""
+
+
+def _option(group: str, default: Any, text: str) -> Any:
+    """A setting, and the heading and the sentence that ``aupipe train --help`` prints for it."""
+    return field(default=default, metadata={"group": group, "help": text})
 
 
 @dataclass(frozen=True)
@@ -48,57 +54,66 @@ class TrainConfig:
     that no run can use.
     """
 
-    preset: str = _option(
-        "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+    maps: MapSource = _option(DATA, "stored", "Maps of the store, or drawn anew from its landmarks.")  # noqa: RUF009
+    crop_size: int = _option(
+        DATA, 224, "Side of the random (evaluation: central) crop, at most the store's image size."
     )
-    backbone: str = _option("resnet18", "Any timm model that gives feature maps.")
-    method: str = _option("cam", "How the class activation map is made.")
-    method_options: str = _option("", "The method's own settings, for example kmax=0.5,alpha=0.6.")
-    align_weight: float = _option(4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
-    align_layers: str = _option("last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
+    order: Mode = _option(DATA, "full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
+    balance: bool = _option(DATA, False, "Show each class equally often in an epoch.")
+    augment: bool = _option(DATA, True, "Random crops and all that follows; without it central crops.")
+    flip: float = _option(DATA, 0.5, "Probability of a mirror image.")
+    rotation: float = _option(DATA, 6.0, "Largest rotation in degrees.")
+    scale_jitter: float = _option(DATA, 0.1, "Largest relative change of scale.")
+    brightness: float = _option(DATA, 0.3, "Largest relative change.")
+    contrast: float = _option(DATA, 0.3, "Largest relative change.")
+    grey: float = _option(DATA, 0.1, "Probability of greyscale.")
+    erasing: float = _option(DATA, 0.25, "Probability of a blank rectangle, in the image and in its map.")
+
+    backbone: str = _option(NETWORK, "resnet18", "Any timm model that gives feature maps.")
+    pretrained: bool = _option(NETWORK, False, "Start from timm's ImageNet weights (downloaded once).")
+    weights: str | None = _option(NETWORK, None, "Start from a file of backbone weights.")
+    output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
+
+    method: str = _option(ALIGNMENT, "cam", "How the class activation map is made.")
+    method_options: str = _option(ALIGNMENT, "", "The method's own settings, for example kmax=0.5,alpha=0.6.")
+    align_weight: float = _option(ALIGNMENT, 4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
+    align_layers: str = _option(ALIGNMENT, "last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
     align_target: Target = _option(  # noqa: RUF009
-        "class", "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks."
-    )
+        ALIGNMENT, "class",
+        "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks.",
+    )  # fmt: skip
     align_average: Average = _option(  # noqa: RUF009
-        "batch", "Mean over the whole batch, or over its valid samples: those with a map."
+        ALIGNMENT, "batch", "Mean over the whole batch, or over its valid samples: those with a map."
     )
-    neutral: Neutral = _option("skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
-    maps: MapSource = _option("stored", "Maps of the store, or drawn anew from its landmarks.")  # noqa: RUF009
-    epochs: int = _option(30, "Passes over the training split.")
-    batch_size: int = _option(32, "Images a step.")
-    crop_size: int = _option(224, "Side of the random (evaluation: central) crop, at most the store's image size.")
-    device: str = _option("auto", "auto, cpu, cuda or cuda:N.")
-    seed: int = _option(0, "Seed of weights, order and augmentation.")
-    optimizer: str = _option("adamw", "AdamW, or SGD with Nesterov momentum.")
-    lr: float | None = _option(None, "Learning rate; by default what suits the optimizer.")
-    weight_decay: float = _option(5e-4, "Of weights; norms and biases are spared.")
-    momentum: float = _option(0.9, "Of SGD.")
-    schedule: str = _option("cosine", "Of the learning rate, after the warm-up.")
-    warmup_epochs: float = _option(1.0, "Epochs of linear warm-up.")
-    step_epochs: int = _option(4, "Schedule step: epochs between two steps.")
-    step_gamma: float = _option(0.9, "Schedule step: factor of the learning rate.")
-    clip_grad: float = _option(5.0, "Largest gradient norm.")
-    label_smoothing: float = _option(0.0, "Of the training labels.")
-    ema: float = _option(0.0, "Keep a moving average of the weights with this decay, for example 0.999; 0: none.")
-    max_steps: int | None = _option(None, "Stop after so many optimisation steps in all.")
-    checkpoint_minutes: float = _option(10.0, "Save in the middle of an epoch after so many minutes; 0: never.")
-    checkpoint_steps: int = _option(0, "Save in the middle of an epoch after so many steps; 0: never.")
-    pretrained: bool = _option(False, "Start from timm's ImageNet weights (downloaded once).")
-    weights: str | None = _option(None, "Start from a file of backbone weights.")
-    output_stride: int = _option(32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
-    tensorboard: bool = _option(False, "Also write the log for TensorBoard.")
-    amp: bool = _option(True, "Mixed precision on CUDA.")
-    order: Mode = _option("full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
-    balance: bool = _option(False, "Show each class equally often in an epoch.")
-    select_on: str = _option("accuracy", "Validation figure that picks the best checkpoint.")
-    augment: bool = _option(True, "Random crops and all that follows; without it central crops.")
-    flip: float = _option(0.5, "Probability of a mirror image.")
-    rotation: float = _option(6.0, "Largest rotation in degrees.")
-    scale_jitter: float = _option(0.1, "Largest relative change of scale.")
-    brightness: float = _option(0.3, "Largest relative change.")
-    contrast: float = _option(0.3, "Largest relative change.")
-    grey: float = _option(0.1, "Probability of greyscale.")
-    erasing: float = _option(0.25, "Probability of a blank rectangle, in the image and in its map.")
+    neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
+
+    epochs: int = _option(OPTIMISATION, 30, "Passes over the training split.")
+    batch_size: int = _option(OPTIMISATION, 32, "Images a step.")
+    optimizer: str = _option(OPTIMISATION, "adamw", "AdamW, or SGD with Nesterov momentum.")
+    lr: float | None = _option(OPTIMISATION, None, "Learning rate; by default what suits the optimizer.")
+    weight_decay: float = _option(OPTIMISATION, 5e-4, "Of weights; norms and biases are spared.")
+    momentum: float = _option(OPTIMISATION, 0.9, "Of SGD.")
+    schedule: str = _option(OPTIMISATION, "cosine", "Of the learning rate, after the warm-up.")
+    warmup_epochs: float = _option(OPTIMISATION, 1.0, "Epochs of linear warm-up.")
+    step_epochs: int = _option(OPTIMISATION, 4, "Schedule step: epochs between two steps.")
+    step_gamma: float = _option(OPTIMISATION, 0.9, "Schedule step: factor of the learning rate.")
+    clip_grad: float = _option(OPTIMISATION, 5.0, "Largest gradient norm.")
+    label_smoothing: float = _option(OPTIMISATION, 0.0, "Of the training labels.")
+    ema: float = _option(
+        OPTIMISATION, 0.0, "Keep a moving average of the weights with this decay, for example 0.999; 0: none."
+    )
+    max_steps: int | None = _option(OPTIMISATION, None, "Stop after so many optimisation steps in all.")
+
+    preset: str = _option(
+        RUN, "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+    )
+    select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
+    device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")
+    amp: bool = _option(RUN, True, "Mixed precision on CUDA.")
+    seed: int = _option(RUN, 0, "Seed of weights, order and augmentation.")
+    checkpoint_minutes: float = _option(RUN, 10.0, "Save in the middle of an epoch after so many minutes; 0: never.")
+    checkpoint_steps: int = _option(RUN, 0, "Save in the middle of an epoch after so many steps; 0: never.")
+    tensorboard: bool = _option(RUN, False, "Also write the log for TensorBoard.")
 
     def __post_init__(self) -> None:
         """Raise :class:`UserInputError` for a value that no run can use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 import cli
+from fer_models.config import TrainConfig
 from offline import Built, Dataset
 
 ROOT = Path(__file__).parents[1]
@@ -60,6 +63,19 @@ def test_every_command_of_the_readme_exists() -> None:
     assert used
     for words in used:
         assert any(words == name or words.startswith(f"{name} ") for name in COMMANDS), words
+
+
+@pytest.mark.parametrize("name", ["train", "benchmark"])
+def test_settings_of_a_training_stand_under_headings(name: str) -> None:
+    text = CliRunner().invoke(cli.cli, [name, "--help"]).output
+    sections = dict(re.findall(r"^(\w[\w ]*):\n((?:  .*\n?)+)", text, re.MULTILINE))
+    settings = {field.name: field.metadata["group"] for field in dataclasses.fields(TrainConfig)}
+    assert list(sections) == ["Options", *dict.fromkeys(settings.values())]
+    listed = [(option, heading) for heading, lines in sections.items()
+              for option in re.findall(r"^  (?:-h, )?(--[\w-]+)", lines, re.MULTILINE)]  # fmt: skip
+    options = [one for one in COMMANDS[name].params if isinstance(one, click.Option)]
+    expected = [(one.opts[0], settings.get(one.name or "", "Options")) for one in options] + [("--help", "Options")]
+    assert sorted(listed) == sorted(expected)
 
 
 def test_json_is_one_object_on_stdout(dataset: Dataset, tmp_path: Path, model: Path) -> None:
