@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from fer_models.benchmark import state
 from fer_models.benchmark.collect import FIGURES, Result, Results
 from fer_models.benchmark.plan import Cell, GridRequest
-from fer_models.benchmark.tables import CONTROLS, MAIN, Table, control_values, method_title
+from fer_models.benchmark.tables import ARROW, CONTROLS, MAIN, Table, control_values, method_title
 from fer_models.drawing import new_figure
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
@@ -25,28 +26,52 @@ DPI = 110
 
 
 def draw_table(table: Table) -> Figure:
-    """A table as a picture, to put on a slide."""
-    rows = [table.head, *table.rows]
-    widths = np.array([max(len(row[column].replace("*", "")) for row in rows) + 2 for column in range(len(rows[0]))])
-    figure = new_figure(0.085 * widths.sum() + 0.4, 0.26 * (len(rows) + 2), dpi=DPI)
+    """A table as a picture, to put on a slide; of a pair only the better figure is bold, and its arrows lie in line."""
+    columns = [_Column.of(cells) for cells in zip(table.head, *table.rows, strict=True)]
+    right = np.cumsum([column.width + 2 for column in columns])
+    lines, total = len(table.rows) + 1, max(int(right[-1]), len(table.title))
+    figure = new_figure(0.074 * total + 0.4, 0.26 * (lines + 2), dpi=DPI)
     axis = figure.subplots()
     axis.set_axis_off()
-    axis.set_xlim(0, float(widths.sum()))
-    axis.set_ylim(len(rows) + 0.2, -1.2)
+    axis.set_xlim(0, total)
+    axis.set_ylim(lines + 0.2, -1.2)
     axis.text(0, -0.8, table.title, fontsize=10, weight="bold", va="center")
-    for line in (0, 1, len(rows)):
+    for line in (0, 1, lines):
         axis.axhline(line, color=INK, linewidth=0.8)
-    right = np.cumsum(widths)
-    for number, row in enumerate(rows):
-        control = row[0].startswith("control")
-        for column, cell in enumerate(row):
-            left = column == 0
-            axis.text(
-                0.0 if left else float(right[column]) - 0.5, number + 0.5, cell.replace("**", ""), fontsize=8,
-                va="center", ha="left" if left else "right", color=QUIET if control else INK,
-                weight="bold" if number == 0 or "**" in cell else "normal",
-            )  # fmt: skip
+    for number, row in enumerate([table.head, *table.rows]):
+        style: dict[str, Any] = {"fontsize": 8, "va": "center", "color": QUIET if row[0].startswith("control") else INK}
+        axis.text(0, number + 0.5, _plain(row[0]), weight=_weight(row[0], number), **style)
+        for cell, column, edge in zip(row[1:], columns[1:], right[1:], strict=True):
+            for side, place in zip(reversed(cell.split(ARROW)), (edge - 0.5, edge - 0.5 - column.after), strict=False):
+                axis.text(place, number + 0.5, _plain(side), ha="right", weight=_weight(side, number), **style)
+            if ARROW in cell:
+                middle = edge - 0.5 - column.after + len(ARROW) / 2
+                axis.text(middle, number + 0.5, ARROW.strip(), ha="center", **style)
     return figure
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Room in characters: of the whole column, and from the left side of an arrow to the column's right edge."""
+
+    width: int
+    after: int
+
+    @staticmethod
+    def of(cells: Sequence[str]) -> _Column:
+        sides = [_plain(cell).split(ARROW) for cell in cells]
+        pairs = [side for side in sides if len(side) == 2]
+        after = max((len(ARROW) + len(second) for _, second in pairs), default=0)
+        whole = max((len(first) for first, _ in pairs), default=0) + after
+        return _Column(max(whole, *(len(side[0]) for side in sides if len(side) == 1)), after)
+
+
+def _plain(cell: str) -> str:
+    return cell.replace("**", "")
+
+
+def _weight(cell: str, line: int) -> str:
+    return "bold" if line == 0 or cell.startswith("**") else "normal"
 
 
 def draw_methods(request: GridRequest, results: Results, weight: float) -> Figure:

@@ -28,6 +28,8 @@ CONTROLS = {
 MAIN = ("cl", "cam_cos", "att_cos")
 DETAIL = tuple(name for name in FIGURES if name not in MAIN)
 NOTHING = "–"
+ARROW = " → "
+"""Between the figure without and the figure with action units."""
 
 
 @dataclass(frozen=True)
@@ -154,14 +156,14 @@ def _without_and_with(name: str, base: Sequence[Cell], guided: Sequence[Cell], r
         sides.append(bold_best(means, decimals))
     if base == guided:
         return [sides[0], [NOTHING] * len(base)]
-    both = [f"{one} → {other}" for one, other in zip(*sides, strict=True)]
+    both = [f"{one}{ARROW}{other}" for one, other in zip(*sides, strict=True)]
     gain = [shown(results.difference(cell, one, name), decimals, sign=True)
             for one, cell in zip(base, guided, strict=True)]  # fmt: skip
     return [both, gain]
 
 
 def _pair_shown(pair: Pair | None) -> str:
-    return NOTHING if pair is None else f"{pair[0]:.2f} → {pair[1]:.2f}"
+    return NOTHING if pair is None else f"{pair[0]:.2f}{ARROW}{pair[1]:.2f}"
 
 
 def _paper_shown(figures: Pair | None) -> str:

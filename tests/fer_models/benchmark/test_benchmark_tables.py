@@ -179,3 +179,15 @@ def test_confusions_and_cosines_of_a_method_are_drawn(results: Results) -> None:
     figure = figures.draw_matrices("cam", (0.0, 4.0), results)
     assert figure is not None and len(figure.axes) == 4
     assert figures.draw_matrices("acol", (0.0, 4.0), results) is None
+
+
+def test_a_drawn_table_is_bold_where_its_markdown_is() -> None:
+    rows = (("CAM", "**0.70 ± 0.01** → 0.80 ± 0.02"), ("ACoL", "0.5 → **0.9 ± 0.1**"), ("control: x", "0.532"))
+    axis = figures.draw_table(Table("t", "Title", ("method", "CAM-COS"), rows, ())).axes[0]
+    texts = [text for text in axis.texts if text.get_position()[1] > 1]
+    assert {text.get_text() for text in texts if text.get_weight() == "bold"} == {"0.70 ± 0.01", "0.9 ± 0.1"}
+    assert {text.get_text() for text in texts if text.get_weight() != "bold"} == {
+        "CAM", "ACoL", "control: x", "0.80 ± 0.02", "0.5", "0.532", "→"
+    }  # fmt: skip
+    for line in ({"0.80 ± 0.02", "0.9 ± 0.1", "0.532"}, {"0.70 ± 0.01", "0.5"}, {"→"}):
+        assert len({text.get_position()[0] for text in texts if text.get_text() in line}) == 1, line
