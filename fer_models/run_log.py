@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from fer_data.errors import RunError, paragraph
 from fer_data.files import write_text
-from fer_models.drawing import new_figure, save_png
+from fer_models.drawing import framed_figure, save_png
 
 
 @dataclass(frozen=True)
@@ -99,14 +99,14 @@ def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
     """Three panels over the epochs: cross-entropy, alignment, validation accuracy."""
-    figure = new_figure(10, 3)
+    figure = framed_figure(9.3, 2.2, left=0.55, right=0.15, top=0.3, bottom=0.5)
     epochs = [row["epoch"] for row in rows]
     panels = (
         ("cross-entropy", ("train_ce", "val_ce")),
         ("alignment: 1 − cosine", ("train_align", "val_align")),
         ("accuracy", ("val_accuracy", "val_balanced_accuracy")),
     )
-    for axis, (title, names) in zip(figure.subplots(1, 3), panels, strict=True):
+    for axis, (title, names) in zip(figure.subplots(1, 3, gridspec_kw={"wspace": 0.22}), panels, strict=True):
         for name in names:
             axis.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
         axis.set_title(title)
