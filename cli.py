@@ -19,6 +19,7 @@ from commands.doctor import doctor
 from commands.explain import explain
 from commands.export import export
 from commands.export_model import export_model
+from commands.faithfulness import faithfulness
 from commands.inspect import inspect
 from commands.landmarks import landmarks, landmarks_agreement
 from commands.manifest import manifest
@@ -44,6 +45,7 @@ COMMANDS = (
     build_maps,
     train,
     evaluate,
+    faithfulness,
     benchmark,
     explain,
     export_model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +50,12 @@ def synthetic_store(
     map_size: int = 16,
     rows_per_shard: int = 32,
     seed: int = 0,
+    change: Callable[[TripletRow], TripletRow] = lambda row: row,
 ) -> Store:
     codebook = load_codebook("default")
     entries: list[ShardEntry] = []
     for split, count in (("train", train), ("val", val), ("test", test)):
-        rows = synthetic_rows(split, count, size, map_size, seed)
+        rows = [change(row) for row in synthetic_rows(split, count, size, map_size, seed)]
         header = ShardHeader(split, CLASSES, size, map_size, "plan", codebook.name, codebook.digest, "{}", "{}", 16)
         for number, start in enumerate(range(0, count, rows_per_shard)):
             part = rows[start : start + rows_per_shard]

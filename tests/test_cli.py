@@ -151,6 +151,7 @@ def test_usage_errors_exit_2() -> None:
         (["codebook", "show", "mine.toml"], "mine.toml"),
         (["train", "nowhere", "--out", "r"], "not a finished store"),
         (["evaluate", "nowhere"], "nowhere"),
+        (["faithfulness", "nowhere"], "not a training run"),
         (["explain", "nowhere", ".", "--out", "e"], "no photos"),
         (["explain", "nowhere", "none.jpg", "--out", "e"], "none.jpg does not exist"),
         (["export-model", "nowhere", "--out", "m.onnx", "--to", "pt2"], "not a training run"),

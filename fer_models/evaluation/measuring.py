@@ -81,7 +81,7 @@ def measure(
                 batches_done.append(_measure_batch(batch, reading, controls))
                 progress.advance(len(batch))
     except torch.OutOfMemoryError as error:
-        raise RunError(_memory_message(loader)) from error
+        raise RunError(memory_message(loader)) from error
     finally:
         progress.finish()
     return _join(batches_done, loader.reader.sample_ids), sums.averages()
@@ -213,7 +213,8 @@ def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Sample
     )
 
 
-def _memory_message(loader: TripletLoader) -> str:
+def memory_message(loader: TripletLoader) -> str:
+    """What to tell when the device's memory does not hold the loader's batches."""
     if loader.batch_size == 1:
         return paragraph(
             f"The memory of {loader.device} does not hold one image and its maps.",

@@ -1,0 +1,60 @@
+"""Testing what a run's decisions and maps rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import PATH, Bar, json_option, show
+from commands.store_argument import STORE
+
+
+@click.command()
+@click.argument("run", type=PATH)
+@click.option("--store", type=STORE, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Only the first N rows (rows lie in hash order).",
+)
+@click.option(
+    "--baseline",
+    type=click.Choice(["blur", "mean"]),
+    default="blur",
+    show_default=True,
+    help="What removed pixels become: the blurred picture, or the store's mean colour.",
+)
+@click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="Of deletion and insertion.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of controls and random weights.")
+@click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
+@click.option("--device", default="auto", show_default=True)
+@json_option
+def faithfulness(
+    run: Path,
+    store: Path | None,
+    split: str,
+    limit: int,
+    baseline: str,
+    steps: int,
+    seed: int,
+    batch_size: int | None,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Test whether a run's maps are faithful and write RUN/faithfulness.json.
+
+    Deletion and insertion in the order of attention and CAM; the fall of the probability without the AU regions,
+    against as much removed elsewhere; whether maps change when the weights become random. Each beside its controls.
+    RUN/faithfulness.csv has every face, faithfulness.png is to look at; docs/faithfulness.md says what each means.
+
+    \b
+    Example: aupipe faithfulness run
+    """
+    from fer_models.faithfulness import measure_faithfulness, summary_line
+
+    result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar())
+    show([*result.lines(), "", summary_line(result.content)], result.as_json(), as_json)

@@ -1,0 +1,154 @@
+"""Measuring the faithfulness of a run's maps: load, perturb, randomise, summarise, write."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fer_data.errors import RunError, UserInputError, paragraph, unknown_name
+from fer_data.files import sha256_file, write_json
+from fer_data.loader import TripletLoader
+from fer_data.types import Progress, Silent
+from fer_models import checkpoint
+from fer_models.devices import resolve_device
+from fer_models.drawing import save_png
+from fer_models.evaluation.measuring import memory_message
+from fer_models.faithfulness import randomising
+from fer_models.faithfulness.faces import TABLE, write_faces
+from fer_models.faithfulness.figures import draw_faithfulness
+from fer_models.faithfulness.measuring import Perturbation, measure
+from fer_models.faithfulness.page import page_lines
+from fer_models.faithfulness.perturbing import BASELINES
+from fer_models.faithfulness.randomising import cascade
+from fer_models.faithfulness.summary import summarise, summarise_randomisation
+from fer_models.methods import METHODS, Method, method_class, training_name
+
+FAITHFULNESS = "faithfulness.json"
+FIGURE = "faithfulness.png"
+LIMIT = 200
+"""Faces by default: each is shown to the network some two hundred times."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What a run's decisions and maps rest on; ``content`` is what ``faithfulness.json`` holds."""
+
+    run: Path
+    content: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return dict(self.content)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        return page_lines(self.run, self.content)
+
+
+def measure_faithfulness(
+    run_folder: Path,
+    store_folder: Path | None = None,
+    split: str = "test",
+    limit: int | None = LIMIT,
+    baseline: str = "blur",
+    steps: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    out: Path | None = None,
+) -> Faithfulness:
+    """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
+
+    Writes to the run's folder, or to ``out``, ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last,
+    ``faithfulness.json``; nothing else there is touched. ``store_folder`` None: the store it was trained on. ``limit``:
+    the first rows of the split, a random sample as they lie in hash order; None: all. ``batch_size`` None: that of the
+    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    """
+    _check(limit, baseline, steps, seed, batch_size)
+    where, shown = resolve_device(device), progress or Silent()
+    record, model, state = checkpoint.load_best(run_folder, where)
+    store = checkpoint.run_store(run_folder, record, store_folder)
+    config = record.config
+    size = batch_size or config.batch_size
+    loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
+    try:
+        faces = measure(model, loader, Perturbation(baseline, steps, seed), shown)
+        randomisation = _randomise(run_folder, config.method, model, loader, seed, shown)
+    except torch.OutOfMemoryError as error:
+        raise RunError(memory_message(loader)) from error
+    content = {
+        **summarise(faces),
+        "randomisation": randomisation,
+        "baseline": baseline,
+        "steps": steps,
+        "seed": seed,
+        "split": split,
+        "limit": limit,
+        "store_digest": store.index.digest,
+        "codebook": store.codebook.name,
+        "codebook_digest": store.index.codebook_digest,
+        "checkpoint": checkpoint.BEST,
+        "checkpoint_sha256": sha256_file(run_folder / checkpoint.BEST),
+        "epoch": int(state["epoch"]),
+        "backbone": config.backbone,
+        "method": config.method,
+        "method_options": config.method_options,
+        "align_weight": config.align_weight,
+        "crop_size": config.crop_size,
+    }
+    out = out or run_folder
+    content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
+    save_png(out / FIGURE, draw_faithfulness(content))
+    # Last: whoever finds it finds the other files of the same measurement.
+    write_json(out / FAITHFULNESS, content)
+    return Faithfulness(run_folder, content)
+
+
+def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:
+    """Raise :class:`UserInputError` for a setting that cannot be used."""
+    if baseline not in BASELINES:
+        raise UserInputError(unknown_name("baseline", baseline, list(BASELINES)))
+    for name, value, least in (
+        ("limit", limit, 1),
+        ("steps", steps, 2),
+        ("seed", seed, 0),
+        ("batch-size", batch_size, 1),
+    ):
+        if value is not None and value < least:
+            raise UserInputError(paragraph(f"--{name} must be {least} or more.", got=value))
+
+
+def _randomise(
+    run_folder: Path, method: str, model: Method, loader: TripletLoader, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """The test of the attention, of the run's own CAM, and of those methods that read the same training out."""
+    images = _first_images(loader)
+    others = [
+        name
+        for name in sorted(METHODS)
+        if name != method and training_name(name) == training_name(method) and method_class(name).has_cam
+    ]
+    stages, own = cascade(model, images, loader.batch_size, seed, method, progress)
+    maps = {method if kind == "cam" else kind: values for kind, values in own.items()}
+    for name in others:
+        _, reader, _ = checkpoint.load_best(run_folder, loader.device, name)
+        maps[name] = cascade(reader, images, loader.batch_size, seed, name, progress)[1]["cam"]
+    return summarise_randomisation(stages, maps, len(images))
+
+
+def _first_images(loader: TripletLoader) -> Tensor:
+    """The first :data:`~fer_models.faithfulness.randomising.FACES` faces of the loader."""
+    parts: list[Tensor] = []
+    with contextlib.closing(loader.epoch(0)) as batches:
+        for batch in batches:
+            parts.append(batch.image)
+            if sum(map(len, parts)) >= randomising.FACES:
+                break
+    return torch.cat(parts)[: randomising.FACES]
