@@ -47,7 +47,6 @@ def test_a_map_of_the_picture_alone_fails_and_one_of_the_network_passes(images: 
     assert np.allclose(blind["cam"], 1)
     assert np.abs(honest["cam"].mean((0, 2))).max() < 0.5
     assert np.allclose(honest["attention"][:, 0], 1), "no head, no change of the features"
-    assert honest["attention"][:, -1].mean() < 0.5
     verdict = summarise_randomisation(stages, {"cam": honest["cam"], "edges": blind["cam"]}, 6)["maps"]
     assert verdict["cam"]["passes"] and not verdict["edges"]["passes"]
     assert verdict["edges"]["final"] == pytest.approx(1) and verdict["edges"]["low"][-1] == pytest.approx(1)
@@ -64,10 +63,9 @@ def test_the_network_is_itself_again_and_the_seed_decides(images: Tensor) -> Non
     assert not any(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize(("name", "layers"), [("test_resnet", 5), ("test_convnext", 4), ("test_vit", 5)])
-def test_stages_hold_every_parameter_once(images: Tensor, name: str, layers: int) -> None:
+@pytest.mark.parametrize("name", ["test_resnet", "test_convnext", "test_vit"])
+def test_stages_hold_every_parameter_once(images: Tensor, name: str) -> None:
     model = network(name, stride=None)
-    assert model.backbone.n_layers <= layers
     stages = stage_parameters(model, images[:1])
     expected = ["head", *(f"layer {number}" for number in range(model.backbone.n_layers, 0, -1))]
     assert list(stages) == expected
@@ -81,15 +79,13 @@ def test_stages_hold_every_parameter_once(images: Tensor, name: str, layers: int
 def test_each_stage_is_randomised_and_statistics_are_those_of_the_new_network(images: Tensor) -> None:
     model = network()
     names = stage_parameters(model, images[:1])["layer 1"]
-    before = {name: value.clone() for name, value in model.named_parameters()}
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
     randomising.randomise(model, names, torch.Generator().manual_seed(0), images)
     changed = {name for name, value in model.named_parameters() if not value.equal(before[name])}
     flat = {name for name, value in before.items() if value.std(correction=0) == 0}
     assert changed == set(names) - flat
-    weight, original = dict(model.named_parameters())["head.weight"], before["head.weight"]
-    assert weight.equal(original)
     stem = next(name for name in names if before[name].dim() == 4)
-    assert float(dict(model.named_parameters())[stem].std()) == pytest.approx(float(before[stem].std()), rel=0.3)
+    assert model.get_parameter(stem).std().item() == pytest.approx(before[stem].std().item(), rel=0.3)
     entered: list[Tensor] = []
     norm = model.backbone.body.bn1
     norm.register_forward_pre_hook(lambda _module, inputs: entered.append(inputs[0]))
