@@ -20,6 +20,9 @@ from fer_models.faithfulness.perturbing import curves, make_baseline, pixel_rank
 from fer_models.methods import Method
 from fer_models.targets import resize_maps
 
+_REMOVED = ("fall", "correct", "strength")
+"""Figures of each removal."""
+
 AU_MAP = "au_map"
 """The control that only faces with an AU map have."""
 
@@ -63,8 +66,11 @@ class Faces:
 
 @dataclass(frozen=True)
 class Perturbation:
-    """``baseline``: see :func:`~fer_models.faithfulness.perturbing.make_baseline`; ``steps`` of the curves; ``seed``
-    of what is drawn at random."""
+    """How pictures are perturbed.
+
+    ``baseline``: see :func:`~fer_models.faithfulness.perturbing.make_baseline`; ``steps``: of the curves; ``seed``: of
+    what is drawn at random.
+    """
 
     baseline: str = "blur"
     steps: int = 20
@@ -187,9 +193,6 @@ def _falls(
             columns[f"correct/{kind}"][there] = (answers.argmax(2) == label).mean(0)
             columns[f"strength/{kind}"][there] = removed.strength[kind].mean(0)
     return {**columns, "removable": there}
-
-
-_REMOVED = ("fall", "correct", "strength")
 
 
 def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loader: TripletLoader) -> Faces:
