@@ -107,8 +107,8 @@ def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
         ("accuracy", ("val_accuracy", "val_balanced_accuracy")),
     )
     for axis, (title, names) in zip(figure.subplots(1, 3, gridspec_kw={"wspace": 0.22}), panels, strict=True):
-        for name in names:
-            axis.plot(epochs, [row[name] for row in rows], marker=".", label=name.replace("_", " "))
+        for name, line in zip(names, ("-", "--"), strict=True):  # one that lies on the other shows through it
+            axis.plot(epochs, [row[name] for row in rows], line, marker=".", label=name.replace("_", " "))
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.legend(frameon=False, fontsize="small")

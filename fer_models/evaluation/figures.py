@@ -113,8 +113,8 @@ def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) 
     axes[0].tick_params(length=0)
     for axis, (title, maps) in zip(axes[1:], rows.items(), strict=True):
         _strip(axis, title, maps[shown])
+        _outline(axis, averages.au_map[shown])
         for place, number in enumerate(shown):
-            _outline(axis, averages.au_map[number], place)
             if title == "AU map" and not averages.count_with_map[number]:
                 centre = (np.array([place + 0.5, 0.5])) * maps.shape[1] - 0.5
                 axis.text(*centre, "no AU map", color="white", ha="center", va="center", fontsize="small")
@@ -136,8 +136,9 @@ def _strip(axis: Axes, title: str, pictures: np.ndarray) -> None:
     axis.spines[:].set_visible(False)
 
 
-def _outline(axis: Axes, target: np.ndarray, place: int) -> None:
-    """The contour of half of the maximum, over the strip's picture at ``place``."""
-    if target.any():
-        across = np.arange(target.shape[1]) + place * target.shape[1]
-        axis.contour(across, np.arange(len(target)), target, [target.max() / 2], colors="white", linewidths=1)
+def _outline(axis: Axes, targets: np.ndarray) -> None:
+    """The contour of half of its maximum over each picture of a strip; ``targets`` (n, m, m)."""
+    peaks = targets.max((1, 2), keepdims=True, initial=0)
+    if peaks.any():
+        strip = np.concatenate(list(targets / np.where(peaks > 0, peaks, 1)), axis=1)
+        axis.contour(strip, [0.5], colors="white", linewidths=1)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fer_data import geometry
 from fer_models.drawing import new_figure, save_png
@@ -129,6 +130,7 @@ def draw_units(axes: Axes, card: UnitCard) -> None:
     for tick, unit in zip(axes.get_yticklabels(), units, strict=True):
         tick.set_fontweight("bold" if unit.expected else "normal")
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10)))  # no 2.5 %, which would be written as 2 %
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     axes.set_xlabel(f"share of the map at the AU's place; bold: expected for {card.expression}", fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
@@ -142,8 +144,8 @@ def draw_probabilities(axes: Axes, classes: Sequence[str], probability: Float64[
     axes.barh(rows, probability, 0.7, color="#6b7280")
     axes.set_yticks(rows, list(classes), fontsize=8)
     for row, value in enumerate(probability):
-        axes.text(min(float(value) + 0.02, 0.98), row, f"{value:.0%}", va="center", fontsize=8)
-    axes.set_xlim(0, 1.12)
+        axes.text(float(value) + 0.02, row, f"{value:.0%}", va="center", fontsize=8)
+    axes.set_xlim(0, 1.2)
     axes.set_xticks([])
     axes.invert_yaxis()
     axes.set_xlabel("probability", fontsize=8)
