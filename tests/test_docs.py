@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from fer_data.images import write_png
@@ -65,3 +67,28 @@ def test_every_figure_of_an_evaluation_is_described() -> None:
 
     text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
     assert [name for name in (*FIGURES, *CONTROLS) if f"`{name}`" not in text] == []
+
+
+def test_every_command_of_the_gallery_exists_with_its_options() -> None:
+    import cli
+
+    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / "gallery.md").read_text(encoding="utf-8"), re.DOTALL)
+    lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
+    shown = [words for program, *words in lines if program == "aupipe"]
+    assert len(shown) >= 8
+    for words in shown:
+        command, context = cli.cli, click.Context(cli.cli)
+        while isinstance(command, click.Group):
+            _, found, words = command.resolve_command(context, words)
+            assert found is not None
+            command = found
+        command.make_context(command.name, words)  # raises for an option or a choice that does not exist
+
+
+def test_every_picture_of_the_gallery_exists_and_is_small() -> None:
+    named = set(re.findall(r"\]\((figures/gallery/[^)]+)\)", (DOCS / "gallery.md").read_text(encoding="utf-8")))
+    there = {path.relative_to(DOCS).as_posix(): path.stat().st_size for path in (DOCS / "figures/gallery").iterdir()}
+    assert named == set(there) and named
+    assert max(there.values()) <= 250_000 and sum(there.values()) <= 2_500_000
+    program = (DOCS / "make_gallery.py").read_text(encoding="utf-8")
+    assert [name for name in named if f'Picture("{Path(name).name}"' not in program] == []
