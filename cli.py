@@ -24,6 +24,7 @@ from commands.inspect import inspect
 from commands.landmarks import landmarks, landmarks_agreement
 from commands.manifest import manifest
 from commands.models import evaluate, train
+from commands.report import report
 from commands.store import build_maps, repair, verify
 from fer_data.errors import FerError
 
@@ -48,6 +49,7 @@ COMMANDS = (
     faithfulness,
     benchmark,
     explain,
+    report,
     export_model,
     demo,
     inspect,

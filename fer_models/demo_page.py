@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.errors import RunError, paragraph
 from fer_data.files import write_text
 from fer_data.images import encode_png
 from fer_data.shards import Store, open_store
-from fer_models.evaluation import METRICS
+from fer_models.evaluation.predictions import load_metrics
 from fer_models.html_page import data_uri, page_head
 from fer_models.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
 
@@ -29,15 +26,6 @@ CONTROLS = (
     ("wrong_class", "another expression's map"),
     ("ceiling", "ceiling of the last layer"),
 )
-
-
-def load_metrics(run_folder: Path) -> dict[str, Any]:
-    """A run's ``metrics.json``. Raises :class:`RunError` when it was not evaluated."""
-    path = run_folder / METRICS
-    if not path.is_file():
-        raise RunError(paragraph(f"{run_folder} has no {METRICS}.", fix="Run `aupipe evaluate` on it first."))
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]:

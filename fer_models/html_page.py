@@ -5,6 +5,12 @@ from __future__ import annotations
 import base64
 import html
 
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+JPEG_QUALITY = 88
+
 
 def page_head(title: str, style: str = "") -> str:
     """Everything up to the body: the title, the common look and ``style`` after it."""
@@ -14,6 +20,13 @@ def page_head(title: str, style: str = "") -> str:
 def data_uri(data: bytes, kind: str) -> str:
     """An encoded picture inside a URI; ``kind``: png or jpeg."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
+    """An RGB image as a JPEG inside a URI: photos and overlays take a fifth of what PNG takes."""
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
+    return data_uri(data.tobytes(), "jpeg")
 
 
 _STYLE = """

@@ -19,6 +19,8 @@ from fer_data.errors import RunError, paragraph
 from fer_data.files import write_text
 from fer_models.drawing import framed_figure, save_png
 
+LOG = "log.jsonl"
+
 
 @dataclass(frozen=True)
 class TrainReport:
@@ -62,9 +64,15 @@ def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
     return max(complete or rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
 
 
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """A run's log so far, one row an epoch; empty when there is none."""
+    path = folder / LOG
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
 def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
-    write_text(folder / "log.jsonl", "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    write_text(folder / LOG, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
     table = io.StringIO()
     writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
     writer.writeheader()

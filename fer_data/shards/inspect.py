@@ -53,8 +53,8 @@ def _inspect_store(folder: Path) -> Inspection:
         f"  channels  mean {_numbers(index.channel_mean)}, standard deviation {_numbers(index.channel_std)}",
         *_section("left out", {reason: str(count) for reason, count in index.failed.items()} or {"none": ""}),
         *_histogram(index),
-        *_section("configuration", _flat(index.config)),
-        *_section("provenance", _flat(index.provenance)),
+        *_section("configuration", flat_content(index.config)),
+        *_section("provenance", flat_content(index.provenance)),
         *_shard_tree(index, states, datasets),
     ]
     content = {**index.as_json(), "encoding": index.encoding, "datasets": datasets, "states": states}
@@ -178,12 +178,12 @@ def _section(title: str, values: Mapping[str, str]) -> list[str]:
     )
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat_content(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """A nested mapping as one of dotted names."""
     flat: dict[str, str] = {}
     for name, value in content.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{prefix}{name}.")
+            flat |= flat_content(value, f"{prefix}{name}.")
         else:
             flat[f"{prefix}{name}"] = _short(value)
     return flat

@@ -14,6 +14,7 @@ from typing import Any
 from fer_data.errors import RunError, paragraph
 from fer_models.benchmark import state
 from fer_models.benchmark.plan import Cell, RunSpec
+from fer_models.run_log import read_log
 
 SAME = ("store_digest", "codebook_digest", "split", "limit", "n", "crop_size")
 """What must be equal in all figures that are averaged or compared."""
@@ -125,7 +126,7 @@ def collect(runs: Sequence[RunSpec], out: Path, split: str, store_digest: str) -
 
 
 def _read(out: Path, run: RunSpec) -> Result | None:
-    content, rows = state.read_metrics(out, run), state.logged_rows(out / state.RUNS / run.folder)
+    content, rows = state.read_metrics(out, run), read_log(out / state.RUNS / run.folder)
     if content is None:
         return None
     return Result(run, content, len(rows), math.fsum(row["seconds"] for row in rows))

@@ -17,11 +17,11 @@ from fer_models.benchmark.collect import FIGURES, Result, Results
 from fer_models.benchmark.plan import Cell, GridRequest
 from fer_models.benchmark.tables import ARROW, CONTROLS, MAIN, Table, control_values, method_title
 from fer_models.drawing import new_figure
+from fer_models.evaluation.averages import AVERAGES
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
 QUIET, INK = "#6b7280", "#1b1f24"
 DASHES = ("-", "--", "-.", ":", (0, (1, 3)))
-AVERAGES = "average_maps.npz"
 DPI = 110
 
 

@@ -18,6 +18,7 @@ from fer_models.benchmark import state
 from fer_models.benchmark.plan import RunSpec, Training
 from fer_models.config import TrainConfig
 from fer_models.evaluation import evaluate
+from fer_models.run_log import read_log
 from fer_models.targets import parse_layers
 from fer_models.training import train
 
@@ -117,4 +118,4 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
 
 
 def _training_seconds(folder: Path) -> float:
-    return sum(float(row["seconds"]) for row in state.logged_rows(folder))
+    return sum(float(row["seconds"]) for row in read_log(folder))

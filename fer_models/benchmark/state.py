@@ -15,22 +15,14 @@ from fer_models.evaluation import METRICS
 RUNS = "runs"
 
 
-def logged_rows(folder: Path) -> list[dict[str, Any]]:
-    """A training's log so far, one row an epoch; empty when there is none."""
-    path = folder / "log.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def epochs_done(folder: Path) -> int:
     """Complete epochs of a training."""
-    return sum(bool(row["complete"]) for row in logged_rows(folder))
+    return sum(bool(row["complete"]) for row in run_log.read_log(folder))
 
 
 def training_finished(folder: Path, config: TrainConfig) -> bool:
     """Whether nothing is left to train."""
-    rows = logged_rows(folder)
+    rows = run_log.read_log(folder)
     if not rows or not (folder / checkpoint.BEST).is_file():
         return False
     enough = config.max_steps is not None and rows[-1]["step"] >= config.max_steps
@@ -50,7 +42,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
     """Whether the figures belong to this run, this split and the checkpoint that is there now."""
     content = read_metrics(out, run)
     folder = out / RUNS / run.folder
-    rows = logged_rows(folder)
+    rows = run_log.read_log(folder)
     if content is None or not rows:
         return False
     wanted = {

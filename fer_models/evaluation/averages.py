@@ -21,6 +21,8 @@ from fer_data.files import atomic_path
 from fer_data.loader import Batch
 from fer_models.targets import EPSILON, resize_maps
 
+AVERAGES = "average_maps.npz"
+
 
 @dataclass(frozen=True)
 class AverageMaps:

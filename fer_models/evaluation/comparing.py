@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from jaxtyping import Bool, Float64, Int64
 from fer_data.errors import RunError, paragraph
 from fer_data.files import write_json
 from fer_models.evaluation.page import aligned
-from fer_models.evaluation.predictions import METRICS, PREDICTIONS, Predictions, column_name, read_predictions
+from fer_models.evaluation.predictions import PREDICTIONS, Predictions, column_name, load_metrics, read_predictions
 from fer_models.metrics import resampling
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
@@ -54,7 +53,7 @@ def compare(run: Path, other: Path) -> Comparison:
 
     Raises :class:`RunError` when one was not evaluated, or not on the same faces and maps.
     """
-    contents = [_load(folder) for folder in (run, other)]
+    contents = [load_metrics(folder) for folder in (run, other)]
     _check_same(run, other, contents)
     first, second = (
         read_predictions(folder / PREDICTIONS, content["predictions_sha256"])
@@ -74,20 +73,6 @@ def compare(run: Path, other: Path) -> Comparison:
     }
     write_json(run / f"against-{other.resolve().name}.json", content)
     return Comparison(content)
-
-
-def _load(folder: Path) -> dict[str, Any]:
-    path = folder / METRICS
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if "predictions_sha256" not in content:
-        raise RunError(
-            paragraph(
-                f"{folder} cannot be compared: it was not evaluated, or by an older version.",
-                where=path,
-                fix=f"Run `aupipe evaluate {folder}` first.",
-            )
-        )
-    return content
 
 
 def _check_same(run: Path, other: Path, contents: list[dict[str, Any]]) -> None:

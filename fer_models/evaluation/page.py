@@ -31,7 +31,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",
-        *aligned(_rows(c)),
+        *aligned(figure_rows(c)),
         "",
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
@@ -42,7 +42,8 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
+def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
+    """Every map and control with its figures, the heads first, as ``metrics.json`` has them."""
     where = c["localisation"]
     last = max(where["attention"], key=int)
     titles: list[tuple[str, Any]] = [
@@ -53,7 +54,7 @@ def _rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
         ("control: centred Gaussian", where["controls"]["centre"]),
         ("control: mean AU map", where["controls"]["mean_map"]),
     ]
-    rows: list[Sequence[str]] = [("", *(name.replace("_", " ") for name in COLUMNS))]
+    rows: list[Sequence[str]] = [("", *(name.replace("_ap", " AP") for name in COLUMNS))]
     for title, entry in titles:
         figures = entry["all"] if entry else {}
         rows.append((title, *(shown(figures.get(name)) for name in COLUMNS)))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -23,6 +25,7 @@ from fer_models.evaluation.measuring import Samples
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
+_NEEDED = frozenset({"localisation", "intervals", "cosine_matrix", "predictions_sha256"})
 LOCATED = ("pointing", "energy", "pixel_ap")
 """Figures that need a region to point at."""
 
@@ -111,3 +114,21 @@ def read_predictions(path: Path, sha256: str) -> Predictions:
         )
     with path.open(encoding="utf-8", newline="") as file:
         return Predictions(path, tuple(csv.DictReader(file)))
+
+
+def load_metrics(folder: Path) -> dict[str, Any]:
+    """A run's ``metrics.json``. Raises :class:`RunError` when it is missing, damaged or of an older version."""
+    path = folder / METRICS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        content = {}
+    if not isinstance(content, dict) or not content.keys() >= _NEEDED:
+        raise RunError(
+            paragraph(
+                f"{folder} was not evaluated, or by an older version.",
+                where=path,
+                fix=f"Run `aupipe evaluate {folder}` first.",
+            )
+        )
+    return content

@@ -14,7 +14,7 @@ from fer_data.types import Progress, Silent
 from fer_models import checkpoint
 from fer_models.devices import resolve_device
 from fer_models.drawing import save_png
-from fer_models.evaluation.averages import save_averages
+from fer_models.evaluation.averages import AVERAGES, save_averages
 from fer_models.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from fer_models.evaluation.measuring import measure
 from fer_models.evaluation.page import summary_lines
@@ -73,7 +73,7 @@ def evaluate(
     figures = summarise(samples, record.classes, layers)
     out = out or run_folder
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
-    save_averages(out / "average_maps.npz", averages, record.classes)
+    save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
     save_png(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
     save_png(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))

@@ -6,19 +6,14 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-from jaxtyping import UInt8
-
 from fer_data.files import write_text
 from fer_data.types import Failure
 from fer_models.explain.opened import OpenRun
 from fer_models.explain.pictures import Panel, shown_units
 from fer_models.explain.result import FaceResult
 from fer_models.explain.units import Share, UnitCard, UnitRow
-from fer_models.html_page import data_uri, page_head
+from fer_models.html_page import data_uri, jpeg_uri, page_head
 
-JPEG_QUALITY = 88
 FIGURE_SPACE = "\u2007"
 """As wide as a digit: keeps the bars in line."""
 
@@ -156,16 +151,9 @@ def figure(panel: Panel) -> str:
     """A picture inside the page."""
     height, width = panel.image.shape[:2]
     return (
-        f'<figure><img src="{_encoded(panel.image)}" width="{width}" height="{height}" alt="{html.escape(panel.alt)}">'
+        f'<figure><img src="{jpeg_uri(panel.image)}" width="{width}" height="{height}" alt="{html.escape(panel.alt)}">'
         f"<figcaption>{html.escape(panel.caption)}</figcaption></figure>"
     )
-
-
-def _encoded(image: UInt8[np.ndarray, "h w 3"]) -> str:
-    """An RGB image as a JPEG inside a URI."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    return data_uri(data.tobytes(), "jpeg")
 
 
 def timeline_section(png: bytes, name: str, last: Mapping[str, float]) -> str:

@@ -1,0 +1,33 @@
+"""One page about a run or a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from commands.console import PATH, json_option, show
+from commands.store_argument import STORE
+
+
+@click.command()
+@click.argument("subject", metavar="RUN|STORE", type=STORE)
+@click.option("--out", type=PATH, required=True, help="The page, one HTML file.")
+@click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
+@click.option("--examples", type=click.IntRange(1, 50), default=3, show_default=True, help="Faces of each kind.")
+@click.option("--device", default="auto", show_default=True)
+@json_option
+def report(subject: Path, out: Path, store: Path | None, examples: int, device: str, as_json: bool) -> None:
+    """Write one page about a run or a store: a single file that needs no network and no script.
+
+    Of a run: what the figures say, maps beside their controls, curves, confusion, cosines by expression, average maps,
+    best and worst faces, provenance. Of a store (and of a run's store): counts, triplets, average AU maps, what was
+    left out, digests. It holds photos of the dataset: share it as you may share those.
+
+    \b
+    Example: aupipe report run --out report.html
+    """
+    from fer_models.report import write_report
+
+    written = write_report(subject, out, store=store, examples=examples, device=device)
+    show(written.lines(), written.as_json(), as_json)
