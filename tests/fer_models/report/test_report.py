@@ -22,6 +22,7 @@ from fer_data.shards import Store, open_store
 from fer_models import checkpoint
 from fer_models.config import TrainConfig
 from fer_models.evaluation import evaluate
+from fer_models.faithfulness import measure_faithfulness, summary_line
 from fer_models.overlays import overlay
 from fer_models.report import write_report
 from fer_models.report.charts import Series, line_chart
@@ -196,6 +197,17 @@ def test_a_run_without_evaluation_or_store_says_so(tmp_path: Path, run: Path) ->
     assert "Cross-entropy" in text and "Confusion" not in text
     with pytest.raises(StoreError, match="not a finished store"):
         write_report(folder, tmp_path / "report.html", store=tmp_path / "gone")
+
+
+def test_faithfulness_is_one_line_of_it(tmp_path: Path, run: Path, page: str) -> None:
+    assert "aupipe faithfulness" in page
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    record = json.loads((folder / "config.json").read_text())
+    store = (run / record["store"]).resolve()
+    measured = measure_faithfulness(folder, store, limit=7, steps=4, device="cpu")
+    write_report(folder, tmp_path / "report.html", store=store, device="cpu")
+    assert html.escape(summary_line(measured.as_json())) in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_store_that_was_not_evaluated_shows_no_faces_of_it(tmp_path: Path, run: Path) -> None:
