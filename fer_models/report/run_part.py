@@ -36,7 +36,8 @@ class EvaluatedRun:
     @property
     def layer(self) -> str:
         """The deepest layer, whose attention is shown."""
-        return max(self.metrics["att_cos"], key=int)
+        layers: dict[str, float] = self.metrics["att_cos"]
+        return max(layers, key=int)
 
     @cached_property
     def predictions(self) -> Predictions:
