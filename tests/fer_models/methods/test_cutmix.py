@@ -100,6 +100,18 @@ def test_one_without_a_map_neither_aligns_its_own_area_nor_poisons_its_partner()
     assert float(partly.detach()) == pytest.approx(float(alone.detach()), abs=1e-6)
 
 
+def test_a_step_aligns_what_is_valid_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "box_mask", lambda *_: left_half())
+    monkeypatch.setattr(torch, "randperm", lambda count: torch.arange(count).roll(1))
+    batch = replace(random_batch(), has_map=torch.tensor([True, False, False, True, True, False]))
+    net, features = model(), list[tuple[Tensor, ...]]()
+    net.register_forward_hook(lambda _net, _inputs, out: features.append(out.features))
+    terms = net.training_step(batch, Objective(4.0, (5,)))
+    mixed, valid = mix_maps(batch.au_map, batch.has_map, torch.arange(6).roll(1), left_half())
+    expected = alignment([features[0][4]], mixed, valid.flatten(1).any(1), valid)
+    assert float(terms.align.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
+
+
 def test_a_layer_coarser_than_the_edge_counts_the_valid_part_of_its_pixels() -> None:
     """The target of a pixel is its valid part's share of the map: what lies in the invalid part must not matter."""
     level = torch.rand(1, 3, 4, 4)
