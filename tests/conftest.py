@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ import pytest
 from fer_data.shards import Store
 from offline import built, dataset, model, own
 from synthetic import synthetic_store
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts jobs in the background deaf to Ctrl-C, and their children inherit it: tests send it to programs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 __all__ = ["built", "dataset", "model", "own"]
 

@@ -137,17 +137,6 @@ def wait_for_parts(folder: Path, process: subprocess.Popen[bytes]) -> list[psuti
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def spent_by(*processes: psutil.Process) -> float:
-    """Processor seconds of running processes."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def spent_by_ended() -> float:
-    """Processor seconds of all child processes that have ended, with their own."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
 def assert_gone(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=5)
     for process in alive:
@@ -168,18 +157,14 @@ def assert_continues(folder: Path, manifest: Manifest) -> None:
 @pytest.mark.parametrize("whole_group", [False, True], ids=["process", "group"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_control_c_ends_within_two_seconds(tmp_path: Path, workers: int, whole_group: bool) -> None:
-    """By the clock, or on a machine that is busy with other things in processor time."""
-    ended_before = spent_by_ended()
-    manifest = simulated_manifest(tmp_path, 400)
+    manifest = simulated_manifest(tmp_path, 200)
     process = start_command_line(tmp_path, tmp_path / "faces.csv", workers)
     children = wait_for_parts(tmp_path, process)
     assert len(children) >= workers
-    before, started = spent_by(psutil.Process(process.pid), *children), time.monotonic()
+    started = time.monotonic()
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=20)
-    elapsed, spent = time.monotonic() - started, spent_by_ended() - ended_before - before
-    busy = os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
-    assert (spent if busy else elapsed) < 2
+    assert time.monotonic() - started < 2
     assert process.returncode == 130
     assert b"Interrupted" in said and b"Traceback" not in said and b"Warning" not in said, said.decode()
     assert_gone(children)
