@@ -35,9 +35,8 @@ def pictures(rows: int, size: int) -> np.ndarray:
     """Smooth noise with some grain: as compressible as photos."""
     rng = np.random.default_rng(0)
     coarse = rng.uniform(20, 235, (rows, size // 16, size // 16, 3)).astype(np.float32)
-    return np.stack(
-        [np.clip(cv2.resize(one, (size, size)) + rng.normal(0, 3, (size, size, 3)), 0, 255) for one in coarse]
-    ).astype(np.uint8)
+    grown = (cv2.resize(one, (size, size)) + rng.normal(0, 3, (size, size, 3)) for one in coarse)
+    return np.stack([np.clip(one, 0, 255).astype(np.uint8) for one in grown])
 
 
 def jpegs(rows: int, size: int) -> Iterator[bytes]:
