@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(hours=2)
 """How long a rank waits for the others: the first one validates while they wait."""
+
+SETTLE = 0.2
+"""Seconds without any exchange before the ranks part."""
 
 
 @dataclass(frozen=True)
@@ -118,4 +122,7 @@ def joined(device: str) -> Iterator[Ranks]:
     try:
         yield ranks
     finally:
+        # Gloo's threads drop the tensors of the last exchange under Python's lock. The group's destructor holds that
+        # lock while it waits for these threads (torch 2.13), so they must have let go before.
+        time.sleep(SETTLE)
         dist.destroy_process_group()
