@@ -245,3 +245,22 @@ def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Sto
             )
         )
     return store
+
+
+def measured(record: RunRecord, state: dict[str, Any], store: Store, split: str, limit: int | None) -> dict[str, Any]:
+    """What a measurement of a run's best model was made on, for the file that holds its figures."""
+    config = record.config
+    return {
+        "split": split,
+        "limit": limit,
+        "store_digest": store.index.digest,
+        "codebook": store.codebook.name,
+        "codebook_digest": store.index.codebook_digest,
+        "checkpoint": BEST,
+        "epoch": int(state["epoch"]),
+        "backbone": config.backbone,
+        "method": config.method,
+        "method_options": config.method_options,
+        "align_weight": config.align_weight,
+        "crop_size": config.crop_size,
+    }

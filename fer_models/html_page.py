@@ -29,6 +29,15 @@ def jpeg_uri(image: UInt8[np.ndarray, "h w 3"]) -> str:
     return data_uri(data.tobytes(), "jpeg")
 
 
+def figure(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str) -> str:
+    """An RGB picture inside the page with its caption; ``alt``: for those who do not see it. Both are escaped."""
+    height, width = image.shape[:2]
+    return (
+        f'<figure><img src="{jpeg_uri(image)}" width="{width}" height="{height}" alt="{html.escape(alt)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
+
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --soft: #f2f4f7;
   --line: #d7dce3; --quiet: #5c6672; }

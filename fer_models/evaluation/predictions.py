@@ -9,7 +9,6 @@ nothing.
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from fer_data.errors import RunError, paragraph
-from fer_data.files import sha256_file, write_text
+from fer_data.files import sha256_file
+from fer_models.column_table import number_cells, write_columns
 from fer_models.evaluation.measuring import Samples
 
 METRICS = "metrics.json"
@@ -44,13 +44,7 @@ def meaningful(samples: Samples, figure: str) -> Bool[np.ndarray, "n"]:
 
 def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
     """Write the table atomically; returns its SHA-256."""
-    columns = dict(_columns(samples, classes))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_text(path, table.getvalue())
-    return sha256_file(path)
+    return write_columns(path, _columns(samples, classes))
 
 
 def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -59,23 +53,19 @@ def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Se
     yield "true", [classes[number] for number in samples.label]
     yield "predicted", [classes[number] for number in samples.predicted]
     yield "correct", _flags(samples.correct)
-    yield "probability", _numbers(samples.probability.max(1), everywhere)
+    yield "probability", number_cells(samples.probability.max(1), everywhere)
     for number, name in enumerate(classes):
-        yield f"p_{name}", _numbers(samples.probability[:, number], everywhere)
+        yield f"p_{name}", number_cells(samples.probability[:, number], everywhere)
     yield "has_map", _flags(samples.has_map)
     yield "predicted_has_map", _flags(samples.predicted_has_map)
-    yield "region_share", _numbers(samples.region_share, samples.has_map)
+    yield "region_share", number_cells(samples.region_share, samples.has_map)
     for owner, figures in samples.figures.items():
         for figure, values in figures.items():
-            yield column_name(owner, figure), _numbers(values, meaningful(samples, figure))
+            yield column_name(owner, figure), number_cells(values, meaningful(samples, figure))
 
 
 def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
     return ["1" if value else "0" for value in values]
-
-
-def _numbers(values: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -> list[str]:
-    return [f"{value:.6f}" if there else "" for value, there in zip(values, shown, strict=True)]
 
 
 @dataclass(frozen=True)

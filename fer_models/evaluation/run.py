@@ -81,20 +81,9 @@ def evaluate(
     content = {
         **figures,
         "predictions_sha256": digest,
-        "split": split,
-        "limit": limit,
-        "store_digest": store.index.digest,
-        "codebook": store.codebook.name,
-        "codebook_digest": store.index.codebook_digest,
+        **checkpoint.measured(record, state, store, split, limit),
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
-        "checkpoint": checkpoint.BEST,
-        "epoch": int(state["epoch"]),
-        "backbone": config.backbone,
-        "method": config.method,
-        "method_options": config.method_options,
-        "align_weight": config.align_weight,
         "align_layers": config.align_layers,
-        "crop_size": config.crop_size,
         "seed": config.seed,
     }
     # Last: whoever finds it finds all the other files of the same evaluation.

@@ -12,7 +12,7 @@ from fer_models.explain.opened import OpenRun
 from fer_models.explain.pictures import Panel, shown_units
 from fer_models.explain.result import FaceResult
 from fer_models.explain.units import Share, UnitCard, UnitRow
-from fer_models.html_page import data_uri, jpeg_uri, page_head
+from fer_models.html_page import data_uri, figure, page_head
 
 FIGURE_SPACE = "\u2007"
 """As wide as a digit: keeps the bars in line."""
@@ -43,7 +43,7 @@ def write_page(
 
 def photo_section(panel: Panel) -> str:
     """The whole photo above its faces, where it has several."""
-    return f'<div class="whole">{figure(panel)}</div>'
+    return f'<div class="whole">{figure(panel.image, panel.caption, panel.alt)}</div>'
 
 
 def face_section(opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> str:
@@ -60,7 +60,7 @@ def face_section(opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -
         f"<section><h2>{html.escape(result.title)}: {html.escape(predicted)} {result.confidence():.0%}"
         f"{html.escape(label)}</h2>",
         f'<p class="said">{html.escape(_probabilities(opened, result))}</p>',
-        f'<div class="views">{"".join(figure(panel) for panel in panels)}</div>',
+        f'<div class="views">{"".join(figure(panel.image, panel.caption, panel.alt) for panel in panels)}</div>',
         *(f"<p>{html.escape(sentence)}</p>" for sentence in card_sentences(result.card)),
         unit_table(result.card),
         f'<p class="said">{html.escape(" ".join([quality, *result.notes]))}</p>',
@@ -145,15 +145,6 @@ def left_out(failures: Sequence[Failure]) -> str:
         for one in failures
     )
     return f"<h2>Left out</h2><ul>{items}</ul>"
-
-
-def figure(panel: Panel) -> str:
-    """A picture inside the page."""
-    height, width = panel.image.shape[:2]
-    return (
-        f'<figure><img src="{jpeg_uri(panel.image)}" width="{width}" height="{height}" alt="{html.escape(panel.alt)}">'
-        f"<figcaption>{html.escape(panel.caption)}</figcaption></figure>"
-    )
 
 
 def timeline_section(png: bytes, name: str, last: Mapping[str, float]) -> str:

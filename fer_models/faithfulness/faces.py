@@ -8,15 +8,12 @@ nothing.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64
 
-from fer_data.files import sha256_file, write_text
+from fer_models.column_table import number_cells, write_columns
 from fer_models.faithfulness.measuring import Faces
 from fer_models.faithfulness.regions import REMOVALS
 from fer_models.faithfulness.summary import CURVES
@@ -26,13 +23,7 @@ TABLE = "faithfulness.csv"
 
 def write_faces(path: Path, faces: Faces, classes: Sequence[str]) -> str:
     """Write the table atomically; returns its SHA-256."""
-    columns = dict(_columns(faces, classes))
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
-    write_text(path, table.getvalue())
-    return sha256_file(path)
+    return write_columns(path, _columns(faces, classes))
 
 
 def _columns(faces: Faces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -40,18 +31,14 @@ def _columns(faces: Faces, classes: Sequence[str]) -> Iterator[tuple[str, Sequen
     yield "sample_id", faces.sample_id
     yield "true", [classes[number] for number in faces.label]
     yield "predicted", [classes[number] for number in faces.predicted]
-    yield "probability", _numbers(faces.whole, everywhere)
-    yield "probability_baseline", _numbers(faces.empty, everywhere)
+    yield "probability", number_cells(faces.whole, everywhere)
+    yield "probability_baseline", number_cells(faces.empty, everywhere)
     for kind in faces.curves:
         for number, curve in enumerate(CURVES):
-            yield f"{curve}_{kind}", _numbers(faces.areas(kind)[:, number], faces.rows(kind))
-    yield "region_share", _numbers(faces.region_share, faces.removable)
-    yield "in_face", _numbers(faces.in_face, faces.removable)
+            yield f"{curve}_{kind}", number_cells(faces.areas(kind)[:, number], faces.rows(kind))
+    yield "region_share", number_cells(faces.region_share, faces.removable)
+    yield "in_face", number_cells(faces.in_face, faces.removable)
     for kind in REMOVALS:
-        yield f"fall_{kind}", _numbers(faces.fall[kind], faces.removable)
+        yield f"fall_{kind}", number_cells(faces.fall[kind], faces.removable)
     for kind in REMOVALS:
-        yield f"correct_{kind}", _numbers(faces.correct[kind], faces.removable)
-
-
-def _numbers(values: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -> list[str]:
-    return [f"{value:.6f}" if there else "" for value, there in zip(values, shown, strict=True)]
+        yield f"correct_{kind}", number_cells(faces.correct[kind], faces.removable)

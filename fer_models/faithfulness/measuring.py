@@ -121,7 +121,7 @@ def _measure_batch(model: Method, batch: Batch, settings: Perturbation) -> tuple
     for kind, ranks in orders.items():
         chosen = batch.has_map if kind == AU_MAP else torch.ones_like(batch.has_map)
         columns[f"curve/{kind}"] = _curves(model, batch, baseline, ranks, predicted, chosen, settings.steps)
-    return {**columns, **_falls(model, batch, baseline, rows, predicted, settings.seed)}, controls
+    return {**columns, **_falls(model, batch, baseline, rows, reading.probability, settings.seed)}, controls
 
 
 def _orders(
@@ -164,16 +164,16 @@ def _curves(
 
 
 def _falls(
-    model: Method, batch: Batch, baseline: Tensor, rows: Int64[np.ndarray, "b"], predicted: Tensor, seed: int
+    model: Method, batch: Batch, baseline: Tensor, rows: Int64[np.ndarray, "b"], probability: Tensor, seed: int
 ) -> dict[str, np.ndarray]:
-    """What removing the AU regions does; 0 for the faces where it cannot be done."""
+    """What removing the AU regions does to the ``probability`` of whole faces; 0 where it cannot be done."""
     region = regions.region_of(batch.au_map, batch.image.shape[-1])
     chosen = regions.usable(region) & batch.has_map
     there = chosen.cpu().numpy()
     columns = {name: np.zeros(len(batch)) for name in ("region_share", "in_face")}
     columns |= {f"{name}/{kind}": np.zeros(len(batch)) for name in _REMOVED for kind in regions.REMOVALS}
     if there.any():
-        whole = probabilities(model, batch.image[chosen]).cpu().numpy()
+        whole = probability[chosen].cpu().numpy()
         removed = regions.remove_regions(
             lambda images: probabilities(model, images),
             batch.image[chosen],
@@ -183,7 +183,7 @@ def _falls(
             rows[there],
             seed,
         )
-        label, own = batch.label[chosen].cpu().numpy(), predicted[chosen].cpu().numpy()
+        label, own = batch.label[chosen].cpu().numpy(), whole.argmax(1)
         faces = np.arange(len(own))
         columns["region_share"][there] = region[chosen].double().mean((1, 2)).cpu().numpy()
         columns["in_face"][there] = removed.in_face

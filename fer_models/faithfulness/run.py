@@ -89,19 +89,8 @@ def measure_faithfulness(
         "baseline": baseline,
         "steps": steps,
         "seed": seed,
-        "split": split,
-        "limit": limit,
-        "store_digest": store.index.digest,
-        "codebook": store.codebook.name,
-        "codebook_digest": store.index.codebook_digest,
-        "checkpoint": checkpoint.BEST,
+        **checkpoint.measured(record, state, store, split, limit),
         "checkpoint_sha256": sha256_file(run_folder / checkpoint.BEST),
-        "epoch": int(state["epoch"]),
-        "backbone": config.backbone,
-        "method": config.method,
-        "method_options": config.method_options,
-        "align_weight": config.align_weight,
-        "crop_size": config.crop_size,
     }
     out = out or run_folder
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_models.html_page import jpeg_uri
+from fer_models.html_page import figure
 
 STRONG = 0.7
 """Share of the heat colour from which white text is easier to read than the page's own."""
@@ -47,10 +47,10 @@ def key_figures(figures: Mapping[str, str]) -> str:
     return f"<dl>{''.join(cells)}</dl>"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, quiet: str = "control") -> str:
-    """A table whose first column names the row; rows whose name starts with ``quiet`` step back."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose first column names the row; controls step back."""
     body = "".join(
-        f'<tr class="{"control" if row[0].startswith(quiet) else "run"}">{_name(row[0])}'
+        f'<tr class="{"control" if row[0].startswith("control") else "run"}">{_name(row[0])}'
         + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
         + "</tr>"
         for row in rows
@@ -72,7 +72,7 @@ def listing(rows: Iterable[tuple[str, str]]) -> str:
 
 def tiles(pictures: Iterable[Tile]) -> str:
     """Pictures in as many columns as the screen has room for."""
-    return f'<div class="tiles">{"".join(map(_tile, pictures))}</div>'
+    return f'<div class="tiles">{"".join(figure(one.image, one.caption, one.caption) for one in pictures)}</div>'
 
 
 def group(title: str, said: str, pictures: Iterable[Tile]) -> str:
@@ -107,15 +107,6 @@ def _heat(cell: Cell) -> str:
     share = min(max(cell.strength, 0.0), 1.0)
     strong = " strong" if share > STRONG else ""
     return f'<td class="heat{strong}" style="--heat:{share:.0%}">{html.escape(cell.text)}</td>'
-
-
-def _tile(tile: Tile) -> str:
-    height, width = tile.image.shape[:2]
-    caption = html.escape(tile.caption)
-    return (
-        f'<figure><img src="{jpeg_uri(tile.image)}" width="{width}" height="{height}" alt="{caption}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
 
 
 STYLE = """

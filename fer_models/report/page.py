@@ -63,7 +63,7 @@ def write_report(
 
 def _run_body(folder: Path, store_folder: Path | None, examples: int, device: str) -> tuple[list[str], list[str]]:
     record = checkpoint.load_record(folder)
-    run = run_part.load_evaluated(folder, record)
+    run = run_part.load_evaluated(folder)
     store, notes = _store_of(folder, record, store_folder)
     if run is None:
         notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from fer_models.evaluation.figures import TITLES
 from fer_models.evaluation.page import figure_rows, shown, span
 from fer_models.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
 from fer_models.faithfulness import FAITHFULNESS, summary_line
-from fer_models.overlays import enlarge, explain_batch, overlay
+from fer_models.overlays import Explanation, enlarge, explain_batch, overlay
 from fer_models.report import blocks, charts
 from fer_models.report.reading import reading
 from fer_models.report.store_part import SIDE
@@ -30,7 +30,6 @@ class EvaluatedRun:
     """A run's folder with its ``metrics.json``."""
 
     folder: Path
-    record: RunRecord
     metrics: Mapping[str, Any]
 
     @property
@@ -186,31 +185,34 @@ def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> s
     if store.index.digest != run.metrics["store_digest"]:
         return blocks.section("Faces", blocks.text("The store is not the one that was evaluated.", "notice"))
     place = {sample: row for row, sample in enumerate(store.split(run.metrics["split"]).sample_ids)}
-    parts = []
-    for choice in chosen_faces(run, count):
-        if choice.rows:
-            rows = [place[run.predictions.rows[number]["sample_id"]] for number in choice.rows]
-            parts += [f"<h3>{choice.title}</h3>", blocks.groups(_faces(run, store, choice.rows, rows, device))]
+    choices = [choice for choice in chosen_faces(run, count) if choice.rows]
+    chosen = sorted({number for choice in choices for number in choice.rows})
+    if not chosen:
+        return blocks.section("Faces")
+    rows = [place[run.predictions.rows[number]["sample_id"]] for number in chosen]
+    said = explain_batch(run.folder, store, rows, split=run.metrics["split"], device=device)
+    shown = {number: _face(run, said, at, run.predictions.rows[number]) for at, number in enumerate(chosen)}
+    parts = [
+        part
+        for choice in choices
+        for part in (f"<h3>{choice.title}</h3>", blocks.groups(shown[number] for number in choice.rows))
+    ]
     return blocks.section("Faces", *parts)
 
 
-def _faces(run: EvaluatedRun, store: Store, chosen: Sequence[int], rows: Sequence[int], device: str) -> list[str]:
-    said = explain_batch(run.folder, store, rows, split=run.metrics["split"], device=device)
-    groups = []
-    for number, place in enumerate(chosen):
-        row = run.predictions.rows[place]
-        face = enlarge(said.images[number], SIDE)
-        tiles = [blocks.Tile(face, "face")]
-        if said.has_map[number]:
-            tiles.append(blocks.Tile(overlay(face, said.au_maps[number]), "AU map"))
-        cosines = (row[f"att{run.layer}_cos"], row.get("cam_cos", ""))
-        for name, values, cosine in zip(("attention", "CAM"), (said.attention, said.cam), cosines, strict=True):
-            if values is not None:
-                known = f", cosine {float(cosine):.2f}" if cosine else ""
-                tiles.append(blocks.Tile(overlay(face, values[number]), f"{name}{known}"))
-        answer = f"{row['true']}, taken for {row['predicted']}" if row["correct"] == "0" else row["true"]
-        groups.append(blocks.group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles))
-    return groups
+def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str]) -> str:
+    """The face at a place of the explained ones; ``row``: its line of ``predictions.csv``."""
+    face = enlarge(said.images[at], SIDE)
+    tiles = [blocks.Tile(face, "face")]
+    if said.has_map[at]:
+        tiles.append(blocks.Tile(overlay(face, said.au_maps[at]), "AU map"))
+    cosines = (row[f"att{run.layer}_cos"], row.get("cam_cos", ""))
+    for name, values, cosine in zip(("attention", "CAM"), (said.attention, said.cam), cosines, strict=True):
+        if values is not None:
+            known = f", cosine {float(cosine):.2f}" if cosine else ""
+            tiles.append(blocks.Tile(overlay(face, values[at]), f"{name}{known}"))
+    answer = f"{row['true']}, taken for {row['predicted']}" if row["correct"] == "0" else row["true"]
+    return blocks.group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles)
 
 
 def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> str:
@@ -239,6 +241,6 @@ def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping
     )
 
 
-def load_evaluated(folder: Path, record: RunRecord) -> EvaluatedRun | None:
+def load_evaluated(folder: Path) -> EvaluatedRun | None:
     """The run with its figures; None when it was not evaluated. Raises :class:`RunError` when they cannot be read."""
-    return EvaluatedRun(folder, record, load_metrics(folder)) if (folder / METRICS).is_file() else None
+    return EvaluatedRun(folder, load_metrics(folder)) if (folder / METRICS).is_file() else None

@@ -19,7 +19,6 @@ import pytest
 
 from fer_data.errors import RunError, StoreError, UserInputError
 from fer_data.shards import Store, open_store
-from fer_models import checkpoint
 from fer_models.config import TrainConfig
 from fer_models.evaluation import evaluate
 from fer_models.faithfulness import measure_faithfulness, summary_line
@@ -108,7 +107,7 @@ def test_figures_are_those_of_the_evaluation(page: str, run: Path) -> None:
 def test_best_and_worst_faces_are_those_of_the_table(page: str, run: Path) -> None:
     with (run / "predictions.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["has_map"] == "1"]
-    evaluated = load_evaluated(run, checkpoint.load_record(run))
+    evaluated = load_evaluated(run)
     assert evaluated is not None
     best, worst, mistakes = (
         [evaluated.predictions.rows[row] for row in choice.rows] for choice in chosen_faces(evaluated, 3)
@@ -124,7 +123,7 @@ def test_best_and_worst_faces_are_those_of_the_table(page: str, run: Path) -> No
 
 
 def test_a_face_is_never_both_best_and_worst(run: Path) -> None:
-    evaluated = load_evaluated(run, checkpoint.load_record(run))
+    evaluated = load_evaluated(run)
     assert evaluated is not None
     best, worst, _ = chosen_faces(evaluated, 50)
     assert best.rows and worst.rows and not set(best.rows) & set(worst.rows)
