@@ -9,6 +9,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be missing or read-only
             temporary.unlink()
+
+
+@contextlib.contextmanager
+def flushing(path: Path) -> Iterator[None]:
+    """Send a finished file to the disk while something else is done; what the disk refuses is raised at the end."""
+    with ThreadPoolExecutor(1, thread_name_prefix="aupipe-flush") as pool:
+        flushed = pool.submit(_fsync, path)
+        yield
+        flushed.result()
 
 
 @contextlib.contextmanager

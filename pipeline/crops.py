@@ -14,6 +14,10 @@ from fer_data import geometry
 MIN_POINTS_INSIDE = 0.6
 """A crop that holds fewer of the 68 points shows no usable face."""
 
+MANY_PIXELS = 8
+"""OpenCV warps four channels to the same values twice as fast as three; adding one pays up to this many photo pixels
+per crop pixel."""
+
 
 @dataclass(frozen=True)
 class CropGeometry:
@@ -90,4 +94,8 @@ def warp_crop(
         # a reduced pixel p lies at factor * (p + 0.5) - 0.5 in the photo
         offset = matrix[:, 2] + matrix[:, :2] @ (0.5 * factors - 0.5)
         matrix = np.concatenate([matrix[:, :2] * factors, offset[:, None]], 1)
-    return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+    if image.shape[0] * image.shape[1] > MANY_PIXELS * size * size:
+        return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+    padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
+    warped = cv2.warpAffine(padded, matrix, (size, size), flags=cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), np.uint8)

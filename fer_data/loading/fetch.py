@@ -63,12 +63,12 @@ def fill(
     # In the order of the file, so that neighbours are read together; the buffers keep the order of the batch.
     # Each image is cut while it is in the processor's cache.
     whole = _whole_image(reader.store.index.image_size)
-    for place in np.argsort(rows, kind="stable").tolist():
-        row = int(rows[place])
-        lines = reader.lines(row, int(cuts.y[place]), images.shape[1], whole)
-        cuts.copy_across(place, lines, images[place])
+    for shard, places, local in reader.in_file_order(rows):
+        for place, row in zip(places.tolist(), local.tolist(), strict=True):
+            lines = shard.lines(row, int(cuts.y[place]), images.shape[1], whole)
+            cuts.copy_across(place, lines, images[place])
         if maps is not None:
-            reader.read_map(row, maps[place])
+            shard.read_maps(local, maps, places)
 
 
 def _whole_image(size: int) -> UInt8[np.ndarray, "s s 3"]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
@@ -12,6 +9,7 @@ from torch import Tensor
 
 from fer_data.errors import UserInputError, paragraph
 from fer_data.loading.fetch import Cuts
+from fer_data.memory import available_memory
 from fer_data.shards import SplitReader
 
 STEP = 256
@@ -70,17 +68,8 @@ class ResidentSplit:
         return out
 
 
-def _available_memory() -> int:
-    """Bytes that programs can still take; where the system does not say, all there are."""
-    facts = Path("/proc/meminfo")
-    for line in facts.read_text().splitlines() if facts.is_file() else ():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def _check_fits(needed: int, device: torch.device) -> None:
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _available_memory()
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     if needed > SHARE * free:
         raise UserInputError(
             paragraph(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
 
 from fer_data.errors import StoreError, UserInputError, paragraph
+from fer_data.memory import physical_memory
 
 ENCODINGS = ("raw", "jpeg")
 JPEG_QUALITY = 95
@@ -70,5 +69,5 @@ def resolve_encoding(asked: str, rows: int, image_size: int, memory: int | None 
         return asked
     if asked != "auto":
         raise UserInputError(paragraph("Unknown encoding.", expected="raw, jpeg or auto", got=repr(asked)))
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if memory is None else memory
+    available = physical_memory() if memory is None else memory
     return "raw" if rows * image_size * image_size * 3 <= available / 2 else "jpeg"

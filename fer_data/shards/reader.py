@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,10 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from fer_data.codebook import Codebook, codebook_from_dict
 from fer_data.errors import StoreError, paragraph
 from fer_data.shards import spec
-from fer_data.shards.encoding import decode_jpeg, offsets_fit
 from fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from fer_data.shards.remote import local_store
 from fer_data.shards.rows import RowFiles
+from fer_data.shards.shard_rows import ShardRows
 
 
 @dataclass(frozen=True)
@@ -104,43 +105,27 @@ class SplitReader:
         """One RGB crop."""
         size = self.store.index.image_size
         image = np.empty((size, size, 3), np.uint8)
-        self._read_image(*self._locate(row), image)
+        shard, local = self._locate(row)
+        shard.read_image(local, image)
         return image
 
     def jpeg_bytes(self, row: int) -> UInt8[np.ndarray, "b"]:
-        """The row's JPEG file as it lies in the store.
+        """The row's JPEG file as it lies in the store, not to be written to.
 
         Raises :class:`StoreError` where :attr:`encoding` is not ``jpeg``.
         """
         if self.encoding != "jpeg":
             raise StoreError(f"The images of {self.store.folder} are pixels, not JPEG: use `image` or `gather`.")
-        return self._jpeg(*self._locate(row))
+        shard, local = self._locate(row)
+        return shard.jpeg(local)
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
         """One AU map in [0, 1]."""
         size = self.store.index.map_size
-        stored = np.empty((size, size), np.uint8)
-        self.read_map(row, stored)
-        return np.asarray(stored, np.float32) / np.float32(255)
-
-    def read_map(self, row: int, out: UInt8[np.ndarray, "m m"]) -> None:
-        """Copy one AU map as it is stored (255 = 1.0) into a contiguous array."""
-        self._read(*self._locate(row), "au_map", out)
-
-    def lines(
-        self, row: int, top: int, count: int, buffer: UInt8[np.ndarray, "s s 3"]
-    ) -> UInt8[np.ndarray, "count s 3"]:
-        """The lines ``top`` to ``top + count - 1`` of one image, in the caller's buffer.
-
-        Of pixels these lines alone are read; JPEG is decoded whole. Raises as :meth:`gather` does.
-        """
+        stored = np.empty((1, size, size), np.uint8)
         shard, local = self._locate(row)
-        if self.encoding != "raw":
-            self._read_image(shard, local, buffer)
-            return buffer[top : top + count]
-        lines = buffer[:count]
-        self._files.read(shard, self._image_place(shard, local)[0] + top * lines[0].nbytes, lines)
-        return lines
+        shard.read_maps(np.array([local]), stored, np.array([0]))
+        return np.asarray(stored[0], np.float32) / np.float32(255)
 
     def gather(
         self,
@@ -153,85 +138,66 @@ class SplitReader:
         ``maps`` None leaves them unread. Several threads may call this at once. Raises ``IndexError`` for a row
         outside, :class:`StoreError` for a JPEG that cannot be decoded.
         """
+        for shard, places, local in self.in_file_order(rows):
+            for place, row in zip(places.tolist(), local.tolist(), strict=True):
+                shard.read_image(row, images[place])
+            if maps is not None:
+                shard.read_maps(local, maps, places)
+
+    def in_file_order(
+        self, rows: Int64[np.ndarray, "b"]
+    ) -> Iterator[tuple[ShardRows, Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
+        """The shards that hold these rows, each with their places in ``rows`` and their numbers in the shard, sorted.
+
+        Raises ``IndexError`` for a row outside.
+        """
         outside = (rows < 0) | (rows >= len(self))
         if outside.any():
             self._locate(int(rows[outside][0]))
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        local = rows - self._starts[shards]
-        for position in np.argsort(rows, kind="stable"):
-            shard, row = int(shards[position]), int(local[position])
-            self._read_image(shard, row, images[position])
-            if maps is not None:
-                self._read(shard, row, "au_map", maps[position])
+        places = np.argsort(rows, kind="stable")
+        ordered = rows[places]
+        bounds = np.searchsorted(ordered, self._starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            chosen = slice(bounds[number], bounds[number + 1])
+            shard = self._shards[number]
+            shard.check()
+            yield shard, places[chosen], ordered[chosen] - self._starts[number]
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
         runs."""
-        size = self.store.index.map_size**2
-        for shard, entry in enumerate(self.entries):
-            start, stop = (int(np.clip(row - self._starts[shard], 0, entry.rows)) for row in (first, last))
+        for number, shard in enumerate(self._shards):
+            start, stop = (int(np.clip(row - self._starts[number], 0, shard.entry.rows)) for row in (first, last))
             if stop > start:
-                begin, end = self._image_place(shard, start)[0], self._image_place(shard, stop - 1)[1]
-                self._files.will_need(shard, begin, end - begin)
-                self._files.will_need(shard, entry.offsets["au_map"] + start * size, (stop - start) * size)
+                begin, end = shard.image_place(start)[0], shard.image_place(stop - 1)[1]
+                self._files.will_need(number, begin, end - begin)
+                begin, end = shard.map_place(start), shard.map_place(stop)
+                self._files.will_need(number, begin, end - begin)
 
     @cached_property
     def _files(self) -> RowFiles:
         return RowFiles([self._path(entry) for entry in self.entries])
 
     @cached_property
-    def _jpeg_offsets(self) -> list[Int64[np.ndarray, "m"]]:
-        """Per shard, where each row's JPEG begins in ``image_jpeg``, and where the last one ends."""
-        found = []
-        for shard, entry in enumerate(self.entries):
-            stored = np.empty(entry.rows + 1, "<u8")
-            self._files.read(shard, entry.offsets["image_offset"], stored)
-            offsets = stored.astype(np.int64)
-            if not offsets_fit(offsets, int(offsets[-1])) or int(offsets[-1]) > entry.bytes:
-                raise StoreError(
-                    paragraph(
-                        f"The shard {entry.name} is damaged: the offsets of its images do not fit.",
-                        where=self.store.folder,
-                        fix="Run `aupipe verify` on the store, then `aupipe repair`.",
-                    )
-                )
-            found.append(offsets)
-        return found
+    def _shards(self) -> list[ShardRows]:
+        index = self.store.index
+        return [
+            ShardRows(self._files, number, entry, index.image_size, index.map_size)
+            for number, entry in enumerate(self.entries)
+        ]
 
     def _repr_html_(self) -> str:
         from fer_data.shards.notebook import split_html
 
         return split_html(self)
 
-    def _read(self, shard: int, row: int, name: str, out: np.ndarray) -> None:
-        self._files.read(shard, self.entries[shard].offsets[name] + row * out.nbytes, out)
-
-    def _read_image(self, shard: int, local: int, out: UInt8[np.ndarray, "s s 3"]) -> None:
-        if self.encoding == "raw":
-            self._read(shard, local, "image", out)
-        else:
-            decode_jpeg(self._jpeg(shard, local), out, f"{self.entries[shard].name}, row {local}")
-
-    def _jpeg(self, shard: int, local: int) -> UInt8[np.ndarray, "b"]:
-        start, stop = self._image_place(shard, local)
-        data = np.empty(stop - start, np.uint8)
-        self._files.read(shard, start, data)
-        return data
-
-    def _image_place(self, shard: int, local: int) -> tuple[int, int]:
-        """The bytes of the file that hold a row's image: from, to."""
-        offsets = self.entries[shard].offsets
-        if self.encoding == "jpeg":
-            start, stop = self._jpeg_offsets[shard][local : local + 2]
-            return offsets["image_jpeg"] + int(start), offsets["image_jpeg"] + int(stop)
-        size = self.store.index.image_size**2 * 3
-        return offsets["image"] + local * size, offsets["image"] + (local + 1) * size
-
-    def _locate(self, row: int) -> tuple[int, int]:
+    def _locate(self, row: int) -> tuple[ShardRows, int]:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
-        shard = bisect_right(self._starts, row) - 1
-        return shard, row - int(self._starts[shard])
+        number = bisect_right(self._starts, row) - 1
+        shard = self._shards[number]
+        shard.check()
+        return shard, row - int(self._starts[number])
 
     def _column(self, name: str) -> np.ndarray:
         parts = []

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from fer_data.errors import StoreError, paragraph
-from fer_data.files import atomic_path, sha256_file, steady_file
+from fer_data.files import atomic_path, flushing, sha256_file, steady_file
 from fer_data.shards import spec
 from fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
 from fer_data.shards.index import ShardEntry
@@ -73,7 +73,8 @@ def write_blocks(
             file.attrs["channel_sum"] = totals.sums.astype(np.int64)
             file.attrs["channel_sum_of_squares"] = totals.squares.astype(np.int64)
             _describe_dimensions(file, header, count)
-        problems = verify_shard(temporary, rows=True)
+        with flushing(temporary):
+            problems = verify_shard(temporary, rows=True)
         if problems:
             raise StoreError(
                 paragraph(
@@ -130,10 +131,11 @@ def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
     checksums, files, written = np.zeros(count, "<u4"), list[np.ndarray](), 0
+    pixels = np.empty((min(BLOCK, count) if header.encoding == "raw" else 0, size, size, 3), np.uint8)
     for block in blocks:
         chosen = slice(written, written + len(block.images))
         if header.encoding == "raw":
-            file["image"][chosen] = np.stack(block.images)
+            file["image"][chosen] = np.stack(block.images, out=pixels[: len(block.images)])
         else:
             files += block.images
         for column, values in zip(columns, block.tail, strict=True):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -267,29 +268,77 @@ def test_a_block_is_asked_for_whole_and_in_stretches(store: Store, monkeypatch: 
     assert asked == expected
 
 
-def test_some_lines_of_an_image(store: Store, tmp_path: Path) -> None:
+@pytest.fixture(params=[True, False], ids=["mapped", "not mapped"])
+def mapped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether files fit into memory, and are mapped."""
+    if not request.param:
+        monkeypatch.setattr(rows_module, "physical_memory", lambda: 1000)
+    return bool(request.param)
+
+
+def maps_in_use(folder: Path) -> set[str]:
+    """Names of the files under a folder that this process has mapped."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {Path(line.split(maxsplit=5)[5]).name for line in lines if str(folder) in line}
+
+
+def test_rows_come_alike_from_mapped_files_and_from_others(tmp_path: Path, mapped: bool) -> None:
+    store = synthetic_store(tmp_path / "raw", train=21, val=0, test=0, rows_per_shard=16)
     for reader in (store.split("train"), jpeg_copy(store, tmp_path).split("train")):
-        buffer, small = np.zeros((64, 64, 3), np.uint8), np.zeros(reader.au_map(0).shape, np.uint8)
+        folder, loader = reader.store.folder, TripletLoader(reader, 8, AugmentConfig(56, scale=(1, 1), rotation_p=0))
+        expected = {entry.name for entry in reader.entries}
+        for batch in loader.uint8_epoch(0):
+            for place, row in enumerate(batch.rows.tolist()):
+                with h5py.File(folder / reader.entries[row // 16].name) as file:
+                    image = file["image"][row % 16] if "image" in file else reader.image(row)
+                    assert np.array_equal(batch.maps[place], file["au_map"][row % 16])
+                x, y = np.rint(batch.parameters.centre[place] - 27.5).astype(int)
+                crop = image[y : y + 56, x : x + 56]
+                assert np.array_equal(batch.images[place], crop[:, ::-1] if batch.parameters.flip[place] else crop)
+        assert maps_in_use(folder) == (expected if mapped else set())
+
+
+def test_some_lines_of_an_image(store: Store, tmp_path: Path, mapped: bool) -> None:
+    for reader in (store.split("train"), jpeg_copy(store, tmp_path).split("train")):
+        buffer, small = np.zeros((64, 64, 3), np.uint8), np.zeros((3, *reader.au_map(0).shape), np.uint8)
         for row, top, count in ((0, 0, 64), (3, 5, 48), (len(reader) - 1, 63, 1)):
-            assert np.array_equal(reader.lines(row, top, count, buffer), reader.image(row)[top : top + count])
-            reader.read_map(row, small)
-            assert np.array_equal(small, np.rint(reader.au_map(row) * 255))
+            ((shard, places, local),) = reader.in_file_order(np.array([row]))
+            lines = shard.lines(int(local[0]), top, count, buffer)
+            assert np.array_equal(lines, reader.image(row)[top : top + count])
+            assert not (mapped and reader.encoding == "raw" and lines.flags.writeable)
+            shard.read_maps(local, small, places + 1)
+            assert np.array_equal(small[1], np.rint(reader.au_map(row) * 255)) and not small[[0, 2]].any()
         with pytest.raises(IndexError, match=f"row {len(reader)} of"):
-            reader.lines(len(reader), 0, 1, buffer)
+            list(reader.in_file_order(np.array([0, len(reader)])))
 
 
-def test_a_shard_cut_short_is_an_error_not_a_crash(tmp_path: Path) -> None:
+def test_rows_are_visited_in_file_order(store: Store) -> None:
+    reader = store.split("train")
+    first = reader.entries[0].rows
+    rows = np.array([first + 1, 2, first, 0, 2])
+    visits = list(reader.in_file_order(rows))
+    assert [shard.entry for shard, *_ in visits] == list(reader.entries[:2])
+    assert [places.tolist() for _, places, _ in visits] == [[3, 1, 4], [2, 0]]
+    assert [local.tolist() for *_, local in visits] == [[0, 2, 2], [0, 1]]
+    assert list(reader.in_file_order(np.array([], np.int64))) == []
+
+
+@pytest.mark.parametrize("crop", [64, 56])
+def test_a_shard_cut_short_is_an_error_not_a_crash(tmp_path: Path, mapped: bool, crop: int) -> None:
     store = synthetic_store(tmp_path, train=21, val=0, test=0)
-    loader = TripletLoader(store.split("train"), 7, AugmentConfig(64, enabled=False), mode="none")
+    reader = store.split("train")
+    loader = TripletLoader(reader, 7, AugmentConfig(crop, scale=(1, 1), rotation_p=0), mode="none")
     list(loader.epoch(0))
     with (tmp_path / "train-00000.h5").open("r+b") as file:
         file.truncate(store.index.shards[0].offsets["image"] + 10_000)
     with pytest.raises(StoreError, match="ended while it was read"):
         list(loader.epoch(1))
+    with pytest.raises(StoreError, match="ended while it was read"):
+        reader.image(7)
 
 
 def test_a_split_that_does_not_fit_the_device_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resident, "_available_memory", lambda: 100_000)
+    monkeypatch.setattr(resident, "available_memory", lambda: 100_000)
     with pytest.raises(UserInputError, match=r"does not fit.*0\.00007|does not fit.*8e-05"):
         list(TripletLoader(store.split("train"), 8, CONFIG, resident=True).epoch(0))
 

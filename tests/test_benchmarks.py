@@ -1,0 +1,54 @@
+"""The measuring programs still run: what they print is looked at by people, on a quiet machine."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Some programs choose their number of threads when they are imported."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "path", [str(FOLDER), str(FOLDER.parent), *sys.path])
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    module = importlib.import_module(name)
+    if arguments:
+        module.main()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_finds_what_it_measures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(name, monkeypatch)
+
+
+def test_writing_is_timed_part_by_part(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run("writing", monkeypatch, "--images", "6", "--repeats", "1")
+    printed = capsys.readouterr().out
+    raw = printed.partition("raw: ")[2].partition("jpeg: ")[0]
+    assert re.match(r"\d+ images/s \(runs: \d+; the first, uncounted: \d+\), \d+ a processor second\n", raw)
+    parts = dict(re.findall(r"^ {4}(.*?) +([\d.]+) ms an image", raw, re.MULTILINE))
+    measured = set(importlib.import_module("writing").PARTS) - {"encode JPEG"} | {"rest"}
+    assert {name for name, value in parts.items() if float(value) > 0} == measured
+    assert "maps only: " in printed
+
+
+def test_the_rasteriser_is_timed_beside_the_reference(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("rasteriser", monkeypatch, "--faces", "4", "--repeats", "1")
+    assert len(re.findall(r"mean +(\d+ +){3}[\d.]+x   \(aim (?:10|40)x\)", capsys.readouterr().out)) == 4
