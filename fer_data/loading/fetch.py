@@ -28,19 +28,19 @@ class Cuts:
         """The cuts of some samples."""
         return Cuts(self.x[piece], self.y[piece], self.flip[piece])
 
-    def copy(self, place: int, image: UInt8[np.ndarray, "s s 3"], out: UInt8[np.ndarray, "c c 3"]) -> None:
-        """Copy the crop of one sample out of its image."""
-        y = int(self.y[place])
-        self.copy_across(place, image[y : y + len(out)], out)
+    def at(self, places: Int64[np.ndarray, "k"]) -> Iterator[tuple[int, int, bool]]:
+        """``(x, y, mirrored)`` of some samples, as plain numbers."""
+        chosen = (values[places].tolist() for values in (self.x, self.y, self.flip))
+        return zip(*chosen, strict=True)
 
-    def copy_across(self, place: int, lines: UInt8[np.ndarray, "c s 3"], out: UInt8[np.ndarray, "c c 3"]) -> None:
-        """Copy the crop of one sample out of those lines of its image that the crop lies in."""
-        x = int(self.x[place])
-        window = lines[:, x : x + out.shape[1]]
-        if self.flip[place]:
-            cv2.flip(window, 1, dst=out)
-        else:
-            out[:] = window
+
+def cut(lines: UInt8[np.ndarray, "c s 3"], x: int, flip: bool, out: UInt8[np.ndarray, "c c 3"]) -> None:
+    """Copy a crop, which begins at column ``x``, out of those lines of an image that it lies in."""
+    window = lines[:, x : x + len(out)]
+    if flip:
+        cv2.flip(window, 1, dst=out)
+    else:
+        out[:] = window
 
 
 def pieces(count: int, threads: int) -> Iterator[slice]:
@@ -64,9 +64,8 @@ def fill(
     # Each image is cut while it is in the processor's cache.
     whole = _whole_image(reader.store.index.image_size)
     for shard, places, local in reader.in_file_order(rows):
-        for place, row in zip(places.tolist(), local.tolist(), strict=True):
-            lines = shard.lines(row, int(cuts.y[place]), images.shape[1], whole)
-            cuts.copy_across(place, lines, images[place])
+        for place, row, (x, y, flip) in zip(places.tolist(), local.tolist(), cuts.at(places), strict=True):
+            cut(shard.lines(row, y, images.shape[1], whole), x, flip, images[place])
         if maps is not None:
             shard.read_maps(local, maps, places)
 

@@ -8,7 +8,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from fer_data.errors import UserInputError, paragraph
-from fer_data.loading.fetch import Cuts
+from fer_data.loading.fetch import Cuts, cut
 from fer_data.memory import available_memory
 from fer_data.shards import SplitReader
 
@@ -63,8 +63,8 @@ class ResidentSplit:
         if cuts is None:
             return np.take(images, rows, 0)
         out = np.empty((len(rows), crop, crop, 3), np.uint8)
-        for place, row in enumerate(rows):
-            cuts.copy(place, images[row], out[place])
+        for place, (x, y, flip) in enumerate(cuts.at(np.arange(len(rows)))):
+            cut(images[rows[place], y : y + crop], x, flip, out[place])
         return out
 
 
