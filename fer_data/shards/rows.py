@@ -1,9 +1,9 @@
 """The bytes of a split's shards, without the HDF5 library: mapped into memory, or read from where they lie.
 
 Files that fit well into memory are mapped: a row is then used where it lies in the page cache, and copied once. Of
-larger splits nothing is mapped: positioned reads add nothing to the process's resident memory, and a row that is not in
-the page cache is fetched whole. Both know when a file was cut short; only where that happens in the moment between
-looking and copying does a map end the process.
+larger splits, and where the file system has no maps, nothing is mapped: positioned reads add nothing to the process's
+resident memory. Both know when a file was cut short. What a map cannot report is a disk that fails in the middle of a
+copy: the system then ends the process, where a read raises an error.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class RowFiles:
         if not self._mapped:
             return None
         self.check(shard, offset + size)
-        return self._map(shard)[offset : offset + size]
+        whole = self._map(shard)
+        return None if whole is None else whole[offset : offset + size]
 
     def check(self, shard: int, end: int) -> None:
         """Raise :class:`StoreError` when a file ends before the byte ``end``; of mapped files alone, reads do it."""
@@ -87,13 +88,17 @@ class RowFiles:
                 stretch = min(STRETCH, offset + length - start)
                 os.posix_fadvise(self._descriptor(shard), start, stretch, os.POSIX_FADV_WILLNEED)
 
-    def _map(self, shard: int) -> UInt8[np.ndarray, "b"]:
+    def _map(self, shard: int) -> UInt8[np.ndarray, "b"] | None:
         found = self._maps.get(shard)
         if found is None:
             descriptor = self._descriptor(shard)
             with self._lock:
                 if shard not in self._maps:
-                    mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                    try:
+                        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                    except OSError:  # a file system without maps, or a limit of address space
+                        self._mapped = False
+                        return None
                     self._maps[shard] = np.frombuffer(mapped, np.uint8)
                 found = self._maps[shard]
         return found
