@@ -4,7 +4,8 @@ Photos are JPEG files of 350 x 350 pixels and some 20 kB, a little more than ali
 of a folder, ``--photos``), with landmarks that are already found; the store has the default sizes (256
 pixel crops, 64 pixel maps). One process, no workers. Rates are given by the clock and by processor time (what one core
 would do if it had nothing else to do and the disk kept up). Times of the parts are measured inside a further run;
-"rest" is what no part explains. "decode alone" is the same photos through OpenCV's decoder, and nothing else.
+"rest" is what no part explains ("sync" runs beside "checksums" and more of the verification, so that the parts may
+explain a little more than there is). "decode alone" is the same photos through OpenCV's decoder, and nothing else.
 
 Run it on an idle machine: python benchmarks/writing.py --images 1500 --repeats 3
 """
@@ -157,9 +158,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=int, default=1500)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="take the JPEG files of this folder in turn")
+    parser.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="take this folder's *.jpg, aligned and of 350 px, in turn"
+    )
     options = parser.parse_args()
     real = sorted(options.photos.rglob("*.jpg")) if options.photos else []
+    if options.photos and not real:
+        parser.error(f"there is no file *.jpg in {options.photos}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         work = make_work(folder, options.images, real)

@@ -31,7 +31,7 @@ from commands.store_argument import STORE
     type=click.Choice(["raw", "jpeg", "auto"]),
     default="raw",
     show_default=True,
-    help="Images as pixels or as JPEG; auto: pixels where they take at most half of this machine's memory.",
+    help="Images as pixels or as JPEG; auto: pixels where they take at most half of the memory there is.",
 )
 @click.option("--jpeg-quality", type=click.IntRange(1, 100), default=95, show_default=True)
 @click.option(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.memory import physical_memory
+from fer_data.memory import usable_memory
 
 ENCODINGS = ("raw", "jpeg")
 JPEG_QUALITY = 95
@@ -60,14 +60,14 @@ def channel_sums(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndar
 
 
 def resolve_encoding(asked: str, rows: int, image_size: int, memory: int | None = None) -> str:
-    """What ``auto`` means: ``raw`` where the pixels take at most half of the physical memory, else ``jpeg``.
+    """What ``auto`` means: ``raw`` where the pixels take at most half of the memory, else ``jpeg``.
 
-    So a whole epoch of a raw store can stay in the page cache. ``memory`` in bytes; by default this machine's. Raises
-    :class:`UserInputError` for an unknown name.
+    So a whole epoch of a raw store can stay in the page cache. ``memory`` in bytes; by default what this
+    process may use. Raises :class:`UserInputError` for an unknown name.
     """
     if asked in ENCODINGS:
         return asked
     if asked != "auto":
         raise UserInputError(paragraph("Unknown encoding.", expected="raw, jpeg or auto", got=repr(asked)))
-    available = physical_memory() if memory is None else memory
+    available = usable_memory() if memory is None else memory
     return "raw" if rows * image_size * image_size * 3 <= available / 2 else "jpeg"

@@ -56,7 +56,7 @@ class Store:
 class SplitReader:
     """The rows of one split, numbered from 0 over its shards in order.
 
-    Safe to fork and to pickle: nothing is opened before it is used, and memory maps are re-opened in each process.
+    Safe to fork and to pickle: nothing is opened before it is used, and what is open does not travel.
     """
 
     def __init__(self, store: Store, split: str) -> None:

@@ -1,32 +1,33 @@
 """The bytes of a split's shards, without the HDF5 library: mapped into memory, or read from where they lie.
 
-Files that fit well into memory are mapped: a row is then used where it lies in the page cache, and copied once. Of
-larger splits, and where the file system has no maps, nothing is mapped: positioned reads add nothing to the process's
-resident memory. Both know when a file was cut short. What a map cannot report is a disk that fails in the middle of a
-copy: the system then ends the process, where a read raises an error.
+Splits that fit well into memory are mapped: a row is used where it lies in the page cache. Of larger ones, and where
+the file system has no maps, nothing is mapped: positioned reads add nothing to the process's resident memory. A file
+that was cut short is noticed before its rows are used; what a map cannot report is a file cut short, or a disk that
+fails, while a row is being copied: the system then ends the process, where a read raises an error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import resource
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from fer_data.errors import StoreError, paragraph
-from fer_data.memory import physical_memory
+from fer_data.memory import usable_memory
 
 STRETCH = 1 << 19
 """Bytes that the system is asked to fetch at a time: of more, Linux may fetch the beginning alone."""
 
 MAPPED_SHARE = 0.5
-"""Files are mapped when together they take at most this share of the memory: then they can all stay there."""
+"""A split's files are mapped when together they take at most this share of the memory: then they can stay there."""
 
 
 class RowFiles:
@@ -39,29 +40,28 @@ class RowFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._keep = len(paths) <= most // 2
         size = sum(path.stat().st_size for path in paths)
-        # Python's map holds a descriptor of its own.
-        self._mapped = len(paths) <= most // 4 and size <= MAPPED_SHARE * physical_memory()
+        self._keep = len(paths) <= most // 2
+        self._may_map = len(paths) <= most // 4 and size <= MAPPED_SHARE * usable_memory()
         self._open: dict[int, int] = {}
-        self._maps: dict[int, UInt8[np.ndarray, "b"]] = {}
+        self._maps: dict[int, mmap.mmap] = {}
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._open)
 
     def view(self, shard: int, offset: int, size: int) -> UInt8[np.ndarray, "size"] | None:
-        """Bytes of a file where they lie, not to be written to; None where files are not mapped.
+        """Bytes of a file where they lie, not to be written to; None where it is not mapped.
 
         Raises :class:`StoreError` when the file ends before.
         """
-        if not self._mapped:
+        mapped = self._map(shard)
+        if mapped is None:
             return None
         self.check(shard, offset + size)
-        whole = self._map(shard)
-        return None if whole is None else whole[offset : offset + size]
+        return np.frombuffer(mapped, np.uint8, size, offset)
 
     def check(self, shard: int, end: int) -> None:
-        """Raise :class:`StoreError` when a file ends before the byte ``end``; of mapped files alone, reads do it."""
-        if self._mapped and (size := os.lseek(self._descriptor(shard), 0, os.SEEK_END)) < end:
+        """Raise :class:`StoreError` when a mapped file ends before the byte ``end``; of others each read says so."""
+        if (mapped := self._maps.get(shard)) is not None and (size := mapped.size()) < end:
             raise self._cut_short(shard, f"{end} bytes", f"{size} bytes")
 
     def read(self, shard: int, offset: int, out: np.ndarray) -> None:
@@ -73,37 +73,37 @@ class RowFiles:
             out.reshape(-1).view(np.uint8)[:] = found
             return
         if self._keep:
-            self._fill(self._descriptor(shard), shard, offset, out)
+            self._fill(self._kept(shard), shard, offset, out)
             return
-        descriptor = os.open(self.paths[shard], os.O_RDONLY)
-        try:
+        with self._opened(shard) as descriptor:
             self._fill(descriptor, shard, offset, out)
-        finally:
-            os.close(descriptor)
 
     def will_need(self, shard: int, offset: int, length: int) -> None:
         """Tell the system that these bytes will be read soon, so that it fetches them in long runs."""
-        if self._keep and hasattr(os, "posix_fadvise"):
-            for start in range(offset, offset + length, STRETCH):
-                stretch = min(STRETCH, offset + length - start)
-                os.posix_fadvise(self._descriptor(shard), start, stretch, os.POSIX_FADV_WILLNEED)
+        if hasattr(os, "posix_fadvise"):
+            with self._opened(shard) as descriptor:
+                for start in range(offset, offset + length, STRETCH):
+                    stretch = min(STRETCH, offset + length - start)
+                    os.posix_fadvise(descriptor, start, stretch, os.POSIX_FADV_WILLNEED)
 
-    def _map(self, shard: int) -> UInt8[np.ndarray, "b"] | None:
-        found = self._maps.get(shard)
-        if found is None:
-            descriptor = self._descriptor(shard)
-            with self._lock:
-                if shard not in self._maps:
-                    try:
-                        mapped = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-                    except OSError:  # a file system without maps, or a limit of address space
-                        self._mapped = False
-                        return None
-                    self._maps[shard] = np.frombuffer(mapped, np.uint8)
-                found = self._maps[shard]
-        return found
+    def _map(self, shard: int) -> mmap.mmap | None:
+        if shard not in self._maps and self._may_map:
+            with self._lock, self._opened(shard) as descriptor:
+                try:
+                    self._maps.setdefault(shard, mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ))
+                except (OSError, ValueError):  # no maps here, a limit of address space, or an empty file
+                    self._may_map = False
+        return self._maps.get(shard)
 
-    def _descriptor(self, shard: int) -> int:
+    @contextlib.contextmanager
+    def _opened(self, shard: int) -> Iterator[int]:
+        descriptor = os.open(self.paths[shard], os.O_RDONLY)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _kept(self, shard: int) -> int:
         descriptor = self._open.get(shard)
         if descriptor is None:
             with self._lock:

@@ -14,7 +14,8 @@ from fer_data.shards.rows import RowFiles
 class ShardRows:
     """Rows of shard ``number`` of a split, numbered from 0; images of ``image_size``, maps of ``map_size`` pixels.
 
-    Several threads may read at once. Every method raises :class:`StoreError` where the file is not what its entry says.
+    Several threads may read at once. Raises :class:`StoreError` where the file is not what its entry says: ask
+    :meth:`check` before rows are used, because pixels and maps that are mapped are then used as they lie there.
     """
 
     def __init__(self, files: RowFiles, number: int, entry: ShardEntry, image_size: int, map_size: int) -> None:
@@ -32,7 +33,7 @@ class ShardRows:
         self._maps = None if maps is None else maps.reshape(entry.rows, map_size, map_size)
 
     def check(self) -> None:
-        """Raise :class:`StoreError` when the file was cut short: to be asked before rows are used where they lie."""
+        """Raise :class:`StoreError` when the file was cut short."""
         self._files.check(self._number, self.entry.bytes)
 
     def read_image(self, row: int, out: UInt8[np.ndarray, "s s 3"]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from fer_data import augment
 from fer_data.augment import AugmentConfig, AugmentParameters, apply, crop_landmarks, sample_parameters
 from fer_data.errors import UserInputError
+from fer_data.loading.fetch import cut
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
 GEOMETRY_ONLY = {"brightness": 0.0, "contrast": 0.0, "grey": 0.0}
@@ -173,8 +174,8 @@ def test_cut_images_give_what_the_affine_gives() -> None:
     cuts = augment.pixel_cuts(config, parameters, 64)
     assert cuts is not None and 0 < parameters.flip.sum() < 6
     crops = np.empty((6, 48, 48, 3), np.uint8)
-    for place, image in enumerate(images.numpy()):
-        cuts.copy(place, image, crops[place])
+    for place, (x, y, flip) in enumerate(cuts.at(np.arange(6))):
+        cut(images.numpy()[place, y : y + 48], x, flip, crops[place])
     expected = apply(config, parameters, images, maps, MEAN, STD)
     found = apply(config, parameters, torch.from_numpy(crops), maps, MEAN, STD, 64)
     for a, b in zip(expected, found, strict=True):

@@ -34,6 +34,20 @@ def loader_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("aupipe-loader")]
 
 
+@pytest.fixture(params=[True, False], ids=["mapped", "not mapped"])
+def mapped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether files fit into memory, and are mapped."""
+    if not request.param:
+        monkeypatch.setattr(rows_module, "usable_memory", lambda: 1000)
+    return bool(request.param)
+
+
+def maps_in_use(folder: Path) -> set[str]:
+    """Names of the files under a folder that this process has mapped."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {Path(line.split(maxsplit=5)[5]).name for line in lines if str(folder) in line}
+
+
 def samples(batches: Iterable[Batch]) -> dict[int, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Image, map and landmarks by row, in the order of arrival."""
     return {
@@ -249,7 +263,9 @@ def test_jpeg_stores_load_alike_on_any_number_of_threads(store: Store, tmp_path:
     assert np.array_equal(first.images[3].numpy(), reader.image(3))
 
 
-def test_a_block_is_asked_for_whole_and_in_stretches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_block_is_asked_for_whole_and_in_stretches(
+    store: Store, monkeypatch: pytest.MonkeyPatch, mapped: bool
+) -> None:
     """Of one long stretch Linux would fetch the beginning alone."""
     reader, asked = store.split("train"), set[tuple[int, int]]()
     monkeypatch.setattr(rows_module, "STRETCH", 5000)
@@ -270,20 +286,6 @@ def test_a_block_is_asked_for_whole_and_in_stretches(store: Store, monkeypatch: 
     assert asked == expected
 
 
-@pytest.fixture(params=[True, False], ids=["mapped", "not mapped"])
-def mapped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether files fit into memory, and are mapped."""
-    if not request.param:
-        monkeypatch.setattr(rows_module, "physical_memory", lambda: 1000)
-    return bool(request.param)
-
-
-def maps_in_use(folder: Path) -> set[str]:
-    """Names of the files under a folder that this process has mapped."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    return {Path(line.split(maxsplit=5)[5]).name for line in lines if str(folder) in line}
-
-
 def test_rows_come_alike_from_mapped_files_and_from_others(tmp_path: Path, mapped: bool) -> None:
     store = synthetic_store(tmp_path / "raw", train=21, val=0, test=0, rows_per_shard=16)
     for reader in (store.split("train"), jpeg_copy(store, tmp_path).split("train")):
@@ -300,15 +302,30 @@ def test_rows_come_alike_from_mapped_files_and_from_others(tmp_path: Path, mappe
         assert maps_in_use(folder) == (expected if mapped else set())
 
 
-def test_where_files_cannot_be_mapped_they_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.ENODEV, "No such device"), ValueError("cannot mmap an empty file")])
+@pytest.mark.parametrize("most", [0, 1])
+def test_where_files_cannot_be_mapped_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception
+) -> None:
+    """Those that were mapped before the refusal are still looked at before they are used."""
+    store = synthetic_store(tmp_path, train=21, val=0, test=0, rows_per_shard=8)
     expected = samples(TripletLoader(store.split("train"), 8, CONFIG).epoch(0))
+    real = rows_module.mmap.mmap
 
-    def refused(*_: object, **__: object) -> None:
-        raise OSError(errno.ENODEV, "No such device")
+    def refusing(*arguments: Any, **options: Any) -> object:
+        if len(maps_in_use(tmp_path)) >= most:
+            raise error
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(rows_module.mmap, "mmap", refused)
-    found = samples(TripletLoader(store.split("train"), 8, CONFIG).epoch(0))
+    monkeypatch.setattr(rows_module.mmap, "mmap", refusing)
+    reader = store.split("train")
+    found = samples(TripletLoader(reader, 8, CONFIG).epoch(0))
     assert all(torch.equal(a, b) for row in expected for a, b in zip(expected[row], found[row], strict=True))
+    assert len(maps_in_use(tmp_path)) == most
+    with (tmp_path / "train-00000.h5").open("r+b") as file:
+        file.truncate(10_000)
+    with pytest.raises(StoreError, match="ended while it was read"):
+        reader.image(7)
 
 
 def test_some_lines_of_an_image(store: Store, tmp_path: Path, mapped: bool) -> None:
