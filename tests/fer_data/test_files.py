@@ -17,6 +17,7 @@ from fer_data.files import (
     atomic_path,
     canonical_json,
     digest,
+    flushing,
     folder_lock,
     remove_temporaries,
     sha256_bytes,
@@ -197,3 +198,23 @@ def test_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
 
 def test_the_limit_used_above_is_not_left_on_this_process() -> None:
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+
+
+def test_what_the_disk_refuses_while_a_file_is_flushed_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only once: the kernel reports a failed write to one caller, so a later fsync may succeed."""
+    path, done = tmp_path / "file", []
+    path.write_bytes(b"content")
+    with flushing(path):
+        done.append("quietly")
+    refusals = [OSError(errno.EIO, os.strerror(errno.EIO))]
+
+    def refusing(descriptor: int) -> None:
+        if refusals:
+            raise refusals.pop()
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    with pytest.raises(OSError, match="Input/output error"), flushing(path):
+        done.append("refused")
+    assert done == ["quietly", "refused"] and not refusals

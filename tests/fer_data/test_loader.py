@@ -328,6 +328,15 @@ def test_where_files_cannot_be_mapped_they_are_read(
         reader.image(7)
 
 
+def test_an_index_that_points_behind_the_end_of_a_file_is_an_error(store: Store, mapped: bool) -> None:
+    first, *others = store.index.shards
+    for name in ("image", "au_map"):
+        wrong = dataclasses.replace(first, offsets={**first.offsets, name: first.bytes - 10})
+        index = dataclasses.replace(store.index, shards=(wrong, *others))
+        with pytest.raises(StoreError, match="ended while it was read"):
+            list(TripletLoader(Store(store.folder, index).split("train"), 8, CONFIG, mode="none").epoch(0))
+
+
 def test_some_lines_of_an_image(store: Store, tmp_path: Path, mapped: bool) -> None:
     for reader in (store.split("train"), jpeg_copy(store, tmp_path).split("train")):
         buffer, small = np.zeros((64, 64, 3), np.uint8), np.zeros((3, *reader.au_map(0).shape), np.uint8)
