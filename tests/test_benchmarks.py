@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 import torch
 
+from fer_data.codebook import load_codebook
+from fer_data.heatmaps import render_maps
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+BOOK = load_codebook("reference")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
@@ -53,4 +59,12 @@ def test_the_rasteriser_is_timed_beside_the_reference(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("rasteriser", monkeypatch, "--faces", "4", "--repeats", "1")
-    assert len(re.findall(r"mean +([\d.]+ +){4}[\d.]+x   \(aim (?:10|40)x\)", capsys.readouterr().out)) == 4
+    assert len(re.findall(r"mean +([\d.]+ +){5}[\d.]+x +[\d.]+x   \(aim (?:10|40)x\)", capsys.readouterr().out)) == 4
+    program = importlib.import_module("rasteriser")
+    for points in program.faces(2, 0.3):
+        shapes = program.reference_ellipses(points, "fear", BOOK)
+        ways = [way(shapes, size) for way in (program.published_map, program.lean_map) for size in (64, 256)]
+        for mine, theirs in itertools.pairwise([*ways[::2], render_maps(points[None], ["fear"], BOOK, 256, 64)[0]]):
+            cosine = (mine * theirs).sum() / np.sqrt((mine**2).sum() * (theirs**2).sum())
+            assert cosine > 0.99
+        np.testing.assert_allclose(ways[1], ways[3], atol=1e-4)
