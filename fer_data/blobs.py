@@ -109,10 +109,10 @@ def place(template: Template, points: Float[np.ndarray, "n 68 2"]) -> Blobs:
     unit = np.maximum(np.maximum(geometry.inter_ocular(points), MIN_SCALE_OF_HEIGHT * height), 1e-6)
     offset = template.offset * np.array([1.0, -1.0])
     spread = (template.sigma * unit[:, None, None]) ** 2
-    precision = np.einsum("nks,nsi,nsj->nkij", 1 / spread, axes, axes)
+    products = axes[:, :, [0, 0, 1]] * axes[:, :, [0, 1, 1]]
     return Blobs(
-        centre=template.mean @ points + unit[:, None, None] * (offset @ axes),
-        form=precision[:, :, [0, 0, 1], [0, 1, 1]] * np.array([-0.5, -1.0, -0.5]),
+        centre=np.tensordot(points, template.mean, (1, 1)).swapaxes(1, 2) + unit[:, None, None] * (offset @ axes),
+        form=(1 / spread) @ (products * np.array([-0.5, -1.0, -0.5])),
         reach=WINDOW * np.sqrt(spread @ (axes * axes)),
         weight=template.weight * _visible(points)[:, template.side],
     )

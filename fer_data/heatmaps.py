@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from fer_data import geometry
-from fer_data.blobs import LOG_FLOOR, NOTHING, Blobs, make_template, place
+from fer_data.blobs import LOG_FLOOR, Blobs, make_template, place
 from fer_data.codebook import Codebook, Ellipse, Length
 from fer_data.errors import UserInputError, paragraph
 
@@ -27,7 +27,7 @@ BACKGROUND, INSIDE = 1e-4, 255.0
 COARSE = 28
 """The reference blurs each AU at this size."""
 
-CACHE_BYTES = 1 << 20
+CACHE_BYTES = 1 << 19
 """Faces are drawn together while their maps fit in this much cache."""
 
 
@@ -101,78 +101,81 @@ def _render(
             maps[face] = _draw_ellipses(table, face, image_size, maps.shape[1])
         return
     scaled = geometry.rescale_points(np.asarray(points, np.float64), maps.shape[1] / image_size)
-    blobs = place(make_template(codebook, weights), scaled)
-    step = min(max(CACHE_BYTES // maps[0].nbytes, 1), len(maps))
-    scratch = np.empty((2, step * maps[0].size), np.float32)
-    for start in range(0, len(points), step):
-        _draw_blobs(blobs, slice(start, start + step), max(weights.values()), maps[start : start + step], scratch)
+    _draw_blobs(place(make_template(codebook, weights), scaled), max(weights.values()), maps)
 
 
 # --- Gaussians: the maximum is taken of their logarithms, quadratics that one small matrix product draws ---
 
 
-def _draw_blobs(
-    blobs: Blobs,
-    faces: slice,
-    strongest: float,
-    maps: Float32[np.ndarray, "n m m"],
-    scratch: Float32[np.ndarray, "2 s"],
-) -> None:
-    """Draw some faces' Gaussians on one canvas as small as holds them all, each in rows that hold it on all faces.
+def _draw_blobs(blobs: Blobs, strongest: float, maps: Float32[np.ndarray, "n m m"]) -> None:
+    """Draw the Gaussians into maps of zeros, some faces at a time so that they stay in the processor's cache."""
+    size = maps.shape[1]
+    step = min(max(CACHE_BYTES // maps[0].nbytes, 1), len(maps))
+    tops, bottoms = _spans(blobs, size, step)
+    factors = _LogFactors(step, blobs.weight.shape[1], size)
+    # Rows before faces: the rows that a Gaussian lies in are one piece of memory, which is several times faster.
+    scratch = np.empty((2, size, step, size), np.float32)
+    for number, start in enumerate(range(0, len(maps), step)):
+        some = slice(start, min(start + step, len(maps)))
+        first, last = int(tops[number].min(initial=size)), int(bottoms[number].max(initial=0))
+        if first >= last:
+            continue
+        canvas, product = scratch[:, first:last, : some.stop - start]
+        canvas.fill(LOG_FLOOR - 1)
+        rows, columns = factors.of(blobs, some)
+        for k, (top, bottom) in enumerate(zip(tops[number].tolist(), bottoms[number].tolist(), strict=True)):
+            if top < bottom:
+                drawn, span = product[: bottom - top], canvas[top - first : bottom - first]
+                np.matmul(rows[:, k, top:bottom], columns[:, k], out=drawn.swapaxes(0, 1))
+                np.maximum(span, drawn, out=span)
+        # A row may also hold what lies outside a face's own windows: it depends on the other faces.
+        above = canvas >= LOG_FLOOR
+        _exponentiate(canvas, strongest)
+        np.multiply(canvas, above, out=maps[some, first:last].swapaxes(0, 1))
+
+
+def _spans(blobs: Blobs, size: int, step: int) -> tuple[Int64[np.ndarray, "s k"], Int64[np.ndarray, "s k"]]:
+    """Per ``step`` faces and Gaussian the rows, from and to, in which it shows on some of these faces.
 
     Crops are aligned, so the same Gaussian lies at nearly the same place on every face.
     """
-    low, high = _windows(blobs, faces, maps.shape[1])
-    drawn = np.flatnonzero((low < high).all(1))
-    if not len(drawn):
-        return
-    (left, top), (right, bottom) = low[drawn].min(0).tolist(), high[drawn].max(0).tolist()
-    shape = (len(maps), bottom - top, right - left)
-    canvas, products = scratch[0, : np.prod(shape)].reshape(shape), scratch[1]
-    canvas.fill(NOTHING)
-    rows, columns = _log_factors(blobs, faces, np.arange(left, right), np.arange(top, bottom))
-    for k in drawn.tolist():
-        span = slice(int(low[k, 1]) - top, int(high[k, 1]) - top)
-        size = (len(maps), span.stop - span.start, shape[2])
-        product = products[: np.prod(size)].reshape(size)
-        np.matmul(rows[:, k, span], columns[:, k], out=product)
-        np.maximum(canvas[:, span], product, out=canvas[:, span])
-    # What is below the floor depends on the windows of the other faces.
-    above = canvas >= LOG_FLOOR
-    _exponentiate(canvas, strongest)
-    np.multiply(canvas, above, out=maps[:, top:bottom, left:right])
+    low = np.clip(np.floor(blobs.centre - blobs.reach), 0, size).astype(np.int64)
+    high = np.clip(np.ceil(blobs.centre + blobs.reach) + 1, 0, size).astype(np.int64)
+    seen = (blobs.weight > 0) & (low < high).all(2)
+    starts = np.arange(0, len(low), step)
+    tops = np.minimum.reduceat(np.where(seen, low[..., 1], size), starts, axis=0)
+    return tops, np.maximum.reduceat(np.where(seen, high[..., 1], 0), starts, axis=0)
 
 
-def _windows(blobs: Blobs, faces: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Per Gaussian the pixels ``(x, y)`` from (inclusive) and to (exclusive) which it shows on some of the faces."""
-    centre, reach = blobs.centre[faces], blobs.reach[faces]
-    low = np.clip(np.floor(centre - reach), 0, size).astype(int)
-    high = np.clip(np.ceil(centre + reach) + 1, 0, size).astype(int)
-    seen = ((blobs.weight[faces] > 0) & (low < high).all(2))[..., None]
-    return np.where(seen, low, size).min(0), np.where(seen, high, 0).max(0)
+class _LogFactors:
+    """Factors whose matrix product is the logarithm of every Gaussian at every pixel; their buffers are used again."""
+
+    def __init__(self, faces: int, gaussians: int, size: int) -> None:
+        self._pixels = np.arange(size, dtype=np.float32)
+        self._rows, self._columns = np.ones((2, faces, gaussians, 3, size), np.float32)
+
+    def of(self, blobs: Blobs, faces: slice) -> tuple[Float32[np.ndarray, "n k m 3"], Float32[np.ndarray, "n k 3 m"]]:
+        """Those of some faces, valid until the next call."""
+        centre, form, log_weight = (
+            values[faces, ..., None].astype(np.float32) for values in (blobs.centre, blobs.form, blobs.log_weight)
+        )
+        rows, columns = self._rows[: len(centre)], self._columns[: len(centre)]
+        dx, dy, squares = columns[:, :, 2], rows[:, :, 2], rows[:, :, 0]
+        np.subtract(self._pixels, centre[:, :, 1], out=dy)
+        np.multiply(dy, dy, out=squares)
+        squares *= form[:, :, 2]
+        squares += log_weight
+        dy *= form[:, :, 1]
+        np.subtract(self._pixels, centre[:, :, 0], out=dx)
+        np.multiply(dx, dx, out=columns[:, :, 1])
+        columns[:, :, 1] *= form[:, :, 0]
+        return rows.swapaxes(2, 3), columns
 
 
-def _log_factors(
-    blobs: Blobs, faces: slice, x: np.ndarray, y: np.ndarray
-) -> tuple[Float32[np.ndarray, "n k h 3"], Float32[np.ndarray, "n k 3 w"]]:
-    """Factors whose matrix product is the logarithm of every Gaussian at every pixel."""
-    centre, form = blobs.centre[faces].astype(np.float32), blobs.form[faces].astype(np.float32)
-    dx, dy = x.astype(np.float32) - centre[:, :, :1], y.astype(np.float32) - centre[:, :, 1:]
-    rows, columns = (np.empty((*d.shape[:2], 3, d.shape[2]), np.float32) for d in (dy, dx))
-    np.multiply(form[:, :, 2:], dy * dy, out=rows[:, :, 0])
-    rows[:, :, 0] += blobs.log_weight[faces, :, None].astype(np.float32)
-    rows[:, :, 1] = 1
-    np.multiply(form[:, :, 1:2], dy, out=rows[:, :, 2])
-    columns[:, :, 0] = 1
-    np.multiply(form[:, :, :1], dx * dx, out=columns[:, :, 1])
-    columns[:, :, 2] = dx
-    return rows.swapaxes(2, 3), columns
-
-
-def _exponentiate(canvas: Float32[np.ndarray, "n h w"], strongest: float) -> None:
+def _exponentiate(canvas: Float32[np.ndarray, "h n w"], strongest: float) -> None:
     """From logarithms to values in [0, 1], in place."""
     # Sampling misses a sub-pixel peak by a little; a face outside the frame must not be blown up to full range.
-    peak = canvas.max((1, 2), keepdims=True)
+    peak = canvas.max(0).max(1)[:, None]
     canvas -= np.where(peak > np.log(0.5 * strongest), peak, np.float32(0))
     np.exp(canvas, out=canvas)
 
