@@ -44,7 +44,8 @@ def faces(count: int, roll: float) -> np.ndarray:
     )
 
 
-Ellipses = list[list[tuple[tuple[int, int], tuple[int, int]]]]
+Ellipse = tuple[tuple[int, int], tuple[int, int]]
+Ellipses = list[list[Ellipse]]
 
 
 def reference_ellipses(points: np.ndarray, expression: str, book: Codebook) -> Ellipses:
@@ -62,8 +63,7 @@ def published_map(shapes: Ellipses, map_size: int) -> np.ndarray:
     for place, unit in enumerate(shapes):
         canvas = np.zeros((IMAGE, IMAGE)) + BACKGROUND
         empty = canvas.copy()
-        for centre, half in unit:
-            cv2.ellipse(canvas, centre, half, 0, 0, 360, INSIDE, cv2.FILLED)
+        _fill(canvas, unit)
         if (canvas - empty).sum() > 0:
             stack[place] = _coarse_and_back(canvas)
     return _finished(stack.astype(np.float32).max(0), map_size)
@@ -74,10 +74,14 @@ def lean_map(shapes: Ellipses, map_size: int) -> np.ndarray:
     merged = np.full((IMAGE, IMAGE), BACKGROUND, np.float32)
     for unit in shapes:
         canvas = np.full((IMAGE, IMAGE), BACKGROUND, np.float32)
-        for centre, half in unit:
-            cv2.ellipse(canvas, centre, half, 0, 0, 360, INSIDE, cv2.FILLED)
+        _fill(canvas, unit)
         merged = np.maximum(merged, _coarse_and_back(canvas))
     return _finished(merged, map_size)
+
+
+def _fill(canvas: np.ndarray, unit: Sequence[Ellipse]) -> None:
+    for centre, half in unit:
+        cv2.ellipse(canvas, centre, half, 0, 0, 360, INSIDE, cv2.FILLED)
 
 
 def _coarse_and_back(canvas: np.ndarray) -> np.ndarray:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -20,7 +22,7 @@ from fer_data.augment import AugmentConfig
 from fer_data.counters import counter_hash
 from fer_data.errors import StoreError, UserInputError
 from fer_data.loader import Batch, TripletLoader, order
-from fer_data.loading import resident
+from fer_data.loading import resident, slots
 from fer_data.loading.speed import memcpy_limit
 from fer_data.shards import SplitReader, Store
 from fer_data.shards import rows as rows_module
@@ -238,19 +240,25 @@ def test_the_report_counts_what_was_delivered(store: Store) -> None:
 
 
 def test_waiting_for_slow_reads_is_seen(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    gather = SplitReader.gather
+    gather, asked, looks = SplitReader.gather, threading.Semaphore(0), itertools.count()
+
+    def look_at_the_clock() -> float:
+        if next(looks) % 2 == 0:  # before each wait, and after it
+            asked.release()
+        return time.perf_counter()
 
     def slow(self: SplitReader, *arguments: Any) -> None:
+        assert asked.acquire(timeout=60)
         time.sleep(0.02)
         gather(self, *arguments)
 
+    monkeypatch.setattr(slots, "time", SimpleNamespace(perf_counter=look_at_the_clock))
     monkeypatch.setattr(SplitReader, "gather", slow)
     loader = TripletLoader(store.split("train"), 8, AugmentConfig(64, enabled=False))
     for _ in loader.uint8_epoch(0):
         pass
-    # Of seven reads of .02 s; on a busy machine some are done before they are asked for.
-    assert loader.report.wait_seconds > 2 * 0.02
-    assert 0.05 < loader.wait_fraction < 1
+    assert loader.report.wait_seconds > 7 * 0.02 * 0.9
+    assert loader.wait_fraction > 0.2
 
 
 def test_jpeg_stores_load_alike_on_any_number_of_threads(store: Store, tmp_path: Path) -> None:
