@@ -24,13 +24,13 @@ from jaxtyping import Float, Float64, Int
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fer_data.files import write_text
-from fer_data.geometry import FLIP_68, flip_points, inter_ocular
-from fer_data.images import read_image
-from pipeline.detectors.base import LandmarkDetector
-from pipeline.detectors.mediapipe import MediaPipeDetector
-from pipeline.mesh68 import map_plain
-from pipeline.mesh68_correction import (
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.geometry import FLIP_68, flip_points, inter_ocular
+from aupipe.fer_data.images import read_image
+from aupipe.pipeline.detectors.base import LandmarkDetector
+from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
+from aupipe.pipeline.mesh68 import map_plain
+from aupipe.pipeline.mesh68_correction import (
     CORRECTION_FILE,
     Correction,
     apply_correction,
@@ -43,7 +43,7 @@ from pipeline.mesh68_correction import (
     place,
     unit_size,
 )
-from pipeline.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points
+from aupipe.pipeline.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points
 
 COMPONENTS = 12
 RIDGE = 0.1

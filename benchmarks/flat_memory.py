@@ -19,10 +19,10 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from fer_data.manifest import Manifest, write_manifest
-from fer_data.types import Sample, Silent
-from pipeline.executors import create_executor
-from pipeline.landmarks import run_landmarks
+from aupipe.fer_data.manifest import Manifest, write_manifest
+from aupipe.fer_data.types import Sample, Silent
+from aupipe.pipeline.executors import create_executor
+from aupipe.pipeline.landmarks import run_landmarks
 from simulated_detectors import simulated_config, simulated_manifest
 
 PHOTOS = 64

@@ -29,13 +29,14 @@ from jaxtyping import Bool, Float64
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fit_mesh68 import Sample, cross_validated, read_truth, shared_folder
-from fer_data.errors import ModelFileError
-from fer_data.geometry import flip_points, inter_ocular
-from fer_data.images import read_image
-from pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names
-from pipeline.looks import evened, look
-from pipeline.mesh68 import map_plain
-from pipeline.pose68 import pose_from_points
+
+from aupipe.fer_data.errors import ModelFileError
+from aupipe.fer_data.geometry import flip_points, inter_ocular
+from aupipe.fer_data.images import read_image
+from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names
+from aupipe.pipeline.looks import evened, look
+from aupipe.pipeline.mesh68 import map_plain
+from aupipe.pipeline.pose68 import pose_from_points
 
 REGIONS = {
     "all 68": slice(0, 68),

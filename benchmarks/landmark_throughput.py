@@ -23,16 +23,16 @@ from statistics import median
 
 import numpy as np
 
-from fer_data.files import sha256_file
-from fer_data.images import decode_image
-from fer_data.manifest import Manifest, write_manifest
-from fer_data.types import Sample, Silent
-from pipeline.detectors.mediapipe import MediaPipeDetector
-from pipeline.executors import create_executor
-from pipeline.faces import find_face
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import run_landmarks
-from pipeline.portrait import write_portrait_dataset
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.images import decode_image
+from aupipe.fer_data.manifest import Manifest, write_manifest
+from aupipe.fer_data.types import Sample, Silent
+from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
+from aupipe.pipeline.executors import create_executor
+from aupipe.pipeline.faces import find_face
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import run_landmarks
+from aupipe.pipeline.portrait import write_portrait_dataset
 
 SAME_WORK = "bare loop, every look"
 LARGE = 284_000

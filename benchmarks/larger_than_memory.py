@@ -30,10 +30,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from loader_sources import write_store  # noqa: E402
 
-from fer_data.augment import AugmentConfig  # noqa: E402
-from fer_data.loader import TripletLoader  # noqa: E402
-from fer_data.shards import load_index, open_store  # noqa: E402
-from fer_data.shards.index import save_index  # noqa: E402
+from aupipe.fer_data.augment import AugmentConfig  # noqa: E402
+from aupipe.fer_data.loader import TripletLoader  # noqa: E402
+from aupipe.fer_data.shards import load_index, open_store  # noqa: E402
+from aupipe.fer_data.shards.index import save_index  # noqa: E402
 
 SIZE, ROWS, BATCH = 256, 1024, 128
 MODES = ("none", "block", "full")

@@ -28,7 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from loader_sources import NEEDS, OURS, RAW, SOURCES, prepare  # noqa: E402
 
-from fer_data.files import write_json  # noqa: E402
+from aupipe.fer_data.files import write_json  # noqa: E402
 
 CROP_SHARE = 7 / 8
 
@@ -113,7 +113,7 @@ def compare(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def add_ratios(rows: list[dict[str, Any]], size: int) -> float:
     """Our best setting of the same kind and crop over each row, and the share of the memcpy limit (returned)."""
-    from fer_data.loading.speed import memcpy_limit
+    from aupipe.fer_data.loading.speed import memcpy_limit
 
     limit = memcpy_limit(size * size * 3)
     for row in rows:

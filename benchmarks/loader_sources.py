@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from fer_data.augment import AugmentConfig
-from fer_data.codebook import load_codebook
-from fer_data.loader import TripletLoader
-from fer_data.mean_face import mean_face
-from fer_data.shards import ShardHeader, StoreIndex, TripletRow, open_store, write_shard
-from fer_data.shards.index import save_index
-from fer_data.shards.spec import SCHEMA_VERSIONS
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.shards import ShardHeader, StoreIndex, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 
 CLASSES = ("fear", "happiness")
 QUALITY = 95

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from commands.console import PATH, json_option, show
+from aupipe.commands.console import PATH, json_option, show
 
 if TYPE_CHECKING:
-    from fer_data.loading.plan import Mode
+    from aupipe.fer_data.loading.plan import Mode
 
 
 @click.command("bench-loader")
@@ -39,7 +39,7 @@ def bench_loader(
     \b
     Example: aupipe bench-loader store
     """
-    from fer_data.loading.bench import measure_store
+    from aupipe.fer_data.loading.bench import measure_store
 
     measured = measure_store(
         store, split=split, batch_size=batch_size, threads=threads or (1, 2), mode=mode, device=device, repeats=repeats

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
-from commands.grouped_help import GroupedHelp
-from commands.models import train_options, training_config
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
+from aupipe.commands.grouped_help import GroupedHelp
+from aupipe.commands.models import train_options, training_config
+from aupipe.commands.store_argument import STORE
 
 VARIED = ("method", "method_options", "backbone", "align_weight", "align_layers", "align_target", "seed")
 """Settings of a run that the grid sets; all others are shared by every run, and are options here as of train."""
@@ -58,9 +58,9 @@ def benchmark(
     \b
     Example: aupipe benchmark store --methods all --backbone resnet18 --seeds 3 --align-weight 0,4 --out grid
     """
-    from fer_models.benchmark import plan
-    from fer_models.benchmark.grid import Ways, estimate, run_benchmark
-    from fer_models.benchmark.preflight import layers_of
+    from aupipe.fer_models.benchmark import plan
+    from aupipe.fer_models.benchmark.grid import Ways, estimate, run_benchmark
+    from aupipe.fer_models.benchmark.preflight import layers_of
 
     base = training_config({"backbone": backbone, **shared})
     backbones = plan.parse_pairs(backbone_for, "backbone-for")

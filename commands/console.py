@@ -13,8 +13,8 @@ import click
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from fer_data.types import StageReport
-    from pipeline.executors import Executor
+    from aupipe.fer_data.types import StageReport
+    from aupipe.pipeline.executors import Executor
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
@@ -109,7 +109,7 @@ def executor_options(command: F) -> F:
 
 def make_executor(workers: int | None, scheduler: str | None, bar: Bar) -> Executor:
     """The executor that the two options name."""
-    from pipeline.executors import create_executor
+    from aupipe.pipeline.executors import create_executor
 
     if scheduler is not None and workers is not None:
         raise click.UsageError("--scheduler brings its own workers: leave --workers out.")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.console import PATH, Bar, executor_options, json_option, make_executor, show
+from aupipe.commands.console import PATH, Bar, executor_options, json_option, make_executor, show
 
 DEMO_NETWORK: dict[str, Any] = {"backbone": "resnet10t", "crop_size": 112, "batch_size": 8}
 """Small and with many steps, so that it learns the embedded faces in a minute on two cores."""
@@ -29,17 +29,17 @@ def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str
     \b
     Example: aupipe demo --out demo
     """
-    from fer_data.codebook import load_codebook
-    from fer_data.manifest import build_manifest, read_manifest
-    from fer_models.config import TrainConfig
-    from fer_models.demo_page import comparison_table, write_demo_page
-    from fer_models.evaluation import evaluate as run_evaluation
-    from fer_models.training import train as run_training
-    from pipeline.landmark_tasks import LandmarkConfig
-    from pipeline.landmarks import run_landmarks
-    from pipeline.maps import run_maps
-    from pipeline.portrait import write_portrait_dataset
-    from pipeline.shard_tasks import MapConfig
+    from aupipe.fer_data.codebook import load_codebook
+    from aupipe.fer_data.manifest import build_manifest, read_manifest
+    from aupipe.fer_models.config import TrainConfig
+    from aupipe.fer_models.demo_page import comparison_table, write_demo_page
+    from aupipe.fer_models.evaluation import evaluate as run_evaluation
+    from aupipe.fer_models.training import train as run_training
+    from aupipe.pipeline.landmark_tasks import LandmarkConfig
+    from aupipe.pipeline.landmarks import run_landmarks
+    from aupipe.pipeline.maps import run_maps
+    from aupipe.pipeline.portrait import write_portrait_dataset
+    from aupipe.pipeline.shard_tasks import MapConfig
 
     out, bar = out.resolve(), Bar()
     executor = make_executor(workers, scheduler, bar)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from commands.console import json_option, show
+from aupipe.commands.console import json_option, show
 
 
 @click.command()
@@ -15,7 +15,7 @@ def doctor(as_json: bool) -> int:
     \b
     Example: aupipe doctor
     """
-    from pipeline.doctor import run_checks
+    from aupipe.pipeline.doctor import run_checks
 
     checks = run_checks()
     lines = []

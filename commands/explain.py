@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import PATH, TOO_MANY_FAILURES, Bar, json_option, max_failures_option, show
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, json_option, max_failures_option, show
+from aupipe.commands.store_argument import STORE
 
 
 @click.command()
@@ -56,10 +56,10 @@ def explain(
     \b
     Example: aupipe explain run photos --out explained
     """
-    from fer_models.explain import explain as run_explain
-    from fer_models.explain import open_run, open_source
-    from pipeline.photos import PhotoPreparer
-    from pipeline.report import write_failures
+    from aupipe.fer_models.explain import explain as run_explain
+    from aupipe.fer_models.explain import open_run, open_source
+    from aupipe.pipeline.photos import PhotoPreparer
+    from aupipe.pipeline.report import write_failures
 
     source = open_source(path, every)
     opened = open_run(run, store_folder=store, layer=layer, method=method, method_options=method_options, device=device)

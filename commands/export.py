@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import PATH, Bar, json_option, show
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.store_argument import STORE
 
 
 @click.command()
@@ -25,8 +25,8 @@ def export(store: Path, form: str, out: Path, as_json: bool) -> None:
     \b
     Example: aupipe export store --to webdataset --out tars
     """
-    from fer_data.export import export_store
-    from fer_data.shards import open_store
+    from aupipe.fer_data.export import export_store
+    from aupipe.fer_data.shards import open_store
 
     report = export_store(open_store(store), form, out, Bar())
     rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())

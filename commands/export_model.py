@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import PATH, json_option, show
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.store_argument import STORE
 
 
 @click.command("export-model")
@@ -35,7 +35,7 @@ def export_model(
     \b
     Example: aupipe export-model run --to onnx --out model.onnx
     """
-    from fer_models.export import export_model as run_export
+    from aupipe.fer_models.export import export_model as run_export
 
     report = run_export(run, form, out, store_folder=store, method=method, method_options=method_options)
     show(report.lines(), report.as_json(), as_json)

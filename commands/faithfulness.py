@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import PATH, Bar, json_option, show
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.store_argument import STORE
 
 
 @click.command()
@@ -54,7 +54,7 @@ def faithfulness(
     \b
     Example: aupipe faithfulness run
     """
-    from fer_models.faithfulness import measure_faithfulness, summary_line
+    from aupipe.fer_models.faithfulness import measure_faithfulness, summary_line
 
     result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar())
     show([*result.lines(), "", summary_line(result.content)], result.as_json(), as_json)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from commands.console import PATH, json_option, show
-from commands.store_argument import STORE
+from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.store_argument import STORE
 
 
 @click.command()
@@ -25,12 +25,12 @@ def inspect(path: Path, png: Path | None, split: str | None, per_class: int, see
     \b
     Example: aupipe inspect store --png sheet.png
     """
-    from fer_data.shards.inspect import inspect_path
+    from aupipe.fer_data.shards.inspect import inspect_path
 
     inspection = inspect_path(path)
     lines, content = list(inspection.lines), inspection.content
     if png is not None:
-        from fer_data.shards.thumbnails import save_sheet
+        from aupipe.fer_data.shards.thumbnails import save_sheet
 
         save_sheet(path, png, split=split, per_class=per_class, seed=seed)
         lines += ["", f"  contact sheet: {png}"]

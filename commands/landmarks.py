@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from commands.console import (
+from aupipe.commands.console import (
     PATH,
     Bar,
     executor_options,
@@ -60,10 +60,10 @@ def landmarks(
     \b
     Example: aupipe landmarks faces.csv --out work
     """
-    from fer_data.manifest import read_manifest
-    from pipeline.landmark_tasks import LandmarkConfig
-    from pipeline.landmark_views import export_landmarks, write_sheet, write_summary
-    from pipeline.landmarks import run_landmarks
+    from aupipe.fer_data.manifest import read_manifest
+    from aupipe.pipeline.landmark_tasks import LandmarkConfig
+    from aupipe.pipeline.landmark_views import export_landmarks, write_sheet, write_summary
+    from aupipe.pipeline.landmarks import run_landmarks
 
     config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces, mirror=mirror)
     bar = Bar()
@@ -90,7 +90,7 @@ def landmarks_agreement(first: Path, second: Path, out: Path, as_json: bool) -> 
     \b
     Example: aupipe landmarks-agreement work-mediapipe work-dlib --out agreement
     """
-    from pipeline.landmark_views import compare_landmarks, write_agreement
+    from aupipe.pipeline.landmark_views import compare_landmarks, write_agreement
 
     agreement = compare_landmarks(first, second)
     files = write_agreement(agreement, out)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from commands.console import PATH, json_option, show
+from aupipe.commands.console import PATH, json_option, show
 
 
 @click.group()
@@ -55,7 +55,7 @@ def manifest_build(
     \b
     Example: aupipe manifest build auto ~/data/faces -o faces.csv
     """
-    from fer_data.manifest import build_manifest, parse_label_map
+    from aupipe.fer_data.manifest import build_manifest, parse_label_map
 
     for entry in alias:
         if "=" not in entry:
@@ -78,7 +78,7 @@ def manifest_check(path: Path, as_json: bool) -> int:
     \b
     Example: aupipe manifest check faces.csv
     """
-    from fer_data.manifest import check_manifest
+    from aupipe.fer_data.manifest import check_manifest
 
     report = check_manifest(path)
     show(report.lines(), report.as_json(), as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from commands.console import (
+from aupipe.commands.console import (
     PATH,
     Bar,
     executor_options,
@@ -16,7 +16,7 @@ from commands.console import (
     max_failures_option,
     show,
 )
-from commands.store_argument import STORE
+from aupipe.commands.store_argument import STORE
 
 
 @click.command("build-maps")
@@ -65,9 +65,9 @@ def build_maps(
     \b
     Example: aupipe build-maps work --out store
     """
-    from fer_data.codebook import load_codebook
-    from pipeline.maps import run_maps
-    from pipeline.shard_tasks import MapConfig
+    from aupipe.fer_data.codebook import load_codebook
+    from aupipe.pipeline.maps import run_maps
+    from aupipe.pipeline.shard_tasks import MapConfig
 
     config = MapConfig(
         codebook=dict(load_codebook(codebook).content),
@@ -102,9 +102,9 @@ def repair(
     Example: aupipe repair store --from work
     Example: aupipe repair https://host/faces/store
     """
-    from fer_data.shards.remote import is_url, local_store
-    from pipeline.maps import run_maps
-    from pipeline.mending import stated_config
+    from aupipe.fer_data.shards.remote import is_url, local_store
+    from aupipe.pipeline.maps import run_maps
+    from aupipe.pipeline.mending import stated_config
 
     bar = Bar()
     if is_url(store):
@@ -132,8 +132,8 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     \b
     Example: aupipe verify store
     """
-    from fer_data.shards import verify_store
-    from fer_data.shards.remote import is_copy
+    from aupipe.fer_data.shards import verify_store
+    from aupipe.fer_data.shards.remote import is_copy
 
     findings = verify_store(store, rows=rows)
     lines = [f"{found.file}: {found.what}" + "".join(f"\n  {name}" for name in found.samples) for found in findings]

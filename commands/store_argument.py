@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from commands.console import Bar
+from aupipe.commands.console import Bar
 
 
 class StorePlace(click.ParamType[Path]):
@@ -20,7 +20,7 @@ class StorePlace(click.ParamType[Path]):
         """The local path. Raises :class:`StoreError` when a URL's store cannot be had."""
         if isinstance(value, os.PathLike) or "://" not in value:
             return Path(value)
-        from fer_data.shards.remote import local_store
+        from aupipe.fer_data.shards.remote import local_store
 
         return local_store(value, Bar())
 

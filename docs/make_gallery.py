@@ -7,7 +7,6 @@ continues where it was interrupted, and so does this program.
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
@@ -19,14 +18,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from fer_data.images import write_png
-from fer_data.shards import open_store
-from pipeline.landmark_views.drawing import WHITE, face_picture, load_photo
-from pipeline.landmark_work import open_work
+from aupipe.fer_data.images import write_png
+from aupipe.fer_data.shards import open_store
+from aupipe.pipeline.landmark_views.drawing import WHITE, face_picture, load_photo
+from aupipe.pipeline.landmark_work import open_work
 
 DOCS = Path(__file__).parent
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "figures" / "gallery"
-PROGRAMS = {"aupipe": (sys.executable, "-m", "cli"), "python": (sys.executable,)}
+PROGRAMS = {"aupipe": (sys.executable, "-m", "aupipe"), "python": (sys.executable,)}
 
 
 LARGEST = 100_000
@@ -71,10 +70,9 @@ def commands(page: str) -> list[list[str]]:
 def make_gallery(folder: Path) -> None:
     """Run the commands, draw what no single command draws, write every picture of :data:`SHOWN`."""
     folder.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "PYTHONPATH": str(DOCS.parent)}
     for program, *words in commands(PAGE.read_text(encoding="utf-8")):
         sys.stderr.write(f"$ {program} {shlex.join(words)}\n")
-        subprocess.run([*PROGRAMS[program], *words], cwd=folder, env=environment, check=True)
+        subprocess.run([*PROGRAMS[program], *words], cwd=folder, check=True)
     draw_landmarks(folder / "demo" / "work", folder / "landmarks.png")
     draw_triplets(folder / "demo" / "store", folder / "triplets.png")
     PICTURES.mkdir(parents=True, exist_ok=True)

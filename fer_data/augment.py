@@ -15,10 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from fer_data.counters import counter_hash
-from fer_data.errors import UserInputError, paragraph
-from fer_data.geometry import FLIP_68
-from fer_data.loading.fetch import Cuts
+from aupipe.fer_data.counters import counter_hash
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.geometry import FLIP_68
+from aupipe.fer_data.loading.fetch import Cuts
 
 GREY = (0.299, 0.587, 0.114)
 """Luma weights of ITU-R BT.601."""

@@ -1,7 +1,7 @@
 """One table of what a ``gaussian`` codebook draws on each face: where, how wide, how strong.
 
-The NumPy renderer (:mod:`fer_data.heatmaps`) and the torch renderer (:mod:`fer_data.device_maps`) both draw this table
-and nothing else, so they cannot disagree about the face.
+The NumPy renderer (:mod:`aupipe.fer_data.heatmaps`) and the torch renderer (:mod:`aupipe.fer_data.device_maps`) both
+draw this table and nothing else, so they cannot disagree about the face.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
-from fer_data import geometry
-from fer_data.codebook import Codebook, Gaussian
+from aupipe.fer_data import geometry
+from aupipe.fer_data.codebook import Codebook, Gaussian
 
 WINDOW = 4.0
 """A Gaussian is drawn to this many sigmas."""

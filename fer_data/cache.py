@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 
 DEFAULT_LIMIT = 50 * 10**9
 _USE = ".use"

@@ -17,9 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import CodebookError, paragraph, unknown_name
-from fer_data.files import digest
-from fer_data.geometry import FLIP_68
+from aupipe.fer_data.errors import CodebookError, paragraph, unknown_name
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.geometry import FLIP_68
 
 SCHEMA = 1
 
@@ -95,7 +95,7 @@ def builtin_codebooks() -> list[str]:
     """Names of the codebooks that ship with the package."""
     return sorted(
         entry.name.removesuffix(".toml")
-        for entry in resources.files("fer_data").joinpath("codebooks").iterdir()
+        for entry in resources.files("aupipe.fer_data").joinpath("codebooks").iterdir()
         if entry.name.endswith(".toml")
     )
 
@@ -123,7 +123,7 @@ def codebook_text(name_or_path: str) -> str:
             raise CodebookError(paragraph("A codebook is not UTF-8 text.", where=path, got=error)) from error
     if name_or_path not in builtin_codebooks():
         raise CodebookError(unknown_name("codebook", name_or_path, [*builtin_codebooks(), "a path ending in .toml"]))
-    return resources.files("fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
+    return resources.files("aupipe.fer_data").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
 
 
 def parse_codebook(text: str, where: str) -> Codebook:

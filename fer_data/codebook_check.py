@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.blobs import make_template, place
-from fer_data.codebook import (
+from aupipe.fer_data.blobs import make_template, place
+from aupipe.fer_data.codebook import (
     SCHEMA,
     ActionUnit,
     Codebook,
@@ -26,10 +26,10 @@ from fer_data.codebook import (
     parse_toml,
     parse_weights,
 )
-from fer_data.errors import CodebookError, unknown_name
-from fer_data.heatmaps import place_ellipses, render_aus
-from fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
-from fer_data.mean_face import mean_face
+from aupipe.fer_data.errors import CodebookError, unknown_name
+from aupipe.fer_data.heatmaps import place_ellipses, render_aus
+from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
+from aupipe.fer_data.mean_face import mean_face
 
 ERROR, WARNING = "error", "warning"
 SIZE = 224

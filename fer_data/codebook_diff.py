@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fer_data.codebook import Codebook
-from fer_data.codebook_check import SIZE, cosine
-from fer_data.heatmaps import render_aus
-from fer_data.mean_face import mean_face
+from aupipe.fer_data.codebook import Codebook
+from aupipe.fer_data.codebook_check import SIZE, cosine
+from aupipe.fer_data.heatmaps import render_aus
+from aupipe.fer_data.mean_face import mean_face
 
 
 @dataclass(frozen=True, slots=True)

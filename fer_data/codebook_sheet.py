@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from fer_data.codebook import Codebook
-from fer_data.codebook_diff import CodebookDiff
-from fer_data.heatmaps import render_aus
-from fer_data.mean_face import mean_face
+from aupipe.fer_data.codebook import Codebook
+from aupipe.fer_data.codebook_diff import CodebookDiff
+from aupipe.fer_data.heatmaps import render_aus
+from aupipe.fer_data.mean_face import mean_face
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

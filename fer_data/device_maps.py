@@ -1,8 +1,8 @@
 """AU maps drawn by torch from a batch's landmarks, on their device: exact after any crop, flip or rotation.
 
-What is drawn comes from the same tables as the stored maps (:mod:`fer_data.blobs`,
-:func:`fer_data.heatmaps.place_ellipses`), computed on the CPU: 68 points a face are too few to be worth a device. Only
-the pixels are drawn here.
+What is drawn comes from the same tables as the stored maps (:mod:`aupipe.fer_data.blobs`,
+:func:`aupipe.fer_data.heatmaps.place_ellipses`), computed on the CPU: 68 points a face are too few to be worth a
+device. Only the pixels are drawn here.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fer_data import geometry
-from fer_data.blobs import LOG_FLOOR, NOTHING, Template, make_template, place
-from fer_data.codebook import Codebook
-from fer_data.heatmaps import BACKGROUND, INSIDE, area_matrix, aus_of, coarse_matrices, place_ellipses
+from aupipe.fer_data import geometry
+from aupipe.fer_data.blobs import LOG_FLOOR, NOTHING, Template, make_template, place
+from aupipe.fer_data.codebook import Codebook
+from aupipe.fer_data.heatmaps import BACKGROUND, INSIDE, area_matrix, aus_of, coarse_matrices, place_ellipses
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class DevicePlan:
 def make_plan(codebook: Codebook, classes: Sequence[str], image_size: int) -> DevicePlan:
     """Prepare drawing for labels that index ``classes``, with landmarks in pixels of the ``image_size`` crop.
 
-    Raises :class:`~fer_data.errors.UserInputError` for a class that the codebook does not know.
+    Raises :class:`~aupipe.fer_data.errors.UserInputError` for a class that the codebook does not know.
     """
     weights = tuple(aus_of(codebook, name) for name in classes)
     templates = tuple(make_template(codebook, aus) for aus in weights) if codebook.kind == "gaussian" else ()
@@ -47,7 +47,8 @@ def render_on_device(
 ) -> Float[Tensor, "b size size"]:
     """The AU map of each face, float32 in [0, 1] on the landmarks' device.
 
-    Equal to :func:`fer_data.heatmaps.render_maps` at the same ``size`` within 1/255; zero for a class without AUs.
+    Equal to :func:`aupipe.fer_data.heatmaps.render_maps` at the same ``size`` within 1/255; zero for a class without
+    AUs.
     """
     points = landmarks.detach().to("cpu", torch.float64).numpy()
     rows = labels.detach().cpu().numpy()

@@ -27,11 +27,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
-from fer_data.files import atomic_path, folder_lock, remove_temporaries, sha256_bytes, write_json
-from fer_data.images import encode_png
-from fer_data.shards import ShardEntry, SplitReader, Store
-from fer_data.types import Progress, Silent
+from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import atomic_path, folder_lock, remove_temporaries, sha256_bytes, write_json
+from aupipe.fer_data.images import encode_png
+from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
+from aupipe.fer_data.types import Progress, Silent
 
 RECORD_NAME = "export.json"
 """What an export was made from, and whether it is complete."""

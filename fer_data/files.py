@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import FerError, FolderInUseError, paragraph
+from aupipe.fer_data.errors import FerError, FolderInUseError, paragraph
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -16,10 +16,10 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 
-from fer_data import geometry
-from fer_data.blobs import LOG_FLOOR, Blobs, make_template, place
-from fer_data.codebook import Codebook, Ellipse, Length
-from fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data import geometry
+from aupipe.fer_data.blobs import LOG_FLOOR, Blobs, make_template, place
+from aupipe.fer_data.codebook import Codebook, Ellipse, Length
+from aupipe.fer_data.errors import UserInputError, paragraph
 
 BACKGROUND, INSIDE = 1e-4, 255.0
 """What the reference's canvas holds outside and inside an ellipse."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.errors import FerError, paragraph
+from aupipe.fer_data.errors import FerError, paragraph
 
 cv2.setNumThreads(1)  # workers are processes; OpenCV's own pool would only oversubscribe the cores
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a file is said by its reason

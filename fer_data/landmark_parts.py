@@ -17,9 +17,9 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8, UInt16
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.files import atomic_path, steady_file
-from fer_data.types import Reason
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import atomic_path, steady_file
+from aupipe.fer_data.types import Reason
 
 SCHEMA_VERSION = "2.0"
 

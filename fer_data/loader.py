@@ -19,18 +19,18 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig, AugmentParameters
-from fer_data.errors import UserInputError, paragraph
-from fer_data.files import digest
-from fer_data.loading.dataset import TripletDataset
-from fer_data.loading.fetch import Cuts
-from fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
-from fer_data.loading.resident import ResidentSplit
-from fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
-from fer_data.loading.speed import LoadReport
-from fer_data.loading.targets import MapSource, Neutral, Target, Targets
-from fer_data.shards import SplitReader
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.loading.dataset import TripletDataset
+from aupipe.fer_data.loading.fetch import Cuts
+from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
+from aupipe.fer_data.loading.resident import ResidentSplit
+from aupipe.fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
+from aupipe.fer_data.loading.speed import LoadReport
+from aupipe.fer_data.loading.targets import MapSource, Neutral, Target, Targets
+from aupipe.fer_data.shards import SplitReader
 
 __all__ = [
     "Batch", "HostBatch", "LoadReport", "MapSource", "Mode", "Neutral", "Target", "TripletDataset", "TripletLoader",
@@ -83,7 +83,7 @@ class TripletLoader:
     share of each batch of ``batch_size``. ``threads`` read, and decode where the store holds JPEG. ``resident``: the
     whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks
     and the store's codebook. ``target``: the AU map of the class or a control, ``neutral``: what classes without AUs
-    get (see :class:`~fer_data.loading.targets.Targets`).
+    get (see :class:`~aupipe.fer_data.loading.targets.Targets`).
     After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
     """
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from fer_data.shards.index import StoreIndex
-from fer_data.types import Box, Reason
+from aupipe.fer_data.shards.index import StoreIndex
+from aupipe.fer_data.types import Box, Reason
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from fer_data.errors import RunError, UserInputError, paragraph
-from fer_data.files import atomic_path, write_json
-from fer_data.preparation import Preparation
-from fer_data.shards import Store, open_store
-from fer_models.backbones import create_backbone, library_versions
-from fer_models.config import TrainConfig
-from fer_models.methods import METHODS, Method, create_method, parse_options, training_name
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph
+from aupipe.fer_data.files import atomic_path, write_json
+from aupipe.fer_data.preparation import Preparation
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_models.backbones import create_backbone, library_versions
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.methods import METHODS, Method, create_method, parse_options, training_name
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 

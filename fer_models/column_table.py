@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from fer_data.files import sha256_file, write_text
+from aupipe.fer_data.files import sha256_file, write_text
 
 
 def write_columns(path: Path, columns: Iterable[tuple[str, Sequence[str]]]) -> str:

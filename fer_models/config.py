@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, paragraph
 
 if TYPE_CHECKING:  # the command line reads the fields below without loading torch
-    from fer_data.augment import AugmentConfig
-    from fer_data.loader import MapSource, Mode, Neutral, Target
-    from fer_models.losses import Average
+    from aupipe.fer_data.augment import AugmentConfig
+    from aupipe.fer_data.loader import MapSource, Mode, Neutral, Target
+    from aupipe.fer_models.losses import Average
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "adamw"),
@@ -151,7 +151,7 @@ class TrainConfig:
     @property
     def augmentation(self) -> AugmentConfig:
         """The training augmentation."""
-        from fer_data.augment import AugmentConfig
+        from aupipe.fer_data.augment import AugmentConfig
 
         return AugmentConfig(
             crop_size=self.crop_size,
@@ -168,7 +168,7 @@ class TrainConfig:
     @property
     def centre_crop(self) -> AugmentConfig:
         """What validation and test see."""
-        from fer_data.augment import AugmentConfig
+        from aupipe.fer_data.augment import AugmentConfig
 
         return AugmentConfig(crop_size=self.crop_size, enabled=False)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.files import write_text
-from fer_data.images import encode_png
-from fer_data.shards import Store, open_store
-from fer_models.evaluation.predictions import load_metrics
-from fer_models.html_page import data_uri, page_head
-from fer_models.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.images import encode_png
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_models.evaluation.predictions import load_metrics
+from aupipe.fer_models.html_page import data_uri, page_head
+from aupipe.fer_models.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
 
 TILE = 160
 """Side of a picture on the page, in pixels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, paragraph
 
 
 def resolve_device(name: str) -> torch.device:

@@ -8,7 +8,7 @@ from typing import Literal
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from fer_data.files import atomic_path
+from aupipe.fer_data.files import atomic_path
 
 
 def new_figure(

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fer_data.errors import RunError, UserInputError, paragraph, unknown_name
-from fer_data.files import atomic_path
-from fer_models import checkpoint
-from fer_models.explain import OpenRun, open_run
-from fer_models.methods import Method
-from fer_models.targets import attention, positive_part
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.explain import OpenRun, open_run
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.targets import attention, positive_part
 
 METADATA = "aupipe"
 """Key of the metadata: of the ONNX model's properties, and ``aupipe.json`` in the other two."""

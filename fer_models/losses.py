@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from fer_models.targets import attention, cosine, resize_maps
+from aupipe.fer_models.targets import attention, cosine, resize_maps
 
 
 @dataclass(frozen=True)

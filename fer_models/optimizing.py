@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from fer_models.config import TrainConfig
-from fer_models.methods import Method
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.methods import Method
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 
-from fer_data import augment
-from fer_data.shards import Store
-from fer_models import checkpoint
-from fer_models.devices import resolve_device
-from fer_models.evaluation import explanation_maps
+from aupipe.fer_data import augment
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.evaluation import explanation_maps
 
 POINT_COLOUR = (64, 255, 128)
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import torch
 
-from fer_data.errors import RunError, paragraph
-from fer_data.loading.targets import absent_classes
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.ranks import Ranks
-from fer_models.run_log import tensorboard_writer
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.loading.targets import absent_classes
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.ranks import Ranks
+from aupipe.fer_models.run_log import tensorboard_writer
 
 
 def check(store: Store, config: TrainConfig) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fer_data.errors import UserInputError, unknown_name
-from fer_models.config import TrainConfig
+from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_models.config import TrainConfig
 
 _COMMON: dict[str, Any] = {
     "backbone": "resnet50",

@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph
-from fer_models.devices import resolve_device
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_models.devices import resolve_device
 
 T = TypeVar("T")
 

@@ -15,16 +15,16 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fer_data.errors import RunError, paragraph
-from fer_data.files import write_text
-from fer_models.drawing import framed_figure, save_png
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import write_text
+from aupipe.fer_models.drawing import framed_figure, save_png
 
 LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a call of :func:`fer_models.training.train` did.
+    """What a call of :func:`aupipe.fer_models.training.train` did.
 
     ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call.
     """

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, paragraph
 
 EPSILON = 1e-8
 """Floor of a norm, so that a zero map has cosine 0 and a zero gradient, never NaN."""

@@ -16,21 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fer_data.errors import RunError, paragraph
-from fer_data.files import folder_lock, remove_temporaries
-from fer_data.loader import Batch, TripletLoader
-from fer_data.shards import Store, open_store
-from fer_data.types import Progress, Silent
-from fer_models import checkpoint, preflight, run_log
-from fer_models.config import TrainConfig
-from fer_models.interruption import Interruption, Wish
-from fer_models.losses import TERMS, LossTerms, Objective
-from fer_models.methods import Method
-from fer_models.optimizing import MovingAverage, learning_rate, make_optimizer
-from fer_models.ranks import Ranks, joined
-from fer_models.run_log import TrainReport
-from fer_models.targets import parse_layers
-from fer_models.validation import validate
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import folder_lock, remove_temporaries
+from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models import checkpoint, preflight, run_log
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.interruption import Interruption, Wish
+from aupipe.fer_models.losses import TERMS, LossTerms, Objective
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.optimizing import MovingAverage, learning_rate, make_optimizer
+from aupipe.fer_models.ranks import Ranks, joined
+from aupipe.fer_models.run_log import TrainReport
+from aupipe.fer_models.targets import parse_layers
+from aupipe.fer_models.validation import validate
 
 CHECK_EVERY = 16
 """Steps between looks at the loss on CUDA, where every look waits for the device; on the CPU each step is checked."""

@@ -7,10 +7,10 @@ import contextlib
 import numpy as np
 import torch
 
-from fer_data.loader import TripletLoader
-from fer_models import metrics
-from fer_models.losses import TERMS, Objective
-from fer_models.methods import Method
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_models import metrics
+from aupipe.fer_models.losses import TERMS, Objective
+from aupipe.fer_models.methods import Method
 
 
 @torch.no_grad()

@@ -1,8 +1,8 @@
 """The twelve networks of the comparison study, what stands in for each here, and the four that timm does not have.
 
 The four are trained from scratch in the study. Their papers' layers are kept ('same' padding, ReLU); they take RGB
-images of ``input_size`` pixels and give logits, and :mod:`fer_models.comparison` explains them through
-``--model fer_models.zoo:songnet --weights FILE``.
+images of ``input_size`` pixels and give logits, and :mod:`aupipe.fer_models.comparison` explains them through
+``--model aupipe.fer_models.zoo:songnet --weights FILE``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ZOO = (
     ZooEntry("Xception", "legacy_xception.tf_in1k", True, 224),
     ZooEntry("MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224),
     ZooEntry("EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224),
-    ZooEntry("AlexNet", "fer_models.zoo:alexnet", False, 224),
-    ZooEntry("SilNet", "fer_models.zoo:silnet", False, 150),
-    ZooEntry("WeiNet", "fer_models.zoo:weinet", False, 64),
-    ZooEntry("SongNet", "fer_models.zoo:songnet", False, 224),
+    ZooEntry("AlexNet", "aupipe.fer_models.zoo:alexnet", False, 224),
+    ZooEntry("SilNet", "aupipe.fer_models.zoo:silnet", False, 150),
+    ZooEntry("WeiNet", "aupipe.fer_models.zoo:weinet", False, 64),
+    ZooEntry("SongNet", "aupipe.fer_models.zoo:songnet", False, 224),
 )
 """The study's networks, in its order of presentation."""
 

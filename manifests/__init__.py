@@ -1,1 +1,1 @@
-"""Dataset descriptors: one TOML file per public dataset layout, read by ``fer_data.manifest``."""
+"""Dataset descriptors: one TOML file per public dataset layout, read by ``aupipe.fer_data.manifest``."""

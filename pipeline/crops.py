@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
-from fer_data import geometry
+from aupipe.fer_data import geometry
 
 MIN_POINTS_INSIDE = 0.6
 """A crop that holds fewer of the 68 points shows no usable face."""

@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 
-from fer_data.errors import ModelFileError
-from pipeline.model_file import find_model
+from aupipe.fer_data.errors import ModelFileError
+from aupipe.pipeline.model_file import find_model
 
 PACKAGES = ("torch", "timm", "numpy", "h5py", "opencv-python", "mediapipe", "dask", "click", "scikit-image")
 

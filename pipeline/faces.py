@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data.types import Box, Reason
-from pipeline.detectors.base import Face, LandmarkDetector
-from pipeline.looks import evened, look, looks_config, merged, middle, moved, size
+from aupipe.fer_data.types import Box, Reason
+from aupipe.pipeline.detectors.base import Face, LandmarkDetector
+from aupipe.pipeline.looks import evened, look, looks_config, merged, middle, moved, size
 
 POLICIES = {
     "box": "the face in the manifest's box; where it has none, the largest",

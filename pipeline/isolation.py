@@ -15,10 +15,10 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from fer_data.errors import FerError, paragraph
-from fer_data.landmark_parts import LandmarkRow, write_part
-from fer_data.types import Reason, Sample
-from pipeline.landmark_tasks import (
+from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.landmark_tasks import (
     PartJob,
     PartResult,
     check_folders,
@@ -36,7 +36,7 @@ _READY = "ready"
 
 
 def detect_part_isolated(job: PartJob) -> PartResult:
-    """Task: like :func:`~pipeline.landmark_tasks.detect_part`, for a part at which a worker died.
+    """Task: like :func:`~aupipe.pipeline.landmark_tasks.detect_part`, for a part at which a worker died.
 
     Raises :class:`FerError` when the processes die whatever the photo is.
     """

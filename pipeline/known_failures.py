@@ -6,12 +6,12 @@ import csv
 import io
 from pathlib import Path
 
-from fer_data.files import sha256_bytes
-from fer_data.shards import StoreIndex
-from fer_data.types import Failure
-from pipeline.report import FAILURES_NAME
-from pipeline.shard_plan import Members
-from pipeline.shard_tasks import MapConfig, crop_member
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.shards import StoreIndex
+from aupipe.fer_data.types import Failure
+from aupipe.pipeline.report import FAILURES_NAME
+from aupipe.pipeline.shard_plan import Members
+from aupipe.pipeline.shard_tasks import MapConfig, crop_member
 
 
 def failures_still_there(store: Path, members: Members, root: Path, config: MapConfig) -> list[Failure]:

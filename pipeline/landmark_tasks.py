@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.files import sha256_bytes
-from fer_data.images import UnreadableImageError, decode_image
-from fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
-from fer_data.types import Reason, Sample
-from pipeline.detectors import LandmarkDetector, create_detector
-from pipeline.faces import detection_config, find_face
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.detectors import LandmarkDetector, create_detector
+from aupipe.pipeline.faces import detection_config, find_face
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class LandmarkConfig:
     """Options of the stage.
 
     ``model`` names the detector's model file; None looks for it. ``faces`` is the policy, see
-    :data:`pipeline.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too. ``part_size`` samples
-    a part.
+    :data:`aupipe.pipeline.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too. ``part_size``
+    samples a part.
     """
 
     detector: str = "mediapipe"

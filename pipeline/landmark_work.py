@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.files import canonical_json
-from fer_data.landmark_parts import LandmarkPart, read_part
-from fer_data.manifest import Manifest, read_manifest
-from fer_data.types import Reason, Sample
-from pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import canonical_json
+from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.manifest import Manifest, read_manifest
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
-from fer_data.files import (
+from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import (
     canonical_json,
     digest,
     folder_lock,
@@ -23,13 +23,13 @@ from fer_data.files import (
     sha256_file,
     write_json,
 )
-from fer_data.landmark_parts import LandmarkPart, read_part
-from fer_data.manifest import Manifest, read_manifest, write_manifest
-from fer_data.manifest.model import box_cells, render_csv
-from fer_data.types import Failure, Progress, Reason, Sample, StageReport, count_reasons
-from pipeline.executors import Executor
-from pipeline.isolation import detect_part_isolated
-from pipeline.landmark_tasks import (
+from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
+from aupipe.fer_data.manifest.model import box_cells, render_csv
+from aupipe.fer_data.types import Failure, Progress, Reason, Sample, StageReport, count_reasons
+from aupipe.pipeline.executors import Executor
+from aupipe.pipeline.isolation import detect_part_isolated
+from aupipe.pipeline.landmark_tasks import (
     LandmarkConfig,
     PartJob,
     close_detector,
@@ -37,8 +37,8 @@ from pipeline.landmark_tasks import (
     shared_detector,
     stage_identity,
 )
-from pipeline.planning import chunks, hash_order
-from pipeline.report import write_failures
+from aupipe.pipeline.planning import chunks, hash_order
+from aupipe.pipeline.report import write_failures
 
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"

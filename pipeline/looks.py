@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data import geometry
-from pipeline.detectors.base import Face, LandmarkDetector, Rung
+from aupipe.fer_data import geometry
+from aupipe.pipeline.detectors.base import Face, LandmarkDetector, Rung
 
 Image = UInt8[np.ndarray, "h w 3"]
 Known = Float64[np.ndarray, "68 2"] | None

@@ -13,24 +13,24 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.codebook import Codebook, codebook_from_dict
-from fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
-from fer_data.files import canonical_json, folder_lock, remove_temporaries
-from fer_data.manifest import Manifest
-from fer_data.shards import ShardEntry, StoreIndex, load_index
-from fer_data.shards.encoding import resolve_encoding
-from fer_data.shards.index import INDEX_NAME, save_index
-from fer_data.shards.redraw import read_notes
-from fer_data.shards.spec import SCHEMA_VERSIONS
-from fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
-from pipeline.executors import Executor
-from pipeline.known_failures import failures_as_recorded, failures_still_there
-from pipeline.landmark_work import mixed_work, open_work
-from pipeline.landmarks import part_paths
-from pipeline.mending import check_same_plan, failures_to_keep, photos_missing
-from pipeline.report import FAILURES_NAME, write_failures
-from pipeline.shard_plan import Members, id_bytes, plan_members, plan_shards, software, without
-from pipeline.shard_tasks import MapConfig, ShardJob, ShardResult, build_shard
+from aupipe.fer_data.codebook import Codebook, codebook_from_dict
+from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import canonical_json, folder_lock, remove_temporaries
+from aupipe.fer_data.manifest import Manifest
+from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
+from aupipe.fer_data.shards.encoding import resolve_encoding
+from aupipe.fer_data.shards.index import INDEX_NAME, save_index
+from aupipe.fer_data.shards.redraw import read_notes
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
+from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
+from aupipe.pipeline.executors import Executor
+from aupipe.pipeline.known_failures import failures_as_recorded, failures_still_there
+from aupipe.pipeline.landmark_work import mixed_work, open_work
+from aupipe.pipeline.landmarks import part_paths
+from aupipe.pipeline.mending import check_same_plan, failures_to_keep, photos_missing
+from aupipe.pipeline.report import FAILURES_NAME, write_failures
+from aupipe.pipeline.shard_plan import Members, id_bytes, plan_members, plan_shards, software, without
+from aupipe.pipeline.shard_tasks import MapConfig, ShardJob, ShardResult, build_shard
 
 
 def run_maps(

@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_data.codebook import load_codebook
-from fer_data.errors import StoreError, paragraph
-from fer_data.files import canonical_json
-from fer_data.shards import load_index
-from fer_data.shards.redraw import ShardNotes, read_notes
-from fer_data.types import Failure
-from pipeline.known_failures import failures_as_recorded, failures_found_anew
-from pipeline.shard_plan import Members
-from pipeline.shard_tasks import MapConfig, ShardJob
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import canonical_json
+from aupipe.fer_data.shards import load_index
+from aupipe.fer_data.shards.redraw import ShardNotes, read_notes
+from aupipe.fer_data.types import Failure
+from aupipe.pipeline.known_failures import failures_as_recorded, failures_found_anew
+from aupipe.pipeline.shard_plan import Members
+from aupipe.pipeline.shard_tasks import MapConfig, ShardJob
 
 
 def stated_config(store: Path, codebook: str | None = None) -> MapConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from pipeline.mesh68_correction import apply_correction, shipped_correction
+from aupipe.pipeline.mesh68_correction import apply_correction, shipped_correction
 
 _JAW_LEFT = (127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152)
 _JAW_RIGHT = (356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152)
@@ -24,7 +24,7 @@ MAPPING = "E+1"
 def mesh_to_68(mesh: Float[np.ndarray, "478 _"]) -> Float64[np.ndarray, "68 2"]:
     """Map mesh points (pixels; x and y are the first two columns) to iBUG-68 points in the same pixels.
 
-    The plain mapping and a correction learned from human-corrected points (:mod:`pipeline.mesh68_correction`).
+    The plain mapping and a correction learned from human-corrected points (:mod:`aupipe.pipeline.mesh68_correction`).
     Scaled, turned, moved or mirrored mesh points give scaled, turned, moved or mirrored (and renamed) points.
     ``benchmarks/landmark_accuracy.py`` measures the error.
     """

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Complex128, Float, Float64, Int
 
-from fer_data.geometry import FLIP_68
+from aupipe.fer_data.geometry import FLIP_68
 
 CORRECTION_FILE = Path(__file__).parent / "data" / "mesh68.toml"
 
@@ -68,7 +68,7 @@ class Placed(NamedTuple):
 
 @cache
 def shipped_correction() -> Correction:
-    """The correction that :func:`pipeline.mesh68.mesh_to_68` applies."""
+    """The correction that :func:`aupipe.pipeline.mesh68.mesh_to_68` applies."""
     return parse_correction(CORRECTION_FILE.read_text(encoding="utf-8"))
 
 

@@ -9,9 +9,9 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from fer_data.cache import user_cache_folder
-from fer_data.errors import ModelFileError, paragraph
-from fer_data.files import sha256_file
+from aupipe.fer_data.cache import user_cache_folder
+from aupipe.fer_data.errors import ModelFileError, paragraph
+from aupipe.fer_data.files import sha256_file
 
 MODEL_NAME = "face_landmarker.task"
 MODEL_BYTES = 3_758_596

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data import geometry
-from fer_data.files import canonical_json
-from fer_data.preparation import AlignedFace, Missed, Preparation
-from fer_data.shards.encoding import JPEG_QUALITY, decode_jpeg, encode_jpeg
-from fer_data.types import Box, Reason
-from pipeline.crops import CropGeometry, place_face, warp_crop
-from pipeline.detectors import LandmarkDetector, create_detector
-from pipeline.faces import Detection, detection_config, find_face, find_faces
+from aupipe.fer_data import geometry
+from aupipe.fer_data.files import canonical_json
+from aupipe.fer_data.preparation import AlignedFace, Missed, Preparation
+from aupipe.fer_data.shards.encoding import JPEG_QUALITY, decode_jpeg, encode_jpeg
+from aupipe.fer_data.types import Box, Reason
+from aupipe.pipeline.crops import CropGeometry, place_face, warp_crop
+from aupipe.pipeline.detectors import LandmarkDetector, create_detector
+from aupipe.pipeline.faces import Detection, detection_config, find_face, find_faces
 
 ALL = "all"
-"""The policy that keeps every face; the others are :data:`pipeline.faces.POLICIES`."""
+"""The policy that keeps every face; the others are :data:`aupipe.pipeline.faces.POLICIES`."""
 
 USUAL = "mediapipe"
 """Finds faces where the store does not say how, and in photos whose points do not come with them."""
@@ -29,7 +29,7 @@ NOT_DETECTION = frozenset({"part_size", "faces", "box_margin"})
 
 
 class PhotoPreparer:
-    """A :class:`fer_data.preparation.FaceFinder` after a store's own settings.
+    """A :class:`aupipe.fer_data.preparation.FaceFinder` after a store's own settings.
 
     ``detector`` None: the store's. ``notes``: in what it differs from the store all the same, one sentence each.
     """
@@ -48,7 +48,7 @@ class PhotoPreparer:
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box | None, known: Float64[np.ndarray, "68 2"] | None
     ) -> tuple[AlignedFace | Missed, ...]:
-        """Every face, or the one that the policy means; see :class:`fer_data.preparation.FaceFinder`."""
+        """Every face, or the one that the policy means; see :class:`aupipe.fer_data.preparation.FaceFinder`."""
         points = known if self.detector.uses_known else None
         detector = self.unaided if points is None else self.detector
         if self.faces == ALL:

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
-from fer_data.types import Sample
+from aupipe.fer_data.types import Sample
 
 T = TypeVar("T")
 

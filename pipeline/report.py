@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from fer_data.files import sha256_bytes, write_text
-from fer_data.types import Failure
+from aupipe.fer_data.files import sha256_bytes, write_text
+from aupipe.fer_data.types import Failure
 
 FAILURES_NAME = "failures.csv"
 

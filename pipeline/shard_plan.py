@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from fer_data.files import canonical_json, digest, sha256_bytes
-from fer_data.landmark_parts import read_part
-from fer_data.manifest import Manifest
-from fer_data.shards import ShardHeader
-from fer_data.shards.spec import SCHEMA_VERSIONS
-from fer_data.types import SPLITS, Failure, Reason
-from pipeline.landmarks import landmark_failures, part_paths
-from pipeline.planning import chunks, hash_order
-from pipeline.shard_tasks import MapConfig, Member, ShardJob, landmark_part
+from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
+from aupipe.fer_data.landmark_parts import read_part
+from aupipe.fer_data.manifest import Manifest
+from aupipe.fer_data.shards import ShardHeader
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
+from aupipe.fer_data.types import SPLITS, Failure, Reason
+from aupipe.pipeline.landmarks import landmark_failures, part_paths
+from aupipe.pipeline.planning import chunks, hash_order
+from aupipe.pipeline.shard_tasks import MapConfig, Member, ShardJob, landmark_part
 
 Members = dict[str, list[Member]]
 """Rows of each split, in hash order."""

@@ -14,21 +14,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from fer_data import geometry
-from fer_data.codebook import codebook_from_dict
-from fer_data.errors import StoreError
-from fer_data.files import digest, sha256_bytes, sha256_file
-from fer_data.heatmaps import render_maps
-from fer_data.images import UnreadableImageError, decode_image
-from fer_data.landmark_parts import LandmarkPart, read_part
-from fer_data.shards import ShardEntry, ShardHeader, TripletRow, describe_shard, load_index, write_shard
-from fer_data.shards.encoding import JPEG_QUALITY
-from fer_data.shards.redraw import read_notes, redraw_shard
-from fer_data.shards.verify import verify_shard
-from fer_data.shards.writer import BLOCK
-from fer_data.types import Failure, Reason
-from pipeline.crops import CropGeometry, place_face, warp_crop
-from pipeline.planning import chunks
+from aupipe.fer_data import geometry
+from aupipe.fer_data.codebook import codebook_from_dict
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.files import digest, sha256_bytes, sha256_file
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, describe_shard, load_index, write_shard
+from aupipe.fer_data.shards.encoding import JPEG_QUALITY
+from aupipe.fer_data.shards.redraw import read_notes, redraw_shard
+from aupipe.fer_data.shards.verify import verify_shard
+from aupipe.fer_data.shards.writer import BLOCK
+from aupipe.fer_data.types import Failure, Reason
+from aupipe.pipeline.crops import CropGeometry, place_face, warp_crop
+from aupipe.pipeline.planning import chunks
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.shards import Store
+from aupipe.fer_data.shards import Store
 from offline import built, dataset, model, own
 from synthetic import synthetic_store
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EVERYTHING = os.pathsep.join(str(ROOT / folder) for folder in (".", "tests", "tests/pipeline"))
+EVERYTHING = os.pathsep.join(str(ROOT / folder) for folder in (".house", "tests", "tests/pipeline"))
 """Import path that has the packages and the test modules."""
 
 

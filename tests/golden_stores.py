@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_data.shards import ShardHeader, StoreIndex, TripletRow, write_shard
-from fer_data.shards.index import save_index
+from aupipe.fer_data.shards import ShardHeader, StoreIndex, TripletRow, write_shard
+from aupipe.fer_data.shards.index import save_index
 
 FOLDER = Path(__file__).parent / "golden"
 CLASSES = ("anger", "neutral")

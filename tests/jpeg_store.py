@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_data.shards import ShardHeader, SplitReader, Store, TripletRow, open_store, write_shard
-from fer_data.shards.index import save_index
-from fer_data.shards.spec import SCHEMA_VERSIONS
+from aupipe.fer_data.shards import ShardHeader, SplitReader, Store, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 
 
 def jpeg_copy(store: Store, folder: Path) -> Store:

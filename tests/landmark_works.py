@@ -10,13 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fer_data.files import canonical_json, sha256_file, write_json
-from fer_data.landmark_parts import LandmarkRow, write_part
-from fer_data.manifest import read_manifest, write_manifest
-from fer_data.mean_face import mean_face
-from fer_data.types import Reason, Sample
-from pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
-from pipeline.planning import chunks, hash_order
+from aupipe.fer_data.files import canonical_json, sha256_file, write_json
+from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.manifest import read_manifest, write_manifest
+from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.pipeline.planning import chunks, hash_order
 
 SIDE = 96
 LABELS = ("anger", "happiness", "neutral")

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_data.manifest import read_manifest
+from aupipe.fer_data.manifest import read_manifest
 
 
 def image(path: Path, value: int) -> Path:

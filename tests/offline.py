@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.codebook import load_codebook
-from fer_data.errors import ModelFileError
-from fer_data.manifest import Manifest, build_manifest, read_manifest
-from fer_data.types import Silent
-from pipeline.executors import SerialExecutor
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import run_landmarks
-from pipeline.maps import run_maps
-from pipeline.model_file import find_model
-from pipeline.portrait import portrait_faces
-from pipeline.shard_tasks import MapConfig
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.errors import ModelFileError
+from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import run_landmarks
+from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.model_file import find_model
+from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.shard_tasks import MapConfig
 
 LANDMARKS = LandmarkConfig(part_size=8)
 MAPS = MapConfig(dict(load_codebook("default").content), image_size=64, map_size=16, rows_per_shard=8)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fer_data.augment import AugmentConfig
-from fer_data.loader import TripletLoader
-from fer_data.shards import Store, TripletRow
-from fer_models.backbones import Backbone
-from fer_models.methods import Method, Prediction
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.methods import Method, Prediction
 from synthetic import synthetic_store
 
 SIZE, CELL = 64, 8

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_data.codebook import load_codebook
-from fer_data.heatmaps import render_maps
-from fer_data.mean_face import mean_face
-from fer_data.shards import ShardEntry, ShardHeader, Store, StoreIndex, TripletRow, open_store, write_shard
-from fer_data.shards.index import save_index
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.shards import ShardEntry, ShardHeader, Store, StoreIndex, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards.index import save_index
 
 CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 

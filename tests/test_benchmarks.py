@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from fer_data.codebook import load_codebook
-from fer_data.heatmaps import render_maps
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.heatmaps import render_maps
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BOOK = load_codebook("reference")

@@ -14,8 +14,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-import cli
-from fer_models.config import TrainConfig
+from aupipe.commands import cli
+from aupipe.fer_models.config import TrainConfig
 from offline import Built, Dataset
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +37,10 @@ COMMANDS = commands(cli.cli)
 
 def aupipe(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli", *map(str, arguments)],
+        [sys.executable, "-m", "aupipe", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd or ROOT,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
         check=False,
     )
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import click
 import pytest
 
-from fer_data.images import write_png
-from fer_data.landmark_parts import LandmarkRow, write_part
-from fer_data.manifest.descriptors import layout_names, parse_descriptor
-from fer_data.manifest.layouts.base import ReadRequest, get_reader
-from fer_data.manifest.problems import ProblemReason
-from fer_data.types import Reason
-from pipeline.detectors import detector_names
-from pipeline.faces import POLICIES
-from pipeline.portrait import portrait_faces
+from aupipe.fer_data.images import write_png
+from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.manifest.descriptors import layout_names, parse_descriptor
+from aupipe.fer_data.manifest.layouts.base import ReadRequest, get_reader
+from aupipe.fer_data.manifest.problems import ProblemReason
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.detectors import detector_names
+from aupipe.pipeline.faces import POLICIES
+from aupipe.pipeline.portrait import portrait_faces
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -63,14 +63,14 @@ def test_the_example_of_another_dataset_reads_one(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_an_evaluation_is_described() -> None:
-    from fer_models.evaluation.summary import CONTROLS, FIGURES
+    from aupipe.fer_models.evaluation.summary import CONTROLS, FIGURES
 
     text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
     assert [name for name in (*FIGURES, *CONTROLS) if f"`{name}`" not in text] == []
 
 
 def test_every_command_of_the_gallery_exists_with_its_options() -> None:
-    import cli
+    from aupipe.commands import cli
 
     blocks = re.findall(r"```sh\n(.*?)```", (DOCS / "gallery.md").read_text(encoding="utf-8"), re.DOTALL)
     lines = [shlex.split(line) for block in blocks for line in block.splitlines()]

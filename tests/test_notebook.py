@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from fer_data.shards import Store
+from aupipe.fer_data.shards import Store
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "inspect_store.ipynb"
 
@@ -25,14 +25,13 @@ def test_the_notebook_is_committed_clean_and_needs_aupipe_only_in_its_last_part(
     (last,) = (cell for cell in notebook.cells if cell.source.startswith("## With aupipe"))
     first = [cell for cell in code if notebook.cells.index(cell) < notebook.cells.index(last)]
     assert imports(first) == {"json", "os", "pathlib", "h5py", "matplotlib", "numpy"}
-    assert imports(code) - imports(first) == {"fer_data"}
+    assert imports(code) - imports(first) == {"aupipe"}
 
 
 def test_the_notebook_runs_on_a_store(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUPIPE_STORE", str(store.folder))
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")  # the kernel's own; errors in cells still fail
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(
         notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.augment import AugmentConfig
-from fer_data.loader import LoadReport, Mode, TripletLoader
-from fer_data.loading.speed import memcpy_limit
-from fer_data.shards import SplitReader, open_store
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.loader import LoadReport, Mode, TripletLoader
+from aupipe.fer_data.loading.speed import memcpy_limit
+from aupipe.fer_data.shards import SplitReader, open_store
 
 MEASURES = ("images_per_second", "gigabytes_per_second", "memcpy_fraction", "wait_fraction", "first_batch_seconds")
 

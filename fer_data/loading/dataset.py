@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig
-from fer_data.loading.fetch import fill
-from fer_data.shards import SplitReader
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.loading.fetch import fill
+from aupipe.fer_data.shards import SplitReader
 
 
 class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):

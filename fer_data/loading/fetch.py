@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from fer_data.shards import SplitReader
+from aupipe.fer_data.shards import SplitReader
 
 _scratch = threading.local()
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from fer_data.counters import counter_hash
-from fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.counters import counter_hash
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 
 Mode = Literal["none", "full", "block", "balanced"]
 BLOCK = 1024

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.loading.fetch import Cuts, cut
-from fer_data.memory import available_memory
-from fer_data.shards import SplitReader
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.loading.fetch import Cuts, cut
+from aupipe.fer_data.memory import available_memory
+from aupipe.fer_data.shards import SplitReader
 
 STEP = 256
 """Rows that are read at a time on the way to the device."""

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from fer_data.loading.fetch import Cuts, fill, pieces
-from fer_data.shards import SplitReader
+from aupipe.fer_data.loading.fetch import Cuts, fill, pieces
+from aupipe.fer_data.shards import SplitReader
 
 BUFFERS = 3
 """Batches in memory: one in the consumer's hands, one ready, one being filled."""

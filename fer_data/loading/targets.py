@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from fer_data.codebook import ActionUnit, Codebook, Gaussian
-from fer_data.counters import counter_hash
-from fer_data.device_maps import make_plan, render_on_device
-from fer_data.errors import UserInputError, paragraph, unknown_name
-from fer_data.shards import SplitReader, Store
+from aupipe.fer_data.codebook import ActionUnit, Codebook, Gaussian
+from aupipe.fer_data.counters import counter_hash
+from aupipe.fer_data.device_maps import make_plan, render_on_device
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.shards import SplitReader, Store
 
 MapSource = Literal["stored", "rendered"]
 Target = Literal["class", "mean", "shuffled", "landmarks"]
@@ -33,7 +33,8 @@ class Targets:
     ``target``: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the
     AU map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each of
     the 68 points. ``neutral``: classes without AUs get no target (``skip``) or a ``uniform`` one. ``maps``: where a
-    class map comes from, see :class:`~fer_data.loader.TripletLoader`. Raises :class:`UserInputError` for other choices.
+    class map comes from, see :class:`~aupipe.fer_data.loader.TripletLoader`. Raises :class:`UserInputError` for other
+    choices.
     """
 
     def __init__(

@@ -5,10 +5,10 @@ read, build, check. One CSV of samples with labels and splits, relative to a roo
 
 from __future__ import annotations
 
-from fer_data.manifest.build import build_manifest
-from fer_data.manifest.check import CheckReport, Finding, Level, check_manifest
-from fer_data.manifest.descriptors import layout_names
-from fer_data.manifest.labels import (
+from aupipe.fer_data.manifest.build import build_manifest
+from aupipe.fer_data.manifest.check import CheckReport, Finding, Level, check_manifest
+from aupipe.fer_data.manifest.descriptors import layout_names
+from aupipe.fer_data.manifest.labels import (
     ALIASES,
     COMPOUND_EXPRESSIONS,
     DROP,
@@ -16,9 +16,9 @@ from fer_data.manifest.labels import (
     canonical_label,
     parse_label_map,
 )
-from fer_data.manifest.model import Manifest, read_manifest, write_manifest
-from fer_data.manifest.problems import Problem, ProblemReason
-from fer_data.manifest.report import BuildReport
+from aupipe.fer_data.manifest.model import Manifest, read_manifest, write_manifest
+from aupipe.fer_data.manifest.problems import Problem, ProblemReason
+from aupipe.fer_data.manifest.report import BuildReport
 
 __all__ = [
     "ALIASES",

@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fer_data.errors import ManifestError, UserInputError, paragraph
-from fer_data.manifest.descriptors import compile_pattern
-from fer_data.manifest.labels import make_vocabulary
-from fer_data.manifest.layouts import Choice, choose_layout
-from fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
-from fer_data.manifest.model import box_cells, companion, is_manifest, write_manifest
-from fer_data.manifest.points import attach_points
-from fer_data.manifest.problems import Problem, count_problems, write_problems
-from fer_data.manifest.reorder import refuse_reordered
-from fer_data.manifest.report import BuildReport, PublishedCount, compare_counts
-from fer_data.manifest.screen import Labelled, Screening, screen
-from fer_data.manifest.split import assign_splits, check_fractions
-from fer_data.types import Sample
+from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph
+from aupipe.fer_data.manifest.descriptors import compile_pattern
+from aupipe.fer_data.manifest.labels import make_vocabulary
+from aupipe.fer_data.manifest.layouts import Choice, choose_layout
+from aupipe.fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
+from aupipe.fer_data.manifest.model import box_cells, companion, is_manifest, write_manifest
+from aupipe.fer_data.manifest.points import attach_points
+from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
+from aupipe.fer_data.manifest.reorder import refuse_reordered
+from aupipe.fer_data.manifest.report import BuildReport, PublishedCount, compare_counts
+from aupipe.fer_data.manifest.screen import Labelled, Screening, screen
+from aupipe.fer_data.manifest.split import assign_splits, check_fractions
+from aupipe.fer_data.types import Sample
 
 
 def build_manifest(
@@ -40,12 +40,12 @@ def build_manifest(
     """Build the manifest ``out`` (``M.csv``, ``M.meta.json``, ``M.problems.csv``) of the dataset at ``root``.
 
     Landmarks that ship with the dataset go into ``M.landmarks.npy``. ``layout`` is ``auto`` or a name of
-    :func:`fer_data.manifest.layout_names`. ``aliases`` maps the dataset's words to expressions (or to ``drop``),
+    :func:`aupipe.fer_data.manifest.layout_names`. ``aliases`` maps the dataset's words to expressions (or to ``drop``),
     beside the layout's own label map; ``labels`` replaces that map, for a copy that numbers its labels otherwise.
     ``variant`` chooses among a layout's image sets (``original`` for ``rafdb``).
     ``subject_pattern`` is a regular expression whose group 1, matched on the file stem, names the person; it
     replaces the layout's own. ``val_fraction`` is a share of train, ``test_fraction`` of everything; see
-    :func:`fer_data.manifest.split.assign_splits`.
+    :func:`aupipe.fer_data.manifest.split.assign_splits`.
 
     Rows that cannot be used stay out and are listed; that is no error. Raises :class:`ManifestError` when the
     layout does not fit, the class sizes show that the labels are numbered in another order than the layout's, or

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import ManifestError
-from fer_data.files import sha256_bytes
-from fer_data.manifest.content import content_keys, file_sizes
-from fer_data.manifest.layouts.text import read_lines
-from fer_data.manifest.model import check_points, count_samples, parse_samples, read_meta
-from fer_data.manifest.problems import Place
-from fer_data.types import Box, Sample
+from aupipe.fer_data.errors import ManifestError
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.manifest.content import content_keys, file_sizes
+from aupipe.fer_data.manifest.layouts.text import read_lines
+from aupipe.fer_data.manifest.model import check_points, count_samples, parse_samples, read_meta
+from aupipe.fer_data.manifest.problems import Place
+from aupipe.fer_data.types import Box, Sample
 
 _Lines = Sequence[tuple[int, Sample]]
 

@@ -6,7 +6,7 @@ test); ``generic`` (whether ``auto`` prefers any other layout that fits too); an
 dataset is handed on in:
 
 =================  ====================================================================================
-``reader``         which reader of :mod:`fer_data.manifest.layouts` reads it
+``reader``         which reader of :mod:`aupipe.fer_data.manifest.layouts` reads it
 ``looks_for``      what must be there, in words, for error messages
 ``bases``          folders below ROOT that may hold it, tried in order (``""`` is ROOT itself)
 ``requires``       paths below the base that must exist
@@ -40,9 +40,9 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from fer_data.errors import ManifestError, paragraph, unknown_name
-from fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
-from fer_data.types import SPLITS
+from aupipe.fer_data.errors import ManifestError, paragraph, unknown_name
+from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
+from aupipe.fer_data.types import SPLITS
 
 ALL_SPLITS = "all"
 """The key of published counts that are not given by split."""
@@ -188,7 +188,7 @@ def collect(sources: Mapping[str, str]) -> dict[str, Descriptor]:
 @lru_cache(maxsize=1)
 def descriptors() -> Mapping[str, Descriptor]:
     """The descriptors that come with aupipe, by name."""
-    folder = files("manifests")
+    folder = files("aupipe.manifests")
     return collect(
         {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith(".toml")}
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt")
 """Canonical expressions, in the order every list of classes follows."""

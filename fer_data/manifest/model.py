@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.files import sha256_bytes, write_json, write_text
-from fer_data.manifest.labels import canonical_label, order_classes
-from fer_data.manifest.layouts.base import relative_path
-from fer_data.manifest.layouts.cells import parse_box
-from fer_data.manifest.layouts.text import csv_rows, read_lines
-from fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
-from fer_data.types import SPLITS, Box, Sample
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.files import sha256_bytes, write_json, write_text
+from aupipe.fer_data.manifest.labels import canonical_label, order_classes
+from aupipe.fer_data.manifest.layouts.base import relative_path
+from aupipe.fer_data.manifest.layouts.cells import parse_box
+from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
+from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
+from aupipe.fer_data.types import SPLITS, Box, Sample
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _CORNERS = ("x0", "y0", "x1", "y1")

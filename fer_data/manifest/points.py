@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.files import atomic_path, sha256_file
-from fer_data.types import Sample
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.files import atomic_path, sha256_file
+from aupipe.fer_data.types import Sample
 
 LANDMARKS_SUFFIX = ".landmarks.npy"
 _REPAIR = "Build the manifest again, or put the file back that was built with it."

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_data.files import write_text
+from aupipe.fer_data.files import write_text
 
 PROBLEM_COLUMNS = ("where", "path", "source_label", "reason", "detail")
 

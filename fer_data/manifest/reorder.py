@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import ALL_SPLITS, Counts
-from fer_data.manifest.labels import Vocabulary, normal_label, order_classes
-from fer_data.types import SPLITS
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import ALL_SPLITS, Counts
+from aupipe.fer_data.manifest.labels import Vocabulary, normal_label, order_classes
+from aupipe.fer_data.types import SPLITS
 
 
 def refuse_reordered(published: Counts, rows: Iterable[tuple[str, str]], vocabulary: Vocabulary, where: object) -> None:

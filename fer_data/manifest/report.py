@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.manifest.descriptors import ALL_SPLITS
-from fer_data.manifest.labels import order_classes
-from fer_data.manifest.problems import ProblemReason
-from fer_data.types import SPLITS
+from aupipe.fer_data.manifest.descriptors import ALL_SPLITS
+from aupipe.fer_data.manifest.labels import order_classes
+from aupipe.fer_data.manifest.problems import ProblemReason
+from aupipe.fer_data.types import SPLITS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from fer_data.manifest.content import content_keys, file_sizes
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import Listing, RawRow
-from fer_data.manifest.problems import Problem, ProblemReason
-from fer_data.types import Box
+from aupipe.fer_data.manifest.content import content_keys, file_sizes
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import Listing, RawRow
+from aupipe.fer_data.manifest.problems import Problem, ProblemReason
+from aupipe.fer_data.types import Box
 
 # Of identical images in several splits the one in test stays: its copy in train would leak, the reverse would
 # not.

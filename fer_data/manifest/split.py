@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.types import Sample
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.types import Sample
 
 _ENOUGH_GROUPS = 3  # one for each split
 

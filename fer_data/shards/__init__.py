@@ -4,11 +4,11 @@
 whole store, ``reader`` opens it, ``verify`` checks it. The format is specified in ``docs/shard-format.md``.
 """
 
-from fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from fer_data.shards.reader import SplitReader, Store, open_store
-from fer_data.shards.spec import SCHEMA_VERSION, ShardHeader, TripletRow
-from fer_data.shards.verify import Finding, verify_shard, verify_store
-from fer_data.shards.writer import describe_shard, write_shard
+from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from aupipe.fer_data.shards.reader import SplitReader, Store, open_store
+from aupipe.fer_data.shards.spec import SCHEMA_VERSION, ShardHeader, TripletRow
+from aupipe.fer_data.shards.verify import Finding, verify_shard, verify_store
+from aupipe.fer_data.shards.writer import describe_shard, write_shard
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.memory import usable_memory
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.memory import usable_memory
 
 ENCODINGS = ("raw", "jpeg")
 JPEG_QUALITY = 95

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.files import digest, write_text
-from fer_data.shards.spec import SCHEMA_VERSION, check_version
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import digest, write_text
+from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version
 
 INDEX_NAME = "index.json"
 

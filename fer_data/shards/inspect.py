@@ -10,10 +10,10 @@ from typing import Any
 
 import h5py
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.shards import spec
-from fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from fer_data.shards.notebook import label_counts
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from aupipe.fer_data.shards.notebook import label_counts
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"

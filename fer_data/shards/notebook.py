@@ -8,11 +8,11 @@ from html import escape
 
 import numpy as np
 
-from fer_data.errors import StoreError
-from fer_data.images import encode_png
-from fer_data.shards.index import StoreIndex
-from fer_data.shards.reader import SplitReader, Store
-from fer_data.shards.thumbnails import example, random_rows
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.images import encode_png
+from aupipe.fer_data.shards.index import StoreIndex
+from aupipe.fer_data.shards.reader import SplitReader, Store
+from aupipe.fer_data.shards.thumbnails import example, random_rows
 
 _THUMBNAIL, _BAR = 72, 110
 _COLOURS = {"train": "#3b6fb6", "val": "#c98a2b", "test": "#4f9d69"}

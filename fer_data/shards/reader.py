@@ -12,13 +12,13 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from fer_data.codebook import Codebook, codebook_from_dict
-from fer_data.errors import StoreError, paragraph
-from fer_data.shards import spec
-from fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from fer_data.shards.remote import local_store
-from fer_data.shards.rows import RowFiles
-from fer_data.shards.shard_rows import ShardRows
+from aupipe.fer_data.codebook import Codebook, codebook_from_dict
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from aupipe.fer_data.shards.remote import local_store
+from aupipe.fer_data.shards.rows import RowFiles
+from aupipe.fer_data.shards.shard_rows import ShardRows
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Store:
         return SplitReader(self, name)
 
     def _repr_html_(self) -> str:
-        from fer_data.shards.notebook import store_html
+        from aupipe.fer_data.shards.notebook import store_html
 
         return store_html(self)
 
@@ -187,7 +187,7 @@ class SplitReader:
         ]
 
     def _repr_html_(self) -> str:
-        from fer_data.shards.notebook import split_html
+        from aupipe.fer_data.shards.notebook import split_html
 
         return split_html(self)
 

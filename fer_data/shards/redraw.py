@@ -11,11 +11,11 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fer_data.shards import spec
-from fer_data.shards.index import ShardEntry
-from fer_data.shards.spec import ShardHeader
-from fer_data.shards.verify import stored_images
-from fer_data.shards.writer import BLOCK, Block, ChannelTotals, write_blocks
+from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.spec import ShardHeader
+from aupipe.fer_data.shards.verify import stored_images
+from aupipe.fer_data.shards.writer import BLOCK, Block, ChannelTotals, write_blocks
 
 Draw = Callable[
     [Float32[np.ndarray, "n 68 2"], UInt8[np.ndarray, "n"]],

@@ -16,11 +16,11 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
-from fer_data.cache import Cache, cache_folder, cache_limit, exclusive
-from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.files import atomic_path, sha256_bytes, sha256_file, write_text
-from fer_data.shards.index import INDEX_NAME, StoreIndex, load_index
-from fer_data.types import Progress, Silent
+from aupipe.fer_data.cache import Cache, cache_folder, cache_limit, exclusive
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import atomic_path, sha256_bytes, sha256_file, write_text
+from aupipe.fer_data.shards.index import INDEX_NAME, StoreIndex, load_index
+from aupipe.fer_data.types import Progress, Silent
 
 _URL = re.compile(r"[a-z][a-z0-9+.:-]*://", re.IGNORECASE)
 _PIN = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)

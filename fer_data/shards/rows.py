@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.memory import usable_memory
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.memory import usable_memory
 
 STRETCH = 1 << 19
 """Bytes that the system is asked to fetch at a time: of more, Linux may fetch the beginning alone."""

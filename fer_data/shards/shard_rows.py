@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.shards.encoding import decode_jpeg, offsets_fit
-from fer_data.shards.index import ShardEntry
-from fer_data.shards.rows import RowFiles
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.shards.encoding import decode_jpeg, offsets_fit
+from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.rows import RowFiles
 
 
 class ShardRows:

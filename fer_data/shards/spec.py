@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
-from fer_data.errors import SchemaVersionError, paragraph
+from aupipe.fer_data.errors import SchemaVersionError, paragraph
 
 SCHEMA_VERSION = "1.1"
 """``major.minor`` of a store whose images are pixels: a reader of any 1.x reads it."""

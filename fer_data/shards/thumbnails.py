@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.files import atomic_path
-from fer_data.geometry import rescale_points
-from fer_data.shards.reader import SplitReader, Store, open_store
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.geometry import rescale_points
+from aupipe.fer_data.shards.reader import SplitReader, Store, open_store
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

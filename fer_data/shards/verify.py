@@ -11,11 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from fer_data.errors import StoreError
-from fer_data.files import sha256_file
-from fer_data.shards import spec
-from fer_data.shards.encoding import offsets_fit
-from fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.encoding import offsets_fit
+from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
 
 BLOCK = 64
 """Rows checked at once."""

@@ -11,13 +11,13 @@ import h5py
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.errors import StoreError, paragraph
-from fer_data.files import atomic_path, flushing, sha256_file, steady_file
-from fer_data.shards import spec
-from fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
-from fer_data.shards.index import ShardEntry
-from fer_data.shards.spec import ShardHeader, TripletRow
-from fer_data.shards.verify import verify_shard
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import atomic_path, flushing, sha256_file, steady_file
+from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
+from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.spec import ShardHeader, TripletRow
+from aupipe.fer_data.shards.verify import verify_shard
 
 PAGE = 4096
 BLOCK = 64

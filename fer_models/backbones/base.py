@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, paragraph
 
 
 class Backbone(nn.Module):

@@ -11,11 +11,11 @@ from typing import Any
 import timm
 import torch
 
-from fer_data.errors import RunError, UserInputError, paragraph
-from fer_models.backbones import ir50
-from fer_models.backbones.base import Backbone, crop_message
-from fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks
-from fer_models.backbones.weights import load_weights, pretrained_source, unavailable
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph
+from aupipe.fer_models.backbones import ir50
+from aupipe.fer_models.backbones.base import Backbone, crop_message
+from aupipe.fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks
+from aupipe.fer_models.backbones.weights import load_weights, pretrained_source, unavailable
 
 WHOLE_STRIDE = 32
 """The ``output_stride`` that leaves a network as it is."""

@@ -12,8 +12,8 @@ from timm.layers.attention import Attention
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph
-from fer_models.backbones.base import Backbone
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_models.backbones.base import Backbone
 
 SHOWN_BLOCKS = 5
 """Layers of a network whose blocks all work at one resolution: as many as a ResNet has."""

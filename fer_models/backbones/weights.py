@@ -14,7 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from fer_data.errors import RunError, paragraph
+from aupipe.fer_data.errors import RunError, paragraph
 
 WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
 """Where training programs put a model's tensors in a checkpoint, in order of preference."""

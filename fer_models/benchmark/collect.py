@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import RunError, paragraph
-from fer_models.benchmark import state
-from fer_models.benchmark.plan import Cell, RunSpec
-from fer_models.run_log import read_log
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.plan import Cell, RunSpec
+from aupipe.fer_models.run_log import read_log
 
 SAME = ("store_digest", "codebook_digest", "split", "limit", "n", "crop_size")
 """What must be equal in all figures that are averaged or compared."""

@@ -12,12 +12,12 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fer_models.benchmark import state
-from fer_models.benchmark.collect import FIGURES, Result, Results
-from fer_models.benchmark.plan import Cell, GridRequest
-from fer_models.benchmark.tables import ARROW, CONTROLS, MAIN, Table, control_values, method_title
-from fer_models.drawing import new_figure
-from fer_models.evaluation.averages import AVERAGES
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.collect import FIGURES, Result, Results
+from aupipe.fer_models.benchmark.plan import Cell, GridRequest
+from aupipe.fer_models.benchmark.tables import ARROW, CONTROLS, MAIN, Table, control_values, method_title
+from aupipe.fer_models.drawing import new_figure
+from aupipe.fer_models.evaluation.averages import AVERAGES
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
 QUIET, INK = "#6b7280", "#1b1f24"

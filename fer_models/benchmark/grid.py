@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import RunError, paragraph
-from fer_data.files import folder_lock
-from fer_data.shards import Store, open_store
-from fer_data.types import Progress, Silent
-from fer_models.benchmark import preflight, state
-from fer_models.benchmark.collect import collect
-from fer_models.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
-from fer_models.benchmark.published import AUTO, load_published
-from fer_models.benchmark.report import HowRun, write_report
-from fer_models.benchmark.run import cores, default_jobs, run_trainings, spoken
-from fer_models.benchmark.worker import Order
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models.benchmark import preflight, state
+from aupipe.fer_models.benchmark.collect import collect
+from aupipe.fer_models.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
+from aupipe.fer_models.benchmark.published import AUTO, load_published
+from aupipe.fer_models.benchmark.report import HowRun, write_report
+from aupipe.fer_models.benchmark.run import cores, default_jobs, run_trainings, spoken
+from aupipe.fer_models.benchmark.worker import Order
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.files import digest
-from fer_models.config import TrainConfig
-from fer_models.methods import METHODS, training_name
-from fer_models.targets import parse_layers
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import digest
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.methods import METHODS, training_name
+from aupipe.fer_models.targets import parse_layers
 
 PAPER_ORDER = (
     "cam", "wildcat", "gradcam", "gradcampp", "acol", "prm", "adl", "cutmix", "layercam", "tscam", "apvit",

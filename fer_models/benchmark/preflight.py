@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 
-from fer_data.errors import FerError, UserInputError, paragraph
-from fer_data.shards import Store
-from fer_models import checkpoint
-from fer_models.backbones import create_backbone
-from fer_models.benchmark import state
-from fer_models.benchmark.plan import RunSpec, Training
-from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate
-from fer_models.run_log import read_log
-from fer_models.targets import parse_layers
-from fer_models.training import train
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.plan import RunSpec, Training
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import evaluate
+from aupipe.fer_models.run_log import read_log
+from aupipe.fer_models.targets import parse_layers
+from aupipe.fer_models.training import train
 
 MEASURED_STEPS = 4
 

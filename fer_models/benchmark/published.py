@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
-from fer_data.errors import UserInputError, unknown_name
-from fer_data.shards import Store
+from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.shards import Store
 
 AUTO, NONE = "auto", "none"
 

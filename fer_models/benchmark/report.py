@@ -9,16 +9,16 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fer_data.files import write_text
-from fer_data.shards import Store
-from fer_models import checkpoint
-from fer_models.benchmark import figures, state
-from fer_models.benchmark.collect import Results, results_csv
-from fer_models.benchmark.plan import GridRequest, RunSpec
-from fer_models.benchmark.published import Published
-from fer_models.benchmark.run import spoken
-from fer_models.benchmark.tables import Table, all_tables, method_title
-from fer_models.drawing import save_png
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.benchmark import figures, state
+from aupipe.fer_models.benchmark.collect import Results, results_csv
+from aupipe.fer_models.benchmark.plan import GridRequest, RunSpec
+from aupipe.fer_models.benchmark.published import Published
+from aupipe.fer_models.benchmark.run import spoken
+from aupipe.fer_models.benchmark.tables import Table, all_tables, method_title
+from aupipe.fer_models.drawing import save_png
 
 SHOWN = (
     "epochs", "batch_size", "crop_size", "optimizer", "lr", "weight_decay", "schedule", "select_on", "pretrained",

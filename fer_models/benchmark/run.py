@@ -13,10 +13,10 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from fer_data.types import Progress
-from fer_models.benchmark import state
-from fer_models.benchmark.plan import Training
-from fer_models.benchmark.worker import Epoch, Order, Outcome, serve
+from aupipe.fer_data.types import Progress
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.plan import Training
+from aupipe.fer_models.benchmark.worker import Epoch, Order, Outcome, serve
 
 MOST_JOBS = 4
 """Processes that are started unless the caller says otherwise: each takes a gigabyte or so."""

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_models import checkpoint, run_log
-from fer_models.benchmark.plan import RunSpec, Training
-from fer_models.config import TrainConfig
-from fer_models.evaluation import METRICS
+from aupipe.fer_models import checkpoint, run_log
+from aupipe.fer_models.benchmark.plan import RunSpec, Training
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import METRICS
 
 RUNS = "runs"
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fer_models.benchmark.collect import FIGURES, Mean, Results, csv_text, mean_of
-from fer_models.benchmark.plan import Cell, GridRequest
-from fer_models.benchmark.published import Pair, Published
+from aupipe.fer_models.benchmark.collect import FIGURES, Mean, Results, csv_text, mean_of
+from aupipe.fer_models.benchmark.plan import Cell, GridRequest
+from aupipe.fer_models.benchmark.published import Pair, Published
 
 TITLES = {
     "cam": "CAM", "wildcat": "WILDCAT", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "layercam": "LayerCAM",

@@ -17,13 +17,13 @@ from pathlib import Path
 import cv2
 import torch
 
-from fer_data.errors import FerError
-from fer_data.files import write_text
-from fer_data.shards import open_store
-from fer_models.benchmark import state
-from fer_models.benchmark.plan import Training
-from fer_models.evaluation import evaluate
-from fer_models.training import train
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import open_store
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.plan import Training
+from aupipe.fer_models.evaluation import evaluate
+from aupipe.fer_models.training import train
 
 TRACEBACK = "traceback.txt"
 

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from scipy.spatial import Delaunay
 
-from fer_data.errors import UserInputError, unknown_name
-from fer_data.mean_face import mean_face
+from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.mean_face import mean_face
 
 HEIGHT, WIDTH = 275, 224
 JAW = slice(0, 17)
@@ -130,6 +130,6 @@ def canonical_face(name: str) -> CanonicalFace:
         middle = np.array([(WIDTH - 1) / 2, CHIN])
         return CanonicalFace(name, (unit - unit[8]) * scale + middle)
     if name == "uib":
-        text = resources.files("fer_models.comparison").joinpath("data", "uib.toml").read_text(encoding="utf-8")
+        text = resources.files("aupipe.fer_models.comparison").joinpath("data", "uib.toml").read_text(encoding="utf-8")
         return CanonicalFace(name, np.array(tomllib.loads(text)["points"], np.float64))
     raise UserInputError(unknown_name("canonical shape", name, list(SHAPES)))

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_data.errors import RunError, UserInputError, paragraph
-from fer_data.files import sha256_file
-from fer_models import checkpoint
-from fer_models.methods import Method
-from fer_models.targets import attention, positive_part
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.targets import attention, positive_part
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -211,7 +211,7 @@ def _find_factory(spec: str) -> Callable[..., Any]:
         raise UserInputError(
             paragraph(
                 f"The model {spec!r} cannot be imported.",
-                expected="module:factory, importable from here, for example fer_models.zoo:songnet",
+                expected="module:factory, importable from here, for example aupipe.fer_models.zoo:songnet",
                 got=error,
             )
         ) from error

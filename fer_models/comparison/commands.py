@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_data.errors import UserInputError, paragraph, unknown_name
-from fer_data.files import digest, folder_lock
-from fer_data.shards import SplitReader, Store, open_store
-from fer_data.types import Progress, Silent
-from fer_models.comparison import masks as drawn_masks
-from fer_models.comparison.canonical import HEIGHT, WIDTH, CanonicalFace, canonical_face
-from fer_models.comparison.classifiers import Classifier, load_external, load_runs
-from fer_models.comparison.explainers import Explainer, Settings, create_explainer
-from fer_models.comparison.global_maps import (
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import digest, folder_lock
+from aupipe.fer_data.shards import SplitReader, Store, open_store
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models.comparison import masks as drawn_masks
+from aupipe.fer_models.comparison.canonical import HEIGHT, WIDTH, CanonicalFace, canonical_face
+from aupipe.fer_models.comparison.classifiers import Classifier, load_external, load_runs
+from aupipe.fer_models.comparison.explainers import Explainer, Settings, create_explainer
+from aupipe.fer_models.comparison.global_maps import (
     SELECTIONS,
     GlobalMap,
     choose_rows,
@@ -26,10 +26,10 @@ from fer_models.comparison.global_maps import (
     predict,
     save_map,
 )
-from fer_models.comparison.map_files import LeftOut, MapSet, MaskSet, read_maps, read_masks
-from fer_models.comparison.report import write_comparison
-from fer_models.comparison.study import Comparison, Table, compare_maps
-from fer_models.devices import resolve_device
+from aupipe.fer_models.comparison.map_files import LeftOut, MapSet, MaskSet, read_maps, read_masks
+from aupipe.fer_models.comparison.report import write_comparison
+from aupipe.fer_models.comparison.study import Comparison, Table, compare_maps
+from aupipe.fer_models.devices import resolve_device
 
 
 def compare_folder(
@@ -77,7 +77,7 @@ def find_masks(wanted: str, face: CanonicalFace | None, store: Store | None = No
         )
     if wanted == "study":
         return drawn_masks.study_masks(face)
-    from fer_data.codebook import load_codebook
+    from aupipe.fer_data.codebook import load_codebook
 
     return drawn_masks.codebook_masks(face, store.codebook if store is not None else load_codebook("default"))
 
@@ -161,7 +161,7 @@ def _find_store(runs: Sequence[Path], folder: Path | None) -> Store:
     if folder is None:
         if not runs:
             raise UserInputError(paragraph("Which faces shall be explained?", fix="Give --store."))
-        from fer_models import checkpoint
+        from aupipe.fer_models import checkpoint
 
         return checkpoint.run_store(runs[0], checkpoint.load_record(runs[0]), None)
     return open_store(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from fer_models.comparison import scores
+from aupipe.fer_models.comparison import scores
 
 MAX_ORDERS = 40_320
 """Up to eight expressions every order is tried; beyond, so many random ones."""

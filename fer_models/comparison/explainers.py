@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, UInt8
 from torch import Tensor
 
-from fer_data.errors import UserInputError, unknown_name
-from fer_models.comparison import lime
-from fer_models.comparison.classifiers import Classifier
-from fer_models.targets import resize_maps
+from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_models.comparison import lime
+from aupipe.fer_models.comparison.classifiers import Classifier
+from aupipe.fer_models.targets import resize_maps
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import dendrogram
 
-from fer_models.comparison.map_files import MapSet, MaskSet
-from fer_models.comparison.similarity import Tree
-from fer_models.drawing import new_figure
+from aupipe.fer_models.comparison.map_files import MapSet, MaskSet
+from aupipe.fer_models.comparison.similarity import Tree
+from aupipe.fer_models.drawing import new_figure
 
 LINE = "#1f4e79"
 COLOURS = "magma"

@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from fer_data.files import atomic_path
-from fer_data.shards import SplitReader
-from fer_data.types import Progress
-from fer_models.comparison.canonical import CanonicalFace
-from fer_models.comparison.classifiers import Classifier
-from fer_models.comparison.explainers import Explainer, to_tensor
-from fer_models.comparison.scores import count_levels, otsu_iou
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.shards import SplitReader
+from aupipe.fer_data.types import Progress
+from aupipe.fer_models.comparison.canonical import CanonicalFace
+from aupipe.fer_models.comparison.classifiers import Classifier
+from aupipe.fer_models.comparison.explainers import Explainer, to_tensor
+from aupipe.fer_models.comparison.scores import count_levels, otsu_iou
 
 SELECTIONS = ("correct", "predicted", "labelled")
 """Faces of the class that are predicted as it; all faces predicted as it; all faces of the class."""

@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.manifest.labels import canonical_label, order_classes
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.manifest.labels import canonical_label, order_classes
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm")
 """Formats without loss: a JPEG's noise would move thresholds and correlations."""

@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from fer_data.codebook import Codebook
-from fer_data.heatmaps import render_maps
-from fer_data.manifest.labels import order_classes
-from fer_models.comparison.canonical import HEIGHT, WIDTH, CanonicalFace
-from fer_models.comparison.map_files import MaskSet
+from aupipe.fer_data.codebook import Codebook
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.manifest.labels import order_classes
+from aupipe.fer_models.comparison.canonical import HEIGHT, WIDTH, CanonicalFace
+from aupipe.fer_models.comparison.map_files import MaskSet
 
 MASK_KINDS = ("study", "codebook")
 THRESHOLD = 0.5
@@ -24,7 +24,9 @@ THRESHOLD = 0.5
 
 def study_masks(face: CanonicalFace) -> MaskSet:
     """The six masks of the study, drawn on the landmarks of ``face``; on the shape ``uib`` theirs to the pixel."""
-    text = resources.files("fer_models.comparison").joinpath("data", "study_masks.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("aupipe.fer_models.comparison").joinpath("data", "study_masks.toml").read_text(encoding="utf-8")
+    )
     described = tomllib.loads(text)
     expressions = order_classes(set(described))
     masks = np.zeros((len(expressions), HEIGHT, WIDTH), np.uint8)

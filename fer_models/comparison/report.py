@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from fer_data.files import write_json, write_text
-from fer_models.comparison import figures
-from fer_models.comparison.scores import FIXED, SCORES
-from fer_models.comparison.study import Comparison, Scoring
-from fer_models.drawing import save_png
+from aupipe.fer_data.files import write_json, write_text
+from aupipe.fer_models.comparison import figures
+from aupipe.fer_models.comparison.scores import FIXED, SCORES
+from aupipe.fer_models.comparison.study import Comparison, Scoring
+from aupipe.fer_models.drawing import save_png
 
 METHOD = f"""\
 Each network has one explanation map per expression. **IoU**: the 8-bit map is binarised at Otsu's threshold t of the

@@ -9,7 +9,7 @@ from jaxtyping import Float64, UInt8
 from scipy.cluster.hierarchy import dendrogram, fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from fer_models.comparison.map_files import MapSet
+from aupipe.fer_models.comparison.map_files import MapSet
 
 OVERALL = "overall"
 """Name of the mean over the expressions."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from fer_models.comparison.controls import Controls, assignment_test, measure_controls
-from fer_models.comparison.map_files import MapSet, MaskSet, match
-from fer_models.comparison.scores import SCORES, count_levels, otsu_iou
-from fer_models.comparison.similarity import Tree, grow_trees
+from aupipe.fer_models.comparison.controls import Controls, assignment_test, measure_controls
+from aupipe.fer_models.comparison.map_files import MapSet, MaskSet, match
+from aupipe.fer_models.comparison.scores import SCORES, count_levels, otsu_iou
+from aupipe.fer_models.comparison.similarity import Tree, grow_trees
 
 
 @dataclass(frozen=True)

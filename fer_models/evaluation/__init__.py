@@ -1,13 +1,14 @@
 """Evaluation in one pass: what a run gets right, where its maps look, and the controls to read that against.
 
-:mod:`~fer_models.evaluation.measuring` turns every face into figures, :mod:`~fer_models.evaluation.summary` these into
-``metrics.json``, :mod:`~fer_models.evaluation.predictions` keeps them face by face, and
-:mod:`~fer_models.evaluation.comparing` sets two runs against each other.
+:mod:`~aupipe.fer_models.evaluation.measuring` turns every face into figures,
+:mod:`~aupipe.fer_models.evaluation.summary` these into ``metrics.json``,
+:mod:`~aupipe.fer_models.evaluation.predictions` keeps them face by face, and
+:mod:`~aupipe.fer_models.evaluation.comparing` sets two runs against each other.
 """
 
-from fer_models.evaluation.comparing import Comparison, compare
-from fer_models.evaluation.measuring import explanation_maps
-from fer_models.evaluation.predictions import METRICS
-from fer_models.evaluation.run import Evaluation, evaluate
+from aupipe.fer_models.evaluation.comparing import Comparison, compare
+from aupipe.fer_models.evaluation.measuring import explanation_maps
+from aupipe.fer_models.evaluation.predictions import METRICS
+from aupipe.fer_models.evaluation.run import Evaluation, evaluate
 
 __all__ = ["METRICS", "Comparison", "Evaluation", "compare", "evaluate", "explanation_maps"]

@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from fer_data.files import atomic_path
-from fer_data.loader import Batch
-from fer_models.targets import EPSILON, resize_maps
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.loader import Batch
+from aupipe.fer_models.targets import EPSILON, resize_maps
 
 AVERAGES = "average_maps.npz"
 

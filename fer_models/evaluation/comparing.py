@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from fer_data.errors import RunError, paragraph
-from fer_data.files import write_json
-from fer_models.evaluation.page import aligned
-from fer_models.evaluation.predictions import PREDICTIONS, Predictions, column_name, load_metrics, read_predictions
-from fer_models.metrics import resampling
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import write_json
+from aupipe.fer_models.evaluation.page import aligned
+from aupipe.fer_models.evaluation.predictions import (
+    PREDICTIONS,
+    Predictions,
+    column_name,
+    load_metrics,
+    read_predictions,
+)
+from aupipe.fer_models.metrics import resampling
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
 """What two evaluations must share: the faces, and the maps that the cosines are taken with."""

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig
-from fer_data.heatmaps import render_maps
-from fer_data.loader import Batch
-from fer_data.loading.targets import mean_map
-from fer_data.shards import SplitReader, Store
-from fer_models import metrics
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.loader import Batch
+from aupipe.fer_data.loading.targets import mean_map
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_models import metrics
 
 
 class Controls:

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from fer_models.drawing import framed_figure
-from fer_models.evaluation.averages import AverageMaps
+from aupipe.fer_models.drawing import framed_figure
+from aupipe.fer_models.evaluation.averages import AverageMaps
 
 TITLES = {
     "cam": "CAM",

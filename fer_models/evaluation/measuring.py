@@ -11,17 +11,17 @@ import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from fer_data.augment import AugmentConfig
-from fer_data.errors import RunError, paragraph
-from fer_data.loader import Batch, TripletLoader
-from fer_data.shards import Store
-from fer_data.types import Progress
-from fer_models import metrics
-from fer_models.evaluation.averages import Accumulator, AverageMaps
-from fer_models.evaluation.controls import Controls
-from fer_models.methods import Method, Prediction
-from fer_models.metrics import localisation
-from fer_models.targets import attention, cosine, positive_part, resize_maps
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.types import Progress
+from aupipe.fer_models import metrics
+from aupipe.fer_models.evaluation.averages import Accumulator, AverageMaps
+from aupipe.fer_models.evaluation.controls import Controls
+from aupipe.fer_models.methods import Method, Prediction
+from aupipe.fer_models.metrics import localisation
+from aupipe.fer_models.targets import attention, cosine, positive_part, resize_maps
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
 ``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
-(:class:`~fer_models.evaluation.measuring.Samples` says what they are). Six decimals; empty where a figure means
+(:class:`~aupipe.fer_models.evaluation.measuring.Samples` says what they are). Six decimals; empty where a figure means
 nothing.
 """
 
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from fer_data.errors import RunError, paragraph
-from fer_data.files import sha256_file
-from fer_models.column_table import number_cells, write_columns
-from fer_models.evaluation.measuring import Samples
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_models.column_table import number_cells, write_columns
+from aupipe.fer_models.evaluation.measuring import Samples
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"

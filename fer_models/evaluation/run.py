@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.files import write_json
-from fer_data.loader import TripletLoader
-from fer_data.types import Progress, Silent
-from fer_models import checkpoint
-from fer_models.devices import resolve_device
-from fer_models.drawing import save_png
-from fer_models.evaluation.averages import AVERAGES, save_averages
-from fer_models.evaluation.figures import draw_averages, draw_confusion, draw_cosines
-from fer_models.evaluation.measuring import measure
-from fer_models.evaluation.page import summary_lines
-from fer_models.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
-from fer_models.evaluation.summary import summarise
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import write_json
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.drawing import save_png
+from aupipe.fer_models.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_models.evaluation.figures import draw_averages, draw_confusion, draw_cosines
+from aupipe.fer_models.evaluation.measuring import measure
+from aupipe.fer_models.evaluation.page import summary_lines
+from aupipe.fer_models.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
+from aupipe.fer_models.evaluation.summary import summarise
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from fer_models import metrics
-from fer_models.evaluation.measuring import Samples
-from fer_models.evaluation.predictions import meaningful
-from fer_models.metrics import localisation, resampling
+from aupipe.fer_models import metrics
+from aupipe.fer_models.evaluation.measuring import Samples
+from aupipe.fer_models.evaluation.predictions import meaningful
+from aupipe.fer_models.metrics import localisation, resampling
 
 FIGURES = (
     "cosine",

@@ -1,12 +1,12 @@
 """Explaining photos with a trained run: prediction, attention and CAM on the original photo, and the AUs they look at.
 
 Finding and aligning faces is the offline stages' business; they hand over
-:class:`fer_data.preparation.AlignedFace` values.
+:class:`aupipe.fer_data.preparation.AlignedFace` values.
 """
 
-from fer_models.explain.batch import ExplainReport, explain, explain_faces
-from fer_models.explain.inputs import Picture, Source, open_source
-from fer_models.explain.opened import OpenRun, Reading, open_run
+from aupipe.fer_models.explain.batch import ExplainReport, explain, explain_faces
+from aupipe.fer_models.explain.inputs import Picture, Source, open_source
+from aupipe.fer_models.explain.opened import OpenRun, Reading, open_run
 
 __all__ = [
     "ExplainReport",

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from fer_data.files import folder_lock, write_json, write_text
-from fer_data.preparation import AlignedFace, FaceFinder, Missed
-from fer_data.types import Failure, Progress, count_reasons
-from fer_models.explain import page
-from fer_models.explain.inputs import Picture, Source
-from fer_models.explain.opened import OpenRun
-from fer_models.explain.pictures import face_panels, photo_panel, window, write_face_png
-from fer_models.explain.result import FaceResult, face_notes, limits, result_json, summary_row
-from fer_models.explain.timeline import write_timeline
-from fer_models.explain.units import Canvas, face_regions, unit_card
+from aupipe.fer_data.files import folder_lock, write_json, write_text
+from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
+from aupipe.fer_data.types import Failure, Progress, count_reasons
+from aupipe.fer_models.explain import page
+from aupipe.fer_models.explain.inputs import Picture, Source
+from aupipe.fer_models.explain.opened import OpenRun
+from aupipe.fer_models.explain.pictures import face_panels, photo_panel, window, write_face_png
+from aupipe.fer_models.explain.result import FaceResult, face_notes, limits, result_json, summary_row
+from aupipe.fer_models.explain.timeline import write_timeline
+from aupipe.fer_models.explain.units import Canvas, face_regions, unit_card
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
 

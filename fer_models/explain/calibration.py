@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Float64, Int64
 from scipy import optimize
 
-from fer_data.errors import FerError
-from fer_data.files import sha256_file, write_json
-from fer_data.loader import TripletLoader
-from fer_data.shards import Store
-from fer_models import checkpoint, metrics
-from fer_models.methods import Method
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint, metrics
+from aupipe.fer_models.methods import Method
 
 FILE = "calibration.json"
 RANGE = (0.25, 8.0)

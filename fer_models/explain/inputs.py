@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.images import UnreadableImageError, decode_image
-from fer_data.manifest import Manifest, read_manifest
-from fer_data.manifest.layouts.base import IMAGE_SUFFIXES
-from fer_data.types import Box, Failure, Reason
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.manifest import Manifest, read_manifest
+from aupipe.fer_data.manifest.layouts.base import IMAGE_SUFFIXES
+from aupipe.fer_data.types import Box, Failure, Reason
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg"})
 

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig, AugmentParameters
-from fer_data.codebook import Codebook, codebook_from_dict
-from fer_data.errors import RunError, StoreError, UserInputError, paragraph
-from fer_data.preparation import AlignedFace, Preparation
-from fer_data.shards import Store
-from fer_models import checkpoint
-from fer_models.devices import resolve_device
-from fer_models.evaluation import explanation_maps
-from fer_models.explain.calibration import Calibration, run_calibration, softmax
-from fer_models.methods import Method
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_data.codebook import Codebook, codebook_from_dict
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.preparation import AlignedFace, Preparation
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.evaluation import explanation_maps
+from aupipe.fer_models.explain.calibration import Calibration, run_calibration, softmax
+from aupipe.fer_models.methods import Method
 
 
 @dataclass(frozen=True)

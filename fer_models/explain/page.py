@@ -6,13 +6,13 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from fer_data.files import write_text
-from fer_data.types import Failure
-from fer_models.explain.opened import OpenRun
-from fer_models.explain.pictures import Panel, shown_units
-from fer_models.explain.result import FaceResult
-from fer_models.explain.units import Share, UnitCard, UnitRow
-from fer_models.html_page import data_uri, figure, page_head
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.types import Failure
+from aupipe.fer_models.explain.opened import OpenRun
+from aupipe.fer_models.explain.pictures import Panel, shown_units
+from aupipe.fer_models.explain.result import FaceResult
+from aupipe.fer_models.explain.units import Share, UnitCard, UnitRow
+from aupipe.fer_models.html_page import data_uri, figure, page_head
 
 FIGURE_SPACE = "\u2007"
 """As wide as a digit: keeps the bars in line."""

@@ -12,13 +12,13 @@ from jaxtyping import Float64, UInt8
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from fer_data import geometry
-from fer_models.drawing import new_figure, save_png
-from fer_models.explain import view
-from fer_models.explain.opened import OpenRun
-from fer_models.explain.result import FaceResult
-from fer_models.explain.units import UnitCard, UnitRow
-from fer_models.overlays import draw_points, overlay
+from aupipe.fer_data import geometry
+from aupipe.fer_models.drawing import new_figure, save_png
+from aupipe.fer_models.explain import view
+from aupipe.fer_models.explain.opened import OpenRun
+from aupipe.fer_models.explain.result import FaceResult
+from aupipe.fer_models.explain.units import UnitCard, UnitRow
+from aupipe.fer_models.overlays import draw_points, overlay
 
 ATTENTION, CAM = "#0072b2", "#d55e00"
 """Bars: two colours that people with any colour vision tell apart (Okabe and Ito)."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fer_data import geometry
-from fer_data.preparation import AlignedFace
-from fer_models.explain.inputs import Picture
-from fer_models.explain.opened import OpenRun, Reading
-from fer_models.explain.units import UnitCard
+from aupipe.fer_data import geometry
+from aupipe.fer_data.preparation import AlignedFace
+from aupipe.fer_models.explain.inputs import Picture
+from aupipe.fer_models.explain.opened import OpenRun, Reading
+from aupipe.fer_models.explain.units import UnitCard
 
 TURNED = 30.0
 """From this yaw in degrees on, much of the far half is hidden."""

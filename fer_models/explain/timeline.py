@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.figure import Figure
 
-from fer_models.drawing import new_figure, save_png
+from aupipe.fer_models.drawing import new_figure, save_png
 
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#7f7f7f")
 """Okabe and Ito's colours, the light yellow left out; line styles tell them apart too."""

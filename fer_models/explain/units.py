@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 
-from fer_data import augment, geometry
-from fer_data.augment import AugmentConfig, AugmentParameters
-from fer_data.codebook import Codebook
-from fer_data.heatmaps import render_aus
-from fer_models.targets import cosine, resize_maps
+from aupipe.fer_data import augment, geometry
+from aupipe.fer_data.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_data.codebook import Codebook
+from aupipe.fer_data.heatmaps import render_aus
+from aupipe.fer_models.targets import cosine, resize_maps
 
 BRIDGE, CHIN = 27, 8
 """Landmarks on the face's own midline."""

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
-from fer_data import geometry
+from aupipe.fer_data import geometry
 
 SIDE = 384
 """Longer side of a view in pixels."""

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_models.column_table import number_cells, write_columns
-from fer_models.faithfulness.measuring import Faces
-from fer_models.faithfulness.regions import REMOVALS
-from fer_models.faithfulness.summary import CURVES
+from aupipe.fer_models.column_table import number_cells, write_columns
+from aupipe.fer_models.faithfulness.measuring import Faces
+from aupipe.fer_models.faithfulness.regions import REMOVALS
+from aupipe.fer_models.faithfulness.summary import CURVES
 
 TABLE = "faithfulness.csv"
 

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from fer_models.drawing import new_figure
-from fer_models.faithfulness.page import map_title
-from fer_models.faithfulness.summary import CURVES, two
+from aupipe.fer_models.drawing import new_figure
+from aupipe.fer_models.faithfulness.page import map_title
+from aupipe.fer_models.faithfulness.summary import CURVES, two
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Told apart by colour-blind eyes too (Okabe and Ito)."""

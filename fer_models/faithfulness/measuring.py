@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from fer_data.loader import Batch, TripletLoader
-from fer_data.types import Progress
-from fer_models import metrics
-from fer_models.evaluation.measuring import read
-from fer_models.faithfulness import perturbing, regions
-from fer_models.faithfulness.perturbing import curves, make_baseline, pixel_ranks, random_maps
-from fer_models.methods import Method
-from fer_models.targets import resize_maps
+from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.types import Progress
+from aupipe.fer_models import metrics
+from aupipe.fer_models.evaluation.measuring import read
+from aupipe.fer_models.faithfulness import perturbing, regions
+from aupipe.fer_models.faithfulness.perturbing import curves, make_baseline, pixel_ranks, random_maps
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.targets import resize_maps
 
 _REMOVED = ("fall", "correct", "strength")
 """Figures of each removal."""
@@ -35,7 +35,7 @@ class Faces:
     the baseline alone is still predicted as that class. ``curves``: by map, deletion and insertion at ``steps + 1``
     shares; those of ``au_map`` mean something where ``has_map``. ``controls``: the random order each map is compared
     with. ``fall`` (of the predicted class's probability), ``correct`` (after the removal) and ``strength`` by
-    :data:`~fer_models.faithfulness.regions.REMOVALS`, ``region_share`` and ``in_face``: where ``removable``.
+    :data:`~aupipe.fer_models.faithfulness.regions.REMOVALS`, ``region_share`` and ``in_face``: where ``removable``.
     """
 
     sample_id: tuple[str, ...]
@@ -68,8 +68,8 @@ class Faces:
 class Perturbation:
     """How pictures are perturbed.
 
-    ``baseline``: see :func:`~fer_models.faithfulness.perturbing.make_baseline`; ``steps``: of the curves; ``seed``: of
-    what is drawn at random.
+    ``baseline``: see :func:`~aupipe.fer_models.faithfulness.perturbing.make_baseline`; ``steps``: of the curves;
+    ``seed``: of what is drawn at random.
     """
 
     baseline: str = "blur"

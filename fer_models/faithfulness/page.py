@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_models.evaluation.page import aligned, shown, span
-from fer_models.faithfulness.summary import CURVES
+from aupipe.fer_models.evaluation.page import aligned, shown, span
+from aupipe.fer_models.faithfulness.summary import CURVES
 
 REMOVED_TITLES = {
     "inside": "AU regions",

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.errors import UserInputError, unknown_name
 
 Baseline = Literal["blur", "mean"]
 BASELINES: tuple[str, ...] = get_args(Baseline)

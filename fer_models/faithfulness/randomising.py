@@ -26,9 +26,9 @@ from scipy import stats
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fer_data.types import Progress
-from fer_models.evaluation import explanation_maps
-from fer_models.methods import Method
+from aupipe.fer_data.types import Progress
+from aupipe.fer_models.evaluation import explanation_maps
+from aupipe.fer_models.methods import Method
 
 DRAWS = 5
 """Random networks."""

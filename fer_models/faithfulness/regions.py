@@ -20,9 +20,9 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from fer_models.faithfulness.perturbing import pixel_ranks, random_maps, replaced
-from fer_models.metrics import localisation
-from fer_models.targets import resize_maps
+from aupipe.fer_models.faithfulness.perturbing import pixel_ranks, random_maps, replaced
+from aupipe.fer_models.metrics import localisation
+from aupipe.fer_models.targets import resize_maps
 
 Answers = Callable[[Float32[Tensor, "b 3 c c"]], Float64[Tensor, "b k"]]
 """Probabilities that a model gives all classes on each picture."""

@@ -11,23 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_data.errors import RunError, UserInputError, paragraph, unknown_name
-from fer_data.files import sha256_file, write_json
-from fer_data.loader import TripletLoader
-from fer_data.types import Progress, Silent
-from fer_models import checkpoint
-from fer_models.devices import resolve_device
-from fer_models.drawing import save_png
-from fer_models.evaluation.measuring import memory_message
-from fer_models.faithfulness import randomising
-from fer_models.faithfulness.faces import TABLE, write_faces
-from fer_models.faithfulness.figures import draw_faithfulness
-from fer_models.faithfulness.measuring import Perturbation, measure
-from fer_models.faithfulness.page import page_lines
-from fer_models.faithfulness.perturbing import BASELINES
-from fer_models.faithfulness.randomising import cascade
-from fer_models.faithfulness.summary import summarise, summarise_randomisation
-from fer_models.methods import METHODS, Method, method_class, training_name
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.drawing import save_png
+from aupipe.fer_models.evaluation.measuring import memory_message
+from aupipe.fer_models.faithfulness import randomising
+from aupipe.fer_models.faithfulness.faces import TABLE, write_faces
+from aupipe.fer_models.faithfulness.figures import draw_faithfulness
+from aupipe.fer_models.faithfulness.measuring import Perturbation, measure
+from aupipe.fer_models.faithfulness.page import page_lines
+from aupipe.fer_models.faithfulness.perturbing import BASELINES
+from aupipe.fer_models.faithfulness.randomising import cascade
+from aupipe.fer_models.faithfulness.summary import summarise, summarise_randomisation
+from aupipe.fer_models.methods import METHODS, Method, method_class, training_name
 
 FAITHFULNESS = "faithfulness.json"
 FIGURE = "faithfulness.png"
@@ -133,7 +133,7 @@ def _randomise(
 
 
 def _first_images(loader: TripletLoader) -> Tensor:
-    """The first :data:`~fer_models.faithfulness.randomising.FACES` faces of the loader."""
+    """The first :data:`~aupipe.fer_models.faithfulness.randomising.FACES` faces of the loader."""
     parts: list[Tensor] = []
     with contextlib.closing(loader.epoch(0)) as batches:
         for batch in batches:

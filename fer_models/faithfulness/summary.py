@@ -1,7 +1,7 @@
 """The content of ``faithfulness.json`` from per-face values; None where no face stands behind a figure.
 
 Means are over faces. Intervals are percentile bootstraps of the mean over the faces, resampled within each true class
-(:func:`fer_models.metrics.resampling.bootstrap_interval`); of differences they are paired by face.
+(:func:`aupipe.fer_models.metrics.resampling.bootstrap_interval`); of differences they are paired by face.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from fer_models.faithfulness import randomising, regions
-from fer_models.faithfulness.measuring import Faces
-from fer_models.faithfulness.perturbing import removal_counts
-from fer_models.faithfulness.randomising import Correlations
-from fer_models.metrics.resampling import bootstrap_interval
+from aupipe.fer_models.faithfulness import randomising, regions
+from aupipe.fer_models.faithfulness.measuring import Faces
+from aupipe.fer_models.faithfulness.perturbing import removal_counts
+from aupipe.fer_models.faithfulness.randomising import Correlations
+from aupipe.fer_models.metrics.resampling import bootstrap_interval
 
 CURVES = ("deletion", "insertion")
 

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-from fer_models.methods.base import (
+from aupipe.fer_models.methods.base import (
     METHODS,
     Method,
     Prediction,

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fer_models.backbones import Backbone
-from fer_models.methods.base import register, require
-from fer_models.methods.cam import CAM
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.methods.base import register, require
+from aupipe.fer_models.methods.cam import CAM
 
 
 @register("adl")

@@ -12,11 +12,11 @@ from timm.layers.mlp import Mlp
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph
-from fer_models.backbones import Backbone
-from fer_models.backbones.tokens import class_row
-from fer_models.methods.base import Method, Prediction, register, require
-from fer_models.targets import attention
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.backbones.tokens import class_row
+from aupipe.fer_models.methods.base import Method, Prediction, register, require
+from aupipe.fer_models.targets import attention
 
 GRID = 14
 """Side of the feature maps that become tokens: 196 of them in the paper."""

@@ -19,10 +19,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph, unknown_name
-from fer_data.loader import Batch
-from fer_models.backbones import Backbone
-from fer_models.losses import LossTerms, Objective
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.loader import Batch
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.losses import LossTerms, Objective
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_models.backbones import Backbone
-from fer_models.methods.base import Method, Prediction, register
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.methods.base import Method, Prediction, register
 
 
 @register("cam")

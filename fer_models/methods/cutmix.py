@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from fer_data.loader import Batch
-from fer_models.backbones import Backbone
-from fer_models.losses import LossTerms, Objective
-from fer_models.methods.base import Prediction, register, require
-from fer_models.methods.cam import CAM
-from fer_models.targets import resize_maps
+from aupipe.fer_data.loader import Batch
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.losses import LossTerms, Objective
+from aupipe.fer_models.methods.base import Prediction, register, require
+from aupipe.fer_models.methods.cam import CAM
+from aupipe.fer_models.targets import resize_maps
 
 
 @register("cutmix")

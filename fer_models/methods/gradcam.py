@@ -6,9 +6,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from fer_models.backbones import Backbone
-from fer_models.methods.base import Prediction, gradient_at, layer_number, register
-from fer_models.methods.cam import CAM, weighted_sum
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.methods.base import Prediction, gradient_at, layer_number, register
+from aupipe.fer_models.methods.cam import CAM, weighted_sum
 
 
 @register("gradcam")

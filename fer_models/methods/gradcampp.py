@@ -5,9 +5,9 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from fer_models.methods.base import register
-from fer_models.methods.cam import weighted_sum
-from fer_models.methods.gradcam import GradCAM
+from aupipe.fer_models.methods.base import register
+from aupipe.fer_models.methods.cam import weighted_sum
+from aupipe.fer_models.methods.gradcam import GradCAM
 
 
 @register("gradcampp")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from fer_models.methods.base import register
-from fer_models.methods.gradcam import GradCAM
+from aupipe.fer_models.methods.base import register
+from aupipe.fer_models.methods.gradcam import GradCAM
 
 
 @register("layercam")

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_data.errors import UserInputError, paragraph
-from fer_models.backbones import Backbone, TokenBackbone
-from fer_models.methods.base import Method, Prediction, of_class, register
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_models.backbones import Backbone, TokenBackbone
+from aupipe.fer_models.methods.base import Method, Prediction, of_class, register
 
 
 @register("tscam")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from fer_models.backbones import Backbone
-from fer_models.methods.base import Method, Prediction, of_class, register, require
+from aupipe.fer_models.backbones import Backbone
+from aupipe.fer_models.methods.base import Method, Prediction, of_class, register, require
 
 
 @register("wildcat")

@@ -1,6 +1,6 @@
 """Pure metrics: of classification, of maps (cosines, localisation), and how sure they are (resampling)."""
 
-from fer_models.metrics.classification import (
+from aupipe.fer_models.metrics.classification import (
     accuracy,
     balanced_accuracy,
     calibration,
@@ -8,7 +8,7 @@ from fer_models.metrics.classification import (
     confusion_matrix,
     wilson_interval,
 )
-from fer_models.metrics.cosines import (
+from aupipe.fer_models.metrics.cosines import (
     ceilings,
     centre_map,
     cosines,

@@ -10,8 +10,8 @@ own positive part, so the training loss (which compares T_l as it is) and this m
 is a lower bound of the positive part's, because A has no negative values. It is taken before up-sampling, so no map can
 beat :func:`ceilings`.
 
-The CAM uses class weights whose mean over the classes was taken out (see :mod:`fer_models.methods.cam`): a part common
-to all classes would change the map but not one prediction.
+The CAM uses class weights whose mean over the classes was taken out (see :mod:`aupipe.fer_models.methods.cam`): a part
+common to all classes would change the map but not one prediction.
 
 Every cosine is reported as a macro mean: over the samples of an expression, then over the expressions that have a map.
 """
@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from fer_data.heatmaps import area_matrix, bilinear_matrix
+from aupipe.fer_data.heatmaps import area_matrix, bilinear_matrix
 
 CENTRE_SIGMA = 0.25
 """Sigma of the centred Gaussian control, as a share of the map's side."""

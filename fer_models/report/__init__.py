@@ -1,10 +1,10 @@
 """One self-contained page about a run or a store: what is in it, what came out, what to read it against.
 
-:mod:`~fer_models.report.page` puts it together; :mod:`~fer_models.report.run_part` and
-:mod:`~fer_models.report.store_part` are its two halves, :mod:`~fer_models.report.blocks` and
-:mod:`~fer_models.report.charts` what they are made of.
+:mod:`~aupipe.fer_models.report.page` puts it together; :mod:`~aupipe.fer_models.report.run_part` and
+:mod:`~aupipe.fer_models.report.store_part` are its two halves, :mod:`~aupipe.fer_models.report.blocks` and
+:mod:`~aupipe.fer_models.report.charts` what they are made of.
 """
 
-from fer_models.report.page import Report, write_report
+from aupipe.fer_models.report.page import Report, write_report
 
 __all__ = ["Report", "write_report"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_models.html_page import figure
+from aupipe.fer_models.html_page import figure
 
 STRONG = 0.7
 """Share of the heat colour from which white text is easier to read than the page's own."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fer_data.errors import RunError, StoreError, UserInputError, paragraph
-from fer_data.files import write_text
-from fer_data.shards import Store, open_store
-from fer_data.shards.index import INDEX_NAME
-from fer_models import checkpoint
-from fer_models.html_page import page_head
-from fer_models.report import blocks, run_part, store_part
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards.index import INDEX_NAME
+from aupipe.fer_models import checkpoint
+from aupipe.fer_models.html_page import page_head
+from aupipe.fer_models.report import blocks, run_part, store_part
 
 
 @dataclass(frozen=True)

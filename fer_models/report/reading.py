@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fer_models.evaluation.page import shown, span
+from aupipe.fer_models.evaluation.page import shown, span
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.shards import Store
-from fer_models.checkpoint import RunRecord
-from fer_models.evaluation.averages import AVERAGES
-from fer_models.evaluation.figures import TITLES
-from fer_models.evaluation.page import figure_rows, shown, span
-from fer_models.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
-from fer_models.faithfulness import FAITHFULNESS, summary_line
-from fer_models.overlays import Explanation, enlarge, explain_batch, overlay
-from fer_models.report import blocks, charts
-from fer_models.report.reading import reading
-from fer_models.report.store_part import SIDE
-from fer_models.run_log import read_log
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.checkpoint import RunRecord
+from aupipe.fer_models.evaluation.averages import AVERAGES
+from aupipe.fer_models.evaluation.figures import TITLES
+from aupipe.fer_models.evaluation.page import figure_rows, shown, span
+from aupipe.fer_models.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
+from aupipe.fer_models.faithfulness import FAITHFULNESS, summary_line
+from aupipe.fer_models.overlays import Explanation, enlarge, explain_batch, overlay
+from aupipe.fer_models.report import blocks, charts
+from aupipe.fer_models.report.reading import reading
+from aupipe.fer_models.report.store_part import SIDE
+from aupipe.fer_models.run_log import read_log
 
 
 @dataclass(frozen=True)

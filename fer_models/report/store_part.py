@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from fer_data.files import sha256_file
-from fer_data.shards import SplitReader, Store
-from fer_data.shards.inspect import flat_content
-from fer_data.shards.notebook import label_counts
-from fer_data.shards.thumbnails import example
-from fer_models.overlays import draw_points, enlarge, overlay
-from fer_models.report import blocks
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards.inspect import flat_content
+from aupipe.fer_data.shards.notebook import label_counts
+from aupipe.fer_data.shards.thumbnails import example
+from aupipe.fer_models.overlays import draw_points, enlarge, overlay
+from aupipe.fer_models.report import blocks
 
 SIDE = 144
 AVERAGED = 200

@@ -4,8 +4,15 @@ To add one: a module here with a class that fulfils :class:`LandmarkDetector`, d
 ``@register_detector("name")``, and an import line below. The conformance suite runs over every registered one.
 """
 
-from pipeline.detectors import dataset, dlib, mediapipe
-from pipeline.detectors.base import Face, LandmarkDetector, Rung, create_detector, detector_names, register_detector
+from aupipe.pipeline.detectors import dataset, dlib, mediapipe
+from aupipe.pipeline.detectors.base import (
+    Face,
+    LandmarkDetector,
+    Rung,
+    create_detector,
+    detector_names,
+    register_detector,
+)
 
 __all__ = [
     "Face",

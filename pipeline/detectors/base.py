@@ -1,7 +1,7 @@
 """What a landmark detector is: the face it reports, the Protocol it fulfils, and the registry it is found in.
 
 A detector turns one RGB image into every face it sees, in that image's pixels. Trying harder (padding, lower
-confidence) is :mod:`pipeline.faces`'s business, guided by the detector's own ladder; so is choosing one face.
+confidence) is :mod:`aupipe.pipeline.faces`'s business, guided by the detector's own ladder; so is choosing one face.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.errors import UserInputError, unknown_name
 
 
 @dataclass(frozen=True)

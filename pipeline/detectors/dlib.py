@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data.errors import ModelFileError, paragraph
-from fer_data.files import sha256_file
-from pipeline.detectors.base import Face, Rung, register_detector
-from pipeline.pose68 import pose_from_points
+from aupipe.fer_data.errors import ModelFileError, paragraph
+from aupipe.fer_data.files import sha256_file
+from aupipe.pipeline.detectors.base import Face, Rung, register_detector
+from aupipe.pipeline.pose68 import pose_from_points
 
 SHAPE_MODEL = "shape_predictor_68_face_landmarks.dat"
 CARRIER = "face-recognition-models"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pipeline.executors.base import Executor, Note, SerialExecutor, ignore
-from pipeline.executors.workers import DaskExecutor, SchedulerExecutor
+from aupipe.pipeline.executors.base import Executor, Note, SerialExecutor, ignore
+from aupipe.pipeline.executors.workers import DaskExecutor, SchedulerExecutor
 
 __all__ = ["DaskExecutor", "Executor", "Note", "SchedulerExecutor", "SerialExecutor", "create_executor"]
 

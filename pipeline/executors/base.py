@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Note = Callable[[str], None]
-"""Takes a line for the user's log, such as :meth:`fer_data.types.Progress.note`."""
+"""Takes a line for the user's log, such as :meth:`aupipe.fer_data.types.Progress.note`."""
 
 
 @runtime_checkable

@@ -10,8 +10,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from fer_data.errors import FerError, paragraph
-from pipeline.executors.base import Job, Result
+from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.pipeline.executors.base import Job, Result
 
 PACKAGES = ("aupipe", "h5py", "mediapipe", "numpy", "opencv-python")
 """What the bytes of a part depend on."""

@@ -11,9 +11,9 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
-from fer_data.errors import FerError, paragraph
-from pipeline.executors.base import Job, Result
-from pipeline.executors.handshake import pickled_call
+from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.pipeline.executors.base import Job, Result
+from aupipe.pipeline.executors.handshake import pickled_call
 
 if TYPE_CHECKING:
     from distributed import Client, Future

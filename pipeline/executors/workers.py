@@ -13,9 +13,9 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from fer_data.errors import FerError, UserInputError, paragraph
-from pipeline.executors.base import Job, Note, Result, ignore
-from pipeline.executors.submission import drive, first_line
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+from aupipe.pipeline.executors.base import Job, Note, Result, ignore
+from aupipe.pipeline.executors.submission import drive, first_line
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -36,7 +36,7 @@ class DaskExecutor:
     def run(
         self, task: Callable[[Job], Result], jobs: Iterable[Job], on_death: Callable[[Job], None] | None = None
     ) -> Iterator[Result]:
-        """Yield one result per job; see :class:`~pipeline.executors.base.Executor`."""
+        """Yield one result per job; see :class:`~aupipe.pipeline.executors.base.Executor`."""
         import dask
         from distributed import Client
 
@@ -62,7 +62,7 @@ class SchedulerExecutor:
     def run(
         self, task: Callable[[Job], Result], jobs: Iterable[Job], on_death: Callable[[Job], None] | None = None
     ) -> Iterator[Result]:
-        """Yield one result per job; see :class:`~pipeline.executors.base.Executor`."""
+        """Yield one result per job; see :class:`~aupipe.pipeline.executors.base.Executor`."""
         with _quiet(), _connected(self.address) as client:
             _await_first_worker(client, self.address, self._note)
             yield from drive(client, task, jobs, on_death)

@@ -3,12 +3,12 @@
 Nothing here changes the landmarks; parts are read one at a time, so that memory does not grow with the dataset.
 """
 
-from pipeline.landmark_views.agreement import Agreement
-from pipeline.landmark_views.agreement_files import write_agreement
-from pipeline.landmark_views.comparing import compare_landmarks
-from pipeline.landmark_views.export import EXPORT_FORMS, export_landmarks
-from pipeline.landmark_views.page import write_summary
-from pipeline.landmark_views.sheet import write_sheet
+from aupipe.pipeline.landmark_views.agreement import Agreement
+from aupipe.pipeline.landmark_views.agreement_files import write_agreement
+from aupipe.pipeline.landmark_views.comparing import compare_landmarks
+from aupipe.pipeline.landmark_views.export import EXPORT_FORMS, export_landmarks
+from aupipe.pipeline.landmark_views.page import write_summary
+from aupipe.pipeline.landmark_views.sheet import write_sheet
 
 __all__ = [
     "EXPORT_FORMS",

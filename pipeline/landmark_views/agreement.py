@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from pipeline.landmark_work import Row
+from aupipe.pipeline.landmark_work import Row
 
 REGIONS = {
     "jaw": slice(0, 17),
@@ -54,7 +54,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What :func:`pipeline.landmark_views.compare_landmarks` found.
+    """What :func:`aupipe.pipeline.landmark_views.compare_landmarks` found.
 
     ``names`` are the detectors' (with the folder's, where equal). ``outcomes`` counts samples by :data:`OUTCOMES`
     (``photo_changed``: the two runs saw different files); ``reasons`` counts why only one or neither found a face.

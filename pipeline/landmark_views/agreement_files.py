@@ -5,11 +5,19 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from fer_data.files import atomic_path, write_json
-from fer_data.images import write_png
-from pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
-from pipeline.landmark_views.drawing import Block, Colour, Tile, compose, face_picture, load_photo, notice_picture
-from pipeline.landmark_work import Row
+from aupipe.fer_data.files import atomic_path, write_json
+from aupipe.fer_data.images import write_png
+from aupipe.pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
+from aupipe.pipeline.landmark_views.drawing import (
+    Block,
+    Colour,
+    Tile,
+    compose,
+    face_picture,
+    load_photo,
+    notice_picture,
+)
+from aupipe.pipeline.landmark_work import Row
 
 COLOUR_A: Colour = (255, 176, 0)
 COLOUR_B: Colour = (86, 180, 255)

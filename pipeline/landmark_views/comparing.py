@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 
-from fer_data.errors import StoreError, UserInputError, paragraph
-from fer_data.geometry import inter_ocular
-from pipeline.landmark_views.agreement import (
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.geometry import inter_ocular
+from aupipe.pipeline.landmark_views.agreement import (
     ANGLES,
     DIFFERENT_FACE,
     OUTCOMES,
@@ -23,7 +23,7 @@ from pipeline.landmark_views.agreement import (
     Spread,
     spread,
 )
-from pipeline.landmark_work import FinishedWork, Row, open_work
+from aupipe.pipeline.landmark_work import FinishedWork, Row, open_work
 
 YAW_EDGES = (0, 15, 30, 45, 60)
 _BATCH = 512

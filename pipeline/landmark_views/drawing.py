@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fer_data.errors import FerError
-from fer_data.files import sha256_bytes
-from fer_data.geometry import rescale_points
-from fer_data.images import decode_image
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.geometry import rescale_points
+from aupipe.fer_data.images import decode_image
 
 Colour = tuple[int, int, int]
 Image = UInt8[np.ndarray, "_ _ 3"]

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
-from fer_data.errors import UserInputError, paragraph, unknown_name
-from fer_data.files import atomic_path, canonical_json
-from fer_data.landmark_parts import LandmarkPart
-from fer_data.types import Reason, Sample
-from pipeline.landmark_work import FinishedWork, open_work
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import atomic_path, canonical_json
+from aupipe.fer_data.landmark_parts import LandmarkPart
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.landmark_work import FinishedWork, open_work
 
 EXPORT_FORMS = ("csv", "parquet")
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fer_data.files import write_text
-from fer_data.types import SPLITS
-from pipeline.landmark_views.charts import histogram
-from pipeline.landmark_views.summary import FAILURES_SHOWN, Summary, summarise
-from pipeline.landmark_work import FinishedWork, open_work
-from pipeline.report import FAILURES_NAME
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.types import SPLITS
+from aupipe.pipeline.landmark_views.charts import histogram
+from aupipe.pipeline.landmark_views.summary import FAILURES_SHOWN, Summary, summarise
+from aupipe.pipeline.landmark_work import FinishedWork, open_work
+from aupipe.pipeline.report import FAILURES_NAME
 
 SHEET_NAME = "sheet.png"
 

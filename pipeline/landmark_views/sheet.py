@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_data.errors import UserInputError, paragraph
-from fer_data.files import atomic_path
-from fer_data.images import write_png
-from fer_data.types import Reason
-from pipeline.landmark_views.drawing import (
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.images import write_png
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_views.drawing import (
     WHITE,
     Block,
     Tile,
@@ -21,7 +21,7 @@ from pipeline.landmark_views.drawing import (
     notice_picture,
     whole_picture,
 )
-from pipeline.landmark_work import FinishedWork, Row, open_work
+from aupipe.pipeline.landmark_work import FinishedWork, Row, open_work
 
 RANKING = "lowest detector score first; ties: later try of the ladder, then larger |yaw| + |pitch|, then sample id"
 _UNREADABLE = frozenset({Reason.MISSING_FILE, Reason.UNREADABLE})

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from fer_data.geometry import inter_ocular
-from fer_data.types import Reason
-from pipeline.landmark_work import Row
+from aupipe.fer_data.geometry import inter_ocular
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_work import Row
 
 MEASURES = ("yaw", "pitch", "roll", "score", "inter_ocular")
 FAILURES_SHOWN = 100

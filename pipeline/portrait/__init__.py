@@ -1,6 +1,6 @@
 """Labelled expression images made from one public-domain portrait: what the demo and the tests run on."""
 
-from pipeline.portrait.dataset import (
+from aupipe.pipeline.portrait.dataset import (
     EXPRESSIONS,
     PortraitFace,
     aus_path,

@@ -2,7 +2,7 @@
 
 The portrait is ``skimage.data.astronaut()``, a public-domain NASA photo that ships inside scikit-image. Its 68 iBUG
 points below were obtained once with MediaPipe FaceLandmarker (``face_landmarker.task``, mapping of
-:mod:`pipeline.mesh68`), drawn on the photo and checked by eye; nothing is detected at run time.
+:mod:`aupipe.pipeline.mesh68`), drawn on the photo and checked by eye; nothing is detected at run time.
 
 Displacements are in units of the outer-eye distance, ``(outwards, upwards)`` in the face's own axes, at intensity 1,
 given for the image's left half and the midline; the right half is its mirror image. They are added to a *neutral* face,
@@ -16,8 +16,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float64
 
-from fer_data import geometry
-from pipeline.portrait.warps import MIN_GAP, Mouth
+from aupipe.fer_data import geometry
+from aupipe.pipeline.portrait.warps import MIN_GAP, Mouth
 
 LANDMARKS = np.array([
     (180.4, 100.8), (180.4, 112.8), (180.7, 124.9), (181.8, 136.9), (184.8, 148.5), (191.2, 158.7), (199.4, 167.4),
@@ -115,7 +115,7 @@ CREASES: Mapping[int, tuple[tuple[int, float, float, float, float, float, float]
 
 
 def face_frame() -> Float64[np.ndarray, "2 3"]:
-    """Affine map from the photo's pixels to the face frame of :mod:`pipeline.portrait.warps`."""
+    """Affine map from the photo's pixels to the face frame of :mod:`aupipe.pipeline.portrait.warps`."""
     centre = (LANDMARKS[36] + LANDMARKS[45]) / 2
     scale = 1 / float(geometry.inter_ocular(LANDMARKS))
     return geometry.similarity(float(geometry.roll(LANDMARKS)), scale, centre, np.zeros(2))

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from fer_data.errors import UserInputError, paragraph, unknown_name
-from fer_data.files import write_text
-from fer_data.images import write_png
-from fer_data.types import Progress, Silent
-from pipeline.portrait.action_units import VARIANTS, displacement
-from pipeline.portrait.render import Light, Pose, Scene, draw
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.images import write_png
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.pipeline.portrait.action_units import VARIANTS, displacement
+from aupipe.pipeline.portrait.render import Light, Pose, Scene, draw
 
 EXPRESSIONS = tuple(VARIANTS)
 """The labels, in alphabetical order except for neutral, which comes last."""

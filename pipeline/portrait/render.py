@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, Float64, UInt8
 
-from fer_data import geometry
-from pipeline.portrait.action_units import (
+from aupipe.fer_data import geometry
+from aupipe.pipeline.portrait.action_units import (
     CHIN_BOSS,
     CREASES,
     MIRROR,
@@ -23,7 +23,7 @@ from pipeline.portrait.action_units import (
     mouth_of,
     portrait_points,
 )
-from pipeline.portrait.warps import FaceWarp, Mouth
+from aupipe.pipeline.portrait.warps import FaceWarp, Mouth
 
 _VIEW = 2.75  # width of the picture in eye distances
 _CENTRE = np.array([0.02, 0.45])  # of the picture, face frame: a little below the nose

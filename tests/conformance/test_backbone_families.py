@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_models.backbones import Backbone, create_backbone
-from fer_models.losses import Objective
-from fer_models.methods import create_method
+from aupipe.fer_models.backbones import Backbone, create_backbone
+from aupipe.fer_models.losses import Objective
+from aupipe.fer_models.methods import create_method
 
 SIZES = {
     "resnet18": 64,

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data import geometry
-from fer_data.errors import ModelFileError, UserInputError
-from fer_data.types import Reason
-from pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
-from pipeline.faces import find_face
-from pipeline.portrait import portrait_faces
+from aupipe.fer_data import geometry
+from aupipe.fer_data.errors import ModelFileError, UserInputError
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
+from aupipe.pipeline.faces import find_face
+from aupipe.pipeline.portrait import portrait_faces
 
 SIZE = 256
 
@@ -179,7 +179,7 @@ def test_a_detector_that_nobody_closes_lets_the_process_end_quietly() -> None:
     # MediaPipe's own objects complain on the way out, and wait for ever when they are collected in a cycle.
     forgetful = (
         "from skimage import data\n"
-        "from pipeline.detectors import create_detector\n"
+        "from aupipe.pipeline.detectors import create_detector\n"
         "kept = create_detector('mediapipe')\n"
         "kept.itself = kept\n"
         "print(len(kept.detect(data.astronaut(), 0.5)))\n"

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.losses import Objective
+from aupipe.fer_models.methods import METHODS, Method, create_method, option_defaults
 from batches import random_batch
-from fer_models.backbones import create_backbone
-from fer_models.losses import Objective
-from fer_models.methods import METHODS, Method, create_method, option_defaults
 
 BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",)}
 """Backbones of the methods that do not take any: small ones of their kind."""

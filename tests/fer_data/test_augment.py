@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig, AugmentParameters, apply, crop_landmarks, sample_parameters
-from fer_data.errors import UserInputError
-from fer_data.loading.fetch import cut
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig, AugmentParameters, apply, crop_landmarks, sample_parameters
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.loading.fetch import cut
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
 GEOMETRY_ONLY = {"brightness": 0.0, "contrast": 0.0, "grey": 0.0}

@@ -5,8 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.codebook import Codebook, builtin_codebooks, codebook_from_dict, describe, load_codebook, parse_codebook
-from fer_data.errors import CodebookError
+from aupipe.fer_data.codebook import (
+    Codebook,
+    builtin_codebooks,
+    codebook_from_dict,
+    describe,
+    load_codebook,
+    parse_codebook,
+)
+from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN
 
 SOURCES = Path(__file__).parents[2] / "fer_data" / "codebooks"

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from commands.codebook import codebook
-from fer_data.codebook import load_codebook
-from fer_data.codebook_check import ERROR, WARNING, check_codebook
-from fer_data.codebook_diff import diff_codebooks
-from fer_data.errors import CodebookError
+from aupipe.commands.codebook import codebook
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.codebook_check import ERROR, WARNING, check_codebook
+from aupipe.fer_data.codebook_diff import diff_codebooks
+from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN as MINE
 
 AU = "[[au]]" + MINE.split("[[au]]")[1]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from commands.codebook import codebook
-from fer_data.codebook_sheet import smooth_curve
+from aupipe.commands.codebook import codebook
+from aupipe.fer_data.codebook_sheet import smooth_curve
 
 
 @pytest.mark.parametrize("name", ["default", "reference", "emfacs", "du2014"])

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data import geometry
-from fer_data.codebook import builtin_codebooks, load_codebook
-from fer_data.device_maps import make_plan, render_on_device
-from fer_data.errors import UserInputError
-from fer_data.heatmaps import render_maps
-from fer_data.mean_face import mean_face
+from aupipe.fer_data import geometry
+from aupipe.fer_data.codebook import builtin_codebooks, load_codebook
+from aupipe.fer_data.device_maps import make_plan, render_on_device
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.mean_face import mean_face
 
 SIZE = 256
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

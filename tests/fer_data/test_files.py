@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data.errors import FerError, FolderInUseError
-from fer_data.files import (
+from aupipe.fer_data.errors import FerError, FolderInUseError
+from aupipe.fer_data.files import (
     atomic_path,
     canonical_json,
     digest,
@@ -88,8 +88,8 @@ def test_a_real_write_error_of_the_kernel_is_reported(tmp_path: Path) -> None:
     program = """
 import resource, sys
 from pathlib import Path
-from fer_data.errors import FerError
-from fer_data.files import write_text
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import write_text
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     write_text(Path(sys.argv[1]), "x" * 5000)
@@ -111,7 +111,7 @@ def test_leftovers_of_a_killed_writer_are_removed(tmp_path: Path) -> None:
     program = """
 import os, signal, sys
 from pathlib import Path
-from fer_data.files import atomic_path
+from aupipe.fer_data.files import atomic_path
 with atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -125,7 +125,7 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 def run(program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
-        capture_output=True, text=True, check=check, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=check, timeout=60,
     )  # fmt: skip
 
 
@@ -133,14 +133,14 @@ def test_a_folder_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) 
     program = """
 import sys
 from pathlib import Path
-from fer_data.files import folder_lock
+from aupipe.fer_data.files import folder_lock
 with folder_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.errors import FerError
-from fer_data.images import UnreadableImageError, decode_image, read_image, write_png
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.images import UnreadableImageError, decode_image, read_image, write_png
 
 
 def photo(height: int = 60, width: int = 80) -> np.ndarray:

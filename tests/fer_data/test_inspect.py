@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from fer_data.errors import StoreError, UserInputError
-from fer_data.images import decode_image, read_image
-from fer_data.shards import Store
-from fer_data.shards.inspect import inspect_path
-from fer_data.shards.notebook import split_html, store_html
-from fer_data.shards.thumbnails import example, overlay, random_rows, save_sheet
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.images import decode_image, read_image
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.inspect import inspect_path
+from aupipe.fer_data.shards.notebook import split_html, store_html
+from aupipe.fer_data.shards.thumbnails import example, overlay, random_rows, save_sheet
 from jpeg_store import jpeg_copy
 from synthetic import CLASSES, synthetic_store
 
@@ -27,7 +27,7 @@ def own(tmp_path: Path) -> Store:
     store = synthetic_store(tmp_path / "own", train=16, val=3, test=2, size=32, rows_per_shard=10)
     config = {"crop": {"eye_distance": 0.3}, "image_size": 32}
     changes = {"total": 24, "failed": {"no_face": 2, "unreadable": 1}, "config": config}
-    from fer_data.shards.index import save_index
+    from aupipe.fer_data.shards.index import save_index
 
     index = dataclasses.replace(store.index, **changes)
     save_index(store.folder, index)
@@ -174,7 +174,7 @@ def test_points_are_drawn_on_the_overlay_only_and_never_outside(
     own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_sheet(own.folder, tmp_path / "with.png", split="val", per_class=1)
-    monkeypatch.setattr("fer_data.shards.thumbnails._points", lambda axes, points: None)
+    monkeypatch.setattr("aupipe.fer_data.shards.thumbnails._points", lambda axes, points: None)
     save_sheet(own.folder, tmp_path / "without.png", split="val", per_class=1)
     bare = read_image(tmp_path / "without.png")
     changed = np.argwhere((read_image(tmp_path / "with.png") != bare).any(2))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_data.errors import StoreError
-from fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
-from fer_data.types import Reason
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
+from aupipe.fer_data.types import Reason
 
 
 def some_rows() -> list[LandmarkRow]:

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 import torch
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig
-from fer_data.counters import counter_hash
-from fer_data.errors import StoreError, UserInputError
-from fer_data.loader import Batch, TripletLoader, order
-from fer_data.loading import resident, slots
-from fer_data.loading.speed import memcpy_limit
-from fer_data.shards import SplitReader, Store
-from fer_data.shards import rows as rows_module
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.counters import counter_hash
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.loader import Batch, TripletLoader, order
+from aupipe.fer_data.loading import resident, slots
+from aupipe.fer_data.loading.speed import memcpy_limit
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards import rows as rows_module
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from commands.bench import bench_loader
-from fer_data.errors import UserInputError
-from fer_data.loading.bench import MEASURES, measure_store
-from fer_data.loading.speed import LoadReport, memcpy_limit
-from fer_data.shards import Store
+from aupipe.commands.bench import bench_loader
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.loading.bench import MEASURES, measure_store
+from aupipe.fer_data.loading.speed import LoadReport, memcpy_limit
+from aupipe.fer_data.shards import Store
 
 
 def test_the_command_measures_every_setting(store: Store) -> None:

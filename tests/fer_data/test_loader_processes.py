@@ -12,11 +12,11 @@ import psutil
 import pytest
 import torch
 
-from fer_data.augment import AugmentConfig
-from fer_data.loader import TripletLoader
-from fer_data.loading.plan import Mode
-from fer_data.shards import Store, open_store
-from fer_data.shards import rows as rows_module
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.loading.plan import Mode
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards import rows as rows_module
 from synthetic import synthetic_store
 
 CONFIG = AugmentConfig(56)

@@ -11,11 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data.augment import AugmentConfig
-from fer_data.errors import StoreError, UserInputError
-from fer_data.loader import Batch, TripletLoader
-from fer_data.loading.plan import EpochPlan, Mode, balanced
-from fer_data.shards import Store
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.loading.plan import EpochPlan, Mode, balanced
+from aupipe.fer_data.shards import Store
 from synthetic import synthetic_store
 
 CONFIG = AugmentConfig(24)

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.errors import ManifestError, UserInputError
-from fer_data.files import sha256_file
-from fer_data.manifest import (
+from aupipe.fer_data.errors import ManifestError, UserInputError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.manifest import (
     EXPRESSIONS,
     BuildReport,
     CheckReport,
@@ -24,9 +24,9 @@ from fer_data.manifest import (
     read_manifest,
     write_manifest,
 )
-from fer_data.manifest.labels import ALIASES
-from fer_data.manifest.report import compare_counts
-from fer_data.types import Box, Sample
+from aupipe.fer_data.manifest.labels import ALIASES
+from aupipe.fer_data.manifest.report import compare_counts
+from aupipe.fer_data.types import Box, Sample
 
 
 def image(path: Path, value: int) -> None:

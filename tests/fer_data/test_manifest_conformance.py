@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.manifest import BuildReport, build_manifest, check_manifest, layout_names, read_manifest
+from aupipe.fer_data.manifest import BuildReport, build_manifest, check_manifest, layout_names, read_manifest
 from manifest_trees import TREES, Tree, problems
 
 

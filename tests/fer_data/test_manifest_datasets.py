@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.errors import ManifestError
-from fer_data.manifest import build_manifest, read_manifest
-from fer_data.manifest import descriptors as registry
-from fer_data.manifest.descriptors import parse_descriptor
-from fer_data.manifest.layouts.arrays import label_text, load_array
-from fer_data.manifest.layouts.cells import as_points, parse_points, parse_sized_box
-from fer_data.manifest.layouts.votes import majority
-from fer_data.types import Box
+from aupipe.fer_data.errors import ManifestError
+from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.manifest import descriptors as registry
+from aupipe.fer_data.manifest.descriptors import parse_descriptor
+from aupipe.fer_data.manifest.layouts.arrays import label_text, load_array
+from aupipe.fer_data.manifest.layouts.cells import as_points, parse_points, parse_sized_box
+from aupipe.fer_data.manifest.layouts.votes import majority
+from aupipe.fer_data.types import Box
 from manifest_trees import (
     AFFECTNET_HEADER,
     VOTES_HEADER,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_data.errors import ManifestError, UserInputError
-from fer_data.manifest import (
+from aupipe.fer_data.errors import ManifestError, UserInputError
+from aupipe.fer_data.manifest import (
     COMPOUND_EXPRESSIONS,
     EXPRESSIONS,
     build_manifest,
@@ -17,10 +17,10 @@ from fer_data.manifest import (
     parse_label_map,
     read_manifest,
 )
-from fer_data.manifest import descriptors as registry
-from fer_data.manifest.descriptors import get_descriptor, parse_descriptor
-from fer_data.manifest.labels import make_vocabulary, order_classes
-from fer_data.manifest.reorder import match_counts, refuse_reordered
+from aupipe.fer_data.manifest import descriptors as registry
+from aupipe.fer_data.manifest.descriptors import get_descriptor, parse_descriptor
+from aupipe.fer_data.manifest.labels import make_vocabulary, order_classes
+from aupipe.fer_data.manifest.reorder import match_counts, refuse_reordered
 from manifest_trees import affectnet_csv, image, labels_of, problems, rafdb_compound
 
 RAFDB = get_descriptor("rafdb")

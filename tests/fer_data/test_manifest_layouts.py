@@ -8,12 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.errors import ManifestError, UserInputError
-from fer_data.manifest import build_manifest, layout_names, read_manifest
-from fer_data.manifest.descriptors import collect, descriptors, get_descriptor, parse_descriptor
-from fer_data.manifest.layouts.base import get_reader, register_reader, relative_path
-from fer_data.manifest.layouts.folder import FolderReader
-from fer_data.manifest.layouts.pixels import parse_pixels
+from aupipe.fer_data.errors import ManifestError, UserInputError
+from aupipe.fer_data.manifest import build_manifest, layout_names, read_manifest
+from aupipe.fer_data.manifest.descriptors import collect, descriptors, get_descriptor, parse_descriptor
+from aupipe.fer_data.manifest.layouts.base import get_reader, register_reader, relative_path
+from aupipe.fer_data.manifest.layouts.folder import FolderReader
+from aupipe.fer_data.manifest.layouts.pixels import parse_pixels
 from manifest_trees import fer2013_csv, image, labels_of, legend, problems, rafdb
 
 

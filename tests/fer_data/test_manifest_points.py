@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.errors import ManifestError
-from fer_data.files import sha256_file
-from fer_data.manifest import Manifest, build_manifest, check_manifest, read_manifest, write_manifest
-from fer_data.manifest.points import attach_points, usable_points
-from fer_data.types import Sample
+from aupipe.fer_data.errors import ManifestError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.manifest import Manifest, build_manifest, check_manifest, read_manifest, write_manifest
+from aupipe.fer_data.manifest.points import attach_points, usable_points
+from aupipe.fer_data.types import Sample
 from manifest_trees import affectnet_npy, ckplus, image, points, table
 
 

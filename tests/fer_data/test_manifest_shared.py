@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.manifest import build_manifest, check_manifest, read_manifest
+from aupipe.fer_data.manifest import build_manifest, check_manifest, read_manifest
 
 pytestmark = pytest.mark.shared
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data.manifest.split import assign_splits, cut, group_of
-from fer_data.types import Sample
+from aupipe.fer_data.manifest.split import assign_splits, cut, group_of
+from aupipe.fer_data.types import Sample
 
 LABELS = ("anger", "fear", "sadness")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.errors import ManifestError
-from fer_data.manifest import build_manifest, check_manifest, read_manifest
-from fer_data.manifest.layouts.walk import scan, walk_files
+from aupipe.fer_data.errors import ManifestError
+from aupipe.fer_data.manifest import build_manifest, check_manifest, read_manifest
+from aupipe.fer_data.manifest.layouts.walk import scan, walk_files
 from manifest_trees import affectnet_npy, image, problems
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fer_data import memory
+from aupipe.fer_data import memory
 
 
 @pytest.fixture

@@ -19,14 +19,14 @@ import fsspec
 import pytest
 from click.testing import CliRunner
 
-from commands.export import export
-from commands.inspect import inspect
-from commands.store import repair, verify
-from fer_data.cache import cache_folder, cache_limit
-from fer_data.errors import StoreError, UserInputError
-from fer_data.shards import Store, open_store, verify_store
-from fer_data.shards.remote import is_url, local_store, shown
-from fer_data.types import Silent
+from aupipe.commands.export import export
+from aupipe.commands.inspect import inspect
+from aupipe.commands.store import repair, verify
+from aupipe.fer_data.cache import cache_folder, cache_limit
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.shards import Store, open_store, verify_store
+from aupipe.fer_data.shards.remote import is_url, local_store, shown
+from aupipe.fer_data.types import Silent
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
 
@@ -105,10 +105,10 @@ def content(folder: Path) -> dict[str, bytes]:
 
 def start(program: str, *arguments: object, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"import sys\nfrom fer_data.shards.remote import local_store\n{program}",
+        [sys.executable, "-c", f"import sys\nfrom aupipe.fer_data.shards.remote import local_store\n{program}",
          *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**os.environ, **environment},
     )  # fmt: skip
 
 
@@ -159,8 +159,8 @@ def test_two_places_of_one_store_share_the_copy(origin: Store, server: Server) -
 def test_side_files_come_along(tmp_path: Path, origin: Store) -> None:
     import dataclasses
 
-    from fer_data.files import sha256_file
-    from fer_data.shards.index import save_index
+    from aupipe.fer_data.files import sha256_file
+    from aupipe.fer_data.shards.index import save_index
 
     (origin.folder / "failures.csv").write_text("sample_id,path,reason,detail\n")
     digest = sha256_file(origin.folder / "failures.csv")
@@ -273,7 +273,7 @@ def test_a_missing_store_or_shard_says_so(server: Server, tmp_path: Path) -> Non
 def test_an_index_that_names_files_outside_is_refused(origin: Store, tmp_path: Path, cache: Path) -> None:
     import dataclasses
 
-    from fer_data.shards.index import save_index
+    from aupipe.fer_data.shards.index import save_index
 
     stray = dataclasses.replace(origin.index.shards[0], name="../../stray.h5")
     shutil.copy(origin.folder / "train-00000.h5", tmp_path / "stray.h5")

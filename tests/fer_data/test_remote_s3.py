@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.errors import StoreError
-from fer_data.shards import Store, verify_store
-from fer_data.shards.remote import local_store
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.shards import Store, verify_store
+from aupipe.fer_data.shards.remote import local_store
 from synthetic import synthetic_store
 
 s3fs = pytest.importorskip("s3fs", reason="the package s3fs is not installed")

@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 import pytest
 
-from fer_data.errors import FerError, StoreError
-from fer_data.files import digest
-from fer_data.shards import SCHEMA_VERSION, ShardEntry, ShardHeader, Store, TripletRow, open_store, write_shard
-from fer_data.shards.reader import SplitReader
-from fer_data.shards.spec import JPEG_SCHEMA_VERSION, columns
+from aupipe.fer_data.errors import FerError, StoreError
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.shards import SCHEMA_VERSION, ShardEntry, ShardHeader, Store, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards.reader import SplitReader
+from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, columns
 from synthetic import CLASSES, synthetic_rows, synthetic_store
 
 ROOT = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def test_a_row_that_does_not_fit_is_refused_not_bent(tmp_path: Path, change: dic
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    search = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    search = os.pathsep.join([str(ROOT / ".house"), str(ROOT / "tests")])
     return subprocess.run(
         [sys.executable, "-c", program, *arguments],
         capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": search}, check=False,
@@ -136,8 +136,8 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 SETUP = """
 import os, resource, signal, sys
 from pathlib import Path
-from fer_data.errors import FerError
-from fer_data.shards import ShardHeader, write_shard
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.shards import ShardHeader, write_shard
 from synthetic import CLASSES, synthetic_rows
 header = ShardHeader("train", CLASSES, 64, 16, "plan", "default", "0", "{}", "{}", 16)
 rows = synthetic_rows("train", 8, 64, 16, 0)

@@ -10,10 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
-from fer_data.errors import StoreError
-from fer_data.files import digest
-from fer_data.shards import open_store, verify_store
-from fer_data.shards.spec import JPEG_SCHEMA_VERSION, SCHEMA_VERSION
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.shards import open_store, verify_store
+from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, SCHEMA_VERSION
 from golden_stores import CLASSES, FOLDER, LAYOUT, SIZE, golden_row, write_golden
 
 VERSIONS = sorted(path.name.removeprefix("store-") for path in FOLDER.iterdir())

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fer_data.errors import StoreError, UserInputError
-from fer_data.files import digest, sha256_file
-from fer_data.shards import Store, StoreIndex, open_store, verify_store, write_shard
-from fer_data.shards.encoding import channel_sums, decode_jpeg, encode_jpeg, resolve_encoding
-from fer_data.shards.index import save_index
-from fer_data.shards.redraw import read_notes, redraw_shard
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.files import digest, sha256_file
+from aupipe.fer_data.shards import Store, StoreIndex, open_store, verify_store, write_shard
+from aupipe.fer_data.shards.encoding import channel_sums, decode_jpeg, encode_jpeg, resolve_encoding
+from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_data.shards.redraw import read_notes, redraw_shard
 from golden_stores import CLASSES, SIZE, golden_row, write_golden
 
 NAME = "train-00000.h5"
@@ -168,7 +168,7 @@ def test_redrawn_maps_leave_the_rest_as_it_is(tmp_path: Path, encoding: str) -> 
     """The same bytes as a shard written with these maps, from the old file under another or the same name."""
     write_golden(tmp_path / "store", encoding=encoding)
     old = tmp_path / "store" / NAME
-    from fer_data.shards import ShardHeader
+    from aupipe.fer_data.shards import ShardHeader
 
     header = ShardHeader("train", CLASSES, SIZE, 4, "other", "new", "1def", "{}", "{}", 16, encoding)
     rows = [dataclasses.replace(golden_row(n), au_map=np.full((4, 4), n + 1, np.uint8), has_map=True) for n in range(3)]

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data import augment
-from fer_data.augment import AugmentConfig
-from fer_data.errors import UserInputError
-from fer_data.heatmaps import render_maps
-from fer_data.loader import Batch, TripletLoader
-from fer_data.loading.targets import absent_classes, mean_map, other_expression
-from fer_data.shards import Store
+from aupipe.fer_data import augment
+from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression
+from aupipe.fer_data.shards import Store
 from synthetic import CLASSES, synthetic_store
 
 WILD = AugmentConfig(56, rotation=30, rotation_p=1.0, erasing=0.5)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fer_data.errors import StoreError
-from fer_data.files import sha256_file
-from fer_data.shards import Finding, Store, open_store, verify_shard, verify_store
-from fer_data.shards.index import save_index
-from fer_data.shards.spec import columns
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards import Finding, Store, open_store, verify_shard, verify_store
+from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_data.shards.spec import columns
 from synthetic import synthetic_store
 
 

@@ -12,10 +12,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fer_data.errors import RunError, UserInputError
-from fer_models.backbones import TokenBackbone, create_backbone, weights
-from fer_models.backbones.create import timm
-from fer_models.backbones.tokens import class_row, shown_blocks
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_models.backbones import TokenBackbone, create_backbone, weights
+from aupipe.fer_models.backbones.create import timm
+from aupipe.fer_models.backbones.tokens import class_row, shown_blocks
 
 
 def tensors_of(name: str) -> dict[str, Tensor]:
@@ -274,6 +274,6 @@ def test_a_model_without_published_weights_says_so() -> None:
 
 
 def test_torchvision_imports_whole_in_a_fresh_process() -> None:
-    code = "import fer_models.backbones, torchvision, torchvision.transforms; print(torchvision.ops.nms)"
+    code = "import aupipe.fer_models.backbones, torchvision, torchvision.transforms; print(torchvision.ops.nms)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cli import cli
-from fer_data.errors import RunError
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.evaluation import compare, evaluate
-from fer_models.training import train
+from aupipe.commands.cli import cli
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import compare, evaluate
+from aupipe.fer_models.training import train
 
 CONFIG = TrainConfig(backbone="test_resnet", batch_size=14, crop_size=48, device="cpu", max_steps=1)
 
@@ -70,7 +70,7 @@ def test_other_faces_or_maps_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 
 def test_other_rows_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    from fer_data.files import sha256_file
+    from aupipe.fer_data.files import sha256_file
 
     other = copy(runs[1], tmp_path)
     lines = (other / "predictions.csv").read_text().splitlines(keepends=True)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_data.errors import RunError, StoreError, UserInputError
-from fer_data.heatmaps import render_maps
-from fer_data.loading.targets import mean_map
-from fer_data.shards import Store
-from fer_data.shards.index import save_index
-from fer_models import metrics
-from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate, measuring
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.loading.targets import mean_map
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_models import metrics
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import evaluate, measuring
+from aupipe.fer_models.training import train
 from synthetic import CLASSES, synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")

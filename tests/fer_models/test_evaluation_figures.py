@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_data.errors import RunError, UserInputError
-from fer_data.heatmaps import render_maps
-from fer_data.shards import Store
-from fer_models import checkpoint, metrics
-from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate, measuring
-from fer_models.evaluation.figures import draw_cosines
-from fer_models.evaluation.measuring import Samples
-from fer_models.evaluation.page import summary_lines
-from fer_models.evaluation.summary import summarise
-from fer_models.methods.cam import CAM
-from fer_models.targets import positive_part, resize_maps
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import checkpoint, metrics
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import evaluate, measuring
+from aupipe.fer_models.evaluation.figures import draw_cosines
+from aupipe.fer_models.evaluation.measuring import Samples
+from aupipe.fer_models.evaluation.page import summary_lines
+from aupipe.fer_models.evaluation.summary import summarise
+from aupipe.fer_models.methods.cam import CAM
+from aupipe.fer_models.targets import positive_part, resize_maps
+from aupipe.fer_models.training import train
 from synthetic import CLASSES
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fer_models.excitation import Excitation
+from aupipe.fer_models.excitation import Excitation
 
 
 def back(output: Tensor, operand: Tensor, probability: Tensor) -> Tensor:

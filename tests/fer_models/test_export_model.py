@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 import torch
 
-from fer_data.errors import RunError, UserInputError
-from fer_data.images import write_png
-from fer_data.preparation import AlignedFace
-from fer_data.shards import Store
-from fer_models import export
-from fer_models.config import TrainConfig
-from fer_models.evaluation import explanation_maps
-from fer_models.explain import OpenRun, open_run
-from fer_models.export import ExportReport, export_model
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.images import write_png
+from aupipe.fer_data.preparation import AlignedFace
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import export
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import explanation_maps
+from aupipe.fer_models.explain import OpenRun, open_run
+from aupipe.fer_models.export import ExportReport, export_model
+from aupipe.fer_models.training import train
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
 FORMS = ("onnx", "torchscript", "pt2")
@@ -100,7 +100,7 @@ def test_the_example_of_the_docs_runs_without_aupipe(
     page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert example is not None
-    ours = "fer_models|fer_data|pipeline|commands|torch"
+    ours = "aupipe|torch"
     check = f"\nimport re\nassert not [name for name in sys.modules if re.match('({ours})$', name)]\n"
     (tmp_path / "this.py").write_text(example[1] + check)
     crop = store.split("test").image(3)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from fer_models.metrics import localisation
-from fer_models.metrics.localisation import au_region, energy, pixel_ap, pointing, region_share
+from aupipe.fer_models.metrics import localisation
+from aupipe.fer_models.metrics.localisation import au_region, energy, pixel_ap, pointing, region_share
 
 RNG = np.random.default_rng(1)
 AU = torch.from_numpy(RNG.random((6, 9, 9)) ** 4)

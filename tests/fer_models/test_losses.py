@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_data.errors import UserInputError
-from fer_models.losses import Objective, alignment
-from fer_models.targets import attention, cosine, parse_layers, resize_maps
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.losses import Objective, alignment
+from aupipe.fer_models.targets import attention, cosine, parse_layers, resize_maps
 
 
 def batch(seed: int = 0, n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

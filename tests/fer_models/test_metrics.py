@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from fer_models import metrics
-from fer_models.targets import resize_maps
+from aupipe.fer_models import metrics
+from aupipe.fer_models.targets import resize_maps
 
 RNG = np.random.default_rng(0)
 LABEL = RNG.integers(0, 4, 200)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from fer_data.errors import RunError
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.demo_page import comparison_table, example_rows, write_demo_page
-from fer_models.evaluation import evaluate
-from fer_models.overlays import contact_sheet, draw_points, explain_batch, overlay
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.demo_page import comparison_table, example_rows, write_demo_page
+from aupipe.fer_models.evaluation import evaluate
+from aupipe.fer_models.overlays import contact_sheet, draw_points, explain_batch, overlay
+from aupipe.fer_models.training import train
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
 GREY = np.full((40, 60, 3), 128, np.uint8)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-import cli
-from fer_data.errors import UserInputError
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.presets import PRESETS, preset_config
+from aupipe.commands import cli
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.presets import PRESETS, preset_config
 
 
 @pytest.mark.parametrize("name", PRESETS)

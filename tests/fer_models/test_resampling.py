@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_models.metrics.resampling import bootstrap_interval, mcnemar, weighted_mean
+from aupipe.fer_models.metrics.resampling import bootstrap_interval, mcnemar, weighted_mean
 
 RNG = np.random.default_rng(3)
 LABEL = np.repeat([0, 1, 4], [150, 40, 60])

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from fer_data.errors import FolderInUseError, RunError, UserInputError
-from fer_data.files import folder_lock
-from fer_data.shards import Store
-from fer_data.types import Silent
-from fer_models.backbones import create_backbone
-from fer_models.config import TrainConfig
-from fer_models.methods import create_method
-from fer_models.optimizing import MovingAverage, learning_rate
-from fer_models.run_log import best_row
-from fer_models.training import train
+from aupipe.fer_data.errors import FolderInUseError, RunError, UserInputError
+from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.optimizing import MovingAverage, learning_rate
+from aupipe.fer_models.run_log import best_row
+from aupipe.fer_models.training import train
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=3, batch_size=14, crop_size=64, device="cpu")
@@ -263,7 +263,7 @@ def test_a_full_device_is_explained_with_a_batch_size_to_try(
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ...")
 
-    monkeypatch.setattr("fer_models.methods.base.Method.training_step", full)
+    monkeypatch.setattr("aupipe.fer_models.methods.base.Method.training_step", full)
     with pytest.raises(
         RunError, match=r"out of memory at --batch-size 14.*Got: CUDA out of memory\. Try --batch-size 7"
     ):

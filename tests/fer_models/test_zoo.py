@@ -4,8 +4,8 @@ import timm
 import torch
 from click.testing import CliRunner
 
-import cli
-from fer_models import zoo
+from aupipe.commands import cli
+from aupipe.fer_models import zoo
 
 WEIGHTS = {"alexnet": 58, "silnet": 175, "weinet": 1, "songnet": 0}
 """Weights in millions, whole ones."""

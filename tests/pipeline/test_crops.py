@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data import geometry
-from pipeline.crops import MANY_PIXELS, warp_crop
+from aupipe.fer_data import geometry
+from aupipe.pipeline.crops import MANY_PIXELS, warp_crop
 
 
 @pytest.mark.parametrize("seed", range(20))

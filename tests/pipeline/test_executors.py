@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+import aupipe.pipeline.executors.submission as submission
+import aupipe.pipeline.executors.workers as workers
 import dask_cluster
-import pipeline.executors.submission as submission
-import pipeline.executors.workers as workers
+from aupipe.fer_data.errors import FerError, UserInputError
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
+from aupipe.pipeline.executors.handshake import checked_call, installed_software
+from aupipe.pipeline.landmarks import PARTS_FOLDER, run_landmarks
 from dask_cluster import Cluster
-from fer_data.errors import FerError, UserInputError
-from fer_data.types import Silent
 from offline import snapshot
-from pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
-from pipeline.executors.handshake import checked_call, installed_software
-from pipeline.landmarks import PARTS_FOLDER, run_landmarks
 from simulated_detectors import simulated_config, simulated_manifest
 
 
@@ -174,7 +174,7 @@ def test_a_cluster_without_workers_is_told(cluster: Cluster, monkeypatch: pytest
 @pytest.mark.slow
 def test_a_cluster_that_cannot_load_the_task_is_told(cluster: Cluster) -> None:
     """The workers lack this test module, as they would lack aupipe."""
-    cluster.add_workers(1, path=str(dask_cluster.ROOT))
+    cluster.add_workers(1, path=str(dask_cluster.ROOT / ".house"))
     with pytest.raises(FerError, match=f"cannot load aupipe.*No module named '{__name__}'"):
         list(create_executor(None, cluster.address).run(double, [1]))
 

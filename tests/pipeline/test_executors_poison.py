@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.manifest import Manifest
+from aupipe.fer_data.types import Reason, Silent, StageReport
+from aupipe.pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
+from aupipe.pipeline.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
+from aupipe.pipeline.landmark_tasks import close_detector, shared_detector, stage_identity
+from aupipe.pipeline.landmarks import PARTS_FOLDER, plan_landmarks, read_parts, run_landmarks
 from dask_cluster import Cluster
-from fer_data.errors import FerError
-from fer_data.landmark_parts import LandmarkPart, read_part
-from fer_data.manifest import Manifest
-from fer_data.types import Reason, Silent, StageReport
 from offline import LANDMARKS, Built, snapshot
-from pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
-from pipeline.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
-from pipeline.landmark_tasks import close_detector, shared_detector, stage_identity
-from pipeline.landmarks import PARTS_FOLDER, plan_landmarks, read_parts, run_landmarks
 from simulated_detectors import EXIT, KILL, SEGFAULT, simulated_config, simulated_manifest
 
 DEADLY = {5: KILL, 17: SEGFAULT, 18: EXIT}

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.errors import StoreError, UserInputError
-from fer_data.files import canonical_json
-from fer_data.geometry import inter_ocular
-from fer_data.images import read_image
-from fer_data.landmark_parts import LandmarkRow
-from fer_data.types import Reason
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.files import canonical_json
+from aupipe.fer_data.geometry import inter_ocular
+from aupipe.fer_data.images import read_image
+from aupipe.fer_data.landmark_parts import LandmarkRow
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_views import Agreement, compare_landmarks, write_agreement
+from aupipe.pipeline.landmark_views.agreement import OUTCOMES, REGIONS
+from aupipe.pipeline.landmark_views.agreement_files import COLOUR_A, COLOUR_B
+from aupipe.pipeline.planning import hash_order
 from landmark_works import Edit, failed, make_work, samples_of
 from offline import Built
-from pipeline.landmark_views import Agreement, compare_landmarks, write_agreement
-from pipeline.landmark_views.agreement import OUTCOMES, REGIONS
-from pipeline.landmark_views.agreement_files import COLOUR_A, COLOUR_B
-from pipeline.planning import hash_order
 
 
 def as_found(_: int, row: LandmarkRow) -> LandmarkRow:

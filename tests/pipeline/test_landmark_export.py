@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.errors import StoreError, UserInputError
-from fer_data.landmark_parts import LandmarkPart
-from fer_data.manifest import build_manifest, read_manifest
-from fer_data.types import Reason
+from aupipe.fer_data.errors import StoreError, UserInputError
+from aupipe.fer_data.landmark_parts import LandmarkPart
+from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_views import export, export_landmarks
+from aupipe.pipeline.landmarks import REPORT_NAME, read_parts
+from aupipe.pipeline.planning import hash_order
 from landmark_works import make_work, samples_of
 from offline import Built
-from pipeline.landmark_views import export, export_landmarks
-from pipeline.landmarks import REPORT_NAME, read_parts
-from pipeline.planning import hash_order
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from fer_data.errors import StoreError
-from fer_data.geometry import inter_ocular
-from fer_data.types import Reason
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.geometry import inter_ocular
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_views import charts, write_summary
+from aupipe.pipeline.landmark_views.summary import summarise
+from aupipe.pipeline.landmark_work import open_work
+from aupipe.pipeline.landmarks import read_parts
 from landmark_works import failed, make_work, samples_of
 from offline import Built
-from pipeline.landmark_views import charts, write_summary
-from pipeline.landmark_views.summary import summarise
-from pipeline.landmark_work import open_work
-from pipeline.landmarks import read_parts
 
 VOID = {"meta", "br", "link", "img"}
 

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fer_data.errors import UserInputError
-from fer_data.files import sha256_file
-from fer_data.images import read_image
-from fer_data.landmark_parts import LandmarkRow
-from fer_data.types import Reason
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.images import read_image
+from aupipe.fer_data.landmark_parts import LandmarkRow
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.landmark_views import drawing, write_sheet
+from aupipe.pipeline.landmark_views.sheet import pick_rows
+from aupipe.pipeline.landmark_work import open_work
+from aupipe.pipeline.planning import hash_order
 from landmark_works import failed, make_work, samples_of
 from offline import Built
-from pipeline.landmark_views import drawing, write_sheet
-from pipeline.landmark_views.sheet import pick_rows
-from pipeline.landmark_work import open_work
-from pipeline.planning import hash_order
 
 SIDE = drawing.SIDE
 

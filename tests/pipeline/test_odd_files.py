@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.manifest import build_manifest, read_manifest
-from fer_data.types import Reason, Silent
-from pipeline.executors import SerialExecutor
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import read_parts, run_landmarks
-from pipeline.portrait import portrait_faces
+from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.types import Reason, Silent
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import read_parts, run_landmarks
+from aupipe.pipeline.portrait import portrait_faces
 
 
 def encoded(image: np.ndarray, extension: str) -> bytes:

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.errors import UserInputError
-from fer_data.geometry import flip_points, inter_ocular, roll
-from fer_data.images import read_image
-from pipeline import portrait
-from pipeline.portrait import EXPRESSIONS, aus_path, portrait_faces, random_scene, write_portrait_dataset
-from pipeline.portrait.action_units import (
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.geometry import flip_points, inter_ocular, roll
+from aupipe.fer_data.images import read_image
+from aupipe.pipeline import portrait
+from aupipe.pipeline.portrait import EXPRESSIONS, aus_path, portrait_faces, random_scene, write_portrait_dataset
+from aupipe.pipeline.portrait.action_units import (
     LANDMARKS,
     MIRROR,
     MOVES,
@@ -25,8 +25,8 @@ from pipeline.portrait.action_units import (
     expressive_points,
     portrait_points,
 )
-from pipeline.portrait.render import Pose, Scene, draw, face_warp, photo_map
-from pipeline.portrait.warps import Mouth, thin_plate
+from aupipe.pipeline.portrait.render import Pose, Scene, draw, face_warp, photo_map
+from aupipe.pipeline.portrait.warps import Mouth, thin_plate
 
 CODEBOOK = {  # Martinez et al. 2017
     "anger": {4, 5, 7, 10, 17, 22, 23, 24, 25, 26},
@@ -245,7 +245,7 @@ def test_nothing_heavy_is_imported_and_nothing_is_downloaded():
         "import socket, sys\n"
         "def refuse(*a, **k): raise OSError('network')\n"
         "socket.socket.connect = refuse\n"
-        "from pipeline.portrait import portrait_faces\n"
+        "from aupipe.pipeline.portrait import portrait_faces\n"
         "assert 'skimage' not in sys.modules\n"
         "next(portrait_faces('anger', 1, 0, 32))\n"
         "assert not {'mediapipe', 'torch', 'dask', 'click'} & set(sys.modules)\n"
@@ -268,7 +268,7 @@ def model_file():
 @pytest.mark.filterwarnings("ignore")
 def test_a_real_detector_sees_the_expressions():
     mp = pytest.importorskip("mediapipe")
-    from pipeline.mesh68 import mesh_to_68
+    from aupipe.pipeline.mesh68 import mesh_to_68
 
     vision = mp.tasks.vision
     options = vision.FaceLandmarkerOptions(

@@ -15,26 +15,26 @@ from typing import Any
 import psutil
 import pytest
 
-from fer_data.errors import FolderInUseError
-from fer_data.files import folder_lock
-from fer_data.manifest import Manifest
-from fer_data.types import Silent
+from aupipe.fer_data.errors import FolderInUseError
+from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.manifest import Manifest
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import DaskExecutor, SerialExecutor
+from aupipe.pipeline.landmarks import PARTS_FOLDER, run_landmarks
+from aupipe.pipeline.maps import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
-from pipeline.executors import DaskExecutor, SerialExecutor
-from pipeline.landmarks import PARTS_FOLDER, run_landmarks
-from pipeline.maps import run_maps
 from simulated_detectors import simulated_config, simulated_manifest
 
 ROOT = Path(__file__).parents[2]
 
 COMMAND_LINE = """
 import sys
-import pipeline.landmark_tasks
-from cli import main
+import aupipe.pipeline.landmark_tasks
+from aupipe.commands.cli import main
 from simulated_detectors import SimulatedConfig, register
 
 register()
-pipeline.landmark_tasks.LandmarkConfig = lambda **options: SimulatedConfig(**options, part_size=4)
+aupipe.pipeline.landmark_tasks.LandmarkConfig = lambda **options: SimulatedConfig(**options, part_size=4)
 if __name__ == "__main__":
     main()
 """
@@ -43,14 +43,14 @@ if __name__ == "__main__":
 SCRIPT = """
 import sys
 from pathlib import Path
-from fer_data.codebook import load_codebook
-from fer_data.manifest import read_manifest
-from fer_data.types import Silent
-from pipeline.executors import SerialExecutor
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import run_landmarks
-from pipeline.maps import run_maps
-from pipeline.shard_tasks import MapConfig
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.manifest import read_manifest
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import run_landmarks
+from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.shard_tasks import MapConfig
 
 manifest, work, store = map(Path, sys.argv[1:])
 run_landmarks(read_manifest(manifest), work, LandmarkConfig(part_size=8), SerialExecutor(), Silent())
@@ -114,13 +114,13 @@ def test_folder_in_use_is_refused(own: Built) -> None:
 
 def start_command_line(folder: Path, manifest: Path, workers: int, **options: Any) -> subprocess.Popen[bytes]:
     """``aupipe landmarks`` at 50 ms an image, the leader of its own process group as in a terminal."""
-    script = folder / "aupipe.py"
+    script = folder / "program.py"
     script.write_text(COMMAND_LINE)
     words = ["landmarks", str(manifest), "--out", str(folder / "work"), "--workers", str(workers)]
     words += ["--detector", "simulated-slow", "--model", "0.05"]
     return subprocess.Popen(
         [sys.executable, str(script), *words],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / ".house", ROOT / "tests")))},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         start_new_session=True,

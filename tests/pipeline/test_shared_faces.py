@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.geometry import flip_points, inter_ocular
-from fer_data.images import read_image
-from fer_data.manifest import build_manifest, read_manifest
-from fer_data.types import Box, Reason, Silent
-from pipeline.detectors.mediapipe import MediaPipeDetector
-from pipeline.executors import SerialExecutor
-from pipeline.faces import find_face
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import run_landmarks
+from aupipe.fer_data.geometry import flip_points, inter_ocular
+from aupipe.fer_data.images import read_image
+from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.types import Box, Reason, Silent
+from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.faces import find_face
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import run_landmarks
 
 pytestmark = pytest.mark.shared
 

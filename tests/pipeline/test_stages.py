@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import fer_data.files
-from fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
-from fer_data.geometry import inter_ocular, roll
-from fer_data.manifest import build_manifest, read_manifest
-from fer_data.shards import open_store, verify_store
-from fer_data.types import Silent
+import aupipe.fer_data.files
+from aupipe.fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
+from aupipe.fer_data.geometry import inter_ocular, roll
+from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.shards import open_store, verify_store
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks import read_parts, run_landmarks
+from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.portrait import portrait_faces
 from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
-from pipeline.executors import SerialExecutor
-from pipeline.landmark_tasks import LandmarkConfig
-from pipeline.landmarks import read_parts, run_landmarks
-from pipeline.maps import run_maps
-from pipeline.portrait import portrait_faces
 
 
 def failures(folder: Path) -> dict[str, str]:
@@ -65,9 +65,9 @@ def test_neutral_is_kept_without_a_map(built: Built) -> None:
 
 
 def test_landmarks_agree_with_the_constructed_ones(model: Path) -> None:
-    from fer_data.types import Reason
-    from pipeline.detectors import create_detector
-    from pipeline.faces import find_face
+    from aupipe.fer_data.types import Reason
+    from aupipe.pipeline.detectors import create_detector
+    from aupipe.pipeline.faces import find_face
 
     detector = create_detector("mediapipe", model)
     for face in portrait_faces("surprise", 3, seed=5):
@@ -91,8 +91,8 @@ def test_crops_are_level_and_hold_the_whole_face(built: Built) -> None:
 
 def test_crop_pixels_are_the_photo_s(built: Built) -> None:
     """Sampling the photo through ``to_source`` gives the crop."""
-    from fer_data.geometry import apply_affine
-    from fer_data.images import read_image
+    from aupipe.fer_data.geometry import apply_affine
+    from aupipe.fer_data.images import read_image
 
     rows = open_store(built.store).split("train")
     paths = {sample.sample_id: sample.path for sample in built.dataset.manifest.samples}
@@ -164,7 +164,7 @@ def test_full_disk_loses_nothing(own: Built, monkeypatch: pytest.MonkeyPatch) ->
     for shard in sorted(own.store.glob("*.h5"))[1:]:
         shard.unlink()
     (own.store / "index.json").unlink()
-    real, calls = fer_data.files._fsync, []
+    real, calls = aupipe.fer_data.files._fsync, []
 
     def full(path: Path) -> None:
         calls.append(path)
@@ -172,7 +172,7 @@ def test_full_disk_loses_nothing(own: Built, monkeypatch: pytest.MonkeyPatch) ->
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         real(path)
 
-    monkeypatch.setattr(fer_data.files, "_fsync", full)
+    monkeypatch.setattr(aupipe.fer_data.files, "_fsync", full)
     with pytest.raises(FerError, match="No space left on device"):
         run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
     assert not (own.store / "index.json").exists()
@@ -190,7 +190,7 @@ def test_index_is_taken_back_before_its_shards_change(own: Built, monkeypatch: p
     def full(path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    monkeypatch.setattr(fer_data.files, "_fsync", full)
+    monkeypatch.setattr(aupipe.fer_data.files, "_fsync", full)
     with pytest.raises(FerError, match="No space left"):
         run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
     with pytest.raises(StoreError, match="not a finished store"):

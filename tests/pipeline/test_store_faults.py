@@ -20,17 +20,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.errors import FerError, StoreError
+from aupipe.fer_data.shards import verify_store
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor
+from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.mending import stated_config
+from aupipe.pipeline.shard_tasks import MapConfig
 from dask_cluster import Cluster
-from fer_data.codebook import load_codebook
-from fer_data.errors import FerError, StoreError
-from fer_data.shards import verify_store
-from fer_data.types import Silent
 from landmark_works import make_work
 from offline import snapshot
-from pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor
-from pipeline.maps import run_maps
-from pipeline.mending import stated_config
-from pipeline.shard_tasks import MapConfig
 
 ROOT = Path(__file__).parents[2]
 KILLS = 60
@@ -57,7 +57,7 @@ def start(
     return subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), *words],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         preexec_fn=limit,
@@ -240,11 +240,11 @@ def test_a_full_disk_loses_nothing(origin: Path, tmp_path: Path) -> None:
 def test_any_failing_sync_loses_nothing(
     origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: int
 ) -> None:
-    import fer_data.files
+    import aupipe.fer_data.files
 
     store = tmp_path / "store"
     half_built(origin, store)
-    real, calls = fer_data.files._fsync, []
+    real, calls = aupipe.fer_data.files._fsync, []
 
     def failing(path: Path) -> None:
         calls.append(path)
@@ -252,7 +252,7 @@ def test_any_failing_sync_loses_nothing(
             raise OSError(number, os.strerror(number), str(path))
         real(path)
 
-    monkeypatch.setattr(fer_data.files, "_fsync", failing)
+    monkeypatch.setattr(aupipe.fer_data.files, "_fsync", failing)
     with pytest.raises(FerError, match=f"Could not write .*{os.strerror(number)}"):
         run_maps(origin / "work", store, CONFIG, SerialExecutor(), Silent())
     monkeypatch.undo()

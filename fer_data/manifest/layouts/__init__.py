@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Descriptor, Form, descriptors, get_descriptor
-from fer_data.manifest.labels import make_vocabulary
-from fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes
-from fer_data.manifest.layouts.base import Reader, describe_folder, get_reader
-from fer_data.manifest.layouts.text import starts_with
-from fer_data.manifest.layouts.walk import scan
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Descriptor, Form, descriptors, get_descriptor
+from aupipe.fer_data.manifest.labels import make_vocabulary
+from aupipe.fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes
+from aupipe.fer_data.manifest.layouts.base import Reader, describe_folder, get_reader
+from aupipe.fer_data.manifest.layouts.text import starts_with
+from aupipe.fer_data.manifest.layouts.walk import scan
 
 __all__ = ["Choice", "arrays", "choose_layout", "folder", "names", "pixels", "sequences", "table", "votes"]
 

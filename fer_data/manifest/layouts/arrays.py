@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Form
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import (
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import (
     Listing,
     RawRow,
     ReadRequest,
@@ -22,9 +22,9 @@ from fer_data.manifest.layouts.base import (
     is_image_name,
     register_reader,
 )
-from fer_data.manifest.layouts.cells import as_points
-from fer_data.manifest.layouts.walk import list_unreadable, scan
-from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.layouts.cells import as_points
+from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
 
 _LABEL, _POINTS = "_exp.npy", "_lnd.npy"
 

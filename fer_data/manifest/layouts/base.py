@@ -11,12 +11,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
-from fer_data.manifest.descriptors import Form
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.walk import is_folder, scan
-from fer_data.manifest.problems import Place, Problem
-from fer_data.types import SPLITS, Box
+from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.manifest.descriptors import Form
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.walk import is_folder, scan
+from aupipe.fer_data.manifest.problems import Place, Problem
+from aupipe.fer_data.types import SPLITS, Box
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"})
 SPLIT_ALIASES: Mapping[str, str] = {

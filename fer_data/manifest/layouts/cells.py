@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from fer_data.types import Box
+from aupipe.fer_data.types import Box
 
 CORNERS = ("x0", "y0", "x1", "y1")
 SIZES = ("x", "y", "width", "height")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Form
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import (
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import (
     Listing,
     RawRow,
     ReadRequest,
@@ -17,8 +17,8 @@ from fer_data.manifest.layouts.base import (
     is_image_name,
     register_reader,
 )
-from fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
 
 
 class FolderReader:

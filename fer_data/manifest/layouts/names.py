@@ -6,10 +6,10 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Form, compile_name_pattern
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import (
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form, compile_name_pattern
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import (
     Listing,
     RawRow,
     ReadRequest,
@@ -19,8 +19,8 @@ from fer_data.manifest.layouts.base import (
     is_image_name,
     register_reader,
 )
-from fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
 
 _PROBED = 5000
 

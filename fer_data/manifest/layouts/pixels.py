@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from fer_data.errors import FerError, ManifestError, paragraph
-from fer_data.manifest.descriptors import Form
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
-from fer_data.manifest.layouts.table import find_table, no_table
-from fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
-from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
+from aupipe.fer_data.errors import FerError, ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.table import find_table, no_table
+from aupipe.fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
 
 SIDE = 48
 _ROLES = {"label", "pixels", "split"}

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Form, compile_pattern
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import (
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import (
     Listing,
     RawRow,
     ReadRequest,
@@ -25,8 +25,8 @@ from fer_data.manifest.layouts.base import (
     register_reader,
     relative_path,
 )
-from fer_data.manifest.layouts.cells import POINT_COLUMNS, box_of_cells, parse_points
-from fer_data.manifest.layouts.text import (
+from aupipe.fer_data.manifest.layouts.cells import POINT_COLUMNS, box_of_cells, parse_points
+from aupipe.fer_data.manifest.layouts.text import (
     column_roles,
     csv_rows,
     guess_delimiter,
@@ -34,8 +34,8 @@ from fer_data.manifest.layouts.text import (
     read_header,
     read_lines,
 )
-from fer_data.manifest.layouts.walk import list_unreadable, scan
-from fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
 
 
 class _BadRowError(Exception):

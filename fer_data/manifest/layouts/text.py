@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS
 
 HEADER_ROLES: dict[str, tuple[str, ...]] = {
     "path": (

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
-from fer_data.errors import ManifestError, paragraph
-from fer_data.manifest.descriptors import Form
-from fer_data.manifest.labels import Vocabulary
-from fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
-from fer_data.manifest.layouts.pixels import image_of_row, pixel_rows, write_once
-from fer_data.manifest.layouts.table import find_table, no_table
-from fer_data.manifest.layouts.text import csv_rows, read_lines
-from fer_data.manifest.problems import Place, Problem, ProblemReason
+from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.descriptors import Form
+from aupipe.fer_data.manifest.labels import Vocabulary
+from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.pixels import image_of_row, pixel_rows, write_once
+from aupipe.fer_data.manifest.layouts.table import find_table, no_table
+from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 
 VOTES_TABLE = "fer2013new.csv"
 _FACES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

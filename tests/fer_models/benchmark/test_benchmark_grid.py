@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.shards import Store
-from fer_models.benchmark import state
-from fer_models.benchmark.collect import TIMES
-from fer_models.benchmark.grid import GridReport, Ways, estimate, run_benchmark
-from fer_models.benchmark.plan import GridRequest, plan_grid, trainings
-from fer_models.benchmark.run import _Worker, run_trainings, spoken
-from fer_models.benchmark.worker import Order, Outcome
-from fer_models.config import TrainConfig
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.benchmark import state
+from aupipe.fer_models.benchmark.collect import TIMES
+from aupipe.fer_models.benchmark.grid import GridReport, Ways, estimate, run_benchmark
+from aupipe.fer_models.benchmark.plan import GridRequest, plan_grid, trainings
+from aupipe.fer_models.benchmark.run import _Worker, run_trainings, spoken
+from aupipe.fer_models.benchmark.worker import Order, Outcome
+from aupipe.fer_models.config import TrainConfig
 from synthetic import synthetic_store
 
 BASE = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")

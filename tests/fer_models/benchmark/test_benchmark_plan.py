@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_data.errors import RunError, UserInputError
-from fer_data.shards import Store
-from fer_models.benchmark import preflight
-from fer_models.benchmark.plan import (
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.benchmark import preflight
+from aupipe.fer_models.benchmark.plan import (
     GridRequest,
     parse_layer_sets,
     parse_methods,
@@ -19,12 +19,12 @@ from fer_models.benchmark.plan import (
     training_key,
     trainings,
 )
-from fer_models.benchmark.published import load_published
-from fer_models.checkpoint import describe_run, save_record
-from fer_models.config import TrainConfig
-from fer_models.methods import METHODS
-from fer_models.methods.base import Prediction
-from fer_models.methods.cam import CAM
+from aupipe.fer_models.benchmark.published import load_published
+from aupipe.fer_models.checkpoint import describe_run, save_record
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.methods import METHODS
+from aupipe.fer_models.methods.base import Prediction
+from aupipe.fer_models.methods.cam import CAM
 
 BASE = TrainConfig(backbone="test_resnet", crop_size=48, device="cpu")
 

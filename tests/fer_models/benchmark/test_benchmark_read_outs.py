@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_data.errors import RunError
-from fer_data.shards import Store
-from fer_models.backbones import create_backbone
-from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate
-from fer_models.methods import METHODS, create_method, training_name
-from fer_models.methods.base import Method, Prediction
-from fer_models.methods.cam import CAM
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import evaluate
+from aupipe.fer_models.methods import METHODS, create_method, training_name
+from aupipe.fer_models.methods.base import Method, Prediction
+from aupipe.fer_models.methods.cam import CAM
+from aupipe.fer_models.training import train
 
 READ_OUTS = [name for name in sorted(METHODS) if METHODS[name].trains_as]
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_data.errors import RunError
-from fer_data.shards import Store
-from fer_models.benchmark import figures
-from fer_models.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
-from fer_models.benchmark.plan import GridRequest, RunSpec, plan_grid
-from fer_models.benchmark.published import load_published
-from fer_models.benchmark.tables import Table, all_tables, bold_best, shown
-from fer_models.config import TrainConfig
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.benchmark import figures
+from aupipe.fer_models.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
+from aupipe.fer_models.benchmark.plan import GridRequest, RunSpec, plan_grid
+from aupipe.fer_models.benchmark.published import load_published
+from aupipe.fer_models.benchmark.tables import Table, all_tables, bold_best, shown
+from aupipe.fer_models.config import TrainConfig
 
 BASE = TrainConfig(backbone="test_resnet", device="cpu")
 GRID = GridRequest(("cam",), 3, base=BASE, layers=("last", "4"), lambdas=(0.0, 4.0), targets=("class", "mean"))

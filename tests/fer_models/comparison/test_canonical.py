@@ -5,12 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_data.codebook import load_codebook
-from fer_data.errors import UserInputError
-from fer_data.mean_face import mean_face
-from fer_models.comparison.canonical import CHIN, FACE_WIDTH, HEIGHT, WIDTH, CanonicalFace, anchors, canonical_face
-from fer_models.comparison.map_files import read_masks
-from fer_models.comparison.masks import codebook_masks, study_masks
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_models.comparison.canonical import (
+    CHIN,
+    FACE_WIDTH,
+    HEIGHT,
+    WIDTH,
+    CanonicalFace,
+    anchors,
+    canonical_face,
+)
+from aupipe.fer_models.comparison.map_files import read_masks
+from aupipe.fer_models.comparison.masks import codebook_masks, study_masks
 
 OWN, UIB = canonical_face("own"), canonical_face("uib")
 AREAS = {"anger": 15376, "disgust": 14444, "fear": 18478, "happiness": 13205, "sadness": 19038, "surprise": 14614}
@@ -62,7 +70,7 @@ def test_what_is_turned_over_or_outside_is_invalid_not_zero() -> None:
 
 
 def test_our_own_shape_is_symmetric_and_as_large_as_the_frame_wants() -> None:
-    from fer_data.geometry import flip_points
+    from aupipe.fer_data.geometry import flip_points
 
     assert np.allclose(flip_points(OWN.points, WIDTH), OWN.points, atol=1e-9)
     assert OWN.points[16, 0] - OWN.points[0, 0] == pytest.approx(FACE_WIDTH) and OWN.points[8, 1] == CHIN

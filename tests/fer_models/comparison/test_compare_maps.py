@@ -12,12 +12,12 @@ import pytest
 from click.testing import CliRunner
 from scipy.cluster.hierarchy import linkage
 
-import cli
-from fer_data.errors import UserInputError
-from fer_models.comparison import figures
-from fer_models.comparison.commands import compare_folder
-from fer_models.comparison.map_files import UnfitMapError, read_grey, read_maps, read_masks
-from fer_models.comparison.similarity import OVERALL, correlations, grow_trees, make_tree
+from aupipe.commands import cli
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.comparison import figures
+from aupipe.fer_models.comparison.commands import compare_folder
+from aupipe.fer_models.comparison.map_files import UnfitMapError, read_grey, read_maps, read_masks
+from aupipe.fer_models.comparison.similarity import OVERALL, correlations, grow_trees, make_tree
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 STUDY_IOU = """

@@ -14,20 +14,20 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import cli
 import synthetic
-from fer_data.errors import RunError, UserInputError
-from fer_data.shards import Store, TripletRow
-from fer_models.comparison import explainers
-from fer_models.comparison.canonical import HEIGHT, WIDTH, canonical_face
-from fer_models.comparison.classifiers import RunClassifier, load_external, load_runs
-from fer_models.comparison.commands import ExternalModel, RunOptions, compare_folder, compare_networks
-from fer_models.comparison.explainers import Settings, create_explainer
-from fer_models.comparison.global_maps import GlobalMap, choose_rows, cut_face, iou_interval, load_map, save_map
-from fer_models.comparison.masks import study_masks
-from fer_models.comparison.scores import count_levels, otsu_iou
-from fer_models.config import TrainConfig
-from fer_models.training import train
+from aupipe.commands import cli
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_models.comparison import explainers
+from aupipe.fer_models.comparison.canonical import HEIGHT, WIDTH, canonical_face
+from aupipe.fer_models.comparison.classifiers import RunClassifier, load_external, load_runs
+from aupipe.fer_models.comparison.commands import ExternalModel, RunOptions, compare_folder, compare_networks
+from aupipe.fer_models.comparison.explainers import Settings, create_explainer
+from aupipe.fer_models.comparison.global_maps import GlobalMap, choose_rows, cut_face, iou_interval, load_map, save_map
+from aupipe.fer_models.comparison.masks import study_masks
+from aupipe.fer_models.comparison.scores import count_levels, otsu_iou
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.training import train
 from planted_models import mouth_reader
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
@@ -212,7 +212,7 @@ def test_external_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="weights"):
             external("planted_models:mouth_reader", weights=tmp_path / name)
     with pytest.raises(UserInputError, match="--input-size"):
-        external("fer_models.zoo:songnet", input_size=64)
+        external("aupipe.fer_models.zoo:songnet", input_size=64)
 
 
 def test_weights_and_normalisation_reach_the_model(tmp_path: Path) -> None:

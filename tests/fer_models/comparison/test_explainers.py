@@ -9,10 +9,10 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
-from fer_data.errors import UserInputError
-from fer_models.comparison import lime
-from fer_models.comparison.classifiers import Classifier
-from fer_models.comparison.explainers import EXPLAINERS, Settings, create_explainer
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.comparison import lime
+from aupipe.fer_models.comparison.classifiers import Classifier
+from aupipe.fer_models.comparison.explainers import EXPLAINERS, Settings, create_explainer
 
 RNG = np.random.default_rng(3)
 SIZE = 56

@@ -10,8 +10,8 @@ import pytest
 from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fer_models.comparison.controls import assignment_test, bootstrap_interval, measure_controls
-from fer_models.comparison.scores import SCORES, chance_iou, count_levels, iou, otsu, otsu_iou
+from aupipe.fer_models.comparison.controls import assignment_test, bootstrap_interval, measure_controls
+from aupipe.fer_models.comparison.scores import SCORES, chance_iou, count_levels, iou, otsu, otsu_iou
 
 RNG = np.random.default_rng(5)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from aupipe.fer_models.explain import OpenRun, open_run
+from aupipe.fer_models.training import train
+from aupipe.pipeline.photos import PhotoPreparer
 from explain_runs import CONFIG, Trained
-from fer_models.explain import OpenRun, open_run
-from fer_models.training import train
 from offline import Built
-from pipeline.photos import PhotoPreparer
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 import pytest
 
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.images import read_image, write_png
+from aupipe.fer_data.manifest import build_manifest
+from aupipe.fer_data.preparation import AlignedFace
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.explain import ExplainReport, OpenRun, explain, open_source
+from aupipe.fer_models.explain.batch import safe_path
+from aupipe.fer_models.explain.result import face_notes
+from aupipe.fer_models.explain.timeline import draw_timeline
+from aupipe.pipeline.photos import PhotoPreparer
 from explain_runs import Trained
-from fer_data.errors import UserInputError
-from fer_data.images import read_image, write_png
-from fer_data.manifest import build_manifest
-from fer_data.preparation import AlignedFace
-from fer_data.types import Silent
-from fer_models.explain import ExplainReport, OpenRun, explain, open_source
-from fer_models.explain.batch import safe_path
-from fer_models.explain.result import face_notes
-from fer_models.explain.timeline import draw_timeline
 from offline import snapshot
-from pipeline.photos import PhotoPreparer
 
 
 def portrait(trained: Trained, expression: str = "happiness") -> np.ndarray:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_models.explain import OpenRun, open_run
+from aupipe.fer_models.explain.calibration import RANGE, calibrate, fit_temperature, softmax
 from explain_runs import Trained
-from fer_data.errors import RunError, UserInputError
-from fer_models.explain import OpenRun, open_run
-from fer_models.explain.calibration import RANGE, calibrate, fit_temperature, softmax
 
 
 def honest(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

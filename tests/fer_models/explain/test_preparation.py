@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from aupipe.fer_data.files import canonical_json
+from aupipe.fer_data.images import read_image
+from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.preparation import AlignedFace, Missed, Preparation
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Reason
+from aupipe.fer_models.explain import OpenRun
+from aupipe.pipeline.photos import PhotoPreparer
 from explain_runs import Trained
-from fer_data.files import canonical_json
-from fer_data.images import read_image
-from fer_data.loader import TripletLoader
-from fer_data.preparation import AlignedFace, Missed, Preparation
-from fer_data.shards import Store, open_store
-from fer_data.types import Reason
-from fer_models.explain import OpenRun
-from pipeline.photos import PhotoPreparer
 
 
 def test_a_test_samples_photo_gives_the_evaluations_logits(

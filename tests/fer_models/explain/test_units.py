@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fer_data import geometry
-from fer_data.augment import AugmentConfig, sample_parameters
-from fer_data.codebook import load_codebook
-from fer_data.heatmaps import render_maps
-from fer_data.mean_face import mean_face
-from fer_models.explain.page import card_sentences
-from fer_models.explain.pictures import shown_units
-from fer_models.explain.units import UNEXPECTED, Canvas, Regions, face_regions, right_of_midline, unit_card
+from aupipe.fer_data import geometry
+from aupipe.fer_data.augment import AugmentConfig, sample_parameters
+from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_models.explain.page import card_sentences
+from aupipe.fer_models.explain.pictures import shown_units
+from aupipe.fer_models.explain.units import UNEXPECTED, Canvas, Regions, face_regions, right_of_midline, unit_card
 
 BOOK = load_codebook("default")
 SIZE = 128

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aupipe.fer_data import geometry
+from aupipe.fer_data.images import read_image
+from aupipe.fer_data.preparation import AlignedFace
+from aupipe.fer_models.explain import OpenRun, view
+from aupipe.pipeline.crops import CropGeometry, place_face, warp_crop
+from aupipe.pipeline.photos import PhotoPreparer
 from explain_runs import Trained
-from fer_data import geometry
-from fer_data.images import read_image
-from fer_data.preparation import AlignedFace
-from fer_models.explain import OpenRun, view
-from pipeline.crops import CropGeometry, place_face, warp_crop
-from pipeline.photos import PhotoPreparer
 
 MOUTH = slice(48, 60)
 
@@ -30,7 +30,7 @@ def middle_of(values: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("scale", [0.6, 1.0, 3.1])
 def test_a_blob_at_the_mouth_of_the_crop_lands_at_the_mouth_of_the_photo(angle: float, scale: float) -> None:
     """Pure geometry: landmarks of a leaning, scaled face give the crop; its mouth is planted and looked up again."""
-    from fer_data.mean_face import mean_face
+    from aupipe.fer_data.mean_face import mean_face
 
     lean = geometry.similarity(np.deg2rad(angle), scale, np.full(2, 64.0), np.array([300.0, 200.0]))
     points = geometry.apply_affine(lean, mean_face(128))

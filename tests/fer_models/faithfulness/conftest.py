@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.training import train
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.training import train
 
 
 @pytest.fixture(scope="session")

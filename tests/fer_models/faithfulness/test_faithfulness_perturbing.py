@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from fer_data.errors import UserInputError
-from fer_data.types import Silent
-from fer_models.faithfulness.measuring import Perturbation, measure, probabilities
-from fer_models.faithfulness.perturbing import area_under, make_baseline, pixel_ranks, random_maps, removal_counts
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.faithfulness.measuring import Perturbation, measure, probabilities
+from aupipe.fer_models.faithfulness.perturbing import (
+    area_under,
+    make_baseline,
+    pixel_ranks,
+    random_maps,
+    removal_counts,
+)
 from planted_patch import AWAY, PATCH, PatchReader, planted_loader
 
 

@@ -8,13 +8,13 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from fer_data.types import Silent
-from fer_models.backbones import create_backbone
-from fer_models.faithfulness import randomising
-from fer_models.faithfulness.randomising import cascade, rank_correlation, stage_parameters
-from fer_models.faithfulness.summary import summarise_randomisation
-from fer_models.methods import Prediction, create_method
-from fer_models.methods.cam import CAM
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.faithfulness import randomising
+from aupipe.fer_models.faithfulness.randomising import cascade, rank_correlation, stage_parameters
+from aupipe.fer_models.faithfulness.summary import summarise_randomisation
+from aupipe.fer_models.methods import Prediction, create_method
+from aupipe.fer_models.methods.cam import CAM
 
 
 class Edges(CAM):

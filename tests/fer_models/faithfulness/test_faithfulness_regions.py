@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from fer_data.types import Silent
-from fer_models.faithfulness import regions
-from fer_models.faithfulness.measuring import Perturbation, measure
-from fer_models.faithfulness.summary import summarise, summary_line
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.faithfulness import regions
+from aupipe.fer_models.faithfulness.measuring import Perturbation, measure
+from aupipe.fer_models.faithfulness.summary import summarise, summary_line
 from planted_patch import AWAY, PATCH, PatchReader, planted_loader
 
 

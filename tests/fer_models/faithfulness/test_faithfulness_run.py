@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from commands.faithfulness import faithfulness
-from fer_data.errors import RunError, StoreError, UserInputError
-from fer_data.files import sha256_file
-from fer_data.shards import Store
-from fer_models.config import TrainConfig
-from fer_models.faithfulness import FAITHFULNESS, measure_faithfulness, randomising, summary_line
-from fer_models.faithfulness.summary import two
-from fer_models.training import train
+from aupipe.commands.faithfulness import faithfulness
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.faithfulness import FAITHFULNESS, measure_faithfulness, randomising, summary_line
+from aupipe.fer_models.faithfulness.summary import two
+from aupipe.fer_models.training import train
 from planted_patch import planted_store
 
 FILES = ("faithfulness.csv", "faithfulness.json", "faithfulness.png")

@@ -3,11 +3,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.losses import Objective
+from aupipe.fer_models.methods import Prediction, create_method
+from aupipe.fer_models.methods.acol import ACoL, unit_range
 from batches import random_batch
-from fer_models.backbones import create_backbone
-from fer_models.losses import Objective
-from fer_models.methods import Prediction, create_method
-from fer_models.methods.acol import ACoL, unit_range
 
 
 def model(threshold: float = 0.6) -> ACoL:

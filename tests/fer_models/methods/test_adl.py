@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.losses import Objective
+from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.methods.adl import ADL
 from batches import random_batch
-from fer_data.errors import UserInputError
-from fer_models.backbones import create_backbone
-from fer_models.losses import Objective
-from fer_models.methods import create_method
-from fer_models.methods.adl import ADL
 
 
 def model(backbone: str = "test_resnet", **options: float) -> ADL:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
-from fer_models.backbones import create_backbone
-from fer_models.methods import Method, create_method
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import Method, create_method
 
 
 def model() -> Method:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.losses import Objective, alignment
+from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.methods import cutmix as room
+from aupipe.fer_models.methods.cutmix import CutMix, box_mask, mix_maps
 from batches import random_batch
-from fer_models.backbones import create_backbone
-from fer_models.losses import Objective, alignment
-from fer_models.methods import create_method
-from fer_models.methods import cutmix as room
-from fer_models.methods.cutmix import CutMix, box_mask, mix_maps
 
 
 def model(**options: float) -> CutMix:

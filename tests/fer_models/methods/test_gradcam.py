@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_data.errors import UserInputError
-from fer_models.backbones import create_backbone
-from fer_models.methods import Prediction, create_method
-from fer_models.methods.gradcam import GradCAM
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import Prediction, create_method
+from aupipe.fer_models.methods.gradcam import GradCAM
 
 FAMILY = ["gradcam", "gradcampp", "layercam"]
 LABEL = torch.tensor([0, 3, 6])

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_data.errors import UserInputError
-from fer_models.backbones import create_backbone
-from fer_models.methods import create_method
-from fer_models.methods.base import of_class
-from fer_models.methods.prm import PRM, peak_mean, peaks
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.methods.base import of_class
+from aupipe.fer_models.methods.prm import PRM, peak_mean, peaks
 
 LABEL = torch.tensor([1, 4])
 

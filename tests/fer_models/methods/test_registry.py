@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from fer_data.errors import UserInputError
-from fer_models.backbones import create_backbone
-from fer_models.methods import METHODS, create_method, register
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import METHODS, create_method, register
 
 
 def test_names_are_unique_and_unknown_ones_get_a_suggestion() -> None:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_data.errors import UserInputError
-from fer_models.backbones import create_backbone
-from fer_models.losses import Objective
-from fer_models.methods import Method, create_method
-from fer_models.methods.apvit import APViT, PoolingBlock, nearest_layer
-from fer_models.methods.tscam import TSCAM
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.losses import Objective
+from aupipe.fer_models.methods import Method, create_method
+from aupipe.fer_models.methods.apvit import APViT, PoolingBlock, nearest_layer
+from aupipe.fer_models.methods.tscam import TSCAM
 
 
 def tscam(name: str = "test_vit", size: int = 64) -> TSCAM:

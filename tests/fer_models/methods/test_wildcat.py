@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fer_models.backbones import create_backbone
-from fer_models.methods import create_method
-from fer_models.methods.wildcat import Wildcat, spatial_pool
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.methods.wildcat import Wildcat, spatial_pool
 
 
 def model(**options: float) -> Wildcat:

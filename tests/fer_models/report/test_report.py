@@ -17,18 +17,18 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_data.errors import RunError, StoreError, UserInputError
-from fer_data.shards import Store, open_store
-from fer_models.config import TrainConfig
-from fer_models.evaluation import evaluate
-from fer_models.faithfulness import measure_faithfulness, summary_line
-from fer_models.overlays import overlay
-from fer_models.report import write_report
-from fer_models.report.charts import Series, line_chart
-from fer_models.report.reading import reading
-from fer_models.report.run_part import chosen_faces, load_evaluated
-from fer_models.report.store_part import average_rows
-from fer_models.training import train
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.evaluation import evaluate
+from aupipe.fer_models.faithfulness import measure_faithfulness, summary_line
+from aupipe.fer_models.overlays import overlay
+from aupipe.fer_models.report import write_report
+from aupipe.fer_models.report.charts import Series, line_chart
+from aupipe.fer_models.report.reading import reading
+from aupipe.fer_models.report.run_part import chosen_faces, load_evaluated
+from aupipe.fer_models.report.store_part import average_rows
+from aupipe.fer_models.training import train
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=2, batch_size=14, crop_size=48, device="cpu")

@@ -1,0 +1,1 @@
+../../aupipe/__init__.py

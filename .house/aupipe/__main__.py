@@ -1,0 +1,1 @@
+../../aupipe/__main__.py

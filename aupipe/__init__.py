@@ -1,0 +1,1 @@
+"""Interpretable facial expression recognition: landmarks, action-unit maps, a triplet store, and guided training."""
