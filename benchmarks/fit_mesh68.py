@@ -1,7 +1,7 @@
 """Fit the correction of the mesh-to-68 mapping and the mean 3-D face of the pose fit; write both data files.
 
     python benchmarks/fit_mesh68.py            # cross-validated tables
-    python benchmarks/fit_mesh68.py --write    # ... and pipeline/data/mesh68.toml, pipeline/data/pose68.toml
+    python benchmarks/fit_mesh68.py --write    # ... and mesh68.toml, pose68.toml in pipeline/detectors/data/
 
 Learned from ``landmarks68`` of the folder AUPIPE_SHARED (default ``../shared``): photos with human-corrected iBUG-68
 points (HELEN and AFW as distributed by 300-W). Every photo is looked at as it is and mirrored, and both looks count as
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import csv
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,15 +21,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float64, Int
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.geometry import FLIP_68, flip_points, inter_ocular
 from aupipe.fer_data.images import read_image
 from aupipe.pipeline.detectors.base import LandmarkDetector
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
-from aupipe.pipeline.mesh68 import map_plain
-from aupipe.pipeline.mesh68_correction import (
+from aupipe.pipeline.detectors.mesh68 import map_plain
+from aupipe.pipeline.detectors.mesh68_correction import (
     CORRECTION_FILE,
     Correction,
     apply_correction,
@@ -43,7 +40,7 @@ from aupipe.pipeline.mesh68_correction import (
     place,
     unit_size,
 )
-from aupipe.pipeline.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points
+from aupipe.pipeline.detectors.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points
 
 COMPONENTS = 12
 RIDGE = 0.1
@@ -191,12 +188,12 @@ def main() -> None:
     face = fit_mean_face(samples)
     if options.write:
         heading = [
-            "Correction of 68 points mapped from a face mesh; see pipeline/mesh68_correction.py.",
+            "Correction of 68 points mapped from a face mesh; see pipeline/detectors/mesh68_correction.py.",
             f"Written by benchmarks/fit_mesh68.py from {len(samples)} faces with human-corrected points.",
             "Fields hold the points of the image's left half and of the midline; parity says how the others follow.",
         ]
         write_text(CORRECTION_FILE, format_correction(fit_samples(samples), heading))
-        write_text(SHAPE_FILE, format_mean_face(face, ["Mean 3-D face; see pipeline/pose68.py.", heading[1]]))
+        write_text(SHAPE_FILE, format_mean_face(face, ["Mean 3-D face; see pipeline/detectors/pose68.py.", heading[1]]))
 
 
 def _print_tables(samples: Sequence[Sample], seeds: int) -> None:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from aupipe.fer_data.manifest import Manifest, write_manifest
 from aupipe.fer_data.types import Sample, Silent
 from aupipe.pipeline.executors import create_executor
-from aupipe.pipeline.landmarks import run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
 from simulated_detectors import simulated_config, simulated_manifest
 
 PHOTOS = 64

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,17 +25,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float64
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from benchmarks.fit_mesh68 import Sample, cross_validated, read_truth, shared_folder
-
 from aupipe.fer_data.errors import ModelFileError
 from aupipe.fer_data.geometry import flip_points, inter_ocular
 from aupipe.fer_data.images import read_image
 from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names
-from aupipe.pipeline.looks import evened, look
-from aupipe.pipeline.mesh68 import map_plain
-from aupipe.pipeline.pose68 import pose_from_points
+from aupipe.pipeline.detectors.mesh68 import map_plain
+from aupipe.pipeline.detectors.pose68 import pose_from_points
+from aupipe.pipeline.landmarks.passes import evened, look
+from fit_mesh68 import Sample, cross_validated, read_truth, shared_folder
 
 REGIONS = {
     "all 68": slice(0, 68),

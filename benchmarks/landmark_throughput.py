@@ -27,12 +27,12 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import Manifest, write_manifest
 from aupipe.fer_data.types import Sample, Silent
+from aupipe.fer_demo.portrait import write_portrait_dataset
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
 from aupipe.pipeline.executors import create_executor
-from aupipe.pipeline.faces import find_face
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import run_landmarks
-from aupipe.pipeline.portrait import write_portrait_dataset
+from aupipe.pipeline.landmarks.faces import find_face
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 SAME_WORK = "bare loop, every look"
 LARGE = 284_000

@@ -26,14 +26,13 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from loader_sources import write_store  # noqa: E402
-
-from aupipe.fer_data.augment import AugmentConfig  # noqa: E402
-from aupipe.fer_data.loader import TripletLoader  # noqa: E402
+from aupipe.fer_data.loading.augment import AugmentConfig  # noqa: E402
+from aupipe.fer_data.loading.loader import TripletLoader  # noqa: E402
 from aupipe.fer_data.shards import load_index, open_store  # noqa: E402
 from aupipe.fer_data.shards.index import save_index  # noqa: E402
+from loader_sources import write_store  # noqa: E402
 
 SIZE, ROWS, BATCH = 256, 1024, 128
 MODES = ("none", "block", "full")

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from loader_sources import NEEDS, OURS, RAW, SOURCES, prepare  # noqa: E402
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from aupipe.fer_data.files import write_json  # noqa: E402
+from loader_sources import NEEDS, OURS, RAW, SOURCES, prepare  # noqa: E402
 
 CROP_SHARE = 7 / 8
 

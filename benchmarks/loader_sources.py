@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from aupipe.fer_data.augment import AugmentConfig
-from aupipe.fer_data.codebook import load_codebook
-from aupipe.fer_data.loader import TripletLoader
-from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.shards import ShardHeader, StoreIndex, TripletRow, open_store, write_shard
 from aupipe.fer_data.shards.index import save_index
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.codebook import Codebook, load_codebook
-from aupipe.fer_data.heatmaps import BACKGROUND, COARSE, INSIDE, place_ellipses, render_maps
-from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
+from aupipe.fer_data.au_maps.heatmaps import BACKGROUND, COARSE, INSIDE, place_ellipses, render_maps
+from aupipe.fer_data.au_maps.mean_face import mean_face
 
 IMAGE = 256
 TARGETS = {256: 10, 64: 40}
@@ -136,7 +136,7 @@ def on_device(points: np.ndarray, repeats: int) -> None:
     """Time of the torch renderer per batch of mixed expressions."""
     import torch
 
-    from aupipe.fer_data.device_maps import make_plan, render_on_device
+    from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     for name in ("default", "reference"):

@@ -15,12 +15,12 @@ import time
 
 import torch
 
-from aupipe.fer_data.loader import Batch
+from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import create_backbone
-from aupipe.fer_models.config import TrainConfig
 from aupipe.fer_models.losses import Objective
 from aupipe.fer_models.methods import Method, create_method
-from aupipe.fer_models.optimizing import make_optimizer
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.optim import make_optimizer
 
 WARM_UP = 3
 

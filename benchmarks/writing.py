@@ -27,27 +27,27 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.files import canonical_json, sha256_file, write_json
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
 from aupipe.fer_data.manifest import read_manifest, write_manifest
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.fer_data.types import Reason, Sample, Silent
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
-from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.pipeline.maps.run import run_maps
+from aupipe.pipeline.maps.tasks import MapConfig
 from aupipe.pipeline.planning import chunks, hash_order
-from aupipe.pipeline.portrait import portrait_faces
-from aupipe.pipeline.shard_tasks import MapConfig
 
 SIDE = 350
 CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 PARTS = {
     "read the photo": ["pathlib.Path.read_bytes"],
-    "hash the photo": ["aupipe.pipeline.shard_tasks.sha256_bytes"],
-    "decode": ["aupipe.pipeline.shard_tasks.decode_image"],
-    "align and crop": ["aupipe.pipeline.shard_tasks.warp_crop", "aupipe.pipeline.shard_tasks.place_face"],
-    "draw the maps": ["aupipe.pipeline.shard_tasks.render_maps"],
+    "hash the photo": ["aupipe.pipeline.maps.tasks.sha256_bytes"],
+    "decode": ["aupipe.pipeline.maps.tasks.decode_image"],
+    "align and crop": ["aupipe.pipeline.maps.tasks.warp_crop", "aupipe.pipeline.maps.tasks.place_face"],
+    "draw the maps": ["aupipe.pipeline.maps.tasks.render_maps"],
     "encode JPEG": ["aupipe.fer_data.shards.writer.encode_jpeg"],
     "channel sums": ["aupipe.fer_data.shards.writer.channel_sums"],
     "checksums": ["aupipe.fer_data.shards.spec.zlib.crc32"],

@@ -58,9 +58,9 @@ def benchmark(
     \b
     Example: aupipe benchmark store --methods all --backbone resnet18 --seeds 3 --align-weight 0,4 --out grid
     """
-    from aupipe.fer_models.benchmark import plan
-    from aupipe.fer_models.benchmark.grid import Ways, estimate, run_benchmark
-    from aupipe.fer_models.benchmark.preflight import layers_of
+    from aupipe.fer_analysis.benchmark import plan
+    from aupipe.fer_analysis.benchmark.preflight import layers_of
+    from aupipe.fer_analysis.benchmark.run import Ways, estimate, run_benchmark
 
     base = training_config({"backbone": backbone, **shared})
     backbones = plan.parse_pairs(backbone_for, "backbone-for")

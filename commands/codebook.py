@@ -25,7 +25,7 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     \b
     Example: aupipe codebook show default --png default.png
     """
-    from aupipe.fer_data.codebook import builtin_codebooks, describe, load_codebook
+    from aupipe.fer_data.au_maps.codebook import builtin_codebooks, describe, load_codebook
 
     if name is None:
         if png is not None:
@@ -36,7 +36,7 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     book = load_codebook(name)
     lines, content = describe(book), {**book.content, "digest": book.digest}
     if png is not None:
-        from aupipe.fer_data.codebook_sheet import draw_codebook
+        from aupipe.fer_data.au_maps.codebook_sheet import draw_codebook
 
         draw_codebook(book, _png(png))
         lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}
@@ -54,7 +54,7 @@ def codebook_check(name: str, as_json: bool) -> int:
     \b
     Example: aupipe codebook check mine.toml
     """
-    from aupipe.fer_data.codebook_check import ERROR, check_codebook
+    from aupipe.fer_data.au_maps.codebook_check import ERROR, check_codebook
 
     findings = check_codebook(name)
     errors = sum(finding.level == ERROR for finding in findings)
@@ -76,14 +76,14 @@ def codebook_diff(a: str, b: str, png: Path | None, as_json: bool) -> None:
     \b
     Example: aupipe codebook diff default du2014 --png difference.png
     """
-    from aupipe.fer_data.codebook import load_codebook
-    from aupipe.fer_data.codebook_diff import diff_codebooks
+    from aupipe.fer_data.au_maps.codebook import load_codebook
+    from aupipe.fer_data.au_maps.codebook_diff import diff_codebooks
 
     first, second = load_codebook(a), load_codebook(b)
     diff = diff_codebooks(first, second)
     lines, content = diff.lines(), diff.as_json()
     if png is not None:
-        from aupipe.fer_data.codebook_sheet import draw_diff
+        from aupipe.fer_data.au_maps.codebook_sheet import draw_diff
 
         draw_diff(first, second, diff, _png(png))
         lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}

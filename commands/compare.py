@@ -69,7 +69,7 @@ def compare(
     if (maps is not None) == bool(runs or rest["model"]):
         raise click.UsageError("Give either RUN... (or --model), or --maps.")
     if maps is not None:
-        from aupipe.fer_models.comparison.commands import compare_folder
+        from aupipe.fer_analysis.comparison.run import compare_folder
 
         comparison = compare_folder(maps, masks, out, shape=rest["shape"])
     else:
@@ -78,7 +78,7 @@ def compare(
 
 
 def _compare_networks(runs: tuple[Path, ...], masks: str | None, out: Path, rest: dict[str, Any]) -> Any:
-    from aupipe.fer_models.comparison.commands import ExternalModel, RunOptions, compare_networks
+    from aupipe.fer_analysis.comparison.run import ExternalModel, RunOptions, compare_networks
 
     models, weights = rest["model"], rest["weights"]
     if weights and len(weights) != len(models):
@@ -95,6 +95,6 @@ def _compare_networks(runs: tuple[Path, ...], masks: str | None, out: Path, rest
 def _show_zoo(as_json: bool) -> None:
     from dataclasses import asdict
 
-    from aupipe.fer_models.zoo import ZOO, zoo_lines
+    from aupipe.fer_models.backbones.zoo import ZOO, zoo_lines
 
     show(zoo_lines(), {"networks": [asdict(entry) for entry in ZOO]}, as_json)

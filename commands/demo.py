@@ -29,17 +29,17 @@ def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str
     \b
     Example: aupipe demo --out demo
     """
-    from aupipe.fer_data.codebook import load_codebook
+    from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
+    from aupipe.fer_data.au_maps.codebook import load_codebook
     from aupipe.fer_data.manifest import build_manifest, read_manifest
-    from aupipe.fer_models.config import TrainConfig
-    from aupipe.fer_models.demo_page import comparison_table, write_demo_page
-    from aupipe.fer_models.evaluation import evaluate as run_evaluation
-    from aupipe.fer_models.training import train as run_training
-    from aupipe.pipeline.landmark_tasks import LandmarkConfig
-    from aupipe.pipeline.landmarks import run_landmarks
-    from aupipe.pipeline.maps import run_maps
-    from aupipe.pipeline.portrait import write_portrait_dataset
-    from aupipe.pipeline.shard_tasks import MapConfig
+    from aupipe.fer_demo.page import comparison_table, write_demo_page
+    from aupipe.fer_demo.portrait import write_portrait_dataset
+    from aupipe.fer_models.training.config import TrainConfig
+    from aupipe.fer_models.training.run import train as run_training
+    from aupipe.pipeline.landmarks.run import run_landmarks
+    from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+    from aupipe.pipeline.maps.run import run_maps
+    from aupipe.pipeline.maps.tasks import MapConfig
 
     out, bar = out.resolve(), Bar()
     executor = make_executor(workers, scheduler, bar)

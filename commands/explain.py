@@ -56,8 +56,8 @@ def explain(
     \b
     Example: aupipe explain run photos --out explained
     """
-    from aupipe.fer_models.explain import explain as run_explain
-    from aupipe.fer_models.explain import open_run, open_source
+    from aupipe.fer_analysis.explain import explain as run_explain
+    from aupipe.fer_analysis.explain import open_run, open_source
     from aupipe.pipeline.photos import PhotoPreparer
     from aupipe.pipeline.report import write_failures
 

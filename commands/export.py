@@ -25,8 +25,8 @@ def export(store: Path, form: str, out: Path, as_json: bool) -> None:
     \b
     Example: aupipe export store --to webdataset --out tars
     """
-    from aupipe.fer_data.export import export_store
     from aupipe.fer_data.shards import open_store
+    from aupipe.fer_data.shards.export import export_store
 
     report = export_store(open_store(store), form, out, Bar())
     rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())

@@ -35,7 +35,7 @@ def export_model(
     \b
     Example: aupipe export-model run --to onnx --out model.onnx
     """
-    from aupipe.fer_models.export import export_model as run_export
+    from aupipe.fer_analysis.export_model import export_model as run_export
 
     report = run_export(run, form, out, store_folder=store, method=method, method_options=method_options)
     show(report.lines(), report.as_json(), as_json)

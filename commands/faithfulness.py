@@ -54,7 +54,7 @@ def faithfulness(
     \b
     Example: aupipe faithfulness run
     """
-    from aupipe.fer_models.faithfulness import measure_faithfulness, summary_line
+    from aupipe.fer_analysis.faithfulness import measure_faithfulness, summary_line
 
     result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar())
     show([*result.lines(), "", summary_line(result.content)], result.as_json(), as_json)

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import click
 
-from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.training.config import TrainConfig
 
 OWN = "Options"
 """Heading of the options that are no setting of a training."""

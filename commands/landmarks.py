@@ -61,9 +61,9 @@ def landmarks(
     Example: aupipe landmarks faces.csv --out work
     """
     from aupipe.fer_data.manifest import read_manifest
-    from aupipe.pipeline.landmark_tasks import LandmarkConfig
     from aupipe.pipeline.landmark_views import export_landmarks, write_sheet, write_summary
-    from aupipe.pipeline.landmarks import run_landmarks
+    from aupipe.pipeline.landmarks.run import run_landmarks
+    from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
     config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces, mirror=mirror)
     bar = Bar()

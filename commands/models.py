@@ -13,14 +13,14 @@ from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import STORE
 
 if TYPE_CHECKING:
-    from aupipe.fer_models.config import TrainConfig
+    from aupipe.fer_models.training.config import TrainConfig
 
 
 def train_options(command: F, without: Collection[str] = ()) -> F:
     """One option per field of the training configuration; ``without``: fields that the command sets itself."""
     from dataclasses import fields
 
-    from aupipe.fer_models.config import CHOICES, TYPES, TrainConfig
+    from aupipe.fer_models.training.config import CHOICES, TYPES, TrainConfig
 
     for setting in reversed(fields(TrainConfig)):
         if setting.name in without:
@@ -40,8 +40,8 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
 
 def training_config(options: Mapping[str, Any]) -> TrainConfig:
     """What the options of the running command say; where they name a preset, those not given are the preset's."""
-    from aupipe.fer_models.config import TrainConfig
-    from aupipe.fer_models.presets import preset_config
+    from aupipe.fer_models.training.config import TrainConfig
+    from aupipe.fer_models.training.presets import preset_config
 
     if not options["preset"]:
         return TrainConfig(**options)
@@ -63,8 +63,8 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     import os
 
-    from aupipe.fer_models.ranks import ranks_of
-    from aupipe.fer_models.training import train as run_training
+    from aupipe.fer_models.training.ranks import ranks_of
+    from aupipe.fer_models.training.run import train as run_training
 
     report = run_training(store, out, training_config(options), Bar())
     if ranks_of(os.environ).first:
@@ -102,8 +102,8 @@ def evaluate(
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
     """
-    from aupipe.fer_models.evaluation import compare
-    from aupipe.fer_models.evaluation import evaluate as run_evaluation
+    from aupipe.fer_analysis.evaluation import compare
+    from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
     lines, content = evaluation.lines(), evaluation.as_json()

@@ -27,7 +27,7 @@ def report(subject: Path, out: Path, store: Path | None, examples: int, device: 
     \b
     Example: aupipe report run --out report.html
     """
-    from aupipe.fer_models.report import write_report
+    from aupipe.fer_analysis.report import write_report
 
     written = write_report(subject, out, store=store, examples=examples, device=device)
     show(written.lines(), written.as_json(), as_json)

@@ -65,9 +65,9 @@ def build_maps(
     \b
     Example: aupipe build-maps work --out store
     """
-    from aupipe.fer_data.codebook import load_codebook
-    from aupipe.pipeline.maps import run_maps
-    from aupipe.pipeline.shard_tasks import MapConfig
+    from aupipe.fer_data.au_maps.codebook import load_codebook
+    from aupipe.pipeline.maps.run import run_maps
+    from aupipe.pipeline.maps.tasks import MapConfig
 
     config = MapConfig(
         codebook=dict(load_codebook(codebook).content),
@@ -103,8 +103,8 @@ def repair(
     Example: aupipe repair https://host/faces/store
     """
     from aupipe.fer_data.shards.remote import is_url, local_store
-    from aupipe.pipeline.maps import run_maps
-    from aupipe.pipeline.mending import stated_config
+    from aupipe.pipeline.maps.repair import stated_config
+    from aupipe.pipeline.maps.run import run_maps
 
     bar = Bar()
     if is_url(store):

@@ -21,7 +21,7 @@ from PIL import Image
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.shards import open_store
 from aupipe.pipeline.landmark_views.drawing import WHITE, face_picture, load_photo
-from aupipe.pipeline.landmark_work import open_work
+from aupipe.pipeline.landmarks.work import open_work
 
 DOCS = Path(__file__).parent
 PAGE, PICTURES = DOCS / "gallery.md", DOCS / "figures" / "gallery"

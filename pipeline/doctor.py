@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 from aupipe.fer_data.errors import ModelFileError
-from aupipe.pipeline.model_file import find_model
+from aupipe.pipeline.detectors.model_file import find_model
 
 PACKAGES = ("torch", "timm", "numpy", "h5py", "opencv-python", "mediapipe", "dask", "click", "scikit-image")
 

@@ -14,12 +14,12 @@ from aupipe.fer_data.files import canonical_json
 from aupipe.fer_data.preparation import AlignedFace, Missed, Preparation
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY, decode_jpeg, encode_jpeg
 from aupipe.fer_data.types import Box, Reason
-from aupipe.pipeline.crops import CropGeometry, place_face, warp_crop
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
-from aupipe.pipeline.faces import Detection, detection_config, find_face, find_faces
+from aupipe.pipeline.landmarks.faces import Detection, detection_config, find_face, find_faces
+from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
 
 ALL = "all"
-"""The policy that keeps every face; the others are :data:`aupipe.pipeline.faces.POLICIES`."""
+"""The policy that keeps every face; the others are :data:`aupipe.pipeline.landmarks.faces.POLICIES`."""
 
 USUAL = "mediapipe"
 """Finds faces where the store does not say how, and in photos whose points do not come with them."""

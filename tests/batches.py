@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from aupipe.fer_data.loader import Batch
+from aupipe.fer_data.loading.loader import Batch
 
 
 def random_batch(count: int = 6, size: int = 64, map_size: int = 16, seed: int = 0, *, mapped: bool = True) -> Batch:

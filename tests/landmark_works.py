@@ -10,12 +10,12 @@ from typing import Any
 import cv2
 import numpy as np
 
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.files import canonical_json, sha256_file, write_json
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
 from aupipe.fer_data.manifest import read_manifest, write_manifest
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.fer_data.types import Reason, Sample
-from aupipe.pipeline.landmarks import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
 from aupipe.pipeline.planning import chunks, hash_order
 
 SIDE = 96

@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import pytest
 
-from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import ModelFileError
 from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
 from aupipe.fer_data.types import Silent
+from aupipe.fer_demo.portrait import portrait_faces
+from aupipe.pipeline.detectors.model_file import find_model
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import run_landmarks
-from aupipe.pipeline.maps import run_maps
-from aupipe.pipeline.model_file import find_model
-from aupipe.pipeline.portrait import portrait_faces
-from aupipe.pipeline.shard_tasks import MapConfig
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.maps.run import run_maps
+from aupipe.pipeline.maps.tasks import MapConfig
 
 LANDMARKS = LandmarkConfig(part_size=8)
 MAPS = MapConfig(dict(load_codebook("default").content), image_size=64, map_size=16, rows_per_shard=8)

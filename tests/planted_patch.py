@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aupipe.fer_data.augment import AugmentConfig
-from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.shards import Store, TripletRow
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.methods import Method, Prediction

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.pipeline.detectors import Face, Rung, detector_names, register_detector
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 KILL, SEGFAULT, EXIT = 250, 251, 252
 """First pixel of an image that ends the process that looks at it: by SIGKILL, by a crash, by a plain exit."""

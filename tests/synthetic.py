@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aupipe.fer_data.codebook import load_codebook
-from aupipe.fer_data.heatmaps import render_maps
-from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, Store, StoreIndex, TripletRow, open_store, write_shard
 from aupipe.fer_data.shards.index import save_index
 

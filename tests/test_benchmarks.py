@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from aupipe.fer_data.codebook import load_codebook
-from aupipe.fer_data.heatmaps import render_maps
+from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.heatmaps import render_maps
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BOOK = load_codebook("reference")

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
-from aupipe.fer_models.config import TrainConfig
+from aupipe.fer_models.training.config import TrainConfig
 from offline import Built, Dataset
 
 ROOT = Path(__file__).parents[1]

@@ -58,7 +58,7 @@ def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["aupipe.fer_data.shards", "aupipe.fer_data.manifest", "aupipe.pipeline.maps", "aupipe.pipeline.landmarks"],
+    ["aupipe.fer_data.shards", "aupipe.fer_data.manifest", "aupipe.pipeline.maps.run", "aupipe.pipeline.landmarks.run"],
 )
 def test_offline_rooms_do_not_load_torch(module: str) -> None:
     assert not loaded_after(f"import {module}; print()") & {"torch", "timm", "dask", "distributed", "mediapipe"}

@@ -15,9 +15,9 @@ from aupipe.fer_data.manifest.descriptors import layout_names, parse_descriptor
 from aupipe.fer_data.manifest.layouts.base import ReadRequest, get_reader
 from aupipe.fer_data.manifest.problems import ProblemReason
 from aupipe.fer_data.types import Reason
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.detectors import detector_names
-from aupipe.pipeline.faces import POLICIES
-from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.landmarks.faces import POLICIES
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -63,7 +63,7 @@ def test_the_example_of_another_dataset_reads_one(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_an_evaluation_is_described() -> None:
-    from aupipe.fer_models.evaluation.summary import CONTROLS, FIGURES
+    from aupipe.fer_analysis.evaluation.summary import CONTROLS, FIGURES
 
     text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
     assert [name for name in (*FIGURES, *CONTROLS) if f"`{name}`" not in text] == []

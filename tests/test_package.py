@@ -116,7 +116,7 @@ def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> 
     probe = (
         f"import sys; sys.path.insert(0, {str(fresh)!r})\n"
         "import aupipe; from aupipe.commands.cli import cli\n"
-        "from aupipe.fer_data.codebook import load_codebook\n"
+        "from aupipe.fer_data.au_maps.codebook import load_codebook\n"
         "from aupipe.fer_data.manifest.descriptors import layout_names\n"
         "print(aupipe.__file__, load_codebook('default').digest, *layout_names())\n"
         "cli(['demo', '--out', 'demo', '--faces', '4', '--epochs', '1', '--workers', '0'], standalone_mode=False)\n"

@@ -1,4 +1,4 @@
 """The parts of the loader: which rows (``plan``), reading them (``fetch``, ``slots``, ``resident``), the speed.
 
-``aupipe.fer_data.loader`` puts them together.
+``aupipe.fer_data.loading.loader`` puts them together.
 """

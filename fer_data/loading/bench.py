@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from aupipe.fer_data.augment import AugmentConfig
-from aupipe.fer_data.loader import LoadReport, Mode, TripletLoader
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import LoadReport, Mode, TripletLoader
 from aupipe.fer_data.loading.speed import memcpy_limit
 from aupipe.fer_data.shards import SplitReader, open_store
 

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aupipe.fer_data import augment
-from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.fetch import fill
 from aupipe.fer_data.shards import SplitReader
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64, Integer
 
-from aupipe.fer_data.counters import counter_hash
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.loading.counters import counter_hash
 
 Mode = Literal["none", "full", "block", "balanced"]
 BLOCK = 1024

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from aupipe.fer_data.codebook import ActionUnit, Codebook, Gaussian
-from aupipe.fer_data.counters import counter_hash
-from aupipe.fer_data.device_maps import make_plan, render_on_device
+from aupipe.fer_data.au_maps.codebook import ActionUnit, Codebook, Gaussian
+from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.shards import SplitReader, Store
 
 MapSource = Literal["stored", "rendered"]
@@ -33,8 +33,8 @@ class Targets:
     ``target``: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the
     AU map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each of
     the 68 points. ``neutral``: classes without AUs get no target (``skip``) or a ``uniform`` one. ``maps``: where a
-    class map comes from, see :class:`~aupipe.fer_data.loader.TripletLoader`. Raises :class:`UserInputError` for other
-    choices.
+    class map comes from, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`. Raises :class:`UserInputError` for
+    other choices.
     """
 
     def __init__(

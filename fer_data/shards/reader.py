@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from aupipe.fer_data.codebook import Codebook, codebook_from_dict
+from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index

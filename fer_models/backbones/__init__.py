@@ -1,6 +1,6 @@
 """Backbones: networks that give feature maps layer by layer, most of them timm's."""
 
-from aupipe.fer_models._torchvision import ensure_torchvision
+from aupipe.fer_models.backbones._torchvision import ensure_torchvision
 
 ensure_torchvision()  # timm, which the modules below import, needs it
 

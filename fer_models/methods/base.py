@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
-from aupipe.fer_data.loader import Batch
+from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 

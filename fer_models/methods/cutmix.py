@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from aupipe.fer_data.loader import Batch
+from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 from aupipe.fer_models.methods.base import Prediction, register, require

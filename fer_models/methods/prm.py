@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.excitation import Excitation
 from aupipe.fer_models.methods.base import Method, Prediction, gradient_at, layer_number, of_class, register
+from aupipe.fer_models.methods.excitation import Excitation
 
 
 @register("prm")
@@ -18,10 +18,10 @@ class PRM(Method):
     """A 1 x 1 convolution to one response map a class, scored by its peaks: the mean over the local maxima of M.
 
     The map of a class is the sum of its peaks' response maps. A peak starts with probability 1 at its place in the
-    class's map; :mod:`aupipe.fer_models.excitation` traces back who has won it, down to the features of ``layer``, and
-    what arrives is added up over the channels. What a peak's map sums to is therefore 1, less what ends at units that
-    nothing excites. The paper goes down to the image; the default here is the first layer, the deepest trace whose
-    values are features, not negative as the rule wants them, at half or a quarter of the image's size.
+    class's map; :mod:`aupipe.fer_models.methods.excitation` traces back who has won it, down to the features of
+    ``layer``, and what arrives is added up over the channels. What a peak's map sums to is therefore 1, less what ends
+    at units that nothing excites. The paper goes down to the image; the default here is the first layer, the deepest
+    trace whose values are features, not negative as the rule wants them, at half or a quarter of the image's size.
     """
 
     needs_graph = True

@@ -1,7 +1,8 @@
 """What a landmark detector is: the face it reports, the Protocol it fulfils, and the registry it is found in.
 
 A detector turns one RGB image into every face it sees, in that image's pixels. Trying harder (padding, lower
-confidence) is :mod:`aupipe.pipeline.faces`'s business, guided by the detector's own ladder; so is choosing one face.
+confidence) is :mod:`aupipe.pipeline.landmarks.faces`'s business, guided by the detector's own ladder; so is choosing
+one face.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.pipeline.detectors.base import Face, Rung, register_detector
-from aupipe.pipeline.pose68 import pose_from_points
+from aupipe.pipeline.detectors.pose68 import pose_from_points
 
 
 @register_detector("dataset")

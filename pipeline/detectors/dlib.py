@@ -13,7 +13,7 @@ from jaxtyping import Float64, UInt8
 from aupipe.fer_data.errors import ModelFileError, paragraph
 from aupipe.fer_data.files import sha256_file
 from aupipe.pipeline.detectors.base import Face, Rung, register_detector
-from aupipe.pipeline.pose68 import pose_from_points
+from aupipe.pipeline.detectors.pose68 import pose_from_points
 
 SHAPE_MODEL = "shape_predictor_68_face_landmarks.dat"
 CARRIER = "face-recognition-models"

@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aupipe.pipeline.detectors.base import Face, Rung, register_detector
-from aupipe.pipeline.mesh68 import MAPPING, mesh_to_68
-from aupipe.pipeline.model_file import MODEL_SHA256, find_model
+from aupipe.pipeline.detectors.mesh68 import MAPPING, mesh_to_68
+from aupipe.pipeline.detectors.model_file import MODEL_SHA256, find_model
 
 SCORE_CROP = 2.2
 """Side of the square that the score is taken on, as a multiple of the points' longer side."""

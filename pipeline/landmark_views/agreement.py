@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from aupipe.pipeline.landmark_work import Row
+from aupipe.pipeline.landmarks.work import Row
 
 REGIONS = {
     "jaw": slice(0, 17),

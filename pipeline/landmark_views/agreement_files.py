@@ -17,7 +17,7 @@ from aupipe.pipeline.landmark_views.drawing import (
     load_photo,
     notice_picture,
 )
-from aupipe.pipeline.landmark_work import Row
+from aupipe.pipeline.landmarks.work import Row
 
 COLOUR_A: Colour = (255, 176, 0)
 COLOUR_B: Colour = (86, 180, 255)

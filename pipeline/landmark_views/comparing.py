@@ -23,7 +23,7 @@ from aupipe.pipeline.landmark_views.agreement import (
     Spread,
     spread,
 )
-from aupipe.pipeline.landmark_work import FinishedWork, Row, open_work
+from aupipe.pipeline.landmarks.work import FinishedWork, Row, open_work
 
 YAW_EDGES = (0, 15, 30, 45, 60)
 _BATCH = 512

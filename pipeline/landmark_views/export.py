@@ -19,7 +19,7 @@ from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, canonical_json
 from aupipe.fer_data.landmark_parts import LandmarkPart
 from aupipe.fer_data.types import Reason, Sample
-from aupipe.pipeline.landmark_work import FinishedWork, open_work
+from aupipe.pipeline.landmarks.work import FinishedWork, open_work
 
 EXPORT_FORMS = ("csv", "parquet")
 

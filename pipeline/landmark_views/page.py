@@ -13,7 +13,7 @@ from aupipe.fer_data.files import write_text
 from aupipe.fer_data.types import SPLITS
 from aupipe.pipeline.landmark_views.charts import histogram
 from aupipe.pipeline.landmark_views.summary import FAILURES_SHOWN, Summary, summarise
-from aupipe.pipeline.landmark_work import FinishedWork, open_work
+from aupipe.pipeline.landmarks.work import FinishedWork, open_work
 from aupipe.pipeline.report import FAILURES_NAME
 
 SHEET_NAME = "sheet.png"

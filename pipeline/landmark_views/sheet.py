@@ -21,7 +21,7 @@ from aupipe.pipeline.landmark_views.drawing import (
     notice_picture,
     whole_picture,
 )
-from aupipe.pipeline.landmark_work import FinishedWork, Row, open_work
+from aupipe.pipeline.landmarks.work import FinishedWork, Row, open_work
 
 RANKING = "lowest detector score first; ties: later try of the ladder, then larger |yaw| + |pitch|, then sample id"
 _UNREADABLE = frozenset({Reason.MISSING_FILE, Reason.UNREADABLE})

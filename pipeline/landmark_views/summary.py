@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
-from aupipe.pipeline.landmark_work import Row
+from aupipe.pipeline.landmarks.work import Row
 
 MEASURES = ("yaw", "pitch", "roll", "score", "inter_ocular")
 FAILURES_SHOWN = 100

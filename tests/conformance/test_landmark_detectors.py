@@ -18,9 +18,9 @@ import pytest
 from aupipe.fer_data import geometry
 from aupipe.fer_data.errors import ModelFileError, UserInputError
 from aupipe.fer_data.types import Reason
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
-from aupipe.pipeline.faces import find_face
-from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.landmarks.faces import find_face
 
 SIZE = 256
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data import augment
-from aupipe.fer_data.augment import AugmentConfig, AugmentParameters, apply, crop_landmarks, sample_parameters
 from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters, apply, crop_landmarks, sample_parameters
 from aupipe.fer_data.loading.fetch import cut
 
 MEAN, STD = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])

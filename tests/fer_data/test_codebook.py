@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from aupipe.fer_data.codebook import (
+from aupipe.fer_data.au_maps.codebook import (
     Codebook,
     builtin_codebooks,
     codebook_from_dict,

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aupipe.commands.codebook import codebook
-from aupipe.fer_data.codebook import load_codebook
-from aupipe.fer_data.codebook_check import ERROR, WARNING, check_codebook
-from aupipe.fer_data.codebook_diff import diff_codebooks
+from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook_check import ERROR, WARNING, check_codebook
+from aupipe.fer_data.au_maps.codebook_diff import diff_codebooks
 from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN as MINE
 

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands.codebook import codebook
-from aupipe.fer_data.codebook_sheet import smooth_curve
+from aupipe.fer_data.au_maps.codebook_sheet import smooth_curve
 
 
 @pytest.mark.parametrize("name", ["default", "reference", "emfacs", "du2014"])

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.codebook import builtin_codebooks, load_codebook
-from aupipe.fer_data.device_maps import make_plan, render_on_device
+from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
+from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
+from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.errors import UserInputError
-from aupipe.fer_data.heatmaps import render_maps
-from aupipe.fer_data.mean_face import mean_face
 
 SIZE = 256
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import pytest
 
-import aupipe.fer_data.export
+import aupipe.fer_data.shards.export
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
-from aupipe.fer_data.export import RECORD_NAME, export_store
 from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.shards import Store, open_store, write_shard
+from aupipe.fer_data.shards.export import RECORD_NAME, export_store
 from aupipe.fer_data.shards.index import save_index
 from aupipe.fer_data.shards.spec import ShardHeader
 from jpeg_store import jpeg_copy
@@ -229,7 +229,7 @@ def test_classes_that_leave_the_folder_are_refused(raw: Store, tmp_path: Path) -
 
 def test_an_interrupted_folder_is_continued(source: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_store(source, "folder", tmp_path / "whole")
-    out, put, left = tmp_path / "out", aupipe.fer_data.export._put, iter(range(20))
+    out, put, left = tmp_path / "out", aupipe.fer_data.shards.export._put, iter(range(20))
 
     def stopping(path: Path, make: Callable[[], bytes]) -> None:
         if next(left, None) is None:
@@ -237,7 +237,7 @@ def test_an_interrupted_folder_is_continued(source: Store, tmp_path: Path, monke
             raise KeyboardInterrupt
         put(path, make)
 
-    monkeypatch.setattr(aupipe.fer_data.export, "_put", stopping)
+    monkeypatch.setattr(aupipe.fer_data.shards.export, "_put", stopping)
     with pytest.raises(KeyboardInterrupt):
         export_store(source, "folder", out)
     assert json.loads((out / RECORD_NAME).read_text())["complete"] is False

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.mean_face import mean_face
+from aupipe.fer_data.au_maps.mean_face import mean_face
 
 angles = st.floats(-3.1, 3.1)
 scales = st.floats(0.1, 10)

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.blobs import yaw_from_points
-from aupipe.fer_data.codebook import builtin_codebooks, load_codebook, parse_codebook
+from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook, parse_codebook
+from aupipe.fer_data.au_maps.gaussians import yaw_from_points
+from aupipe.fer_data.au_maps.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.errors import UserInputError
-from aupipe.fer_data.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps
-from aupipe.fer_data.mean_face import mean_face
 
 SIZE, MAP = 256, 64
 DEFAULT, REFERENCE = load_codebook("default"), load_codebook("reference")

@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from aupipe.fer_data import augment
-from aupipe.fer_data.augment import AugmentConfig
-from aupipe.fer_data.counters import counter_hash
 from aupipe.fer_data.errors import StoreError, UserInputError
-from aupipe.fer_data.loader import Batch, TripletLoader, order
-from aupipe.fer_data.loading import resident, slots
+from aupipe.fer_data.loading import augment, resident, slots
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.counters import counter_hash
+from aupipe.fer_data.loading.loader import Batch, TripletLoader, order
 from aupipe.fer_data.loading.speed import memcpy_limit
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.shards import rows as rows_module

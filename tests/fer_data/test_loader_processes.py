@@ -12,8 +12,8 @@ import psutil
 import pytest
 import torch
 
-from aupipe.fer_data.augment import AugmentConfig
-from aupipe.fer_data.loader import TripletLoader
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.loading.plan import Mode
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards import rows as rows_module

@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.augment import AugmentConfig
 from aupipe.fer_data.errors import StoreError, UserInputError
-from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.loading.plan import EpochPlan, Mode, balanced
 from aupipe.fer_data.shards import Store
 from synthetic import synthetic_store

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data import augment
-from aupipe.fer_data.augment import AugmentConfig
+from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import UserInputError
-from aupipe.fer_data.heatmaps import render_maps
-from aupipe.fer_data.loader import Batch, TripletLoader
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression
 from aupipe.fer_data.shards import Store
 from synthetic import CLASSES, synthetic_store

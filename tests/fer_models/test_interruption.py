@@ -18,9 +18,9 @@ import torch
 
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
-from aupipe.fer_models.config import TrainConfig
-from aupipe.fer_models.interruption import Interruption, Wish
-from aupipe.fer_models.training import train
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+from aupipe.fer_models.training.stop_signal import Interruption, Wish
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(
@@ -109,7 +109,7 @@ def _train(store: Path, run: Path) -> None:
 def test_killed_at_random_moments_it_ends_the_same(small: Store, undisturbed: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no chance to save: what continues is the last checkpoint, here of every step."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aupipe.fer_models.training"])
+    context.set_forkserver_preload(["aupipe.fer_models.training.run"])
     moments, reached = random.Random(5), []
     for kill in [True] * 4 + [False]:
         child = context.Process(target=_train, args=(small.folder, tmp_path / "run"))

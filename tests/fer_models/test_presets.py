@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from aupipe.commands import cli
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.shards import Store
-from aupipe.fer_models.config import TrainConfig
-from aupipe.fer_models.presets import PRESETS, preset_config
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.presets import PRESETS, preset_config
 
 
 @pytest.mark.parametrize("name", PRESETS)

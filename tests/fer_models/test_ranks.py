@@ -16,9 +16,9 @@ import torch
 
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.shards import Store
-from aupipe.fer_models.config import TrainConfig
-from aupipe.fer_models.ranks import Ranks, ranks_of
-from aupipe.fer_models.training import train
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.ranks import Ranks, ranks_of
+from aupipe.fer_models.training.run import train
 from synthetic import synthetic_store
 
 # Without batch norm, whose statistics each process takes of its own share.
@@ -44,7 +44,7 @@ def _rank(rank: int, size: int, port: int, store: Path, run: Path, config: Train
 def torchrun(size: int, store: Store, run: Path, config: TrainConfig) -> None:
     """What torchrun does: processes that find each other by their environment."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aupipe.fer_models.training"])
+    context.set_forkserver_preload(["aupipe.fer_models.training.run"])
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     arguments = (size, port, store.folder, run, config)
@@ -88,7 +88,7 @@ def test_the_environment_says_who_is_who() -> None:
 def test_a_batch_that_cannot_be_shared_out_is_refused(
     small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from aupipe.fer_models import training
+    from aupipe.fer_models.training import run as training
 
     monkeypatch.setattr(training, "joined", lambda device: contextlib.nullcontext(Ranks(0, 4, 0)))
     with pytest.raises(UserInputError, match=r"batch of 14 cannot be shared out.*4 processes.*batch size of 16"):

@@ -17,11 +17,11 @@ from aupipe.fer_data.files import folder_lock
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
-from aupipe.fer_models.config import TrainConfig
 from aupipe.fer_models.methods import create_method
-from aupipe.fer_models.optimizing import MovingAverage, learning_rate
-from aupipe.fer_models.run_log import best_row
-from aupipe.fer_models.training import train
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.optim import MovingAverage, learning_rate
+from aupipe.fer_models.training.run import train
+from aupipe.fer_models.training.run_log import best_row
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=3, batch_size=14, crop_size=64, device="cpu")

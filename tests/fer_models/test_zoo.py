@@ -5,7 +5,7 @@ import torch
 from click.testing import CliRunner
 
 from aupipe.commands import cli
-from aupipe.fer_models import zoo
+from aupipe.fer_models.backbones import zoo
 
 WEIGHTS = {"alexnet": 58, "silnet": 175, "weinet": 1, "songnet": 0}
 """Weights in millions, whole ones."""

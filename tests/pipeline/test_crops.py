@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from aupipe.fer_data import geometry
-from aupipe.pipeline.crops import MANY_PIXELS, warp_crop
+from aupipe.pipeline.maps.crops import MANY_PIXELS, warp_crop
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -12,10 +12,10 @@ from aupipe.fer_data.errors import FerError, UserInputError
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
 from aupipe.fer_data.types import Reason, Silent
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor, create_executor
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import read_parts, run_landmarks
-from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 CONFIG = LandmarkConfig(detector="dataset", part_size=4)
 COLUMNS = [f"{axis}{i}" for i in range(68) for axis in "xy"]

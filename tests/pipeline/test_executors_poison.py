@@ -14,9 +14,9 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Reason, Silent, StageReport
 from aupipe.pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
-from aupipe.pipeline.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
-from aupipe.pipeline.landmark_tasks import close_detector, shared_detector, stage_identity
-from aupipe.pipeline.landmarks import PARTS_FOLDER, plan_landmarks, read_parts, run_landmarks
+from aupipe.pipeline.landmarks.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
+from aupipe.pipeline.landmarks.run import PARTS_FOLDER, plan_landmarks, read_parts, run_landmarks
+from aupipe.pipeline.landmarks.tasks import close_detector, shared_detector, stage_identity
 from dask_cluster import Cluster
 from offline import LANDMARKS, Built, snapshot
 from simulated_detectors import EXIT, KILL, SEGFAULT, simulated_config, simulated_manifest

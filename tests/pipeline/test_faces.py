@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.geometry import flip_points
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors import Face, LandmarkDetector, Rung
-from aupipe.pipeline.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
+from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
 
 
 @dataclass

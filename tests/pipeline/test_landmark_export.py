@@ -12,7 +12,7 @@ from aupipe.fer_data.landmark_parts import LandmarkPart
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import export, export_landmarks
-from aupipe.pipeline.landmarks import REPORT_NAME, read_parts
+from aupipe.pipeline.landmarks.run import REPORT_NAME, read_parts
 from aupipe.pipeline.planning import hash_order
 from landmark_works import make_work, samples_of
 from offline import Built

@@ -18,8 +18,8 @@ from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import charts, write_summary
 from aupipe.pipeline.landmark_views.summary import summarise
-from aupipe.pipeline.landmark_work import open_work
-from aupipe.pipeline.landmarks import read_parts
+from aupipe.pipeline.landmarks.run import read_parts
+from aupipe.pipeline.landmarks.work import open_work
 from landmark_works import failed, make_work, samples_of
 from offline import Built
 

@@ -16,7 +16,7 @@ from aupipe.fer_data.landmark_parts import LandmarkRow
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import drawing, write_sheet
 from aupipe.pipeline.landmark_views.sheet import pick_rows
-from aupipe.pipeline.landmark_work import open_work
+from aupipe.pipeline.landmarks.work import open_work
 from aupipe.pipeline.planning import hash_order
 from landmark_works import failed, make_work, samples_of
 from offline import Built

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.fit_mesh68 import Sample, cross_validated, errors, fit_samples, look_at_all, rotation_of
 
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.geometry import FLIP_68, flip_points, inter_ocular
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
-from aupipe.pipeline.mesh68 import _INNER_51, _JAW_LEFT, _JAW_RIGHT, MAPPING, map_plain, mesh_to_68
-from aupipe.pipeline.mesh68_correction import (
+from aupipe.pipeline.detectors.mesh68 import _INNER_51, _JAW_LEFT, _JAW_RIGHT, MAPPING, map_plain, mesh_to_68
+from aupipe.pipeline.detectors.mesh68_correction import (
     CORRECTION_FILE,
     apply_correction,
     format_correction,
@@ -20,7 +19,8 @@ from aupipe.pipeline.mesh68_correction import (
     place,
     shipped_correction,
 )
-from aupipe.pipeline.pose68 import shipped_face
+from aupipe.pipeline.detectors.pose68 import shipped_face
+from fit_mesh68 import Sample, cross_validated, errors, fit_samples, look_at_all, rotation_of
 
 VERSIONS = {"E+1": "44097b9cac177f8d596908aa3a1f9a5ef46e2adcd926c186fc4e604927e55588"}
 """Other coefficients are another mapping: stores made with one must not be continued with the other."""

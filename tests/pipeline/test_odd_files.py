@@ -12,10 +12,10 @@ import pytest
 
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Reason, Silent
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import read_parts, run_landmarks
-from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 
 def encoded(image: np.ndarray, extension: str) -> bytes:

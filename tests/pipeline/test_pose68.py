@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.fit_mesh68 import look_at_all, rotation_of
 
+from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.geometry import flip_points
-from aupipe.fer_data.mean_face import mean_face
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
-from aupipe.pipeline.mesh68_correction import apply_correction, mirrored, shipped_correction
-from aupipe.pipeline.pose68 import SHAPE_FILE, format_mean_face, pose_from_points, shipped_face
+from aupipe.pipeline.detectors.mesh68_correction import apply_correction, mirrored, shipped_correction
+from aupipe.pipeline.detectors.pose68 import SHAPE_FILE, format_mean_face, pose_from_points, shipped_face
+from fit_mesh68 import look_at_all, rotation_of
 
 
 def seen(pose: tuple[float, float, float], noise: float = 0.0) -> np.ndarray:

@@ -20,8 +20,8 @@ from aupipe.fer_data.files import folder_lock
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, SerialExecutor
-from aupipe.pipeline.landmarks import PARTS_FOLDER, run_landmarks
-from aupipe.pipeline.maps import run_maps
+from aupipe.pipeline.landmarks.run import PARTS_FOLDER, run_landmarks
+from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
 from simulated_detectors import simulated_config, simulated_manifest
 
@@ -29,12 +29,12 @@ ROOT = Path(__file__).parents[2]
 
 COMMAND_LINE = """
 import sys
-import aupipe.pipeline.landmark_tasks
+import aupipe.pipeline.landmarks.tasks
 from aupipe.commands.cli import main
 from simulated_detectors import SimulatedConfig, register
 
 register()
-aupipe.pipeline.landmark_tasks.LandmarkConfig = lambda **options: SimulatedConfig(**options, part_size=4)
+aupipe.pipeline.landmarks.tasks.LandmarkConfig = lambda **options: SimulatedConfig(**options, part_size=4)
 if __name__ == "__main__":
     main()
 """
@@ -43,14 +43,14 @@ if __name__ == "__main__":
 SCRIPT = """
 import sys
 from pathlib import Path
-from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.manifest import read_manifest
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import run_landmarks
-from aupipe.pipeline.maps import run_maps
-from aupipe.pipeline.shard_tasks import MapConfig
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.maps.run import run_maps
+from aupipe.pipeline.maps.tasks import MapConfig
 
 manifest, work, store = map(Path, sys.argv[1:])
 run_landmarks(read_manifest(manifest), work, LandmarkConfig(part_size=8), SerialExecutor(), Silent())

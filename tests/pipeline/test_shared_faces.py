@@ -14,9 +14,9 @@ from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Box, Reason, Silent
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.faces import find_face
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import run_landmarks
+from aupipe.pipeline.landmarks.faces import find_face
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 pytestmark = pytest.mark.shared
 

@@ -16,11 +16,11 @@ from aupipe.fer_data.geometry import inter_ocular, roll
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent
+from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmark_tasks import LandmarkConfig
-from aupipe.pipeline.landmarks import read_parts, run_landmarks
-from aupipe.pipeline.maps import run_maps
-from aupipe.pipeline.portrait import portrait_faces
+from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 
 
@@ -67,7 +67,7 @@ def test_neutral_is_kept_without_a_map(built: Built) -> None:
 def test_landmarks_agree_with_the_constructed_ones(model: Path) -> None:
     from aupipe.fer_data.types import Reason
     from aupipe.pipeline.detectors import create_detector
-    from aupipe.pipeline.faces import find_face
+    from aupipe.pipeline.landmarks.faces import find_face
 
     detector = create_detector("mediapipe", model)
     for face in portrait_faces("surprise", 3, seed=5):

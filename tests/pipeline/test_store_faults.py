@@ -20,14 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import FerError, StoreError
 from aupipe.fer_data.shards import verify_store
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor
-from aupipe.pipeline.maps import run_maps
-from aupipe.pipeline.mending import stated_config
-from aupipe.pipeline.shard_tasks import MapConfig
+from aupipe.pipeline.maps.repair import stated_config
+from aupipe.pipeline.maps.run import run_maps
+from aupipe.pipeline.maps.tasks import MapConfig
 from dask_cluster import Cluster
 from landmark_works import make_work
 from offline import snapshot

@@ -14,14 +14,14 @@ from click.testing import CliRunner
 
 from aupipe.commands.store import build_maps
 from aupipe.commands.store import repair as repair_command
-from aupipe.fer_data.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent, StageReport
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.maps import run_maps
-from aupipe.pipeline.mending import stated_config
-from aupipe.pipeline.shard_tasks import MapConfig
+from aupipe.pipeline.maps.repair import stated_config
+from aupipe.pipeline.maps.run import run_maps
+from aupipe.pipeline.maps.tasks import MapConfig
 from landmark_works import make_work
 from offline import snapshot
 
@@ -162,7 +162,7 @@ def test_without_any_account_it_says_what_is_needed(own: Path) -> None:
 
 
 def test_a_codebook_of_one_s_own_must_be_given_where_the_index_is_gone(origin: Path, tmp_path: Path) -> None:
-    from aupipe.fer_data.codebook import codebook_text
+    from aupipe.fer_data.au_maps.codebook import codebook_text
 
     text = codebook_text("default")
     mine = tmp_path / "mine.toml"
@@ -260,7 +260,9 @@ def test_auto_continues_what_was_begun(
     if not finished:
         (store / "index.json").unlink()
         (store / "train-00000.h5").unlink()
-    monkeypatch.setattr("aupipe.pipeline.maps.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0)
+    monkeypatch.setattr(
+        "aupipe.pipeline.maps.run.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0
+    )
     report = build(origin / "work", store, replace(CONFIG, encoding="auto"))
     assert report.parts_skipped == report.parts - (not finished) and snapshot(store) == snapshot(origin / begun)
 

@@ -1,0 +1,1 @@
+"""Measuring, explaining and comparing trained networks."""

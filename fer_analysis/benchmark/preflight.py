@@ -1,0 +1,121 @@
+"""What can be known before any training: networks that do not fit their method, folders of other runs, the time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from aupipe.fer_analysis.benchmark import state
+from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.targets import parse_layers
+from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+from aupipe.fer_models.training.run_log import read_log
+
+MEASURED_STEPS = 4
+
+
+def check_networks(runs: Sequence[RunSpec], store: Store) -> None:
+    """Build every network once and pass two blank images through it.
+
+    Raises :class:`UserInputError` naming each method that cannot use its backbone, :class:`RunError` and others for
+    settings that no run could use.
+    """
+    refused: dict[str, str] = {}
+    for config in {_network(run.config): run.config for run in runs}.values():
+        config.augmentation.check(store.index.image_size)
+        try:
+            _try(config, len(store.index.classes))
+        except (FerError, RuntimeError, ValueError, AssertionError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            refused[config.method] = f"{config.method} on {config.backbone}: {reason}"
+    if refused:
+        raise UserInputError(
+            paragraph(
+                f"{len(refused)} of the grid's methods cannot be trained, so nothing was started.",
+                got="; ".join(refused.values()),
+                fix="Give them a backbone with --backbone-for METHOD=NAME, mend --option-for or --crop-size, or leave "
+                "them out of --methods.",
+            )
+        )
+
+
+def _network(config: TrainConfig) -> tuple[str, ...]:
+    return (config.method, config.backbone, config.method_options, config.align_layers)
+
+
+def _try(config: TrainConfig, n_classes: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        model = checkpoint.build_model(config, n_classes, with_weights=False).eval()
+    parse_layers(config.align_layers, model.backbone.n_layers)
+    prediction = model.read(torch.zeros(2, 3, config.crop_size, config.crop_size))
+    if model.has_cam:
+        model.cam(prediction, torch.zeros(2, dtype=torch.long))
+
+
+def layers_of(backbone: str) -> int:
+    """Number of layers of a backbone. Raises :class:`UserInputError` for an unknown one."""
+    with torch.random.fork_rng(devices=[]):
+        return create_backbone(backbone).n_layers
+
+
+def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
+    """Raise :class:`RunError` when a folder under ``out`` holds a training with other settings or on another store."""
+    for training in plan:
+        folder = out / state.RUNS / training.name
+        checkpoint.check_same_run(folder, checkpoint.describe_run(store, folder, training.config))
+
+
+def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: str, threads: int) -> float:
+    """Computing time of what is left of the grid, in seconds of one process with so many threads.
+
+    Trains each network a few steps in a temporary folder, validates and evaluates it once. Processes that share the
+    machine, and read-outs that differentiate, make the truth somewhat longer.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        left = [one for one in plan if not state.finished(out, one, split, store.index.digest)]
+        costs = {_network(one.config): one.config for one in left}
+        measured = {key: _measure(config, store, split) for key, config in costs.items()}
+    finally:
+        torch.set_num_threads(before)
+    total = 0.0
+    for one in left:
+        epoch, reading = measured[_network(one.config)]
+        total += max(one.config.epochs - state.epochs_done(out / state.RUNS / one.name), 0) * epoch
+        total += reading * len(one.runs)
+    return total
+
+
+def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, float]:
+    """Seconds of an epoch, with its validation, and of one evaluation.
+
+    The first step is left out: it alone pays for what the libraries prepare once.
+    """
+    probe = replace(config, epochs=1_000_000, max_steps=1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train(store.folder, folder, probe)
+        before = _training_seconds(folder)
+        report = train(store.folder, folder, replace(probe, max_steps=1 + MEASURED_STEPS))
+        steps = _training_seconds(folder) - before
+        started = time.perf_counter()
+        evaluate(folder, store.folder, split=split, device=config.device)
+        reading = time.perf_counter() - started
+    per_epoch = max(store.index.rows("train") // config.batch_size, 1)
+    return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
+
+
+def _training_seconds(folder: Path) -> float:
+    return sum(float(row["seconds"]) for row in read_log(folder))

@@ -1,0 +1,243 @@
+"""Carrying out a plan in worker processes: resumable, one failure does not stop the others, Ctrl-C ends all at once."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from aupipe.fer_analysis.benchmark import state
+from aupipe.fer_analysis.benchmark.plan import Training
+from aupipe.fer_analysis.benchmark.worker import Epoch, Order, Outcome, serve
+from aupipe.fer_data.types import Progress
+
+MOST_JOBS = 4
+"""Processes that are started unless the caller says otherwise: each takes a gigabyte or so."""
+
+
+PATIENCE = 10.0
+"""Seconds a process that was told to end may take to save."""
+
+
+def default_jobs(device: str) -> int:
+    """One process per CUDA device; on the CPU one a core, few at most.
+
+    Small networks do not keep several threads busy: on two cores, two processes of one thread finish a grid sooner than
+    one process of two threads.
+    """
+    if device not in ("auto", "cpu"):
+        return 1
+    if device == "auto" and torch.cuda.is_available():
+        return torch.cuda.device_count()
+    return max(1, min(cores(), MOST_JOBS))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_trainings(
+    plan: Sequence[Training], order: Order, store_digest: str, jobs: int, progress: Progress
+) -> list[Outcome]:
+    """Train and evaluate what is not finished, in ``jobs`` processes; the outcomes of those that were begun.
+
+    Every process works alone on one training at a time, so the results do not depend on ``jobs``. A process that dies
+    is a failure of the training it was at, and is replaced. On an exception, Ctrl-C among them, the processes are
+    ended at once: what they had saved is continued by the next call.
+    """
+    left = [one for one in plan if not state.finished(order.out, one, order.split, store_digest)]
+    report = _Reporter(plan, left, order, jobs, progress)
+    if not left:
+        return []
+    outcomes: list[Outcome] = []
+    with _workers(min(jobs, len(left)), order) as workers:
+        waiting = iter(left)
+        for worker in workers:
+            report.begun(worker.give(next(waiting, None)))
+        while busy := [worker for worker in workers if worker.training is not None]:
+            for worker in _ready(busy):
+                match worker.hear():
+                    case Epoch(done=done):
+                        report.epoch(worker.name, done)
+                    case Outcome() as outcome:
+                        outcomes.append(outcome)
+                        report.ended(outcome)
+                        report.begun(worker.give(next(waiting, None)))
+    progress.finish()
+    return outcomes
+
+
+class _Worker:
+    """A process and the training it is at."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.training: Training | None = None
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=serve, args=(theirs, self.order), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    @property
+    def name(self) -> str:
+        """Of the training."""
+        return self.training.name if self.training is not None else ""
+
+    def give(self, training: Training | None) -> Training | None:
+        """Send the next training, or nothing more; returns it. A process that died is replaced first."""
+        if training is not None and self.connection.closed:
+            self._start()
+        self.training, self._given = training, time.perf_counter()
+        with contextlib.suppress(OSError):  # it died just now: hear() tells how
+            self.connection.send(training)
+        return training
+
+    def hear(self) -> Epoch | Outcome:
+        """What the process says; when it died, the failure."""
+        try:
+            said: Epoch | Outcome = self.connection.recv()
+            return said
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            self.connection.close()
+            return Outcome(self.name, _death(self.process.exitcode), time.perf_counter() - self._given)
+
+    def stop(self) -> None:
+        """Wait for the process, which was told to end: a training saves first."""
+        self.process.join(PATIENCE)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
+
+
+def _death(code: int | None) -> str:
+    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+    hint = " Signal 9 is mostly the system short of memory: try fewer --jobs." if code == -9 else ""
+    return f"the process ended by itself ({how}).{hint}"
+
+
+@contextlib.contextmanager
+def _workers(count: int, order: Order) -> Iterator[list[_Worker]]:
+    workers: list[_Worker] = []
+    try:
+        for number in range(count):
+            workers.append(_Worker(_for_worker(order, number)))
+        yield workers
+    finally:
+        for worker in workers:
+            if worker.training is not None:
+                worker.process.terminate()
+        for worker in workers:
+            worker.stop()
+
+
+def _for_worker(order: Order, number: int) -> Order:
+    """Processes take turns on the CUDA devices."""
+    if order.device is not None or not torch.cuda.is_available():
+        return order
+    return Order(**{**vars(order), "device": f"cuda:{number % torch.cuda.device_count()}"})
+
+
+def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
+    connections: dict[Connection, _Worker] = {worker.connection: worker for worker in workers}
+    return [connections[one] for one in wait(list(connections)) if isinstance(one, Connection)]
+
+
+@dataclass
+class _Pace:
+    """Seconds an epoch took, validation and the share of evaluation included."""
+
+    seconds: float = 0.0
+    epochs: int = 0
+
+
+class _Reporter:
+    """Lines for people: which training, how many are done, how long it will take."""
+
+    def __init__(
+        self, plan: Sequence[Training], left: Sequence[Training], order: Order, jobs: int, progress: Progress
+    ) -> None:
+        self.total, self.kept = len(plan), len(plan) - len(left)
+        self.jobs, self.progress = jobs, progress
+        self.finished = self.kept
+        self.failed = 0
+        self.number = {one.name: number for number, one in enumerate(plan, 1)}
+        self.kind = {one.name: f"{one.config.method} on {one.config.backbone}" for one in plan}
+        self.done = {one.name: state.epochs_done(order.out / state.RUNS / one.name) for one in left}
+        self.wanted = {one.name: one.config.epochs for one in left}
+        self.paces: dict[str, _Pace] = {}
+        self.first: dict[str, int] = {}
+        if self.kept:
+            progress.note(f"{self.kept} of {self.total} trainings are finished already")
+        if left:
+            epochs = sum(max(self.wanted[name] - self.done[name], 0) for name in self.done)
+            progress.start(f"{len(left)} trainings", epochs, "epochs")
+
+    def begun(self, training: Training | None) -> None:
+        """A training was handed out."""
+        if training is not None:
+            self.first[training.name] = self.done[training.name]
+            self.progress.note(f"[{self.number[training.name]}/{self.total}] {training.name}: started")
+
+    def epoch(self, name: str, done: int) -> None:
+        """A training's log has so many epochs."""
+        if (new := done - self.done[name]) > 0:
+            self.done[name] = done
+            self.progress.advance(new)
+
+    def ended(self, outcome: Outcome) -> None:
+        """A training is done or has failed."""
+        name = outcome.name
+        head = f"[{self.number[name]}/{self.total}] {name}"
+        if outcome.reason:
+            self.failed += 1
+            self.progress.note(f"{head}: FAILED after {spoken(outcome.seconds)}: {outcome.reason}")
+            self.wanted[name] = self.done[name]
+            return
+        self.epoch(name, self.wanted[name])
+        pace = self.paces.setdefault(self.kind[name], _Pace())
+        pace.seconds += outcome.seconds
+        pace.epochs += max(self.wanted[name] - self.first[name], 1)
+        self.finished += 1
+        figure = "" if outcome.accuracy is None else f", accuracy {outcome.accuracy:.1%}"
+        left = self.seconds_left()
+        rest = f", about {spoken(left)} left" if left else ""
+        self.progress.note(
+            f"{head}: done in {spoken(outcome.seconds)}{figure}; {self.finished} of {self.total} finished{rest}"
+        )
+
+    def seconds_left(self) -> float:
+        """Time until the plan is done, from the pace of trainings of the same kind, or of all where there is none."""
+        overall = _Pace(sum(one.seconds for one in self.paces.values()), sum(one.epochs for one in self.paces.values()))
+        total = 0.0
+        for name, done in self.done.items():
+            pace = self.paces.get(self.kind[name], overall)
+            total += max(self.wanted[name] - done, 0) * pace.seconds / max(pace.epochs, 1)
+        return total / self.jobs
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people.
+
+    >>> spoken(42), spoken(130), spoken(5400)
+    ('42 s', '2 min 10 s', '1 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 and whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,128 @@
+"""Everything a finished grid is read by: ``results.md``, ``results.csv``, the tables' CSV and PNG, the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from aupipe.fer_analysis.benchmark import figures, state
+from aupipe.fer_analysis.benchmark.collect import Results, results_csv
+from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
+from aupipe.fer_analysis.benchmark.processes import spoken
+from aupipe.fer_analysis.benchmark.published import Published
+from aupipe.fer_analysis.benchmark.tables import Table, all_tables, method_title
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import Store
+from aupipe.fer_display.figures import save_png
+from aupipe.fer_models.training import checkpoint
+
+SHOWN = (
+    "epochs", "batch_size", "crop_size", "optimizer", "lr", "weight_decay", "schedule", "select_on", "pretrained",
+    "weights",
+)  # fmt: skip
+"""Shared settings that the report names; every run's ``config.json`` has them all."""
+
+
+@dataclass(frozen=True)
+class HowRun:
+    """What the report says about how the figures came to be. ``failed``: run folder -> reason."""
+
+    command: str
+    split: str
+    seconds: float
+    failed: dict[str, str]
+
+
+def write_report(
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun,
+    published: Published | None, n_layers: int,
+) -> list[Path]:  # fmt: skip
+    """Write every table and figure that there are results for; returns the files, ``results.md`` first."""
+    write_text(out / "results.csv", results_csv(results))
+    files = [out / "results.csv"]
+    tables = all_tables(request, results, published, n_layers) if results.all else []
+    for table in tables:
+        write_text(out / f"{table.key}.csv", table.csv())
+        files += [out / f"{table.key}.csv", save_png(out / f"{table.key}.png", figures.draw_table(table))]
+    drawn = [
+        (name, title, save_png(out / f"{name}.png", figure)) for name, title, figure in _drawn(request, results, out)
+    ]
+    files += [path for *_, path in drawn]
+    parts = [
+        "# Benchmark\n",
+        *_how(request, plan, results, store, out, how),
+        *(table.markdown() for table in tables),
+        *_how_to_read(tables),
+        *(f"![{title}]({name}.png)\n" for name, title, _ in drawn),
+    ]
+    write_text(out / "results.md", "\n".join(parts))
+    return [out / "results.md", *files]
+
+
+def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[str, str, Figure]]:
+    """File name, title and figure of everything there is to draw."""
+    if not results.all:
+        return
+    guided = [weight for weight in request.weights if weight > 0]
+    for weight in guided:
+        suffix = f"-w{weight:g}" if len(guided) > 1 else ""
+        yield f"methods{suffix}", "every method without and with AUs", figures.draw_methods(request, results, weight)
+    if request.lambdas:
+        yield "lambda", "accuracy and cosines against the align weight", figures.draw_lambdas(request, results)
+    for method in request.methods:
+        named = method_title(method)
+        if (figure := figures.draw_matrices(method, request.weights, results)) is not None:
+            yield f"matrices-{method}", f"{named}: confusions, and cosines of every class and layer", figure
+        if (figure := figures.draw_average_maps(method, request.weights, results, out)) is not None:
+            yield f"average-maps-{method}", f"{named}: average attention and CAM of each class", figure
+
+
+def _how(
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun
+) -> list[str]:
+    index, base = store.index, request.base.as_json()
+    trained = {result.spec.folder: result for result in results.all}
+    seconds = sum(result.train_seconds for result in trained.values())
+    rows: list[tuple[str, Any]] = [
+        ("command", f"`{how.command}`"),
+        ("runs", f"{len(results.all)} of {len(plan)} finished, from {len(trained)} trainings"),
+        ("seeds", ", ".join(map(str, range(request.seeds)))),
+        ("settings", ", ".join(f"{name} {base[name]}" for name in SHOWN)),
+        ("measured on", f"{how.split} split ({index.rows(how.split)} images); best epoch chosen on val"),
+        ("store", f"`{index.digest[:16]}`, {', '.join(index.classes)}"),
+        ("codebook", f"{store.codebook.name} (`{index.codebook_digest[:16]}`)"),
+        ("training time", f"{spoken(seconds)} over all processes; this call took {spoken(how.seconds)}"),
+        ("versions", _versions(results, out)),
+    ]
+    lines = ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows), ""]
+    if how.failed:
+        lines += ["## Failed runs", "", *(f"- `{name}`: {reason}" for name, reason in how.failed.items()), ""]
+    return lines
+
+
+def _versions(results: Results, out: Path) -> str:
+    """Of the libraries, as the runs recorded them."""
+    found: dict[str, set[str]] = {}
+    for folder in dict.fromkeys(result.spec.folder for result in results.all):
+        for name, version in checkpoint.load_record(out / state.RUNS / folder).versions.items():
+            found.setdefault(name, set()).add(version)
+    return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
+
+
+def _how_to_read(tables: Sequence[Table]) -> list[str]:
+    if not tables:
+        return []
+    return [
+        "## How to read the figures\n",
+        "`a ± b`: mean and standard deviation (n - 1) over the seeds. Δ: mean and standard deviation of the seeds'"
+        " differences. Bold: the highest mean of its column (of its side of the arrow), whether or not the spread would"
+        " allow another order. CL: accuracy. CAM-COS, ATT-COS: cosine of the class's CAM and of the last layer's"
+        " attention with the AU map, mean over expressions; they mean something only beside the controls, what maps"
+        " score that know nothing of the image. Normalised: 0 is a uniform map, 1 the best map of that size."
+        " Specificity: cosine with the own AU map less that with other expressions' maps. Pointing: share of faces"
+        " whose maximum lies on the AUs.\n",
+    ]

@@ -1,0 +1,164 @@
+"""The whole benchmark: plan, look before training, train, evaluate, write tables and figures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.benchmark import preflight, state
+from aupipe.fer_analysis.benchmark.collect import collect
+from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
+from aupipe.fer_analysis.benchmark.processes import cores, default_jobs, run_trainings, spoken
+from aupipe.fer_analysis.benchmark.published import AUTO, load_published
+from aupipe.fer_analysis.benchmark.report import HowRun, write_report
+from aupipe.fer_analysis.benchmark.worker import Order
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Progress, Silent
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a grid is carried out: nothing here changes a figure, but for ``threads``, which may change last bits.
+
+    ``jobs``, ``threads`` (of each process) None: what the machine has. ``published``: see :func:`load_published`.
+    ``command``: what the report says was called.
+    """
+
+    jobs: int | None = None
+    threads: int | None = None
+    split: str = "test"
+    published: str = AUTO
+    command: str = ""
+
+    def resolved(self, device: str, n_trainings: int) -> tuple[int, int]:
+        """Processes, and threads of each."""
+        jobs = max(1, min(self.jobs or default_jobs(device), n_trainings))
+        return jobs, self.threads or max(1, cores() // jobs)
+
+
+@dataclass(frozen=True)
+class GridReport:
+    """What a call of :func:`run_benchmark` did. ``failed``: training -> reason; ``files``: results.md first."""
+
+    out: Path
+    runs: int
+    finished: int
+    trainings: int
+    failed: dict[str, str]
+    files: tuple[Path, ...]
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            **vars(self),
+            "out": str(self.out),
+            "files": [str(path) for path in self.files],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        return [
+            f"{self.finished} of {self.runs} runs finished, from {self.trainings} trainings, in {spoken(self.seconds)}",
+            *(f"  failed: {name}: {reason}" for name, reason in self.failed.items()),
+            f"Now read {self.files[0]}",
+        ]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a grid would do: the plan, and the time that what is left of it would take, in seconds."""
+
+    runs: tuple[RunSpec, ...]
+    trainings: tuple[Training, ...]
+    finished: int
+    jobs: int
+    threads: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        names = {one.name: [run.name for run in one.runs] for one in self.trainings}
+        content = {name: value for name, value in vars(self).items() if name not in ("runs", "trainings")}
+        return {**content, "seconds": round(self.seconds), "runs": len(self.runs), "trainings": names}
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        lines = [f"{len(self.runs)} runs from {len(self.trainings)} trainings, {self.finished} finished already"]
+        for one in self.trainings:
+            others = [run.config.method for run in one.runs if run.output != run.folder]
+            also = f"  (read out as {', '.join(others)} too)" if others else ""
+            lines.append(f"  {one.name}{also}")
+        return [*lines, f"about {spoken(self.seconds)} in {self.jobs} processes of {self.threads} threads"]
+
+
+def estimate(store_folder: Path, out: Path, request: GridRequest, ways: Ways) -> Estimate:
+    """What :func:`run_benchmark` would do, and how long, measured on a few steps of each network. Writes nothing."""
+    store, plan, trained = _look(store_folder, out, request, ways)
+    jobs, threads = ways.resolved(request.base.device, len(trained))
+    digest = store.index.digest
+    finished = sum(state.finished(out, one, ways.split, digest) for one in trained)
+    seconds = preflight.estimate_seconds(trained, out, store, ways.split, threads) / jobs
+    return Estimate(tuple(plan), tuple(trained), finished, jobs, threads, seconds)
+
+
+def run_benchmark(
+    store_folder: Path,
+    out: Path,
+    request: GridRequest,
+    ways: Ways,
+    progress: Progress | None = None,
+    *,
+    train: bool = True,
+) -> GridReport:
+    """Train and evaluate what is not finished, then write tables and figures of all that is.
+
+    The best epoch is chosen on val; ``ways.split`` is looked at only afterwards. A run that fails is named in the
+    report and does not stop the others; the same call tries it again. ``train`` False: only write the report of what is
+    finished. Raises :class:`UserInputError` when a method cannot use its backbone, :class:`RunError` when ``out`` holds
+    other runs, :class:`FolderInUseError`, :class:`StoreError`.
+    """
+    progress, started = progress or Silent(), time.perf_counter()
+    published = load_published(ways.published, open_store(store_folder))
+    store, plan, trained = _look(store_folder, out, request, ways)
+    jobs, threads = ways.resolved(request.base.device, len(trained))
+    with folder_lock(out):
+        failed: dict[str, str] = {}
+        if train:
+            order = Order(store_folder.resolve(), out.resolve(), ways.split, threads, None)
+            outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
+            failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
+        results = collect(plan, out, ways.split, store.index.digest)
+        seconds = time.perf_counter() - started
+        how = HowRun(ways.command, ways.split, seconds, failed)
+        n_layers = preflight.layers_of(request.backbone(request.ablation))
+        files = write_report(request, plan, results, store, out, how, published, n_layers)
+    return GridReport(out, len(plan), len(results.all), len(trained), failed, tuple(files), seconds)
+
+
+def _look(
+    store_folder: Path, out: Path, request: GridRequest, ways: Ways
+) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
+    """The plan, after everything that can be refused before training was."""
+    store = open_store(store_folder)
+    missing = [split for split in ("train", "val", ways.split) if split not in store.index.splits]
+    if missing:
+        raise RunError(
+            paragraph(
+                f"The store {store_folder} has no {' and no '.join(missing)} split.",
+                expected=f"train to learn from, val to choose the best epoch on, {ways.split} to measure on",
+                got=", ".join(store.index.splits) or "no rows",
+                fix="Build the manifest again, or measure on another split with --split.",
+            )
+        )
+    plan = plan_grid(request)
+    trained = trainings(plan)
+    preflight.check_folders(trained, out, store)
+    preflight.check_networks(plan, store)
+    return store, plan, trained

@@ -1,0 +1,71 @@
+"""What a run's folder says about how far it got: nothing is remembered anywhere else, so any call can continue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
+from aupipe.fer_analysis.evaluation import METRICS
+from aupipe.fer_models.training import checkpoint, run_log
+from aupipe.fer_models.training.config import TrainConfig
+
+RUNS = "runs"
+
+
+def epochs_done(folder: Path) -> int:
+    """Complete epochs of a training."""
+    return sum(bool(row["complete"]) for row in run_log.read_log(folder))
+
+
+def training_finished(folder: Path, config: TrainConfig) -> bool:
+    """Whether nothing is left to train."""
+    rows = run_log.read_log(folder)
+    if not rows or not (folder / checkpoint.BEST).is_file():
+        return False
+    enough = config.max_steps is not None and rows[-1]["step"] >= config.max_steps
+    return enough or (bool(rows[-1]["complete"]) and rows[-1]["epoch"] >= config.epochs)
+
+
+def read_metrics(out: Path, run: RunSpec) -> dict[str, Any] | None:
+    """A run's ``metrics.json``; None when there is none."""
+    path = out / RUNS / run.output / METRICS
+    if not path.is_file():
+        return None
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> bool:
+    """Whether the figures belong to this run, this split and the checkpoint that is there now."""
+    content = read_metrics(out, run)
+    folder = out / RUNS / run.folder
+    rows = run_log.read_log(folder)
+    if content is None or not rows:
+        return False
+    wanted = {
+        "method": run.config.method,
+        "method_options": run.config.method_options,
+        "backbone": run.config.backbone,
+        "seed": run.config.seed,
+        "align_weight": run.config.align_weight,
+        "split": split,
+        "limit": None,
+        "store_digest": store_digest,
+        "epoch": run_log.best_row(rows, run.config.select_on)["epoch"],
+    }
+    written = (out / RUNS / run.output / METRICS).stat().st_mtime_ns
+    return _contains(content, wanted) and written >= (folder / checkpoint.BEST).stat().st_mtime_ns
+
+
+def finished(out: Path, training: Training, split: str, store_digest: str) -> bool:
+    """Whether a training and all evaluations on it are done."""
+    return training_finished(out / RUNS / training.name, training.config) and all(
+        metrics_current(out, run, split, store_digest) for run in training.runs
+    )
+
+
+def _contains(content: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return all(name in content and content[name] == value for name, value in wanted.items())

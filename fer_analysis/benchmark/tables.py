@@ -1,0 +1,293 @@
+"""The tables: mean and standard deviation over seeds, paired differences, controls and published figures beside them.
+
+No significance is claimed: the spread over seeds and their number are shown, and the reader judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, csv_text, mean_of
+from aupipe.fer_analysis.benchmark.plan import Cell, GridRequest
+from aupipe.fer_analysis.benchmark.published import Pair, Published
+
+TITLES = {
+    "cam": "CAM", "wildcat": "WILDCAT", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "layercam": "LayerCAM",
+    "acol": "ACoL", "prm": "PRM", "adl": "ADL", "cutmix": "CutMix", "tscam": "TS-CAM", "apvit": "APViT",
+}  # fmt: skip
+
+CONTROLS = {
+    "uniform": "uniform map",
+    "centre": "centred Gaussian",
+    "mean_map": "mean AU map",
+    "wrong_class": "another expression's map",
+}
+
+MAIN = ("cl", "cam_cos", "att_cos")
+DETAIL = tuple(name for name in FIGURES if name not in MAIN)
+NOTHING = "–"
+ARROW = " → "
+"""Between the figure without and the figure with action units."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to read (``head``, ``rows``: text, ``**`` around what is best) and to compute with (``records``)."""
+
+    key: str
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    records: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def markdown(self) -> str:
+        """As Markdown, with its heading and notes."""
+        lines = [f"## {self.title}", "", _line(self.head), _line(["---"] + ["---:"] * (len(self.head) - 1))]
+        lines += [_line(row) for row in self.rows]
+        lines += ["", *(f"{note}  " for note in self.notes)] if self.notes else []
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """Numbers only, unrounded: for each figure mean, standard deviation and number of seeds."""
+        columns = list(dict.fromkeys(name for record in self.records for name in record))
+        return csv_text(columns, self.records)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def method_title(name: str) -> str:
+    """How a method is written in tables and figures."""
+    return TITLES.get(name, name)
+
+
+def shown(value: Mean | None, decimals: int, *, sign: bool = False) -> str:
+    """``0.702 ± 0.004``; without a spread for a single seed.
+
+    >>> shown(Mean(0.7018, 0.0041, 3), 3), shown(Mean(0.7018, None, 1), 2, sign=True)
+    ('0.702 ± 0.004', '+0.70')
+    """
+    if value is None:
+        return NOTHING
+    rounded = round(value.mean, decimals) + 0.0  # no minus before a zero
+    text = f"{rounded:{'+' if sign else ''}.{decimals}f}"
+    return text if value.sd is None else f"{text} ± {value.sd:.{decimals}f}"
+
+
+def bold_best(values: Sequence[Mean | None], decimals: int) -> list[str]:
+    """The values as text, the highest mean (as it is shown) in bold where there is anything to compare it with."""
+    texts = [shown(value, decimals) for value in values]
+    means = [None if value is None else round(value.mean, decimals) for value in values]
+    known = [mean for mean in means if mean is not None]
+    if len(known) < 2:
+        return texts
+    best = max(known)
+    return [f"**{text}**" if mean == best else text for mean, text in zip(means, texts, strict=True)]
+
+
+def seeds_of(cells: Iterable[Cell], results: Results) -> str:
+    """Number of seeds behind a row, ``2/3`` where its cells have different numbers."""
+    return "/".join(dict.fromkeys(str(len(results.of(cell))) for cell in cells))
+
+
+def methods_tables(request: GridRequest, results: Results, published: Published | None) -> list[Table]:
+    """Tables 1 and 2, one pair for each weight above 0: without and with AUs, method by method."""
+    guided = [weight for weight in request.weights if weight > 0] or [0.0]
+    tables = []
+    for weight in guided:
+        suffix = f"-w{weight:g}" if len(guided) > 1 else ""
+        at = f" (align weight {weight:g})" if weight else " (without action units)"
+        main = f"Table 1: classification and localisation, without → with action units{at}"
+        detail = f"Table 2: what the localisation is worth, without → with action units{at}"
+        tables.append(_methods(f"table-1{suffix}", main, MAIN, weight, request, results, published))
+        present = [name for name in DETAIL if any(result.figure(name) is not None for result in results.all)]
+        if present:
+            tables.append(_methods(f"table-2{suffix}", detail, present, weight, request, results, None))
+    return tables
+
+
+def _methods(
+    key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results,
+    published: Published | None,
+) -> Table:  # fmt: skip
+    base = [Cell(method, 0.0) for method in request.methods]
+    with_units = [Cell(method, weight) for method in request.methods]
+    columns: list[list[str]] = [
+        [method_title(method) for method in request.methods],
+        [request.backbone(method) for method in request.methods],
+        [seeds_of(pair, results) for pair in zip(base, with_units, strict=True)],
+    ]
+    head = ["method", "backbone", "seeds"]
+    for name in figures:
+        head += [FIGURES[name].title, "Δ"]
+        columns += _without_and_with(name, base, with_units, results)
+        if published is not None:
+            head.append("paper")
+            columns.append([_pair_shown(published.methods.get(method, {}).get(name))
+                            for method in request.methods])  # fmt: skip
+    rows = [tuple(row) for row in zip(*columns, strict=True)]
+    places = {"cam_cos": head.index("CAM-COS"), "att_cos": head.index("ATT-COS")} if "att_cos" in figures else {}
+    controls = _controls(results, len(head), list(places.values())) if places else []
+    records = [_record({"method": cell.method, "backbone": request.backbone(cell.method)}, cell, Cell(cell.method, 0.0),
+                       figures, results) for cell in (*base, *with_units)]  # fmt: skip
+    notes = _comparison_notes(published) if published is not None else ()
+    return Table(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
+
+
+def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records, each once."""
+    kept: list[dict[str, Any]] = []
+    for record in records:
+        if record not in kept:
+            kept.append(record)
+    return kept
+
+
+def _without_and_with(name: str, base: Sequence[Cell], guided: Sequence[Cell], results: Results) -> list[list[str]]:
+    """Two columns: ``without → with``, the better one of each side in bold, and the paired difference."""
+    decimals = FIGURES[name].decimals
+    sides = []
+    for cells in (base, guided):
+        means = [results.mean(cell, name) for cell in cells]
+        sides.append(bold_best(means, decimals))
+    if base == guided:
+        return [sides[0], [NOTHING] * len(base)]
+    both = [f"{one}{ARROW}{other}" for one, other in zip(*sides, strict=True)]
+    gain = [shown(results.difference(cell, one, name), decimals, sign=True)
+            for one, cell in zip(base, guided, strict=True)]  # fmt: skip
+    return [both, gain]
+
+
+def _pair_shown(pair: Pair | None) -> str:
+    return NOTHING if pair is None else f"{pair[0]:.2f}{ARROW}{pair[1]:.2f}"
+
+
+def _paper_shown(figures: Pair | None) -> str:
+    return NOTHING if figures is None else f"{figures[0]:.2f}, {figures[1]:.2f}"
+
+
+def control_values(results: Results) -> dict[str, Mean]:
+    """The controls' cosines by title; they depend on the store and the crop, the ceiling on the last layer's size."""
+    found: dict[str, list[float]] = {}
+    for result in results.all:
+        controls = result.metrics["controls"]
+        for key, title in CONTROLS.items():
+            found.setdefault(title, []).append(controls[key])
+        found.setdefault(f"ceiling of {result.spec.config.backbone}", []).append(controls["ceiling"])
+    means = {title: mean_of([value for value in values if value is not None]) for title, values in found.items()}
+    return {title: mean for title, mean in means.items() if mean is not None}
+
+
+def _controls(results: Results, width: int, places: Sequence[int]) -> list[tuple[str, ...]]:
+    rows = []
+    for title, value in control_values(results).items():
+        row = [f"control: {title}", *[""] * (width - 1)]
+        for place in places:
+            row[place] = f"{value.mean:.3f}"
+        rows.append(tuple(row))
+    return rows
+
+
+def _comparison_notes(published: Published) -> tuple[str, ...]:
+    return (
+        f"*paper*: {published.title}, {published.source}. {published.setting}.",
+        f"Its cosines can be compared with ours only where the store was built with the codebook "
+        f"`{published.codebook}`; its controls were not published.",
+    )
+
+
+def _record(
+    about: Mapping[str, Any], cell: Cell, base: Cell, figures: Iterable[str], results: Results
+) -> dict[str, Any]:
+    record: dict[str, Any] = {**about, "align_weight": cell.weight, "seeds": len(results.of(cell))}
+    for name in figures:
+        for prefix, value in (("", results.mean(cell, name)), ("gain_", results.difference(cell, base, name))):
+            if prefix and cell == base:
+                continue
+            record[f"{prefix}{name}"] = None if value is None else value.mean
+            record[f"{prefix}{name}_sd"] = None if value is None else value.sd
+    return record
+
+
+def ablation_table(
+    key: str,
+    title: str,
+    what: str,
+    cells: Sequence[Cell],
+    named: Callable[[Cell], str],
+    results: Results,
+    paper: Mapping[str, Pair] | None = None,
+    notes: Sequence[str] = (),
+) -> Table:
+    """One row a cell, compared with the unguided network; ``named``: its first column. ``paper``: CL and CAM-COS."""
+    base = Cell(cells[0].method, 0.0)
+    figures = [*MAIN, *(name for name in ("att_specificity", "cam_specificity")
+                        if any(result.figure(name) is not None for result in results.all))]  # fmt: skip
+    head, columns = [what, "seeds"], [[named(cell) for cell in cells], [seeds_of([cell], results) for cell in cells]]
+    for name in figures:
+        means = [results.mean(cell, name) for cell in cells]
+        decimals = FIGURES[name].decimals
+        head += [FIGURES[name].title, "Δ"]
+        columns.append(bold_best(means, decimals))
+        columns.append(["" if cell == base else shown(results.difference(cell, base, name), decimals, sign=True)
+                        for cell in cells])  # fmt: skip
+    if paper:
+        head.append("paper: CL %, CAM-COS")
+        columns.append([_paper_shown(paper.get(named(cell))) for cell in cells])
+    rows = tuple(tuple(row) for row in zip(*columns, strict=True))
+    records = tuple(_record({what: named(cell)}, cell, base, figures, results) for cell in cells)
+    return Table(key, title, tuple(head), rows, records, tuple(notes))
+
+
+def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> Table:
+    """Table 3: which layers are aligned."""
+
+    def named(cell: Cell) -> str:
+        if cell.weight == 0:
+            return "none"
+        return str(n_layers) if cell.layers == "last" else cell.layers
+
+    title = f"Table 3: aligned layers ({method_title(request.ablation)}, align weight {request.guided:g})"
+    paper = published.layers if published is not None and request.ablation == "cam" else None
+    return ablation_table(
+        "table-3", title, "layers", list(request.layer_cells()), named, results, paper,
+        _comparison_notes(published) if paper and published is not None else (),
+    )  # fmt: skip
+
+
+def lambda_table(request: GridRequest, results: Results) -> Table:
+    """Table 4: the align weight."""
+    title = f"Table 4: align weight λ ({method_title(request.ablation)})"
+    cells = list(request.lambda_cells())
+    return ablation_table("table-4-lambda", title, "λ", cells, lambda cell: f"{cell.weight:g}", results)
+
+
+TARGETS = {
+    "class": "the class's AU map",
+    "mean": "the mean AU map, the same for every class",
+    "shuffled": "another expression's AU map",
+    "landmarks": "plain landmarks",
+}
+
+
+def target_table(request: GridRequest, results: Results) -> Table:
+    """Table 5: guidance towards something else than the class's AUs."""
+    title = f"Table 5: what the alignment aims at ({method_title(request.ablation)}, align weight {request.guided:g})"
+    note = "Every row is measured against the class's AU map. What the mean map gains as well is not owed to AUs."
+    return ablation_table(
+        "table-5-targets", title, "target", list(request.target_cells()),
+        lambda cell: "none" if cell.weight == 0 else TARGETS.get(cell.target, cell.target), results, notes=(note,),
+    )  # fmt: skip
+
+
+def all_tables(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> list[Table]:
+    """Every table that the request has runs for. ``n_layers``: of the ablations' backbone."""
+    tables = methods_tables(request, results, published)
+    tables += [layer_table(request, results, published, n_layers)] if request.layers else []
+    tables += [lambda_table(request, results)] if request.lambdas else []
+    tables += [target_table(request, results)] if request.targets else []
+    return tables

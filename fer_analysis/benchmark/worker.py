@@ -1,0 +1,137 @@
+"""A process that trains and evaluates what it is sent. Only this module runs in it; everything it makes is on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import cv2
+import torch
+
+from aupipe.fer_analysis.benchmark import state
+from aupipe.fer_analysis.benchmark.plan import Training
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import open_store
+from aupipe.fer_models.training.run import train
+
+TRACEBACK = "traceback.txt"
+
+
+@dataclass(frozen=True)
+class Order:
+    """Where a worker finds its data and puts its results, and how much of the machine it may use.
+
+    ``device`` None: what each run's configuration says.
+    """
+
+    store: Path
+    out: Path
+    split: str
+    threads: int
+    device: str | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """Sent when a training has done another epoch, or begins something new."""
+
+    done: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a training and its evaluations; ``reason`` is empty when all went well."""
+
+    name: str
+    reason: str
+    seconds: float
+    accuracy: float | None = None
+
+
+def serve(connection: Connection, order: Order) -> None:
+    """Carry out trainings until None comes. Ctrl-C is the parent's business; without a parent the process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(order.threads)
+    cv2.setNumThreads(order.threads)
+    with contextlib.suppress(KeyboardInterrupt):  # what training raises once it was told to stop and has saved
+        while (training := connection.recv()) is not None:
+            connection.send(carry_out(training, order, connection.send))
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def carry_out(training: Training, order: Order, tell: Callable[[Epoch], object]) -> Outcome:
+    """Train what is left of a training, evaluate what is not current. Any exception becomes the outcome's reason."""
+    started = time.perf_counter()
+    folder = order.out / state.RUNS / training.name
+    try:
+        accuracy = _train_and_evaluate(training, folder, order, tell)
+        (folder / TRACEBACK).unlink(missing_ok=True)
+        return Outcome(training.name, "", time.perf_counter() - started, accuracy)
+    except FerError as error:
+        reason = str(error)
+    except Exception as error:  # one broken run must not end the others
+        write_text(folder / TRACEBACK, traceback.format_exc())
+        said = (str(error).strip() or "no message").splitlines()[0]
+        reason = f"{type(error).__name__}: {said} (see {folder / TRACEBACK})"
+    return Outcome(training.name, reason, time.perf_counter() - started)
+
+
+def _train_and_evaluate(
+    training: Training, folder: Path, order: Order, tell: Callable[[Epoch], object]
+) -> float | None:
+    config = training.config if order.device is None else replace(training.config, device=order.device)
+    report = train(order.store, folder, config, _Relay(folder, tell))
+    digest = open_store(order.store).index.digest
+    accuracy = None
+    for run in training.runs:
+        if report.new_steps or not state.metrics_current(order.out, run, order.split, digest):
+            evaluate(
+                folder,
+                order.store,
+                split=order.split,
+                device=config.device,
+                method=run.config.method,
+                method_options=run.config.method_options,
+                out=order.out / state.RUNS / run.output,
+            )
+        accuracy = (state.read_metrics(order.out, run) or {}).get("accuracy")
+    return accuracy
+
+
+class _Relay:
+    """A training's progress as the parent wants it: how many epochs the log holds, each time something begins."""
+
+    def __init__(self, folder: Path, tell: Callable[[Epoch], object]) -> None:
+        self.folder, self.tell = folder, tell
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """Say how far the run is."""
+        self.tell(Epoch(state.epochs_done(self.folder)))
+
+    def advance(self, count: int) -> None:
+        """Too fine to tell."""
+
+    def note(self, message: str) -> None:
+        """Say how far the run is: training notes the end of each epoch."""
+        self.tell(Epoch(state.epochs_done(self.folder)))
+
+    def finish(self) -> None:
+        """Nothing to close."""

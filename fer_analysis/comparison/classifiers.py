@@ -1,0 +1,244 @@
+"""What is compared: trained runs, and anyone's torch classifiers, behind one small interface."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.targets import attention, positive_part
+from aupipe.fer_models.training import checkpoint
+
+NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "none": ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+}
+"""Mean and standard deviation of images in [0, 1], by name."""
+
+
+class Classifier(ABC):
+    """A network that tells expressions apart.
+
+    ``crop``: side of the central square of the store's images that it is shown, which is what gets explained.
+    ``identity``: changes whenever its answers may. ``description``: for the report.
+    """
+
+    name: str
+    crop: int
+    device: torch.device
+    identity: str
+    description: str
+
+    @abstractmethod
+    def probabilities(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """Probabilities of the classes for images in [0, 1], RGB, on the classifier's device."""
+
+    def own_maps(
+        self, images: Float[Tensor, "b 3 h w"], target: Int64[Tensor, "b"], kind: str
+    ) -> Float[Tensor, "b y x"]:
+        """``cam`` (of the target) or ``attention`` (of the deepest layer): positive part at native resolution."""
+        raise UserInputError(
+            paragraph(
+                f"{self.name} has no {kind} of its own: it is known by its answers alone.",
+                fix="Use --explainer lime, occlusion or rise.",
+            )
+        )
+
+
+class RunClassifier(Classifier):
+    """The best model of a run of ``aupipe train``, normalised as it was trained."""
+
+    def __init__(self, name: str, folder: Path, record: checkpoint.RunRecord, model: Method, device: torch.device):
+        self.name, self.device, self.model = name, device, model
+        self.crop = record.config.crop_size
+        self.identity = sha256_file(folder / checkpoint.BEST)
+        self.description = f"run {folder}: {record.config.backbone}, {record.config.method}"
+        self.mean = torch.tensor(record.channel_mean, device=device)[:, None, None]
+        self.std = torch.tensor(record.channel_std, device=device).clamp_min(1e-6)[:, None, None]
+
+    def probabilities(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """See the base class."""
+        with torch.no_grad():
+            return torch.softmax(self.model((images - self.mean) / self.std).logits.float(), 1)
+
+    def own_maps(
+        self, images: Float[Tensor, "b 3 h w"], target: Int64[Tensor, "b"], kind: str
+    ) -> Float[Tensor, "b y x"]:
+        """See the base class; a method without a CAM is told by :class:`UserInputError`."""
+        if kind == "cam" and not self.model.has_cam:
+            return super().own_maps(images, target, kind)
+        out = self.model.read((images - self.mean) / self.std)
+        maps = self.model.cam(out, target) if kind == "cam" else attention(out.features[-1])
+        return positive_part(maps.detach().float())
+
+
+class ExternalClassifier(Classifier):
+    """Any torch module that maps normalised images to logits ``(B, K)``."""
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        n_classes: int,
+        *,
+        crop: int,
+        input_size: int,
+        normalisation: str,
+        device: torch.device,
+        identity: str,
+    ) -> None:
+        self.name, self.crop, self.device, self.identity = name, crop, device, identity
+        self.input_size = input_size
+        self.model = model.to(device).eval()
+        mean, std = NORMALISATIONS[normalisation]
+        self.mean = torch.tensor(mean, device=device)[:, None, None]
+        self.std = torch.tensor(std, device=device)[:, None, None]
+        self.description = f"{name}: {input_size} x {input_size} pixels, normalisation {normalisation}"
+        self._check(n_classes)
+
+    def _check(self, n_classes: int) -> None:
+        """Raise :class:`UserInputError` unless the model gives one score per class."""
+        try:
+            with torch.no_grad():
+                out = self.model(torch.zeros(2, 3, self.input_size, self.input_size, device=self.device))
+        except RuntimeError as error:
+            raise UserInputError(
+                paragraph(
+                    f"The model {self.name} does not take images of {self.input_size} pixels.",
+                    got=str(error).splitlines()[0],
+                    fix="Give the size it was trained on with --input-size.",
+                )
+            ) from error
+        shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        if shape != (2, n_classes):
+            raise UserInputError(
+                paragraph(
+                    f"The model {self.name} does not give one score per class of the store.",
+                    expected=f"logits of shape (2, {n_classes}) for 2 images",
+                    got=shape,
+                    fix="Let the factory build a model with as many outputs, in the order of the store's classes.",
+                )
+            )
+
+    def probabilities(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
+        """See the base class."""
+        if images.shape[-1] != self.input_size:
+            size = (self.input_size, self.input_size)
+            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        with torch.no_grad():
+            return torch.softmax(self.model((images - self.mean) / self.std).float(), 1)
+
+
+def load_runs(folders: list[Path], classes: tuple[str, ...], device: torch.device) -> list[Classifier]:
+    """The best models of runs, named after their folders. Raises :class:`RunError` for one with other classes."""
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        names = ["-".join(folder.resolve().parts[-2:]) for folder in folders]
+    loaded: list[Classifier] = []
+    for name, folder in zip(names, folders, strict=True):
+        record, model, _ = checkpoint.load_best(folder, device)
+        if record.classes != classes:
+            raise RunError(
+                paragraph(
+                    "The run was trained on other classes than the store has.",
+                    where=folder,
+                    expected=", ".join(classes),
+                    got=", ".join(record.classes),
+                    fix="Compare runs on a store built with the same labels.",
+                )
+            )
+        loaded.append(RunClassifier(name, folder, record, model, device))
+    return loaded
+
+
+def load_external(
+    spec: str,
+    weights: Path | None,
+    n_classes: int,
+    *,
+    crop: int,
+    input_size: int | None,
+    normalisation: str,
+    device: torch.device,
+) -> Classifier:
+    """The classifier that ``module:factory`` builds, with weights from a file (torch state dict or safetensors).
+
+    A factory with a parameter ``num_classes`` or ``n_classes`` is given the number of classes. ``input_size`` None:
+    the model's own attribute ``input_size``, or ``crop``. Raises :class:`UserInputError`, :class:`RunError`.
+    """
+    factory = _find_factory(spec)
+    wanted = [name for name in ("num_classes", "n_classes") if name in inspect.signature(factory).parameters]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = factory(**dict.fromkeys(wanted, n_classes))
+    if not isinstance(model, nn.Module):
+        raise UserInputError(paragraph(f"The factory {spec} does not build a torch module.", got=type(model).__name__))
+    if weights is not None:
+        _fill(model, weights)
+    size = input_size or int(getattr(model, "input_size", crop))
+    return ExternalClassifier(
+        spec.rpartition(":")[2],
+        model,
+        n_classes,
+        crop=crop,
+        input_size=size,
+        normalisation=normalisation,
+        device=device,
+        identity=f"{spec} {sha256_file(weights) if weights is not None else 'seed 0'} {size} {normalisation}",
+    )
+
+
+def _find_factory(spec: str) -> Callable[..., Any]:
+    module_name, _, name = spec.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)  # as python -m does: a user's own module lies where they work
+    try:
+        factory = getattr(importlib.import_module(module_name), name) if module_name and name else None
+    except (ImportError, AttributeError) as error:
+        raise UserInputError(
+            paragraph(
+                f"The model {spec!r} cannot be imported.",
+                expected="module:factory, importable from here, for example aupipe.fer_models.backbones.zoo:songnet",
+                got=error,
+            )
+        ) from error
+    finally:
+        sys.path.remove(here)
+    if not callable(factory):
+        raise UserInputError(paragraph(f"{spec!r} names no function or class.", expected="module:factory"))
+    return factory  # type: ignore[no-any-return]
+
+
+def _fill(model: nn.Module, path: Path) -> None:
+    """Load weights. Raises :class:`RunError` when the file is missing, damaged or of another model."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = state.get("state_dict", state.get("model", state))
+        model.load_state_dict(state)
+    except Exception as error:  # torch, pickle, zipfile and safetensors each raise their own
+        raise RunError(
+            paragraph(
+                f"The weights in {path} cannot be loaded into the model.",
+                expected="a state dict of this very model, as safetensors or a weights-only torch file",
+                got="; ".join(line.strip() for line in str(error).splitlines()[:3]),
+                fix="Mend --weights.",
+            )
+        ) from error

@@ -1,0 +1,204 @@
+"""One global map per network and expression: explain many faces, bring each to the canonical face, average.
+
+A pixel's mean is over the faces that have a value there; ``n`` says how many. The mean is scaled to [0, 1] by its own
+smallest and largest value; pixels that no face reaches are 0 in the picture and False in ``valid``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
+
+from aupipe.fer_analysis.comparison.canonical import CanonicalFace
+from aupipe.fer_analysis.comparison.classifiers import Classifier
+from aupipe.fer_analysis.comparison.explainers import Explainer, to_tensor
+from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.shards import SplitReader
+from aupipe.fer_data.types import Progress
+
+SELECTIONS = ("correct", "predicted", "labelled")
+"""Faces of the class that are predicted as it; all faces predicted as it; all faces of the class."""
+
+CHUNK = 20
+"""Resampled means computed at once."""
+
+
+@dataclass(frozen=True)
+class GlobalMap:
+    """The mean explanation of one expression on the canonical face, and what it stands on.
+
+    mean, variance (of single faces, 0 below two), n: (275, 224). ``available``: faces that could have been explained,
+    ``used``: those that were. ``fit``: mean weighted R² of the surrogates, ``interval``: 95 % of the IoU when faces are
+    resampled; None where there is none.
+    """
+
+    mean: Float32[np.ndarray, "275 224"]
+    variance: Float32[np.ndarray, "275 224"]
+    n: Int32[np.ndarray, "275 224"]
+    available: int
+    used: int
+    fit: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def valid(self) -> Bool[np.ndarray, "275 224"]:
+        """Pixels that at least one face reaches."""
+        return self.n > 0
+
+    @property
+    def scaled(self) -> Float32[np.ndarray, "275 224"]:
+        """The mean scaled to [0, 1] over the valid pixels; 0 elsewhere and for a constant mean."""
+        return np.asarray(_scale(self.mean[None], self.valid[None])[0])
+
+    @property
+    def picture(self) -> UInt8[np.ndarray, "275 224"]:
+        """The scaled mean as 8 bits."""
+        return to_bytes(self.scaled)
+
+
+def to_bytes(values: Float32[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
+    """Values in [0, 1] as 8 bits, rounded."""
+    return np.asarray(np.rint(values * 255), np.uint8)
+
+
+def _scale(means: Float32[np.ndarray, "r h w"], valid: Bool[np.ndarray, "r h w"]) -> Float32[np.ndarray, "r h w"]:
+    low = np.where(valid, means, np.inf).min((1, 2), keepdims=True)
+    high = np.where(valid, means, -np.inf).max((1, 2), keepdims=True)
+    span = np.where(high > low, high - low, np.inf)
+    return np.asarray(np.where(valid, (means - np.where(valid, low, 0)) / span, 0), np.float32)
+
+
+def cut_face(
+    reader: SplitReader, row: int, crop: int
+) -> tuple[UInt8[np.ndarray, "c c 3"], Float32[np.ndarray, "68 2"]]:
+    """The central crop that the classifier sees, and the landmarks in its pixels."""
+    offset = (reader.store.index.image_size - crop) // 2
+    image = reader.image(row)[offset : offset + crop, offset : offset + crop]
+    return np.ascontiguousarray(image), reader.landmarks[row] - np.float32(offset)
+
+
+def predict(classifier: Classifier, reader: SplitReader, progress: Progress, batch: int = 64) -> Int64[np.ndarray, "n"]:
+    """The class that the classifier gives to each face of the split."""
+    import torch
+
+    found = []
+    progress.start(f"{classifier.name}: predictions", len(reader), "images")
+    for start in range(0, len(reader), batch):
+        rows = range(start, min(start + batch, len(reader)))
+        faces = [to_tensor(cut_face(reader, row, classifier.crop)[0], classifier.device) for row in rows]
+        found.append(classifier.probabilities(torch.stack(faces)).argmax(1).cpu().numpy())
+        progress.advance(len(faces))
+    progress.finish()
+    return np.concatenate(found).astype(np.int64)
+
+
+def choose_rows(
+    reader: SplitReader, predicted: Int64[np.ndarray, "n"], target: int, select: str, limit: int, seed: int
+) -> tuple[list[int], int]:
+    """Up to ``limit`` rows to explain, and how many there were; which ones depends on the seed and the sample ids."""
+    labelled, named = reader.labels == target, predicted == target
+    rows = np.flatnonzero({"correct": labelled & named, "predicted": named, "labelled": labelled}[select]).tolist()
+    order = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{reader.sample_ids[row]}".encode()).digest())
+    return sorted(order[:limit]), len(rows)
+
+
+def explain_expression(
+    classifier: Classifier,
+    explainer: Explainer,
+    reader: SplitReader,
+    rows: Sequence[int],
+    available: int,
+    target: int,
+    face: CanonicalFace,
+    mask: Bool[np.ndarray, "275 224"],
+    resamples: int,
+    progress: Progress,
+) -> GlobalMap:
+    """Explain the rows for class ``target`` and average them on the canonical face; ``rows`` must not be empty.
+
+    ``resamples``: how often the faces are drawn again for the interval of the IoU with ``mask``; 0: no interval.
+    """
+    maps, holds, fits = [], [], []
+    for row in rows:
+        image, points = cut_face(reader, row, classifier.crop)
+        found = explainer.explain(classifier, image, target, reader.sample_ids[row])
+        values, valid = face.normalise(found.values, points)
+        maps.append(values)
+        holds.append(valid)
+        if found.fit is not None:
+            fits.append(found.fit)
+        progress.advance(1)
+    values, valid = np.stack(maps), np.stack(holds)
+    n = valid.sum(0)
+    mean = np.divide(values.sum(0, dtype=np.float64), n, out=np.zeros(n.shape), where=n > 0)
+    squares = (np.where(valid, values - mean, 0).astype(np.float64) ** 2).sum(0)
+    return GlobalMap(
+        mean=mean.astype(np.float32),
+        variance=np.divide(squares, n - 1, out=np.zeros(n.shape), where=n > 1).astype(np.float32),
+        n=n.astype(np.int32),
+        available=available,
+        used=len(rows),
+        fit=float(np.mean(fits)) if fits else None,
+        interval=iou_interval(values, valid, mask, resamples) if resamples else None,
+    )
+
+
+def iou_interval(
+    values: Float32[np.ndarray, "n h w"],
+    valid: Bool[np.ndarray, "n h w"],
+    mask: Bool[np.ndarray, "h w"],
+    resamples: int,
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean map's IoU when the faces are drawn again with replacement."""
+    n, shape = len(values), values.shape[1:]
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float32)
+    flat, holds = values.reshape(n, -1), valid.reshape(n, -1).astype(np.float32)
+    scores: list[Float64[np.ndarray, "r"]] = []
+    for start in range(0, resamples, CHUNK):
+        part = draws[start : start + CHUNK]
+        counts = part @ holds
+        means = np.divide(part @ flat, counts, out=np.zeros_like(counts), where=counts > 0)
+        pictures = to_bytes(_scale(means.reshape(-1, *shape), (counts > 0).reshape(-1, *shape)))
+        scores.append(otsu_iou(count_levels(pictures, mask[None]))[:, 0])
+    low, high = np.quantile(np.concatenate(scores), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def save_map(folder: Path, name: str, found: GlobalMap, key: str) -> None:
+    """Write ``NAME.png`` (8 bits) and ``NAME.npz`` (everything, with the key of what it was made from)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".png", found.picture)
+    with atomic_path(folder / f"{name}.png") as temporary:
+        temporary.write_bytes(data.tobytes())
+    content: dict[str, Any] = {name: value for name, value in vars(found).items() if value is not None}
+    with atomic_path(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, scaled=found.scaled, valid=found.valid, key=np.array(key), **content)
+
+
+def load_map(folder: Path, name: str, key: str) -> GlobalMap | None:
+    """The map that an earlier run of the same comparison left, else None."""
+    try:
+        with np.load(folder / f"{name}.npz") as stored:
+            if str(stored["key"]) != key:
+                return None
+            return GlobalMap(
+                mean=stored["mean"],
+                variance=stored["variance"],
+                n=stored["n"],
+                available=int(stored["available"]),
+                used=int(stored["used"]),
+                fit=float(stored["fit"]) if "fit" in stored else None,
+                interval=(float(stored["interval"][0]), float(stored["interval"][1])) if "interval" in stored else None,
+            )
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,57 @@
+"""Masks on a canonical face: the study's polygons, or the AU maps of a codebook above a threshold."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+
+from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, CanonicalFace
+from aupipe.fer_analysis.comparison.map_files import MaskSet
+from aupipe.fer_data.au_maps.codebook import Codebook
+from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.manifest.labels import order_classes
+
+MASK_KINDS = ("study", "codebook")
+THRESHOLD = 0.5
+"""Share of a codebook map's peak above which a pixel belongs to its mask."""
+
+
+def study_masks(face: CanonicalFace) -> MaskSet:
+    """The six masks of the study, drawn on the landmarks of ``face``; on the shape ``uib`` theirs to the pixel."""
+    text = resources.files(__package__).joinpath("data", "study_masks.toml").read_text(encoding="utf-8")
+    described = tomllib.loads(text)
+    expressions = order_classes(set(described))
+    masks = np.zeros((len(expressions), HEIGHT, WIDTH), np.uint8)
+    for mask, name in zip(masks, expressions, strict=True):
+        for polygon in described[name]:
+            vertices = np.array([_vertex(entry, face) for entry in polygon])
+            # Vertices are cut to whole pixels, and edges belong to the mask: so the published files were drawn.
+            cv2.fillPoly(mask, [np.floor(vertices).astype(np.int32)], 1)
+    return MaskSet(expressions, masks > 0)
+
+
+def _vertex(entry: int | Sequence[Any] | Mapping[str, Any], face: CanonicalFace) -> tuple[float, float]:
+    if isinstance(entry, Mapping):
+        return _place(entry["x"], face)[0], _place(entry["y"], face)[1]
+    places = [_place(one, face) for one in (entry if isinstance(entry, Sequence) else [entry])]
+    return float(np.mean([x for x, _ in places])), float(np.mean([y for _, y in places]))
+
+
+def _place(name: int | str, face: CanonicalFace) -> Float64[np.ndarray, "2"]:
+    edges = {"top": (0, 0), "top left": (0, 0), "top right": (WIDTH - 1, 0)}
+    return np.array(edges[name], np.float64) if isinstance(name, str) else face.points[name]
+
+
+def codebook_masks(face: CanonicalFace, codebook: Codebook, threshold: float = THRESHOLD) -> MaskSet:
+    """The AU map of each expression of the codebook on ``face``, above ``threshold`` of its peak."""
+    names = order_classes({name for name in codebook.expressions if codebook.has_map(name)})
+    points = np.repeat(face.points[None], len(names), 0)
+    # Maps are square: the frame is their left part.
+    maps = render_maps(points, names, codebook, HEIGHT, HEIGHT)[:, :, :WIDTH]
+    return MaskSet(names, maps > threshold)

@@ -1,0 +1,163 @@
+"""Writing a comparison: tables for programs (CSV, JSON), a page for people (Markdown), figures."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from aupipe.fer_analysis.comparison import figures
+from aupipe.fer_analysis.comparison.scores import FIXED, SCORES
+from aupipe.fer_analysis.comparison.study import Comparison, Scoring
+from aupipe.fer_data.files import write_json, write_text
+from aupipe.fer_display.figures import save_png
+
+METHOD = f"""\
+Each network has one explanation map per expression. **IoU**: the 8-bit map is binarised at Otsu's threshold t of the
+whole frame (a pixel is on when its value is > t) and compared with the mask of the expression. The mean of a network is
+over expressions, and only of networks that have a map for each. **Similarity**: Pearson's r of two networks' maps over
+all pixels; distance 1 - r; average linkage. The overall tree uses the mean distance over the expressions. All
+dendrograms share one distance axis that starts at 0. Areas, ranks and the curves are defined in
+`docs/compare.md`; the fixed threshold is {FIXED} of the full range."""
+
+
+def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True) -> None:
+    """Write every table, and every figure unless ``pictures`` is False, each atomically, to the folder ``out``."""
+    out.mkdir(parents=True, exist_ok=True)
+    if comparison.scoring is not None:
+        write_text(out / "iou.csv", _csv(_iou_rows(comparison, comparison.scoring)))
+        write_text(out / "scores.csv", _csv(_score_rows(comparison, comparison.scoring)))
+    write_text(out / "merge_heights.csv", _csv(_height_rows(comparison)))
+    for table in comparison.tables:
+        write_text(out / f"{table.name}.csv", _csv([table.header, *table.rows]))
+    write_text(out / "results.md", markdown(comparison))
+    write_json(out / "comparison.json", comparison.as_json())
+    if not pictures:
+        return
+    longest = max((float(tree.heights[-1]) for tree in comparison.trees), default=0.0)
+    for tree in comparison.trees:
+        save_png(out / f"dendrogram_{tree.name}.png", figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3)))
+        save_png(out / f"correlation_{tree.name}.png", figures.draw_correlations(tree))
+    save_png(out / "maps.png", figures.draw_maps(comparison.maps, comparison.masks))
+
+
+def _csv(rows: Iterable[Sequence[str]]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(rows)
+    return out.getvalue()
+
+
+def _iou_rows(comparison: Comparison, scoring: Scoring) -> list[list[str]]:
+    maps, values = comparison.maps, scoring.values["iou"]
+    rows = [["network", *maps.expressions, "mean"]]
+    for row, network in enumerate(maps.networks):
+        mean = comparison.mean(values, row)
+        cells = [f"{values[row, at]:.6f}" if maps.present[row, at] else "" for at in range(len(maps.expressions))]
+        rows.append([network, *cells, "" if mean is None else f"{mean:.6f}"])
+    return rows
+
+
+def _score_rows(comparison: Comparison, scoring: Scoring) -> list[list[str]]:
+    header = ["network", "expression", *(part for name in SCORES for part in (name, f"{name}_chance"))]
+    rows = [[*header, *(["iou_in_face"] if scoring.in_face is not None else [])]]
+    for row, column in np.argwhere(comparison.maps.present):
+        cells = [table[name][row, column] for name in SCORES for table in (scoring.values, scoring.chance)]
+        if scoring.in_face is not None:
+            cells.append(scoring.in_face[row, column])
+        names = [comparison.maps.networks[row], comparison.maps.expressions[column]]
+        rows.append([*names, *(f"{value:.6f}" for value in cells)])
+    return rows
+
+
+def _height_rows(comparison: Comparison) -> list[list[str]]:
+    most = max((len(tree.heights) for tree in comparison.trees), default=0)
+    rows = [["expression", *(f"merge_{number}" for number in range(1, most + 1))]]
+    rows += [[tree.name, *(f"{height:.6f}" for height in tree.heights)] for tree in comparison.trees]
+    return rows
+
+
+def markdown(comparison: Comparison) -> str:
+    """``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
+    parts = ["# Comparison of networks", *_source(comparison), "## Method", METHOD]
+    if comparison.scoring is not None:
+        parts += ["## IoU with the masks", _iou_table(comparison, comparison.scoring)]
+        parts += _control_parts(comparison.scoring)
+        parts += ["## All scores, beside chance", _score_table(comparison, comparison.scoring)]
+    parts += ["## Similarity of networks", *_tree_parts(comparison)]
+    for table in comparison.tables:
+        parts += [f"## {table.title}", _table(table.header, [[cell or "-" for cell in row] for row in table.rows])]
+    if comparison.maps.left_out:
+        rows = [[one.what, one.expression or "-", one.reason] for one in comparison.maps.left_out]
+        parts += ["## Left out", _table(["what", "expression", "reason"], rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _source(comparison: Comparison) -> list[str]:
+    lines = [f"- {topic}: {text}" for topic, text in comparison.source.items()]
+    return ["\n".join(lines)] if lines else []
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _iou_table(comparison: Comparison, scoring: Scoring) -> str:
+    maps, values = comparison.maps, scoring.values["iou"]
+    rows = []
+    for row, network in enumerate(maps.networks):
+        mean, p = comparison.mean(values, row), scoring.p_values.get(network)
+        cells = [f"{values[row, at]:.4f}" if maps.present[row, at] else "-" for at in range(len(maps.expressions))]
+        in_face = None if scoring.in_face is None else comparison.mean(scoring.in_face, row)
+        shown = ["-" if value is None else f"{value:.{digits}f}" for value, digits in ((mean, 4), (in_face, 4), (p, 2))]
+        rows.append([network, *cells, *shown])
+    return _table(["network", *maps.expressions, "mean", "mean in face", "p"], rows) + (
+        "\n\np: share of all assignments of masks to expressions that score at least as well as the true one."
+    )
+
+
+def _control_parts(scoring: Scoring) -> list[str]:
+    c = scoring.controls
+    if c is None:
+        return ["No network has a map for every expression, so there is no mean to compare with controls."]
+    test = c.permutation
+    rows = [
+        ["mean IoU of the networks", f"{c.mean_iou:.4f} (95 %: {c.interval[0]:.4f} to {c.interval[1]:.4f})"],
+        ["a map that is on everywhere", f"{c.all_ones:.4f}"],
+        [f"fixed threshold {FIXED} in place of Otsu's", f"{c.fixed_threshold:.4f}"],
+        ["as many pixels as the mask has", f"{c.area_matched:.4f}"],
+        ["chance, areas of these sizes", f"{c.chance:.4f}"],
+        ["masks of the other expressions", "-" if c.wrong_masks is None else f"{c.wrong_masks:.4f}"],
+        [f"best of {test.orders:,} assignments of masks to expressions", f"{test.best:.4f}"],
+        ["share of assignments as good as the true one (p)", f"{test.p:.2f}"],
+    ]
+    text = f"Means over {c.networks} networks with every expression; the interval resamples networks."
+    return ["## Controls", text, _table(["", "IoU"], rows)]
+
+
+def _score_table(comparison: Comparison, scoring: Scoring) -> str:
+    if not comparison.maps.present.any():
+        return ""
+    rows = []
+    for name, score in SCORES.items():
+        mean, chance = (_present_mean(comparison, table[name]) for table in (scoring.values, scoring.chance))
+        rows.append([f"`{name}`", f"{mean:.4f}", f"{chance:.4f}", score.text])
+    return _table(["score", "mean", "chance", "meaning"], rows)
+
+
+def _present_mean(comparison: Comparison, table: Float64[np.ndarray, "n e"]) -> float:
+    return float(table[comparison.maps.present].mean())
+
+
+def _tree_parts(comparison: Comparison) -> list[str]:
+    if not comparison.trees:
+        return ["It takes two networks with maps of the same expression."]
+    rows = []
+    for tree in comparison.trees:
+        clusters = " / ".join(", ".join(side) for side in tree.two_clusters())
+        rows.append([tree.name, " ".join(f"{height:.3f}" for height in tree.heights), clusters])
+    return [_table(["expression", "merge heights", "two clusters"], rows)]

@@ -1,0 +1,96 @@
+"""Average maps of each class: where attention and CAM look on average, beside the average AU map and face.
+
+Faces are aligned crops, so pixels correspond. Each map is brought to the AU map's size and scaled to its own maximum
+before it is added, as overlays show it: otherwise a few faces with large activations would be the average. Sums are
+divided by the number of faces of that very class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor
+
+from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.loading.loader import Batch
+from aupipe.fer_models.targets import EPSILON, resize_maps
+
+AVERAGES = "average_maps.npz"
+
+
+@dataclass(frozen=True)
+class AverageMaps:
+    """Averages by class over the faces of that true class, right and wrong predictions alike.
+
+    maps: by name (``"1"`` .. the layers' attention, ``"cam"`` of the label, ``"cam_predicted"``), (k, m, m) in [0, 1];
+    au_map: (k, m, m), over the faces that have one; face: (k, c, c, 3) RGB in [0, 1]. count, count_with_map: faces
+    behind each; where a count is 0 the average is 0.
+    """
+
+    count: Int64[np.ndarray, "k"]
+    count_with_map: Int64[np.ndarray, "k"]
+    face: Float32[np.ndarray, "k c c 3"]
+    au_map: Float32[np.ndarray, "k m m"]
+    maps: Mapping[str, Float32[np.ndarray, "k m m"]]
+
+
+class Accumulator:
+    """Sums over the batches of a split."""
+
+    def __init__(self, n_classes: int, mean: Float[Tensor, "3"], std: Float[Tensor, "3"]) -> None:
+        self.k, self.mean, self.std = n_classes, mean, std
+        self.sums: dict[str, Tensor] = {}
+        self.count = torch.zeros(n_classes, dtype=torch.int64)
+        self.count_with_map = torch.zeros(n_classes, dtype=torch.int64)
+
+    def add(self, batch: Batch, maps: Mapping[str, Tensor]) -> None:
+        """One batch and the model's maps of it, at any resolution."""
+        size = (int(batch.au_map.shape[1]), int(batch.au_map.shape[2]))
+        self.count += batch.label.bincount(minlength=self.k).cpu()
+        self.count_with_map += batch.label[batch.has_map].bincount(minlength=self.k).cpu()
+        self._sum("face", batch.image * self.std[:, None, None] + self.mean[:, None, None], batch.label)
+        self._sum("au_map", batch.au_map, batch.label)
+        for name, value in maps.items():
+            grown = resize_maps(value, size)
+            self._sum(f"maps/{name}", grown / grown.amax((1, 2), keepdim=True).clamp_min(EPSILON), batch.label)
+
+    def _sum(self, name: str, values: Tensor, label: Int64[Tensor, "b"]) -> None:
+        if name not in self.sums:
+            self.sums[name] = torch.zeros(self.k, *values.shape[1:], dtype=torch.float64, device=values.device)
+        self.sums[name].index_add_(0, label, values.double())
+
+    def averages(self) -> AverageMaps:
+        """Sums divided by each class's own count. Call it after at least one batch."""
+        maps = {name[5:]: self._mean(name, self.count) for name in self.sums if name.startswith("maps/")}
+        face = self._mean("face", self.count).transpose(0, 2, 3, 1).clip(0, 1)
+        au_map = self._mean("au_map", self.count_with_map)
+        return AverageMaps(self.count.numpy(), self.count_with_map.numpy(), face, au_map, maps)
+
+    def _mean(self, name: str, count: Int64[Tensor, "k"]) -> Float32[np.ndarray, "k ..."]:
+        total = self.sums[name].cpu()
+        divisor = count.clamp_min(1).reshape(-1, *[1] * (total.ndim - 1))
+        return np.asarray((total / divisor).numpy(), np.float32)
+
+
+def save_averages(path: Path, averages: AverageMaps, classes: Sequence[str]) -> None:
+    """``average_maps.npz``: ``classes (k), count (k), count_with_map (k), face (k c c 3), au_map (k m m)``,
+    ``attention (l k m m)`` by layer, and ``cam, cam_predicted (k m m)`` where the method has a CAM.
+    """
+    layers = sorted((name for name in averages.maps if name.isdecimal()), key=int)
+    cams: dict[str, Any] = {name: value for name, value in averages.maps.items() if not name.isdecimal()}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        content: dict[str, Any] = {
+            "classes": np.array(classes),
+            "count": averages.count,
+            "count_with_map": averages.count_with_map,
+            "face": averages.face,
+            "au_map": averages.au_map,
+            "attention": np.stack([averages.maps[name] for name in layers]),
+        }
+        np.savez(file, **content, **cams)

@@ -1,0 +1,124 @@
+"""``predictions.csv``: everything that was measured, face by face, so that each figure can be computed again.
+
+Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
+``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
+(:class:`~aupipe.fer_analysis.evaluation.measuring.Samples` says what they are). Six decimals; empty where a figure
+means nothing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from aupipe.fer_analysis.evaluation.measuring import Samples
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_display.tables import number_cells, write_columns
+
+METRICS = "metrics.json"
+PREDICTIONS = "predictions.csv"
+_NEEDED = frozenset({"localisation", "intervals", "cosine_matrix", "predictions_sha256"})
+LOCATED = ("pointing", "energy", "pixel_ap")
+"""Figures that need a region to point at."""
+
+
+def column_name(owner: str, figure: str) -> str:
+    """``"5", "cos"`` -> ``att5_cos``; ``"cam", "cos"`` -> ``cam_cos``."""
+    return f"att{owner}_{figure}" if owner.isdecimal() else f"{owner}_{figure}"
+
+
+def meaningful(samples: Samples, figure: str) -> Bool[np.ndarray, "n"]:
+    """Samples whose figure means something."""
+    if figure == "cos_predicted":
+        return samples.predicted_has_map
+    return samples.has_map & (samples.region_share > 0) if figure in LOCATED else samples.has_map
+
+
+def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
+    """Write the table atomically; returns its SHA-256."""
+    return write_columns(path, _columns(samples, classes))
+
+
+def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    everywhere = np.ones(len(samples.label), bool)
+    yield "sample_id", samples.sample_id
+    yield "true", [classes[number] for number in samples.label]
+    yield "predicted", [classes[number] for number in samples.predicted]
+    yield "correct", _flags(samples.correct)
+    yield "probability", number_cells(samples.probability.max(1), everywhere)
+    for number, name in enumerate(classes):
+        yield f"p_{name}", number_cells(samples.probability[:, number], everywhere)
+    yield "has_map", _flags(samples.has_map)
+    yield "predicted_has_map", _flags(samples.predicted_has_map)
+    yield "region_share", number_cells(samples.region_share, samples.has_map)
+    for owner, figures in samples.figures.items():
+        for figure, values in figures.items():
+            yield column_name(owner, figure), number_cells(values, meaningful(samples, figure))
+
+
+def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
+    return ["1" if value else "0" for value in values]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The table, read back: its rows' ids and labels, and any of its columns as numbers."""
+
+    path: Path
+    rows: tuple[dict[str, str], ...]
+
+    @property
+    def identity(self) -> list[tuple[str, str, str]]:
+        """(sample id, true class, has_map) of each row: what two evaluations must share to be compared."""
+        return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
+
+    def flags(self, name: str) -> Bool[np.ndarray, "n"]:
+        """A 0/1 column."""
+        return np.array([row[name] == "1" for row in self.rows], bool)
+
+    def numbers(self, name: str, rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
+        """A column of numbers in the chosen rows, all of which must have one."""
+        return np.array([float(row[name]) for row, chosen in zip(self.rows, rows, strict=True) if chosen], np.float64)
+
+    def has(self, name: str) -> bool:
+        """Whether the column exists."""
+        return name in self.rows[0]
+
+
+def read_predictions(path: Path, sha256: str) -> Predictions:
+    """Read a table whose digest ``metrics.json`` gives. Raises :class:`RunError` when it is missing or another one."""
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise RunError(
+            paragraph(
+                f"{path} is missing or does not belong to the metrics.json beside it.",
+                fix="Run `aupipe evaluate` on that run again.",
+            )
+        )
+    with path.open(encoding="utf-8", newline="") as file:
+        return Predictions(path, tuple(csv.DictReader(file)))
+
+
+def load_metrics(folder: Path) -> dict[str, Any]:
+    """A run's ``metrics.json``. Raises :class:`RunError` when it is missing, damaged or of an older version."""
+    path = folder / METRICS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        content = {}
+    if not isinstance(content, dict) or not content.keys() >= _NEEDED:
+        raise RunError(
+            paragraph(
+                f"{folder} was not evaluated, or by an older version.",
+                where=path,
+                fix=f"Run `aupipe evaluate {folder}` first.",
+            )
+        )
+    return content

@@ -1,0 +1,91 @@
+"""Evaluating a run's folder: load, measure, summarise, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
+from aupipe.fer_analysis.evaluation.measuring import measure
+from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
+from aupipe.fer_analysis.evaluation.summary import summarise
+from aupipe.fer_analysis.evaluation.text import summary_lines
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import write_json
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_display.figures import save_png
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The figures of a run on one split; ``content`` is what ``metrics.json`` holds."""
+
+    run: Path
+    content: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return dict(self.content)
+
+    def lines(self) -> list[str]:
+        """The summary for people: figures, then what they must be read against."""
+        return summary_lines(self.run, self.content)
+
+
+def evaluate(
+    run_folder: Path,
+    store_folder: Path | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    batch_size: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    out: Path | None = None,
+) -> Evaluation:
+    """Measure a run's best checkpoint on a split.
+
+    Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``,
+    ``confusion.png``, ``cosines.png`` and, last, ``metrics.json``. ``store_folder`` None: the store it was trained on.
+    ``limit``: the first rows of the split, which lie in hash order and so are a random sample. ``batch_size`` None:
+    that of the training. ``method``, ``method_options``: read the maps out as another method that shares the run's
+    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    """
+    for name, value in (("limit", limit), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
+    where = resolve_device(device)
+    record, model, state = checkpoint.load_best(run_folder, where, method, method_options)
+    store = checkpoint.run_store(run_folder, record, store_folder)
+    config = record.config
+    loader = TripletLoader(
+        store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
+    )
+    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent())
+    layers = model.backbone.n_layers
+    figures = summarise(samples, record.classes, layers)
+    out = out or run_folder
+    digest = write_predictions(out / PREDICTIONS, samples, record.classes)
+    save_averages(out / AVERAGES, averages, record.classes)
+    confusion = figures["confusion"]
+    save_png(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
+    save_png(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
+    save_png(out / "average_maps.png", draw_averages(averages, record.classes, layers))
+    content = {
+        **figures,
+        "predictions_sha256": digest,
+        **checkpoint.measured(record, state, store, split, limit),
+        "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
+        "align_layers": config.align_layers,
+        "seed": config.seed,
+    }
+    # Last: whoever finds it finds all the other files of the same evaluation.
+    write_json(out / METRICS, content)
+    return Evaluation(run_folder, content)

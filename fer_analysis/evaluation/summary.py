@@ -1,0 +1,206 @@
+"""The figures of ``metrics.json`` from per-sample values; None where nothing stands behind a figure.
+
+**Means.** Over all faces, and over the rightly or wrongly predicted ones, figures are macro means as in the paper: over
+the samples of an expression, then over the expressions. Within one true or predicted class they are plain means.
+
+**Which class's CAM.** ``cam`` is the CAM of the label, ``cam_predicted`` that of the predicted class; both are compared
+with the AU map of the label. ``cosine_predicted`` alone compares ``cam_predicted`` with the map of the predicted class.
+
+**Empty maps.** ``empty`` is the share of maps without any positive value: they score 0, and a class whose CAM is empty
+on most faces says that its evidence is all against it.
+
+**Normalised score.** ``(cos - floor) / (ceiling - floor)``. The floor is the uniform map: the score of saying nothing,
+which any layer can reach. A model also scores above it by pointing at faces in general; ``normalised_over_mean_map``
+therefore puts the floor at the class-agnostic mean AU map, and only what exceeds 0 there is knowledge of the sample.
+The ceiling is the best that a map of that size can reach; for the controls that of the last layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from aupipe.fer_analysis.evaluation.measuring import Samples
+from aupipe.fer_analysis.evaluation.predictions import meaningful
+from aupipe.fer_models import metrics
+from aupipe.fer_models.metrics import localisation, resampling
+
+FIGURES = (
+    "cosine",
+    "cosine_wrong",
+    "specificity",
+    "ceiling",
+    "normalised",
+    "normalised_over_mean_map",
+    "pointing",
+    "energy",
+    "pixel_ap",
+    "empty",
+)
+"""What every map is given, in this order."""
+
+CONTROLS = ("uniform", "centre", "mean_map")
+
+Mean = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
+
+
+def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[str, Any]:
+    """The content of ``metrics.json`` that comes from the samples alone. ``samples`` must not be empty."""
+    table = _Table(samples, tuple(classes), n_layers)
+    confusion = metrics.confusion_matrix(samples.label, samples.predicted, len(classes))
+    where = table.localisation()
+    attentions = {layer: entry["all"] for layer, entry in where["attention"].items()}
+    cam = where["cam"]["all"] if where["cam"] else {}
+    uniform, centre, mean_map = ((where["controls"][name] or {}).get("all", {}).get("cosine") for name in CONTROLS)
+    return {
+        "accuracy": metrics.accuracy(confusion),
+        "accuracy_ci95": list(metrics.wilson_interval(int(np.trace(confusion)), len(samples.label))),
+        "balanced_accuracy": metrics.balanced_accuracy(confusion),
+        "calibration": metrics.calibration(samples.probability, samples.label),
+        "intervals": table.intervals(),
+        "cam_cos": cam.get("cosine"),
+        "cam_cos_wrong": cam.get("cosine_wrong"),
+        "att_cos": {layer: figures["cosine"] for layer, figures in attentions.items()},
+        "att_cos_wrong": {layer: figures["cosine_wrong"] for layer, figures in attentions.items()},
+        "per_class": _per_class(metrics.class_report(confusion, classes), where),
+        "cosine_matrix": table.cosine_matrix(where),
+        "confusion": {"classes": list(classes), "matrix": confusion.tolist()},
+        "controls": {
+            "uniform": uniform,
+            "centre": centre,
+            "mean_map": mean_map,
+            "wrong_class": table.figure("wrong_class", "cos", samples.has_map, table.macro),
+            "ceiling": attentions[str(n_layers)]["ceiling"],
+            "ceiling_per_layer": {layer: figures["ceiling"] for layer, figures in attentions.items()},
+        },
+        "localisation": where,
+        "n": len(samples.label),
+        "n_with_map": int(samples.has_map.sum()),
+    }
+
+
+def _per_class(report: dict[str, dict[str, Any]], where: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for name, entry in report.items():
+        entry["cam_cos"] = where["cam"]["by_class"][name]["cosine"] if where["cam"] else None
+        entry["att_cos"] = {layer: one["by_class"][name]["cosine"] for layer, one in where["attention"].items()}
+    return report
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Means of the samples' figures over groups of them."""
+
+    samples: Samples
+    classes: tuple[str, ...]
+    n_layers: int
+
+    def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
+        """Mean over the expressions of each one's mean."""
+        return metrics.macro_mean(values, self.samples.label, rows, len(self.classes))
+
+    @staticmethod
+    def pooled(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
+        """Mean over the samples."""
+        return float(values[rows].mean()) if rows.any() else None
+
+    def figure(self, owner: str, figure: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> float | None:
+        """Mean of one figure over those of the rows where it means something."""
+        values = self.samples.figures.get(owner, {}).get(figure)
+        return None if values is None else mean(values, rows & meaningful(self.samples, figure))
+
+    def localisation(self) -> dict[str, Any]:
+        """Every figure of every map, and what chance scores."""
+        samples, layers = self.samples, [str(number) for number in range(1, self.n_layers + 1)]
+        located = samples.has_map & (samples.region_share > 0)
+        share = self.macro(samples.region_share, located)
+        return {
+            "region_threshold": localisation.REGION_THRESHOLD,
+            "chance": {"pointing": share, "energy": share, "pixel_ap": share},
+            "attention": {layer: self._groups(layer) for layer in layers},
+            "cam": self._groups("cam"),
+            "cam_predicted": self._groups("cam_predicted"),
+            "controls": {name: self._groups(name) for name in CONTROLS},
+        }
+
+    def _groups(self, owner: str) -> dict[str, Any] | None:
+        if owner not in self.samples.figures:
+            return None
+        samples = self.samples
+        everyone = np.ones(len(samples.label), bool)
+        true = {name: samples.label == number for number, name in enumerate(self.classes)}
+        claimed = {name: samples.predicted == number for number, name in enumerate(self.classes)}
+        return {
+            "all": self._describe(owner, everyone, self.macro),
+            "correct": self._describe(owner, samples.correct, self.macro),
+            "wrong": self._describe(owner, ~samples.correct, self.macro),
+            "by_class": {name: self._describe(owner, rows, self.pooled) for name, rows in true.items()},
+            "by_predicted": {name: self._describe(owner, rows, self.pooled) for name, rows in claimed.items()},
+        }
+
+    def _describe(self, owner: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> dict[str, Any]:
+        def of(figure: str, name: str = owner) -> float | None:
+            return self.figure(name, figure, rows, mean)
+
+        cosine, wrong = of("cos"), of("cos_wrong")
+        ceiling = of("ceiling", str(self.n_layers) if owner in CONTROLS else owner)
+        values = (
+            cosine,
+            wrong,
+            None if cosine is None or wrong is None else cosine - wrong,
+            ceiling,
+            metrics.normalised(cosine, of("cos", "uniform"), ceiling),
+            metrics.normalised(cosine, of("cos", "mean_map"), ceiling),
+            of("pointing"),
+            of("energy"),
+            of("pixel_ap"),
+            of("empty"),
+        )
+        figures = {"n": int((rows & self.samples.has_map).sum()), **dict(zip(FIGURES, values, strict=True))}
+        return {**figures, "cosine_predicted": of("cos_predicted")} if owner == "cam_predicted" else figures
+
+    def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
+        """Classes with a map by maps: attention of each layer, CAM, controls."""
+        entries = {**where["attention"], "cam": where["cam"], **where["controls"]}
+        maps = {name: entry for name, entry in entries.items() if entry is not None}
+        mapped = np.bincount(self.samples.label[self.samples.has_map], minlength=len(self.classes))
+        present = [name for number, name in enumerate(self.classes) if mapped[number]]
+        return {
+            "classes": present,
+            "counts": [int(count) for count in mapped if count],
+            "maps": list(maps),
+            "values": [[entry["by_class"][name]["cosine"] for entry in maps.values()] for name in present],
+        }
+
+    def intervals(self) -> dict[str, Any]:
+        """Bootstrap intervals of the main figures; attention is that of the last layer."""
+        samples, last = self.samples, str(self.n_layers)
+        right = samples.correct.astype(np.float64)
+        counts = np.bincount(samples.label, minlength=len(self.classes))
+        return {
+            "level": resampling.LEVEL,
+            "method": "percentile bootstrap, stratified by class",
+            "resamples": resampling.RESAMPLES,
+            "seed": resampling.SEED,
+            "classes_of_one_face": [name for name, n in zip(self.classes, counts, strict=True) if n == 1],
+            "accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "samples")),
+            "balanced_accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "classes")),
+            "att_cos": self._interval(last, "cos"),
+            "att_specificity": self._interval(last, "cos", "cos_wrong"),
+            "cam_cos": self._interval("cam", "cos"),
+            "cam_specificity": self._interval("cam", "cos", "cos_wrong"),
+        }
+
+    def _interval(self, owner: str, figure: str, less: str | None = None) -> list[float] | None:
+        columns, rows = self.samples.figures.get(owner, {}), self.samples.has_map
+        if figure not in columns or (less is not None and less not in columns) or not rows.any():
+            return None
+        values = columns[figure] - columns[less] if less is not None else columns[figure]
+        return _listed(resampling.bootstrap_interval(values[rows], self.samples.label[rows], "classes"))
+
+
+def _listed(interval: tuple[float, float] | None) -> list[float] | None:
+    return None if interval is None else list(interval)

@@ -1,0 +1,21 @@
+"""Explaining photos with a trained run: prediction, attention and CAM on the original photo, and the AUs they look at.
+
+Finding and aligning faces is the offline stages' business; they hand over
+:class:`aupipe.fer_data.preparation.AlignedFace` values.
+"""
+
+from aupipe.fer_analysis.explain.inputs import Picture, Source, open_source
+from aupipe.fer_analysis.explain.opened import OpenRun, Reading, open_run
+from aupipe.fer_analysis.explain.run import ExplainReport, explain, explain_faces
+
+__all__ = [
+    "ExplainReport",
+    "OpenRun",
+    "Picture",
+    "Reading",
+    "Source",
+    "explain",
+    "explain_faces",
+    "open_run",
+    "open_source",
+]

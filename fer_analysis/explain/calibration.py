@@ -1,0 +1,132 @@
+"""Confidence that means something: one temperature, fitted on the validation split (Guo et al., ICML 2017).
+
+Dividing the logits by a temperature changes no prediction, only how sure it sounds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+from scipy import optimize
+
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models import metrics
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.training import checkpoint
+
+FILE = "calibration.json"
+RANGE = (0.25, 8.0)
+"""Temperatures looked at: a split without an error has its optimum at 0, which would claim certainty."""
+
+FEW = 200
+"""With fewer validation rows a calibration error is mostly noise."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A run's temperature and what it does to the expected calibration error and to the cross-entropy (nats).
+
+    ``before`` is on all ``n`` validation rows at temperature 1; ``after`` is held out: each half of the rows at the
+    temperature of the other half. ``temperature`` itself is fitted on all of them. ``checkpoint``: SHA-256 of the
+    weights it belongs to.
+    """
+
+    temperature: float
+    n: int
+    ece_before: float
+    ece_after: float
+    nll_before: float
+    nll_after: float
+    checkpoint: str
+
+    def sentence(self) -> str:
+        """For people."""
+        few = " So few images make it rough." if self.n < FEW else ""
+        return (
+            f"Confidence: temperature {self.temperature:.2f}, fitted on {self.n} validation images; expected "
+            f"calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} after (held out).{few}"
+        )
+
+
+def softmax(logits: Float64[np.ndarray, "n k"], temperature: float = 1.0) -> Float64[np.ndarray, "n k"]:
+    """Probabilities at a temperature."""
+    scaled = logits / temperature
+    powers = np.exp(scaled - scaled.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def fit_temperature(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"]) -> float:
+    """The temperature of the least cross-entropy within :data:`RANGE`: convex in 1 / T, so there is one minimum."""
+
+    def loss(log_temperature: float) -> float:
+        return float(metrics.calibration(softmax(logits, float(np.exp(log_temperature))), label)["nll"])
+
+    found = optimize.minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
+    return float(np.exp(found.x))
+
+
+def calibrate(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"], weights: str) -> Calibration:
+    """Fit on all rows; measure each half at the other half's temperature. Needs at least two rows."""
+    held_out = np.empty_like(logits)
+    for half in (0, 1):
+        held_out[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], label[1 - half :: 2])
+    before, after = metrics.calibration(softmax(logits), label), metrics.calibration(softmax(held_out), label)
+    return Calibration(
+        temperature=fit_temperature(logits, label),
+        n=len(label),
+        ece_before=float(before["ece"]),
+        ece_after=float(after["ece"]),
+        nll_before=float(before["nll"]),
+        nll_after=float(after["nll"]),
+        checkpoint=weights,
+    )
+
+
+def run_calibration(
+    run_folder: Path, record: checkpoint.RunRecord, model: Method, store: Store | None, device: torch.device
+) -> Calibration | None:
+    """The run's calibration: read from RUN/calibration.json, or fitted on the store's validation split and kept there.
+
+    None when it is not there and cannot be fitted: the store is gone, or has no two validation rows.
+    """
+    weights = sha256_file(run_folder / checkpoint.BEST)
+    kept = _read(run_folder / FILE)
+    if kept is not None and kept.checkpoint == weights:
+        return kept
+    if store is None or store.index.digest != record.store_digest or store.index.rows("val") < 2:
+        return None
+    calibration = calibrate(*validation_logits(record, model, store, device), weights)
+    with contextlib.suppress(FerError):  # a run on a read-only disk is calibrated again each time
+        write_json(run_folder / FILE, asdict(calibration))
+    return calibration
+
+
+def _read(path: Path) -> Calibration | None:
+    try:
+        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@torch.no_grad()
+def validation_logits(
+    record: checkpoint.RunRecord, model: Method, store: Store, device: torch.device
+) -> tuple[Float64[np.ndarray, "n k"], Int64[np.ndarray, "n"]]:
+    """Logits and labels of the validation split, as the evaluation computes them."""
+    config = record.config
+    loader = TripletLoader(store.split("val"), config.batch_size, config.centre_crop, device=device, mode="none")
+    logits, label = [], []
+    with contextlib.closing(loader.epoch(0)) as batches:
+        for batch in batches:
+            logits.append(model(batch.image).logits.double().cpu().numpy())
+            label.append(batch.label.cpu().numpy())
+    return np.concatenate(logits), np.concatenate(label)

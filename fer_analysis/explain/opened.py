@@ -1,0 +1,138 @@
+"""A run, opened to explain photos: its model, how its store prepared photos, and its calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+
+from aupipe.fer_analysis.evaluation import explanation_maps
+from aupipe.fer_analysis.explain.calibration import Calibration, run_calibration, softmax
+from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_data.preparation import AlignedFace, Preparation
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the model says about one face.
+
+    logits (k), probability (k) calibrated where the run is; predicted: class index. attention (h, w) of the chosen
+    layer and cam (h', w') of the *predicted* class: positive parts at native resolution, over the centre crop; cam is
+    None for methods without a class map.
+    """
+
+    logits: Float64[np.ndarray, "k"]
+    probability: Float64[np.ndarray, "k"]
+    predicted: int
+    attention: Float32[np.ndarray, "h w"]
+    cam: Float32[np.ndarray, "_ _"] | None
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run ready to explain; ``layer`` is the one whose attention is shown, ``notes`` what a reader must know."""
+
+    folder: Path
+    record: checkpoint.RunRecord
+    model: Method
+    device: torch.device
+    layer: int
+    preparation: Preparation
+    calibration: Calibration | None
+    notes: tuple[str, ...]
+
+    @cached_property
+    def codebook(self) -> Codebook:
+        """The codebook of the store it was trained on."""
+        return codebook_from_dict(self.preparation.codebook, f"{self.folder}/{checkpoint.CONFIG}")
+
+    @property
+    def crop(self) -> AugmentConfig:
+        """The centre crop that the evaluation sees."""
+        return self.record.config.centre_crop
+
+    def placement(self, count: int = 1) -> AugmentParameters:
+        """Where the centre crop lies in the aligned image, for ``count`` faces."""
+        rows = np.arange(count, dtype=np.int64)
+        return augment.sample_parameters(self.crop, 0, 0, rows, self.preparation.image_size)
+
+    @torch.no_grad()
+    def read(self, faces: Sequence[AlignedFace]) -> list[Reading]:
+        """Classify faces along the evaluation's own path: centre crop, normalisation, forward pass, positive parts."""
+        images = torch.from_numpy(np.stack([face.image for face in faces]))
+        mean, std = torch.tensor(self.record.channel_mean), torch.tensor(self.record.channel_std).clamp_min(1e-6)
+        pictures = augment.apply_to_images(self.crop, self.placement(len(faces)), images, mean, std).to(self.device)
+        out = self.model.read(pictures)
+        maps = explanation_maps(self.model, out, out.logits.argmax(1))
+        attention, cam = maps[str(self.layer)].cpu().numpy(), maps["cam"].cpu().numpy() if "cam" in maps else None
+        logits = out.logits.double().detach().cpu().numpy()
+        probability = softmax(logits, self.calibration.temperature if self.calibration else 1.0)
+        return [
+            Reading(logits[n], probability[n], int(logits[n].argmax()), attention[n], None if cam is None else cam[n])
+            for n in range(len(faces))
+        ]
+
+
+def open_run(
+    folder: Path,
+    *,
+    store_folder: Path | None = None,
+    layer: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    device: str = "auto",
+) -> OpenRun:
+    """Open a run's best model to explain photos; ``layer`` None: the deepest; ``method`` None: the run's own, else one
+    that shares its training.
+
+    The store may be gone: then there is no calibration unless it is kept with the run already. Raises
+    :class:`RunError` where nobody knows any more how photos are prepared, :class:`UserInputError` for an unknown layer.
+    """
+    where = resolve_device(device)
+    record, model, _ = checkpoint.load_best(folder, where, method, method_options)
+    layers = model.backbone.n_layers
+    if layer is not None and not 1 <= layer <= layers:
+        raise UserInputError(
+            paragraph("--layer is not a layer of this network.", expected=f"1 to {layers}, the deepest", got=layer)
+        )
+    store, why = _store(folder, record, store_folder)
+    if not record.preparation and store is None:
+        raise RunError(
+            paragraph(
+                "The run does not say how its photos were prepared, and its store, which does, cannot be read.",
+                where=folder,
+                got=why,
+                fix="Give the store with --store.",
+            )
+        )
+    preparation = Preparation(**record.preparation) if record.preparation else Preparation.of_store(store.index)  # type: ignore[union-attr]
+    calibration = run_calibration(folder, record, model, store, where)
+    notes = () if calibration else (_uncalibrated(store, why),)
+    return OpenRun(folder, record, model, where, layer or layers, preparation, calibration, notes)
+
+
+def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, str]:
+    """The run's store, or why there is none; one that was asked for must be there."""
+    try:
+        return checkpoint.run_store(folder, record, override), ""
+    except StoreError as error:
+        if override is not None:
+            raise
+        return None, str(error)
+
+
+def _uncalibrated(store: Store | None, why: str) -> str:
+    reason = why if store is None else "its store has no validation rows, or is not the one it was trained on"
+    return f"Confidence is not calibrated, so it is usually too high: {reason}"

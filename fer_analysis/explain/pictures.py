@@ -1,0 +1,156 @@
+"""What one explained face looks like: the photo with landmarks, attention and CAM over it; the PNG with its card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from aupipe.fer_analysis.explain import view
+from aupipe.fer_analysis.explain.action_units import UnitCard, UnitRow
+from aupipe.fer_analysis.explain.opened import OpenRun
+from aupipe.fer_analysis.explain.result import FaceResult
+from aupipe.fer_analysis.overlays import draw_points, overlay
+from aupipe.fer_data import geometry
+from aupipe.fer_display.figures import new_figure, save_png
+
+ATTENTION, CAM = "#0072b2", "#d55e00"
+"""Bars: two colours that people with any colour vision tell apart (Okabe and Ito)."""
+
+OTHERS = 5
+"""AUs shown besides the expected ones."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A picture with what it shows: a caption for people who see it, ``alt`` for those who do not."""
+
+    image: UInt8[np.ndarray, "h w 3"]
+    caption: str
+    alt: str
+
+
+def window(opened: OpenRun, result: FaceResult) -> tuple[Float64[np.ndarray, "2 3"], Float64[np.ndarray, "4 2"]]:
+    """The network's window of a face: its pixels to photo pixels, and its corners in the photo."""
+    size = opened.crop.crop_size
+    to_photo = view.window_to_photo(result.face.to_source, opened.placement().centre[0], size)
+    return to_photo, view.window_corners(to_photo, size)
+
+
+def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> list[Panel]:
+    """The part of the photo around the face: with its landmarks and the network's window, with the attention, with the
+    CAM of the prediction (where the method has one)."""
+    to_photo, corners = window(opened, result)
+    seen = view.face_view(result.picture.image, corners, side)
+    to_view, size = view.compose(seen.from_photo, to_photo), opened.crop.crop_size
+    frame = geometry.apply_affine(seen.from_photo, corners)
+    points = geometry.apply_affine(seen.from_photo, result.face.points)
+    plain = draw_points(view.draw_outline(seen.image, frame), points, radius=1.6)
+    predicted, where = opened.record.classes[result.reading.predicted], result.title
+    maps = [("attention", f"attention of layer {opened.layer}", result.reading.attention)]
+    if result.reading.cam is not None:
+        maps.append(("CAM", f"CAM of {predicted}", result.reading.cam))
+    panels = [Panel(plain, "landmarks; the frame is what the network saw", f"{where}: the face with its 68 landmarks")]
+    for kind, caption, values in maps:
+        warped = view.warp_map(values, to_view, size, (seen.image.shape[0], seen.image.shape[1]))
+        strongest = _strongest(result.card, kind)
+        drawn = view.draw_outline(overlay(seen.image, warped), frame)
+        panels.append(Panel(drawn, caption, f"{where}: {caption} over the face{strongest}"))
+    return panels
+
+
+def _strongest(card: UnitCard, kind: str) -> str:
+    shares = {unit.number: (unit.attention if kind == "attention" else unit.cam) for unit in card.units}
+    lifts = {
+        unit.number: share.share / unit.chance
+        for unit in card.units
+        if (share := shares[unit.number]) is not None and unit.chance > 0
+    }
+    best = max(lifts, key=lambda au: lifts[au], default=None)
+    return "" if best is None or lifts[best] <= 0 else f", most of all at AU {best} ({lifts[best]:.1f} times chance)"
+
+
+def photo_panel(photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.ndarray, "4 2"]], name: str) -> Panel:
+    """The whole photo with the numbered windows of its faces."""
+    seen = view.resized_view(photo, np.zeros(2), side=2 * view.SIDE)
+    drawn = seen.image
+    for number, window_ in enumerate(corners, 1):
+        frame = geometry.apply_affine(seen.from_photo, window_)
+        drawn = view.draw_outline(drawn, frame, 2)
+        place = (int(np.clip(frame[:, 0].min() + 6, 2, drawn.shape[1] - 24)), int(max(frame[:, 1].min() + 24, 24)))
+        for colour, thickness in ((view.SHADOW, 5), (view.LINE, 2)):
+            cv2.putText(drawn, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
+    return Panel(drawn, "the whole photo", f"{name}: {len(corners)} faces, numbered as below")
+
+
+def shown_units(card: UnitCard) -> list[UnitRow]:
+    """The expected AUs by number, then those others that get most attention beside chance."""
+    expected = [unit for unit in card.units if unit.expected]
+    others = sorted((unit for unit in card.units if not unit.expected), key=lambda unit: -unit.lift)
+    return expected + others[:OTHERS]
+
+
+def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> None:
+    """One picture that stands alone: panels, AU card, probabilities, notes."""
+    figure = new_figure(11, 8, layout=None)  # a layout engine takes longer than the drawing
+    label = f" (labelled {result.picture.label})" if result.picture.label else ""
+    said = f"{opened.record.classes[result.reading.predicted]} {result.confidence():.0%}"
+    figure.suptitle(f"{_short(result.title)}: {said}{label}", fontsize=13, y=0.985)
+    for column, panel in enumerate(panels):
+        axes = figure.add_axes((0.01 + column / 3, 0.515, 0.313, 0.41))
+        axes.imshow(panel.image)
+        axes.set_title(panel.caption, fontsize=9)
+        axes.set_axis_off()
+    draw_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
+    draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.reading.probability)
+    figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
+    save_png(path, figure)
+
+
+def draw_units(axes: Axes, card: UnitCard) -> None:
+    """Bars: share of attention and of the CAM per AU; a black stroke marks chance; expected AUs are bold."""
+    units = shown_units(card)
+    rows = np.arange(len(units))
+    with_cam = any(unit.cam is not None for unit in units)
+    height = 0.38 if with_cam else 0.7
+    shift = height / 2 if with_cam else 0.0
+    axes.barh(rows - shift, [unit.attention.share for unit in units], height, color=ATTENTION, label="attention")
+    if with_cam:
+        cams = [unit.cam.share if unit.cam is not None else 0.0 for unit in units]
+        axes.barh(rows + shift, cams, height, color=CAM, label="CAM")
+    chance = [unit.chance for unit in units]
+    axes.vlines(chance, rows - 0.42, rows + 0.42, color="black", linewidth=2, label="chance: an even map")
+    axes.set_yticks(rows, [f"AU {unit.number} {unit.name}" for unit in units], fontsize=8)
+    for tick, unit in zip(axes.get_yticklabels(), units, strict=True):
+        tick.set_fontweight("bold" if unit.expected else "normal")
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(steps=(1, 2, 5, 10)))  # no 2.5 %, which would be written as 2 %
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_xlabel(f"share of the map at the AU's place; bold: expected for {card.expression}", fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_probabilities(axes: Axes, classes: Sequence[str], probability: Float64[np.ndarray, "k"]) -> None:
+    """Bars of the class probabilities, in the classes' order."""
+    rows = np.arange(len(classes))
+    axes.barh(rows, probability, 0.7, color="#6b7280")
+    axes.set_yticks(rows, list(classes), fontsize=8)
+    for row, value in enumerate(probability):
+        axes.text(float(value) + 0.02, row, f"{value:.0%}", va="center", fontsize=8)
+    axes.set_xlim(0, 1.2)
+    axes.set_xticks([])
+    axes.invert_yaxis()
+    axes.set_xlabel("probability", fontsize=8)
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _short(name: str, length: int = 70) -> str:
+    return name if len(name) <= length else f"...{name[-length:]}"

@@ -1,0 +1,148 @@
+"""One explained face: everything that was found out about it, as values and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from aupipe.fer_analysis.explain.action_units import UnitCard
+from aupipe.fer_analysis.explain.inputs import Picture
+from aupipe.fer_analysis.explain.opened import OpenRun, Reading
+from aupipe.fer_data import geometry
+from aupipe.fer_data.preparation import AlignedFace
+
+TURNED = 30.0
+"""From this yaw in degrees on, much of the far half is hidden."""
+
+ENLARGED = 2.0
+"""From this magnification on, the network saw more interpolated pixels than the photo has."""
+
+
+@dataclass(frozen=True)
+class FaceResult:
+    """A face of a picture. ``number`` counts the picture's faces from 1; ``notes`` say what makes it less reliable."""
+
+    picture: Picture
+    number: int
+    face: AlignedFace
+    reading: Reading
+    card: UnitCard
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Unique within the input."""
+        return f"{self.picture.name}.face{self.number}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.picture.name}, face {self.number}"
+
+    def confidence(self) -> float:
+        """Probability of the prediction."""
+        return float(self.reading.probability[self.reading.predicted])
+
+
+def face_notes(face: AlignedFace) -> tuple[str, ...]:
+    """What makes this face's landmarks, and so everything drawn on them, less reliable."""
+    notes = []
+    if face.rung:
+        notes.append(f"The face was found only at try {face.rung + 1}: its points may be less exact.")
+    if abs(face.pose[0]) >= TURNED:
+        notes.append(
+            f"The face is turned by {abs(face.pose[0]):.0f} degrees: the points of its far half are partly guessed."
+        )
+    if (zoom := magnification(face)) >= ENLARGED:
+        notes.append(f"The face is small: the network saw it enlarged {zoom:.1f} times.")
+    return tuple(notes)
+
+
+def magnification(face: AlignedFace) -> float:
+    """Crop pixels per photo pixel."""
+    return float(1 / np.sqrt(abs(np.linalg.det(face.to_source[:, :2]))))
+
+
+def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
+    """The face's row of ``faces.csv``."""
+    classes = opened.record.classes
+    yaw, pitch, roll = (round(float(angle), 1) for angle in result.face.pose)
+    probability = {f"p_{name}": round(float(result.reading.probability[k]), 6) for k, name in enumerate(classes)}
+    return {
+        "name": result.picture.name,
+        "frame": "" if result.picture.frame is None else result.picture.frame,
+        "seconds": "" if result.picture.seconds is None else result.picture.seconds,
+        "face": result.number,
+        "label": result.picture.label,
+        "predicted": classes[result.reading.predicted],
+        "confidence": round(result.confidence(), 6),
+        **probability,
+        "asymmetry": round(result.card.asymmetry, 4),
+        "missed_aus": " ".join(map(str, result.card.missed)),
+        "score": round(result.face.score, 4),
+        "rung": result.face.rung,
+        "yaw": yaw,
+        "pitch": pitch,
+        "roll": roll,
+    }
+
+
+def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
+    """The face's JSON file. Points and corners in photo pixels, integer coordinates at pixel centres."""
+    reading, face, card, classes = result.reading, result.face, result.card, opened.record.classes
+    yaw, pitch, roll = (float(angle) for angle in face.pose)
+    return {
+        "name": result.picture.name,
+        "face": result.number,
+        "frame": result.picture.frame,
+        "seconds": result.picture.seconds,
+        "label": result.picture.label or None,
+        "predicted": classes[reading.predicted],
+        "confidence": result.confidence(),
+        "calibration": asdict(opened.calibration) if opened.calibration else None,
+        "probabilities": {name: float(reading.probability[k]) for k, name in enumerate(classes)},
+        "logits": {name: float(reading.logits[k]) for k, name in enumerate(classes)},
+        "attention": {"layer": opened.layer, "map": _rounded(reading.attention)},
+        "cam": None if reading.cam is None else {"class": classes[reading.predicted], "map": _rounded(reading.cam)},
+        "codebook": opened.codebook.name,
+        "action_units": [{**asdict(unit), "lift": unit.lift} for unit in card.units],
+        "expected": list(card.expected),
+        "missed": list(card.missed),
+        "elsewhere": list(card.elsewhere),
+        "asymmetry": card.asymmetry,
+        "cosine": card.cosine,
+        "cosine_uniform": card.cosine_uniform,
+        "landmarks": {
+            "points": _rounded(face.points),
+            "score": face.score,
+            "rung": face.rung,
+            "faces_seen": face.faces_seen,
+            "pose": {"yaw": yaw, "pitch": pitch, "roll": roll},
+            "eye_distance": float(geometry.inter_ocular(face.points)),
+            "magnification": magnification(face),
+        },
+        "crop": {"size": opened.preparation.image_size, "to_photo": face.to_source.tolist()},
+        "notes": [*result.notes, *opened.notes],
+        "limits": list(limits(opened, reading)),
+    }
+
+
+def limits(opened: OpenRun, reading: Reading) -> tuple[str, ...]:
+    """What an explanation does not say; true of every face of the run."""
+    rows, columns = reading.attention.shape
+    return (
+        "A map shows where the network's features are strong. It does not show which muscles moved: an AU's share is "
+        "attention at the AU's place, not the AU's activity.",
+        f"The attention has {columns} x {rows} cells over the framed window; AUs that lie within one cell of each "
+        "other cannot be told apart. AU regions overlap, so shares do not add up to 100 %.",
+        f"Expected AUs are what the codebook {opened.codebook.name!r} gives the predicted expression, not what this "
+        "face shows.",
+        f"The classifier always names one of its {len(opened.record.classes)} classes, whatever the photo shows, and "
+        "its confidence holds only for photos like those of its validation split. An expression is not an emotion.",
+    )
+
+
+def _rounded(values: np.ndarray) -> list[Any]:
+    return np.round(np.asarray(values, np.float64), 5).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,246 @@
+"""Explaining a whole input: pictures in, a PNG and a JSON file per face out, one table and one page for all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from aupipe.fer_analysis.explain import page
+from aupipe.fer_analysis.explain.action_units import Canvas, face_regions, unit_card
+from aupipe.fer_analysis.explain.inputs import Picture, Source
+from aupipe.fer_analysis.explain.opened import OpenRun
+from aupipe.fer_analysis.explain.pictures import face_panels, photo_panel, window, write_face_png
+from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
+from aupipe.fer_analysis.explain.timeline import write_timeline
+from aupipe.fer_data.files import folder_lock, write_json, write_text
+from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
+from aupipe.fer_data.types import Failure, Progress, count_reasons
+
+REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
+
+MAX_SECTIONS = 200
+"""Faces on the page; the others are in the table and have their files all the same."""
+
+
+@dataclass(frozen=True)
+class ExplainReport:
+    """What was done. ``explained`` pictures have at least one face; ``failures`` lists pictures and single faces.
+
+    ``files``: what was written, relative to ``out``.
+    """
+
+    out: Path
+    kind: str
+    pictures: int
+    explained: int
+    faces: int
+    predicted: Mapping[str, int]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def failed_share(self) -> float:
+        """Pictures without an explained face, as a share of all."""
+        return 1 - self.explained / self.pictures if self.pictures else 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {
+            "out": str(self.out),
+            "kind": self.kind,
+            "pictures": self.pictures,
+            "explained": self.explained,
+            "faces": self.faces,
+            "predicted": dict(self.predicted),
+            "failed": count_reasons(self.failures),
+            "notes": list(self.notes),
+            "page": str(self.out / PAGE),
+        }
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        said = ", ".join(f"{count} {name}" for name, count in self.predicted.items()) or "none"
+        what = "frames" if self.kind == "video" else "photos"
+        return [
+            f"explain: {self.faces} faces in {self.explained} of {self.pictures} {what}: {said}",
+            *(f"  note: {note}" for note in self.notes),
+            f"  look at {self.out / PAGE}",
+        ]
+
+
+@dataclass
+class _Work:
+    """What gathers while the pictures pass: no pixels are kept."""
+
+    files: list[str] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    sections: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    probability: list[Float64[np.ndarray, "k"]] = field(default_factory=list)
+    limits: tuple[str, ...] = ()
+    pictures: int = 0
+    explained: int = 0
+
+
+def explain(
+    opened: OpenRun, source: Source, out: Path, find: FaceFinder, progress: Progress, notes: Sequence[str] = ()
+) -> ExplainReport:
+    """Explain every face of an input and write OUT: ``index.html``, ``faces.csv``, ``explain.json``, ``faces/``, and
+    ``timeline.png`` for a video.
+
+    Nothing that is wrong with one picture ends the whole: it becomes a failure. Files are replaced one by one,
+    atomically; those that an earlier run left and this one did not make again are removed at the end.
+    """
+    with folder_lock(out):
+        earlier, work = _earlier_files(out), _Work()
+        progress.start("explain", source.total, "frames" if source.kind == "video" else "photos")
+        for picture in source.pictures():
+            work.pictures += 1
+            if isinstance(picture, Failure):
+                work.failures.append(picture)
+            else:
+                _explain_picture(opened, picture, out, find, work)
+            progress.advance(1)
+        progress.finish()
+        report = _finish(opened, source, out, work, (*opened.notes, *notes))
+        for name in set(earlier) - set(report.files):
+            (out / name).unlink(missing_ok=True)
+    return report
+
+
+def _explain_picture(opened: OpenRun, picture: Picture, out: Path, find: FaceFinder, work: _Work) -> None:
+    found = find(picture.image, picture.box, picture.known)
+    faces = {number: one for number, one in enumerate(found, 1) if isinstance(one, AlignedFace)}
+    for number, one in enumerate(found, 1):
+        if isinstance(one, Missed):
+            name = picture.name if not faces else f"{picture.name}.face{number}"
+            work.failures.append(Failure(name, picture.name, one.reason.key, one.detail))
+    results = explain_faces(opened, picture, faces)
+    work.explained += bool(results)
+    if picture.frame is not None:
+        work.times.append(picture.frame if picture.seconds is None else picture.seconds)
+        blank = np.full(len(opened.record.classes), np.nan)
+        work.probability.append(results[0].reading.probability if results else blank)
+    if len(results) > 1 and len(work.sections) < MAX_SECTIONS:
+        corners = [window(opened, result)[1] for result in results]
+        work.sections.append(page.photo_section(photo_panel(picture.image, corners, picture.name)))
+    for result in results:
+        _write_face(opened, result, out, work)
+
+
+def explain_faces(opened: OpenRun, picture: Picture, faces: Mapping[int, AlignedFace]) -> list[FaceResult]:
+    """Classify and explain the numbered faces of one picture."""
+    if not faces:
+        return []
+    prepared = opened.preparation
+    canvas = Canvas(opened.codebook, opened.crop, opened.placement(), prepared.image_size, prepared.map_size)
+    results = []
+    for (number, face), reading in zip(faces.items(), opened.read(list(faces.values())), strict=True):
+        regions = face_regions(face.landmarks, canvas, opened.record.classes[reading.predicted])
+        card = unit_card(regions, opened.codebook, reading.attention, reading.cam)
+        results.append(FaceResult(picture, number, face, reading, card, face_notes(face)))
+    return results
+
+
+def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> None:
+    stem = f"{FACES}/{safe_path(result.name)}"
+    panels = face_panels(opened, result)
+    write_face_png(out / f"{stem}.png", opened, result, panels)
+    write_json(out / f"{stem}.json", result_json(result, opened))
+    work.files += [f"{stem}.png", f"{stem}.json"]
+    work.rows.append(summary_row(result, opened))
+    work.limits = work.limits or limits(opened, result.reading)
+    if len(work.sections) < MAX_SECTIONS:
+        work.sections.append(page.face_section(opened, result, panels))
+
+
+def safe_path(name: str) -> str:
+    """A name as a path that stays below its folder.
+
+    >>> safe_path("../a//b.jpg")
+    'a/b.jpg'
+    """
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
+
+
+def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...]) -> ExplainReport:
+    """The table, the timeline, the page; the report last."""
+    notes = (*notes, *_more_notes(source, work))
+    if work.rows:
+        write_text(out / TABLE, _csv(work.rows))
+        work.files.append(TABLE)
+    sections = work.sections
+    if any(not np.isnan(row).any() for row in work.probability):
+        sections = [_timeline(opened, source, out, work), *sections]
+        work.files.append(TIMELINE)
+    calibration = (opened.calibration.sentence(),) if opened.calibration else ()
+    facts = (_about(opened), *calibration, *notes)
+    page.write_page(out / PAGE, f"{source.path.name} explained", sections, facts, work.limits, work.failures)
+    predicted: dict[str, int] = {}
+    for name in opened.record.classes:
+        if count := sum(row["predicted"] == name for row in work.rows):
+            predicted[name] = count
+    report = ExplainReport(
+        out=out,
+        kind=source.kind,
+        pictures=work.pictures,
+        explained=work.explained,
+        faces=len(work.rows),
+        predicted=predicted,
+        failures=tuple(work.failures),
+        notes=notes,
+        files=(*work.files, PAGE),
+    )
+    write_json(out / REPORT, {**report.as_json(), "run": str(opened.folder), "files": list(report.files)})
+    return report
+
+
+def _more_notes(source: Source, work: _Work) -> tuple[str, ...]:
+    notes = []
+    if source.ignored:
+        notes.append(f"{source.ignored} files of the folder are no photos by their name and were passed over.")
+    if len(work.rows) > MAX_SECTIONS:
+        notes.append(f"The page shows the first faces only; {TABLE} and {FACES}/ hold all {len(work.rows)}.")
+    return tuple(notes)
+
+
+def _about(opened: OpenRun) -> str:
+    config = opened.record.config
+    guided = f"guided by AU maps (weight {config.align_weight:g})" if config.align_weight else "without AU guidance"
+    return f"Model: {config.backbone}, {config.method}, {guided}; codebook {opened.codebook.name!r}."
+
+
+def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> str:
+    times, probability = np.array(work.times), np.stack(work.probability)
+    classes, path = opened.record.classes, out / TIMELINE
+    unit = "seconds" if any(isinstance(time, float) for time in work.times) else "frame"
+    write_timeline(path, times, probability, classes, unit)
+    means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))
+    return page.timeline_section(path.read_bytes(), source.path.name, means)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _earlier_files(out: Path) -> list[str]:
+    """What an earlier run says it wrote into the folder, as far as it lies below it."""
+    try:
+        names = json.loads((out / REPORT).read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if safe_path(name) == name]

@@ -1,0 +1,12 @@
+"""Are the explanations faithful? Whether the decision rests on what the maps show, and on the AU regions.
+
+:mod:`~aupipe.fer_analysis.faithfulness.perturbing` removes pixels in the order of a map,
+:mod:`~aupipe.fer_analysis.faithfulness.regions` removes the AU regions,
+:mod:`~aupipe.fer_analysis.faithfulness.randomising` takes away what the network has learned;
+:mod:`~aupipe.fer_analysis.faithfulness.run` does all three for a run.
+"""
+
+from aupipe.fer_analysis.faithfulness.run import FAITHFULNESS, Faithfulness, measure_faithfulness
+from aupipe.fer_analysis.faithfulness.summary import summary_line
+
+__all__ = ["FAITHFULNESS", "Faithfulness", "measure_faithfulness", "summary_line"]

@@ -1,0 +1,44 @@
+"""``faithfulness.csv``: what was measured, face by face, so that each mean and interval can be computed again.
+
+Columns: ``sample_id, true, predicted, probability`` (of the prediction), ``probability_baseline`` (of the same class on
+the baseline alone), ``deletion_MAP`` and ``insertion_MAP`` (areas under the curves), ``region_share``, ``in_face``,
+``fall_inside, fall_outside_face, fall_outside_anywhere`` and ``correct_..``. Six decimals; empty where a figure means
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aupipe.fer_analysis.faithfulness.measuring import Faces
+from aupipe.fer_analysis.faithfulness.regions import REMOVALS
+from aupipe.fer_analysis.faithfulness.summary import CURVES
+from aupipe.fer_display.tables import number_cells, write_columns
+
+TABLE = "faithfulness.csv"
+
+
+def write_faces(path: Path, faces: Faces, classes: Sequence[str]) -> str:
+    """Write the table atomically; returns its SHA-256."""
+    return write_columns(path, _columns(faces, classes))
+
+
+def _columns(faces: Faces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    everywhere = np.ones(len(faces.label), bool)
+    yield "sample_id", faces.sample_id
+    yield "true", [classes[number] for number in faces.label]
+    yield "predicted", [classes[number] for number in faces.predicted]
+    yield "probability", number_cells(faces.whole, everywhere)
+    yield "probability_baseline", number_cells(faces.empty, everywhere)
+    for kind in faces.curves:
+        for number, curve in enumerate(CURVES):
+            yield f"{curve}_{kind}", number_cells(faces.areas(kind)[:, number], faces.rows(kind))
+    yield "region_share", number_cells(faces.region_share, faces.removable)
+    yield "in_face", number_cells(faces.in_face, faces.removable)
+    for kind in REMOVALS:
+        yield f"fall_{kind}", number_cells(faces.fall[kind], faces.removable)
+    for kind in REMOVALS:
+        yield f"correct_{kind}", number_cells(faces.correct[kind], faces.removable)

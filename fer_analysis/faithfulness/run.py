@@ -1,0 +1,143 @@
+"""Measuring the faithfulness of a run's maps: load, perturb, randomise, summarise, write."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aupipe.fer_analysis.evaluation.measuring import memory_message
+from aupipe.fer_analysis.faithfulness import randomising
+from aupipe.fer_analysis.faithfulness.faces import TABLE, write_faces
+from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
+from aupipe.fer_analysis.faithfulness.measuring import Perturbation, measure
+from aupipe.fer_analysis.faithfulness.perturbing import BASELINES
+from aupipe.fer_analysis.faithfulness.randomising import cascade
+from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
+from aupipe.fer_analysis.faithfulness.text import page_lines
+from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_display.figures import save_png
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.methods import METHODS, Method, method_class, training_name
+from aupipe.fer_models.training import checkpoint
+
+FAITHFULNESS = "faithfulness.json"
+FIGURE = "faithfulness.png"
+LIMIT = 200
+"""Faces by default: each is shown to the network some two hundred times."""
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """What a run's decisions and maps rest on; ``content`` is what ``faithfulness.json`` holds."""
+
+    run: Path
+    content: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return dict(self.content)
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        return page_lines(self.run, self.content)
+
+
+def measure_faithfulness(
+    run_folder: Path,
+    store_folder: Path | None = None,
+    split: str = "test",
+    limit: int | None = LIMIT,
+    baseline: str = "blur",
+    steps: int = 20,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+    out: Path | None = None,
+) -> Faithfulness:
+    """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
+
+    Writes to the run's folder, or to ``out``, ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last,
+    ``faithfulness.json``; nothing else there is touched. ``store_folder`` None: the store it was trained on. ``limit``:
+    the first rows of the split, a random sample as they lie in hash order; None: all. ``batch_size`` None: that of the
+    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    """
+    _check(limit, baseline, steps, seed, batch_size)
+    where, shown = resolve_device(device), progress or Silent()
+    record, model, state = checkpoint.load_best(run_folder, where)
+    store = checkpoint.run_store(run_folder, record, store_folder)
+    config = record.config
+    size = batch_size or config.batch_size
+    loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
+    try:
+        faces = measure(model, loader, Perturbation(baseline, steps, seed), shown)
+        randomisation = _randomise(run_folder, config.method, model, loader, seed, shown)
+    except torch.OutOfMemoryError as error:
+        raise RunError(memory_message(loader)) from error
+    content = {
+        **summarise(faces),
+        "randomisation": randomisation,
+        "baseline": baseline,
+        "steps": steps,
+        "seed": seed,
+        **checkpoint.measured(record, state, store, split, limit),
+        "checkpoint_sha256": sha256_file(run_folder / checkpoint.BEST),
+    }
+    out = out or run_folder
+    content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
+    save_png(out / FIGURE, draw_faithfulness(content))
+    # Last: whoever finds it finds the other files of the same measurement.
+    write_json(out / FAITHFULNESS, content)
+    return Faithfulness(run_folder, content)
+
+
+def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:
+    """Raise :class:`UserInputError` for a setting that cannot be used."""
+    if baseline not in BASELINES:
+        raise UserInputError(unknown_name("baseline", baseline, list(BASELINES)))
+    for name, value, least in (
+        ("limit", limit, 1),
+        ("steps", steps, 2),
+        ("seed", seed, 0),
+        ("batch-size", batch_size, 1),
+    ):
+        if value is not None and value < least:
+            raise UserInputError(paragraph(f"--{name} must be {least} or more.", got=value))
+
+
+def _randomise(
+    run_folder: Path, method: str, model: Method, loader: TripletLoader, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """The test of the attention, of the run's own CAM, and of those methods that read the same training out."""
+    images = _first_images(loader)
+    others = [
+        name
+        for name in sorted(METHODS)
+        if name != method and training_name(name) == training_name(method) and method_class(name).has_cam
+    ]
+    stages, own = cascade(model, images, loader.batch_size, seed, method, progress)
+    maps = {method if kind == "cam" else kind: values for kind, values in own.items()}
+    for name in others:
+        _, reader, _ = checkpoint.load_best(run_folder, loader.device, name)
+        maps[name] = cascade(reader, images, loader.batch_size, seed, name, progress)[1]["cam"]
+    return summarise_randomisation(stages, maps, len(images))
+
+
+def _first_images(loader: TripletLoader) -> Tensor:
+    """The first :data:`~aupipe.fer_analysis.faithfulness.randomising.FACES` faces of the loader."""
+    parts: list[Tensor] = []
+    with contextlib.closing(loader.epoch(0)) as batches:
+        for batch in batches:
+            parts.append(batch.image)
+            if sum(map(len, parts)) >= randomising.FACES:
+                break
+    return torch.cat(parts)[: randomising.FACES]

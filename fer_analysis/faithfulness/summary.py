@@ -1,0 +1,153 @@
+"""The content of ``faithfulness.json`` from per-face values; None where no face stands behind a figure.
+
+Means are over faces. Intervals are percentile bootstraps of the mean over the faces, resampled within each true class
+(:func:`aupipe.fer_models.metrics.resampling.bootstrap_interval`); of differences they are paired by face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from aupipe.fer_analysis.faithfulness import randomising, regions
+from aupipe.fer_analysis.faithfulness.measuring import Faces
+from aupipe.fer_analysis.faithfulness.perturbing import removal_counts
+from aupipe.fer_analysis.faithfulness.randomising import Correlations
+from aupipe.fer_models.metrics.resampling import bootstrap_interval
+
+CURVES = ("deletion", "insertion")
+
+
+def summarise(faces: Faces) -> dict[str, Any]:
+    """What comes from the faces: curves and regions."""
+    steps = next(iter(faces.curves.values())).shape[-1] - 1
+    return {
+        "n": len(faces.label),
+        "n_with_map": int(faces.has_map.sum()),
+        "accuracy": float((faces.label == faces.predicted).mean()),
+        "probability": {
+            "whole": float(faces.whole.mean()),
+            "baseline": float(faces.empty.mean()),
+            "baseline_keeps_prediction": float(faces.kept.mean()),
+        },
+        "shares_removed": [count / faces.pixels for count in removal_counts(faces.pixels, steps)],
+        "curves": {kind: _curve(faces, kind) for kind in faces.curves if faces.rows(kind).any()},
+        "regions": _regions(faces),
+    }
+
+
+def _curve(faces: Faces, kind: str) -> dict[str, Any]:
+    """One map's mean curves, their areas, and how far these are from those of the random order on the same faces."""
+    rows, control = faces.rows(kind), faces.controls.get(kind)
+    entry: dict[str, Any] = {"n": int(rows.sum()), "control": control}
+    for number, curve in enumerate(CURVES):
+        own = faces.areas(kind)[:, number]
+        entry[curve] = {
+            "auc": float(own[rows].mean()),
+            "curve": faces.curves[kind][rows, number].mean(0).tolist(),
+            "over_random": None if control is None else _mean(faces, own - faces.areas(control)[:, number], rows),
+        }
+    return entry
+
+
+def _regions(faces: Faces) -> dict[str, Any]:
+    """Falls inside and outside of the AU regions; all None where no face has a region."""
+    rows = faces.removable
+    correct = (faces.label == faces.predicted).astype(np.float64)
+    removed = {
+        kind: {
+            "fall": _mean(faces, faces.fall[kind], rows),
+            "accuracy_change": _mean(faces, faces.correct[kind] - correct, rows),
+            "strength": _plain(faces.strength[kind], rows),
+        }
+        for kind in regions.REMOVALS
+    }
+    inside = faces.fall["inside"]
+    return {
+        "n": int(rows.sum()),
+        "region_share": _plain(faces.region_share, rows),
+        "outside_face_in_face": _plain(faces.in_face, rows),
+        "draws": regions.DRAWS,
+        "removed": removed,
+        "fall_inside_over": {
+            kind: _mean(faces, inside - faces.fall[kind], rows) for kind in regions.REMOVALS if kind != "inside"
+        },
+    }
+
+
+def _plain(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
+    return float(values[rows].mean()) if rows.any() else None
+
+
+def _mean(faces: Faces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> dict[str, Any] | None:
+    """Mean and 95 % interval over the chosen faces."""
+    if not rows.any():
+        return None
+    interval = bootstrap_interval(values[rows], faces.label[rows], "samples")
+    return {"mean": float(values[rows].mean()), "ci95": None if interval is None else list(interval)}
+
+
+def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlations], faces: int) -> dict[str, Any]:
+    """``maps``: correlations by map; ``faces``: how many were looked at."""
+    return {
+        "stages": list(stages),
+        "faces": faces,
+        "draws": randomising.DRAWS,
+        "fails_from": randomising.FAILS_FROM,
+        "maps": {name: _randomised(values) for name, values in maps.items()},
+    }
+
+
+def _randomised(values: Correlations) -> dict[str, Any]:
+    """Mean correlation after each stage with its range over the random networks, and the verdict on the last one."""
+    n = values.shape[2]
+    if n == 0:
+        return {"n": 0, "spearman": None, "low": None, "high": None, "final": None, "passes": None}
+    by_draw = values.mean(2)
+    final = float(by_draw[:, -1].mean())
+    return {
+        "n": n,
+        "spearman": by_draw.mean(0).tolist(),
+        "low": by_draw.min(0).tolist(),
+        "high": by_draw.max(0).tolist(),
+        "final": final,
+        "passes": final < randomising.FAILS_FROM,
+    }
+
+
+def summary_line(content: Mapping[str, Any]) -> str:
+    """The one line for a report: does the decision rest on the AU regions, on the map, and the map on the weights?"""
+    attention = content["curves"]["attention"]
+    chance = content["curves"][attention["control"]]
+    weights = content["randomisation"]["maps"]["attention"]["final"]
+    return "; ".join(
+        [
+            _regions_part(content["regions"]),
+            f"deletion of attention {two(attention['deletion']['auc'])} vs random {two(chance['deletion']['auc'])}, "
+            f"insertion {two(attention['insertion']['auc'])} vs {two(chance['insertion']['auc'])}",
+            "attention is empty on every face"
+            if weights is None
+            else f"randomised weights: Spearman {two(weights)} with the attention before",
+        ]
+    )
+
+
+def _regions_part(entry: Mapping[str, Any]) -> str:
+    if not entry["n"]:
+        return "No face has an AU region, so what the decision owes to AU regions is unknown"
+    falls = {kind: figures["fall"]["mean"] for kind, figures in entry["removed"].items()}
+    over = entry["fall_inside_over"]["outside_face"]
+    span = "" if over["ci95"] is None else f", 95 % {two(over['ci95'][0])} to {two(over['ci95'][1])}"
+    return (
+        f"Removing the AU regions lowers the probability by {two(falls['inside'])}, the same area elsewhere on the "
+        f"face by {two(falls['outside_face'])} (difference {two(over['mean'])}{span}; {entry['n']} faces)"
+    )
+
+
+def two(value: float) -> str:
+    """Two decimals without the leading zero: ``.31``, ``-.05``, ``1.00``; ``-.00`` is a little below nothing."""
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text

@@ -1,0 +1,131 @@
+"""Explanations: what a run says about given rows, and drawing it: maps over faces, landmarks, contact sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64, UInt8
+
+from aupipe.fer_analysis.evaluation import explanation_maps
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.training import checkpoint
+
+POINT_COLOUR = (64, 255, 128)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a run says about some rows of a split, at the size of the evaluation's centre crop.
+
+    images (n, c, c, 3) RGB; landmarks (n, 68, 2) pixels; au_maps (n, m, m) in [0, 1]; attention and cam (n, h, w):
+    positive parts at native resolution, the CAM of the *label*, None where the method has none; predicted, label (n):
+    class indices; confidence (n): probability of the prediction.
+    """
+
+    classes: tuple[str, ...]
+    images: UInt8[np.ndarray, "n c c 3"]
+    landmarks: Float32[np.ndarray, "n 68 2"]
+    au_maps: Float32[np.ndarray, "n m m"]
+    has_map: np.ndarray
+    attention: Float32[np.ndarray, "n h w"]
+    cam: Float32[np.ndarray, "n _ _"] | None
+    label: Int64[np.ndarray, "n"]
+    predicted: Int64[np.ndarray, "n"]
+    confidence: Float32[np.ndarray, "n"]
+
+
+@torch.no_grad()
+def explain_batch(
+    run_folder: Path,
+    store: Store,
+    rows: Sequence[int],
+    *,
+    split: str = "test",
+    layer: int | None = None,
+    device: str = "auto",
+) -> Explanation:
+    """Explain rows of a split with a run's best model; ``layer`` None: the deepest. Raises :class:`RunError`."""
+    where = resolve_device(device)
+    record, model, _ = checkpoint.load_best(run_folder, where)
+    checkpoint.run_store(run_folder, record, store.folder)
+    reader, index, crop = store.split(split), store.index, record.config.centre_crop
+    crop.check(index.image_size)
+    chosen = np.asarray(rows, np.int64)
+    images = torch.from_numpy(np.stack([reader.image(int(row)) for row in chosen]))
+    maps = torch.from_numpy(np.stack([np.rint(reader.au_map(int(row)) * 255).astype(np.uint8) for row in chosen]))
+    mean, std = torch.tensor(index.channel_mean), torch.tensor(index.channel_std).clamp_min(1e-6)
+    parameters = augment.sample_parameters(crop, 0, 0, chosen, index.image_size)
+    pictures, targets = augment.apply(crop, parameters, images, maps, mean, std)
+    label = reader.labels[chosen].astype(np.int64)
+    out = model.read(pictures.to(where))
+    read = explanation_maps(model, out, torch.from_numpy(label).to(where))
+    probability = out.logits.float().softmax(1).cpu()
+    shown = (pictures * std[:, None, None] + mean[:, None, None]).clamp(0, 1).permute(0, 2, 3, 1)
+    return Explanation(
+        classes=index.classes,
+        images=np.asarray((shown * 255).round().numpy(), np.uint8),
+        landmarks=augment.crop_landmarks(reader.landmarks[chosen], parameters, crop.crop_size),
+        au_maps=targets.numpy(),
+        has_map=reader.has_map[chosen].astype(bool),
+        attention=read[str(layer or model.backbone.n_layers)].cpu().numpy(),
+        cam=read["cam"].cpu().numpy() if "cam" in read else None,
+        label=label,
+        predicted=probability.argmax(1).numpy(),
+        confidence=probability.max(1).values.numpy(),
+    )
+
+
+def overlay(
+    face: UInt8[np.ndarray, "h w 3"], values: Float[np.ndarray, "a b"], *, alpha: float = 0.65, colours: str = "inferno"
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A map over a face: coloured and opaque where it is strong. Resized (bilinear) and scaled to its own maximum.
+
+    Only the maximum is brought to 1: nothing is subtracted, so an even map looks even.
+    """
+    height, width = face.shape[:2]
+    grown = cv2.resize(np.asarray(values, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    peak = float(grown.max())
+    strength = np.clip(grown / peak, 0, 1) if peak > 0 else np.zeros_like(grown)
+    colour = matplotlib.colormaps[colours](strength)[..., :3] * 255
+    weight = (alpha * strength)[..., None]
+    return np.asarray(np.rint(face * (1 - weight) + colour * weight), np.uint8)
+
+
+def draw_points(
+    face: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "k 2"], radius: float | None = None
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The face with a dot at each point, drawn at sub-pixel positions."""
+    size = radius if radius is not None else max(face.shape[0] / 160, 0.8)
+    drawn = np.ascontiguousarray(face).copy()
+    for x, y in np.asarray(points, np.float64):
+        centre = (round(x * 16), round(y * 16))
+        cv2.circle(drawn, centre, round(size * 16), POINT_COLOUR, cv2.FILLED, cv2.LINE_AA, shift=4)
+    return drawn
+
+
+def enlarge(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
+    """The image at ``size`` pixels a side: smooth when it grows, averaged when it shrinks."""
+    how = cv2.INTER_CUBIC if size > image.shape[0] else cv2.INTER_AREA
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
+
+
+def contact_sheet(
+    tiles: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int, gap: int = 4, background: int = 255
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Tiles of one size in rows of ``columns``; missing places are left empty."""
+    height, width = tiles[0].shape[:2]
+    rows = -(-len(tiles) // columns)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
+    sheet = np.full(shape, background, np.uint8)
+    for number, tile in enumerate(tiles):
+        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
+        sheet[y : y + height, x : x + width] = tile
+    return sheet

@@ -1,0 +1,114 @@
+"""Putting a report together and writing it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.report import blocks, run_part, store_part
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import write_text
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards.index import INDEX_NAME
+from aupipe.fer_display.pages import page_head
+from aupipe.fer_models.training import checkpoint
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written: of a ``run`` or of a ``store``, ``notes`` say what it lacks."""
+
+    out: Path
+    kind: str
+    notes: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that ``--json`` prints."""
+        return {"report": str(self.out), "kind": self.kind, "notes": list(self.notes)}
+
+    def lines(self) -> list[str]:
+        """The summary for people."""
+        return [f"report of the {self.kind}: {self.out}", *(f"  {note}" for note in self.notes)]
+
+
+def write_report(
+    subject: Path, out: Path, *, store: Path | None = None, examples: int = 3, device: str = "auto"
+) -> Report:
+    """Write the page of a run's folder or a store's: one file, no network, no script.
+
+    A run that was not evaluated, or whose store is gone, gets a page that says so and shows what there is. ``store``:
+    where the run's store is now. ``examples``: faces of each kind. Raises :class:`UserInputError` when ``subject`` is
+    neither, :class:`RunError` and :class:`StoreError` for damaged ones.
+    """
+    name, notes = subject.resolve().name, list[str]()
+    if (subject / checkpoint.CONFIG).is_file():
+        kind, (body, notes) = "run", _run_body(subject, store, examples, device)
+    elif (subject / INDEX_NAME).is_file():
+        kind, body = "store", _store_body(open_store(subject), examples)
+    else:
+        raise UserInputError(
+            paragraph(
+                f"{subject} is neither a run nor a store.",
+                expected=f"a folder with {checkpoint.CONFIG} (`aupipe train`) or {INDEX_NAME} (`aupipe build-maps`)",
+                got="nothing there" if not subject.exists() else "neither file",
+            )
+        )
+    title = f"{kind.capitalize()} {name}"
+    page = "\n".join([f"<body><main>\n<h1>{html.escape(title)}</h1>", *filter(None, body), "</main></body>\n</html>\n"])
+    write_text(out, f"{page_head(title, blocks.STYLE)}\n{page}")
+    return Report(out, kind, tuple(notes))
+
+
+def _run_body(folder: Path, store_folder: Path | None, examples: int, device: str) -> tuple[list[str], list[str]]:
+    record = checkpoint.load_record(folder)
+    run = run_part.load_evaluated(folder)
+    store, notes = _store_of(folder, record, store_folder)
+    if run is None:
+        notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")
+    parts = [blocks.text(note, "notice") for note in notes]
+    if run is not None:
+        parts += [
+            blocks.key_figures(run_part.run_figures(run)),
+            run_part.reading_section(run),
+            run_part.controls_section(run),
+        ]
+    parts.append(run_part.curves_section(folder))
+    if run is not None:
+        parts += [
+            run_part.confusion_section(run),
+            run_part.cosine_section(run),
+            run_part.average_map_section(run),
+            *([run_part.faces_section(run, store, examples, device)] if store is not None else []),
+        ]
+    parts.append(run_part.run_provenance_section(folder, record, run.metrics if run is not None else None))
+    return [*parts, *(_store_sections(store, examples) if store is not None else [])], notes
+
+
+def _store_of(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, list[str]]:
+    """The run's store, or a note that it is gone; one that was asked for must be there."""
+    try:
+        return checkpoint.run_store(folder, record, override), []
+    except (StoreError, RunError) as error:
+        if override is not None:
+            raise
+        return None, [f"The run's store cannot be read, so no faces are shown; give it with --store. {error}"]
+
+
+def _store_body(store: Store, examples: int) -> list[str]:
+    return [blocks.key_figures(store_part.store_figures(store)), *_store_sections(store, examples)]
+
+
+def _store_sections(store: Store, examples: int) -> list[str]:
+    pictures = [
+        section
+        for split in store.index.splits[:1]
+        for section in (store_part.triplet_section(store, split, examples), store_part.average_section(store, split))
+    ]
+    return [
+        store_part.data_section(store),
+        *pictures,
+        store_part.failure_section(store),
+        store_part.provenance_section(store),
+    ]

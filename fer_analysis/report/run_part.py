@@ -1,0 +1,246 @@
+"""What a report says about a run: figures, curves, where it looks, its best and worst faces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aupipe.fer_analysis.evaluation.averages import AVERAGES
+from aupipe.fer_analysis.evaluation.figures import TITLES
+from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
+from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
+from aupipe.fer_analysis.faithfulness import FAITHFULNESS, summary_line
+from aupipe.fer_analysis.overlays import Explanation, enlarge, explain_batch, overlay
+from aupipe.fer_analysis.report import blocks, charts
+from aupipe.fer_analysis.report.reading import reading
+from aupipe.fer_analysis.report.store_part import SIDE
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.training.checkpoint import RunRecord
+from aupipe.fer_models.training.run_log import read_log
+
+
+@dataclass(frozen=True)
+class EvaluatedRun:
+    """A run's folder with its ``metrics.json``."""
+
+    folder: Path
+    metrics: Mapping[str, Any]
+
+    @property
+    def layer(self) -> str:
+        """The deepest layer, whose attention is shown."""
+        layers: dict[str, float] = self.metrics["att_cos"]
+        return max(layers, key=int)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """Its faces. Raises :class:`RunError` when the table is missing or another one."""
+        return read_predictions(self.folder / PREDICTIONS, self.metrics["predictions_sha256"])
+
+
+def run_figures(run: EvaluatedRun) -> dict[str, str]:
+    """The key figures of a run."""
+    content = run.metrics
+    low, high = content["accuracy_ci95"]
+    return {
+        "accuracy": f"{content['accuracy']:.1%} ({low:.1%} – {high:.1%})",
+        "balanced accuracy": f"{content['balanced_accuracy']:.1%}",
+        "ATT-COS": shown(content["att_cos"][run.layer]),
+        "CAM-COS": shown(content["cam_cos"]),
+        "faces": f"{content['n']:,} of {content['split']}",
+    }
+
+
+def reading_section(run: EvaluatedRun) -> str:
+    """What the figures say, in sentences."""
+    path = run.folder / FAITHFULNESS
+    if path.is_file():
+        faithful = summary_line(json.loads(path.read_text(encoding="utf-8")))
+    else:
+        faithful = (
+            f"Whether the maps show what the decision depends on was not measured: `aupipe faithfulness {run.folder}`."
+        )
+    return blocks.section(
+        "What this says", *(blocks.text(one, "read") for one in reading(run.metrics)), blocks.text(faithful, "read")
+    )
+
+
+def controls_section(run: EvaluatedRun) -> str:
+    """Every map beside the controls, which know nothing about the sample."""
+    heads, *rows = figure_rows(run.metrics)
+    width = len(heads)
+    intervals = run.metrics["intervals"]
+    said = (
+        "Cosines with the face's AU map, macro means over the expressions. normalised: 0 an even map, 1 the best a map "
+        "of that size can reach. specificity: less the cosine with the other expressions' maps on the same face. "
+        "pointing, energy, pixel AP: against the AU region; chance is its share of the picture."
+    )
+    ranges = (
+        f"95 % by bootstrap: ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
+        f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}."
+    )
+    full = [[*row, *[""] * (width - len(row))] for row in rows]
+    return blocks.section("Where it looks", blocks.table(heads, full), blocks.text(ranges), blocks.text(said))
+
+
+def curves_section(folder: Path) -> str:
+    """Training and validation over the epochs."""
+    rows = read_log(folder)
+    if not rows:
+        return blocks.section("Training", blocks.text("The run has no log yet.", "notice"))
+    epochs = [row["epoch"] for row in rows]
+    panels = (
+        ("Cross-entropy", (("training", "train_ce"), ("validation", "val_ce"))),
+        ("Alignment: 1 − cosine", (("training", "train_align"), ("validation", "val_align"))),
+        ("Validation accuracy", (("accuracy", "val_accuracy"), ("balanced", "val_balanced_accuracy"))),
+    )
+    drawn = [
+        charts.line_chart(title, epochs, [charts.Series(name, [row[key] for row in rows]) for name, key in series])
+        for title, series in panels
+    ]
+    return blocks.section("Training", f'<div class="charts">{"".join(drawn)}</div>')
+
+
+def confusion_section(run: EvaluatedRun) -> str:
+    """True by predicted expression, coloured by the share of the row."""
+    classes, matrix = run.metrics["confusion"]["classes"], run.metrics["confusion"]["matrix"]
+    rows = [
+        (f"{name} ({sum(counts)})", [blocks.Cell(str(count), count / max(sum(counts), 1)) for count in counts])
+        for name, counts in zip(classes, matrix, strict=True)
+    ]
+    said = "Rows: true expression; columns: predicted; coloured by share of the row."
+    return blocks.section("Confusion", blocks.heat_table(("true", *classes), rows), blocks.text(said))
+
+
+def cosine_section(run: EvaluatedRun) -> str:
+    """Mean cosine by expression and map: every layer's attention, CAM, controls."""
+    matrix = run.metrics["cosine_matrix"]
+    if not matrix["classes"]:
+        return blocks.section("Cosines by expression", blocks.text("No face has an AU map."))
+    titles = [f"layer {name}" if name.isdecimal() else TITLES[name] for name in matrix["maps"]]
+    rows = [
+        (f"{name} ({count})", [blocks.Cell(shown(value), value) for value in values])
+        for name, count, values in zip(matrix["classes"], matrix["counts"], matrix["values"], strict=True)
+    ]
+    said = "Mean cosine with the AU map, by true expression; the colour runs from 0 to 1. The last three are controls."
+    return blocks.section("Cosines by expression", blocks.heat_table(("expression", *titles), rows), blocks.text(said))
+
+
+def average_map_section(run: EvaluatedRun) -> str:
+    """Average attention and CAM of each expression beside its average AU map, over the average face."""
+    path = run.folder / AVERAGES
+    if not path.is_file():
+        return ""
+    groups = []
+    with np.load(path) as content:
+        classes, count, with_map = content["classes"], content["count"], content["count_with_map"]
+        maps = {"attention": content["attention"][-1], **({"CAM": content["cam"]} if "cam" in content else {})}
+        faces, targets = content["face"], content["au_map"]
+    for number in np.flatnonzero(count).tolist():
+        face = enlarge(np.asarray(np.rint(faces[number] * 255), np.uint8), SIDE)
+        tiles = [blocks.Tile(face, "average face")]
+        if with_map[number]:
+            tiles.append(blocks.Tile(overlay(face, targets[number]), "AU map"))
+        tiles += [blocks.Tile(overlay(face, values[number]), name) for name, values in maps.items()]
+        groups.append(blocks.group(str(classes[number]), f"n = {count[number]}", tiles))
+    said = (
+        "Faces are aligned, so pixels correspond. Each face's map is scaled to its own maximum and added; the sum is "
+        "divided by the number of faces of that expression. CAM: of the true expression."
+    )
+    return blocks.section("Average maps", blocks.text(said), blocks.groups(groups))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Faces of the evaluation chosen by a rule; ``rows``: their places in ``predictions.csv``."""
+
+    title: str
+    rows: tuple[int, ...]
+
+
+def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
+    """The best and worst faces by cosine of the attention, and the most confident mistakes; best first."""
+    table = run.predictions
+    mapped = np.flatnonzero(table.flags("has_map"))
+    cosines = table.numbers(f"att{run.layer}_cos", table.flags("has_map"))
+    order = mapped[np.argsort(-cosines, kind="stable")].tolist()
+    half = -(-len(order) // 2)  # of few faces, none is on both ends
+    wrong = np.flatnonzero(~table.flags("correct"))
+    confident = wrong[np.argsort(-table.numbers("probability", ~table.flags("correct")), kind="stable")].tolist()
+    return [
+        Choice("Attention closest to the AU map", tuple(order[:half][:count])),
+        Choice("Attention farthest from the AU map", tuple(order[half:][::-1][:count])),
+        Choice("Most confident mistakes", tuple(confident[:count])),
+    ]
+
+
+def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> str:
+    """The chosen faces: AU map, attention, CAM of the true expression."""
+    if store.index.digest != run.metrics["store_digest"]:
+        return blocks.section("Faces", blocks.text("The store is not the one that was evaluated.", "notice"))
+    place = {sample: row for row, sample in enumerate(store.split(run.metrics["split"]).sample_ids)}
+    choices = [choice for choice in chosen_faces(run, count) if choice.rows]
+    chosen = sorted({number for choice in choices for number in choice.rows})
+    if not chosen:
+        return blocks.section("Faces")
+    rows = [place[run.predictions.rows[number]["sample_id"]] for number in chosen]
+    said = explain_batch(run.folder, store, rows, split=run.metrics["split"], device=device)
+    shown = {number: _face(run, said, at, run.predictions.rows[number]) for at, number in enumerate(chosen)}
+    parts = [
+        part
+        for choice in choices
+        for part in (f"<h3>{choice.title}</h3>", blocks.groups(shown[number] for number in choice.rows))
+    ]
+    return blocks.section("Faces", *parts)
+
+
+def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str]) -> str:
+    """The face at a place of the explained ones; ``row``: its line of ``predictions.csv``."""
+    face = enlarge(said.images[at], SIDE)
+    tiles = [blocks.Tile(face, "face")]
+    if said.has_map[at]:
+        tiles.append(blocks.Tile(overlay(face, said.au_maps[at]), "AU map"))
+    cosines = (row[f"att{run.layer}_cos"], row.get("cam_cos", ""))
+    for name, values, cosine in zip(("attention", "CAM"), (said.attention, said.cam), cosines, strict=True):
+        if values is not None:
+            known = f", cosine {float(cosine):.2f}" if cosine else ""
+            tiles.append(blocks.Tile(overlay(face, values[at]), f"{name}{known}"))
+    answer = f"{row['true']}, taken for {row['predicted']}" if row["correct"] == "0" else row["true"]
+    return blocks.group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles)
+
+
+def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> str:
+    """What the run was trained on and how, and what was evaluated."""
+    about = [
+        ("trained on the store", record.store_digest),
+        ("codebook", f"{record.codebook}, {record.codebook_digest}"),
+        ("backbone, method", f"{record.config.backbone}, {record.config.method}"),
+        ("weight of the alignment", f"{record.config.align_weight:g}, layers {record.config.align_layers}"),
+        ("seed", str(record.config.seed)),
+    ]
+    if metrics is not None:
+        limit = "all" if metrics["limit"] is None else f"the first {metrics['limit']:,}"
+        about += [
+            ("evaluated", f"{limit} of {metrics['split']} of the store {metrics['store_digest']}"),
+            ("checkpoint", f"{metrics['checkpoint']}, epoch {metrics['epoch']}, chosen on the validation split"),
+            (PREDICTIONS, f"sha256 {metrics['predictions_sha256']}"),
+        ]
+    settings = [(name, str(value)) for name, value in record.config.as_json().items()]
+    versions = [(name, value) for name, value in record.versions.items()]
+    return blocks.section(
+        "Provenance of the run",
+        blocks.listing(about),
+        blocks.details("All settings", blocks.listing(settings)),
+        blocks.details("Software", blocks.listing(versions)),
+    )
+
+
+def load_evaluated(folder: Path) -> EvaluatedRun | None:
+    """The run with its figures; None when it was not evaluated. Raises :class:`RunError` when they cannot be read."""
+    return EvaluatedRun(folder, load_metrics(folder)) if (folder / METRICS).is_file() else None

@@ -1,0 +1,152 @@
+"""What a report says about a store: its rows, its triplets, what was left out, where it comes from."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from aupipe.fer_analysis.overlays import draw_points, enlarge, overlay
+from aupipe.fer_analysis.report import blocks
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards.inspect import flat_content
+from aupipe.fer_data.shards.notebook import label_counts
+from aupipe.fer_data.shards.thumbnails import example
+
+SIDE = 144
+AVERAGED = 200
+"""Rows of each expression behind the average face and AU map of a store."""
+LISTED = 30
+_FAILURES = "failures.csv"
+
+
+def store_figures(store: Store) -> dict[str, str]:
+    """The key figures of a store."""
+    index = store.index
+    return {
+        "samples": f"{sum(map(index.rows, index.splits)):,}",
+        "with an AU map": f"{sum(entry.with_map for entry in index.shards):,}",
+        "left out": f"{sum(index.failed.values()):,}",
+        "expressions": str(len(index.classes)),
+        "codebook": str(index.codebook["name"]),
+    }
+
+
+def data_section(store: Store) -> str:
+    """Rows by expression and split, coloured by their share of the split."""
+    index = store.index
+    counts = {split: label_counts(index, split) for split in index.splits}
+    rows = [
+        (name, [blocks.Cell(f"{by[name]:,}", by[name] / max(sum(by.values()), 1)) for by in counts.values()])
+        for name in index.classes
+    ]
+    total = ("all", [blocks.Cell(f"{index.rows(split):,}") for split in counts])
+    said = (
+        f"Images {index.image_size} x {index.image_size} ({index.encoding}), AU maps {index.map_size} x "
+        f"{index.map_size}. Of {index.total:,} samples in the manifest {sum(index.failed.values()):,} were left out."
+    )
+    return blocks.section("Data", blocks.text(said), blocks.heat_table(("expression", *counts), [*rows, total]))
+
+
+def triplet_section(store: Store, split: str, count: int) -> str:
+    """The first rows of each expression: crop, and the AU map with the landmarks over it."""
+    reader = store.split(split)
+    groups = []
+    for number, name in enumerate(store.index.classes):
+        rows = np.flatnonzero(reader.labels == number)[:count].tolist()
+        if rows:
+            groups.append(blocks.group(name, "", [tile for row in rows for tile in _triplet(reader, row)]))
+    said = f"The first faces of each expression in the {split} split; rows lie in hash order, so nothing was chosen."
+    return blocks.section("Triplets", blocks.text(said), blocks.groups(groups))
+
+
+def _triplet(reader: SplitReader, row: int) -> Iterator[blocks.Tile]:
+    shown = example(reader, row, SIDE)
+    yield blocks.Tile(shown.crop, shown.sample_id)
+    points = draw_points(shown.overlay, shown.points)
+    yield blocks.Tile(points, "AU map, landmarks" if shown.has_map else "landmarks; no AU map")
+
+
+def average_section(store: Store, split: str) -> str:
+    """Average face and average AU map of each expression."""
+    reader = store.split(split)
+    groups = []
+    for number, name in enumerate(store.index.classes):
+        rows = np.flatnonzero(reader.labels == number)[:AVERAGED].tolist()
+        if rows:
+            averages = average_rows(reader, rows)
+            face = enlarge(averages.face, SIDE)
+            tiles = [blocks.Tile(face, f"{name}: average face, n = {len(rows)}")]
+            if averages.with_map:
+                drawn = overlay(face, averages.au_map)
+                tiles.append(blocks.Tile(drawn, f"average AU map, n = {averages.with_map}"))
+            else:
+                tiles.append(blocks.Tile(face, "no AU map"))
+            groups += tiles
+    said = f"Over up to {AVERAGED} faces of each expression in the {split} split."
+    return blocks.section("Average AU maps", blocks.text(said), blocks.tiles(groups))
+
+
+@dataclass(frozen=True)
+class RowAverage:
+    """face (s, s, 3) RGB; au_map (m, m) in [0, 1] over the ``with_map`` rows that have one, zero without any."""
+
+    face: UInt8[np.ndarray, "s s 3"]
+    au_map: Float32[np.ndarray, "m m"]
+    with_map: int
+
+
+def average_rows(reader: SplitReader, rows: Sequence[int]) -> RowAverage:
+    """Average of some rows, at least one."""
+    face = np.mean([reader.image(row) for row in rows], axis=0)
+    mapped = [row for row in rows if reader.has_map[row]]
+    size = reader.store.index.map_size
+    au_map = np.mean([reader.au_map(row) for row in mapped], axis=0) if mapped else np.zeros((size, size))
+    return RowAverage(np.asarray(np.rint(face), np.uint8), np.asarray(au_map, np.float32), len(mapped))
+
+
+def failure_section(store: Store) -> str:
+    """How many samples were left out for which reason, and the first of them."""
+    failed = store.index.failed
+    if not failed:
+        return blocks.section("Left out", blocks.text("Nothing: every sample of the manifest is in the store."))
+    rows = [
+        (reason.replace("_", " "), f"{count:,}", f"{count / store.index.total:.2%}") for reason, count in failed.items()
+    ]
+    return blocks.section(
+        "Left out", blocks.table(("reason", "samples", "of the manifest"), rows), _failure_list(store)
+    )
+
+
+def _failure_list(store: Store) -> str:
+    path, known = store.folder / _FAILURES, store.index.files.get(_FAILURES)
+    if not path.is_file() or (known is not None and sha256_file(path) != known):
+        return blocks.text(f"{_FAILURES} is missing or was changed since the store was built.", "notice")
+    with path.open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    rows = [(row["sample_id"], row["reason"].replace("_", " "), row["detail"]) for row in listed[:LISTED]]
+    shown = blocks.table(("sample", "reason", "detail"), rows)
+    if len(listed) > LISTED:
+        shown = blocks.text(f"The first {LISTED} of {len(listed):,}; all are in {_FAILURES}.") + shown
+    return blocks.details(f"List ({len(listed):,})", shown)
+
+
+def provenance_section(store: Store) -> str:
+    """Digests of the store and its shards, and how it was made."""
+    index = store.index
+    identity = [
+        ("store digest", index.digest),
+        ("codebook", f"{index.codebook['name']}, {index.codebook_digest}"),
+        ("schema", index.schema_version),
+        *((f"{entry.name}, {entry.rows:,} rows", f"sha256 {entry.sha256}") for entry in index.shards),
+    ]
+    made = [*flat_content(index.config).items(), *flat_content(index.provenance).items()]
+    return blocks.section(
+        "Provenance of the data",
+        blocks.listing(identity),
+        blocks.details("Configuration and software", blocks.listing(made)),
+    )

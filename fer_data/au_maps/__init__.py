@@ -1,0 +1,1 @@
+"""AU maps: the codebook that says which action units belong to an expression and where, and what draws them."""

@@ -1,0 +1,202 @@
+"""Everything that is wrong or odd in a codebook file, each finding with its place.
+
+Loading a codebook stops at what makes it unusable. Here one slip does not hide the next, and what can be used but was
+hardly meant (two AUs in one place, a lop-sided region, a region outside the crop) is said too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from aupipe.fer_data.au_maps.codebook import (
+    SCHEMA,
+    ActionUnit,
+    Codebook,
+    codebook_text,
+    contradictions,
+    parse_action_unit,
+    parse_toml,
+    parse_weights,
+)
+from aupipe.fer_data.au_maps.gaussians import make_template, place
+from aupipe.fer_data.au_maps.heatmaps import place_ellipses, render_aus
+from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.errors import CodebookError, unknown_name
+from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
+
+ERROR, WARNING = "error", "warning"
+SIZE = 224
+"""Regions are looked at on the mean face in a crop of this size."""
+
+SAME_PLACE = 0.99
+"""Cosine from which two regions are one and the same for every practical purpose."""
+
+SYMMETRIC = 0.99
+"""Cosine of a region with its mirror image on the mean face, below which it is lop-sided."""
+
+FACS_UNITS = frozenset([1, 2, *range(4, 29), *range(30, 40), *range(41, 47)])
+"""Numbers of the facial action units and descriptors of FACS; head and eye movements (51 upwards) have no region."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``level`` is ``error`` (to be repaired) or ``warning`` (to be meant); ``where`` names the table and the entry."""
+
+    level: str
+    where: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.where}: {self.message}"
+
+
+def check_codebook(name_or_path: str) -> list[Finding]:
+    """All findings in a built-in codebook or a TOML file, errors first.
+
+    Raises :class:`CodebookError` when there is no such codebook.
+    """
+    text = codebook_text(name_or_path)
+    try:
+        content = parse_toml(text, name_or_path)
+    except CodebookError as error:
+        return [Finding(ERROR, "file", str(error))]
+    return check_content(content)
+
+
+def check_content(content: Mapping[str, Any]) -> list[Finding]:
+    """All findings in a codebook's complete content, errors first."""
+    findings = list(_header_findings(content))
+    units = _parsed_units(content.get("au"), findings)
+    expressions = _parsed_expressions(content.get("expressions"), findings)
+    book = Codebook(
+        name=str(content.get("name")),
+        kind=content.get("kind", "gaussian"),
+        description="",
+        source="",
+        action_units={unit.number: unit for unit in units},
+        expressions=expressions,
+        content=content,
+    )
+    findings += [Finding(ERROR, where, message) for where, message in contradictions(book)]
+    findings += _expression_findings(book)
+    findings += _region_findings(book, {finding.where for finding in findings if finding.level == ERROR})
+    return sorted(dict.fromkeys(findings), key=lambda finding: finding.level != ERROR)
+
+
+def _header_findings(content: Mapping[str, Any]) -> Iterator[Finding]:
+    for key in ("schema", "name", "kind", "expressions", "au"):
+        if key not in content:
+            yield Finding(ERROR, key, f"the key {key!r} is missing")
+    if content.get("schema", SCHEMA) != SCHEMA:
+        yield Finding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
+    known = {"schema", "name", "kind", "description", "source", "expressions", "au"}
+    for key in sorted(set(content) - known):
+        yield Finding(WARNING, key, f"the key {key!r} has no meaning")
+
+
+def _parsed_units(entries: Any, findings: list[Finding]) -> list[ActionUnit]:
+    units = []
+    for position, entry in enumerate(entries if isinstance(entries, list) else []):
+        where = f"[[au]] {position + 1}"
+        if isinstance(entry, Mapping) and "number" in entry:
+            where = _unit_place(entry["number"])
+        unit = _attempt(partial(parse_action_unit, entry, where), where, findings)
+        if unit is not None:
+            units.append(unit)
+            if unit.number not in FACS_UNITS:
+                findings.append(Finding(WARNING, where, f"AU {unit.number} is not an action unit of FACS"))
+    for number, count in Counter(unit.number for unit in units).items():
+        if count > 1:
+            findings.append(Finding(ERROR, _unit_place(number), f"AU {number} is described {count} times"))
+    return units
+
+
+def _parsed_expressions(table: Any, findings: list[Finding]) -> dict[str, dict[int, float]]:
+    expressions = {}
+    for name, aus in (table if isinstance(table, Mapping) else {}).items():
+        where = _expression_place(name)
+        weights = _attempt(partial(parse_weights, aus), where, findings)
+        if weights is not None:
+            expressions[name] = weights
+    return expressions
+
+
+def _attempt(parse: Callable[[], Any], where: str, findings: list[Finding]) -> Any:
+    """What ``parse`` returns; None, with a finding, where it fails."""
+    try:
+        return parse()
+    except CodebookError as error:
+        findings.append(Finding(ERROR, where, str(error)))
+    except KeyError as error:
+        findings.append(Finding(ERROR, where, f"the key {error} is missing"))
+    except (TypeError, ValueError, AttributeError) as error:
+        findings.append(Finding(ERROR, where, f"cannot be read: {error}"))
+    return None
+
+
+def _expression_findings(book: Codebook) -> Iterator[Finding]:
+    known = [*EXPRESSIONS, *COMPOUND_EXPRESSIONS]
+    for name, weights in book.expressions.items():
+        if name not in known:
+            yield Finding(WARNING, _expression_place(name), unknown_name("expression", name, known))
+        if not weights and name != "neutral":
+            yield Finding(WARNING, _expression_place(name), f"{name} has no AUs, so its samples have no map")
+    for (a, first), (b, second) in itertools.combinations(book.expressions.items(), 2):
+        if first and first == second:
+            yield Finding(WARNING, _expression_place(b), f"{b} has the same AUs and weights as {a}")
+
+
+def _region_findings(book: Codebook, broken: set[str]) -> Iterator[Finding]:
+    """Findings from the regions of the sound AUs, drawn on the mean face."""
+    if book.kind not in ("gaussian", "ellipse"):
+        return
+    face = mean_face(SIZE)
+    numbers = [number for number in book.action_units if _unit_place(number) not in broken]
+    maps = {number: render_aus(face, {number: 1.0}, book, SIZE, SIZE) for number in numbers}
+    for number, drawn in maps.items():
+        where = _unit_place(number)
+        outside = [centre for centre in _centres(book, number) if not ((centre >= -0.5) & (centre < SIZE - 0.5)).all()]
+        if outside:
+            yield Finding(ERROR, where, f"AU {number} lies outside the crop on the mean face")
+        elif max(drawn[0].max(), drawn[-1].max(), drawn[:, 0].max(), drawn[:, -1].max()) > 0.5:
+            yield Finding(WARNING, where, f"AU {number} is cut off by the edge of the crop on the mean face")
+        mirrored = cosine(drawn, drawn[:, ::-1])
+        if mirrored < SYMMETRIC:
+            yield Finding(
+                WARNING,
+                where,
+                f"AU {number} is lop-sided: cosine {mirrored:.2f} with its mirror image on the mean face",
+            )
+    for position, b in enumerate(maps):
+        twin = next((a for a in list(maps)[:position] if cosine(maps[a], maps[b]) >= SAME_PLACE), None)
+        if twin is not None:
+            yield Finding(WARNING, _unit_place(b), f"AU {b} covers the same region as AU {twin}")
+
+
+def _centres(book: Codebook, number: int) -> np.ndarray:
+    """Centres ``(x, y)`` of an AU's shapes on the mean face."""
+    face, weights = mean_face(SIZE)[None], {number: 1.0}
+    if book.kind == "gaussian":
+        return np.asarray(place(make_template(book, weights), face).centre[0])
+    return np.asarray(place_ellipses(face, weights, book, SIZE).centre[0])
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Cosine of two maps; 0 where one of them is empty."""
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.vdot(a, b)) / norms if norms else 0.0
+
+
+def _unit_place(number: Any) -> str:
+    return f"[[au]] number = {number}"
+
+
+def _expression_place(name: str) -> str:
+    return f"[expressions] {name}"

@@ -1,0 +1,314 @@
+"""Batches for training: a pure order, threads that read rows into reused buffers, exact resume.
+
+No worker processes: copying raw pixels between processes is slower than reading them (see the benchmarks). The order
+and the augmentation depend on (seed, epoch, row) alone, so a resumed epoch continues with the very samples it had left,
+on any number of threads and of training processes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.loading import augment
+from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_data.loading.dataset import TripletDataset
+from aupipe.fer_data.loading.fetch import Cuts
+from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
+from aupipe.fer_data.loading.resident import ResidentSplit
+from aupipe.fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
+from aupipe.fer_data.loading.speed import LoadReport
+from aupipe.fer_data.loading.targets import MapSource, Neutral, Target, Targets
+from aupipe.fer_data.shards import SplitReader
+
+__all__ = [
+    "Batch", "HostBatch", "LoadReport", "MapSource", "Mode", "Neutral", "Target", "TripletDataset", "TripletLoader",
+    "order",
+]  # fmt: skip
+
+_PER_PROCESS = ("_slots", "_split", "_stream", "_made_targets")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch on the loader's device.
+
+    image: normalised, channels last. label: class index. au_map: [0, 1]. has_map: whether au_map is meaningful.
+    landmarks: pixels of the crop. index: row in the split.
+    """
+
+    image: Float32[Tensor, "b 3 c c"]
+    label: Int64[Tensor, "b"]
+    au_map: Float32[Tensor, "b m m"]
+    has_map: Bool[Tensor, "b"]
+    landmarks: Float32[Tensor, "b 68 2"]
+    index: Int64[Tensor, "b"]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class HostBatch:
+    """A batch as it was read, before anything is computed: uint8, in buffers that the next batch may overwrite.
+
+    ``images`` are whole, or already the crops where ``cut`` says so; ``maps`` are whole, None where maps are drawn.
+    ``copied``: the event to record after an asynchronous copy out of the buffers.
+    """
+
+    images: UInt8[Tensor, "b s s 3"]
+    maps: UInt8[Tensor, "b m m"] | None
+    rows: Int64[np.ndarray, "b"]
+    parameters: AugmentParameters
+    cut: bool
+    copied: torch.cuda.Event | None = None
+
+
+class TripletLoader:
+    """Iterates over a split's triplets, epoch by epoch.
+
+    ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
+    ten. ``mode`` ``balanced`` shows each class equally often. ``rank`` and ``world_size`` (of torchrun): this process's
+    share of each batch of ``batch_size``. ``threads`` read, and decode where the store holds JPEG. ``resident``: the
+    whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks
+    and the store's codebook. ``target``: the AU map of the class or a control, ``neutral``: what classes without AUs
+    get (see :class:`~aupipe.fer_data.loading.targets.Targets`).
+    After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
+    """
+
+    def __init__(
+        self,
+        reader: SplitReader,
+        batch_size: int,
+        config: AugmentConfig,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        mode: Mode = "full",
+        drop_last: bool = False,
+        limit: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        threads: int = 1,
+        resident: bool = False,
+        maps: MapSource = "stored",
+        target: Target = "class",
+        neutral: Neutral = "skip",
+    ) -> None:
+        index = reader.store.index
+        config.check(index.image_size)
+        if threads < 1:
+            raise UserInputError(
+                paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")
+            )
+        self.reader, self.batch_size, self.config = reader, batch_size, config
+        self.seed, self.mode, self.device = seed, mode, torch.device(device)
+        self.threads, self.resident = threads, resident
+        self.maps, self.target, self.neutral = maps, target, neutral
+        self.rows = len(reader) if limit is None else min(limit, len(reader))
+        labels = reader.labels[: self.rows] if mode == "balanced" else None
+        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels)
+        self.plan.check()
+        self.mean = torch.tensor(index.channel_mean, dtype=torch.float32, device=self.device)
+        self.std = torch.tensor(index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
+        self.report = LoadReport()
+        self._store_digest = index.digest
+        self._progress = (0, 0)
+        self._forget_buffers()
+        _ = self._targets  # what cannot be drawn is refused here
+
+    def _forget_buffers(self) -> None:
+        self._slots: list[Slot] = []
+        self._split: ResidentSplit | None = None
+        self._stream: torch.cuda.Stream | None = None
+        self._made_targets: Targets | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings and position; buffers are made anew in the process that needs them."""
+        return {name: value for name, value in vars(self).items() if name not in _PER_PROCESS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_buffers()
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self.plan)
+
+    @property
+    def share_with_map(self) -> float:
+        """Share of the rows that have a target."""
+        return float(self._targets.has_map(np.arange(self.rows)).mean())
+
+    @property
+    def wait_fraction(self) -> float:
+        """Share of the last epoch's time that was spent waiting for data."""
+        return self.report.wait_fraction
+
+    def epoch(self, number: int, skip_batches: int = 0) -> Generator[Batch]:
+        """The batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its threads."""
+        with contextlib.closing(self.uint8_epoch(number, skip_batches)) as batches:
+            for batch in batches:
+                yield self._finish(batch, number)
+
+    def uint8_epoch(self, number: int, skip_batches: int = 0) -> Generator[HostBatch]:
+        """The same batches as bytes, before the device's part of the work; each is valid until the next."""
+        started, self._progress = time.perf_counter(), (number, skip_batches)
+        images = size = 0
+        first = 0.0
+        batches = self.plan.batches(number)[skip_batches:]
+        with contextlib.closing(self._fetched(batches, number)) as fetched:
+            for batch, waited in fetched:
+                self._progress = (number, self._progress[1] + 1)
+                images += len(batch.rows)
+                size += batch.images.nbytes + (0 if batch.maps is None else batch.maps.nbytes)
+                first = first or time.perf_counter() - started
+                yield batch
+                self.report = LoadReport(images, size, time.perf_counter() - started, waited, first)
+
+    def _fetched(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
+        """Batches taken from the resident split or read through the slots, with the seconds waited so far."""
+        if not self.resident:
+            yield from self._read(batches, number)
+            return
+        waited = 0.0
+        for draws in batches:
+            before, rows = time.perf_counter(), draws % self.rows
+            self._split = self._split or self._load_split()
+            parameters, cuts = self._prepare(draws, number)
+            images, maps = self._split.take(rows, cuts, self.config.crop_size)
+            waited += time.perf_counter() - before
+            yield HostBatch(images, maps, rows, parameters, cuts is not None), waited
+
+    @property
+    def _targets(self) -> Targets:
+        if self._made_targets is None:
+            choices: dict[str, Any] = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
+            self._made_targets = Targets(self.reader, self.device, seed=self.seed, **choices)
+        return self._made_targets
+
+    def _load_split(self) -> ResidentSplit:
+        return ResidentSplit(self.reader, self.rows, self.device, with_maps=self._targets.reads_maps)
+
+    def _read(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
+        prepared: deque[tuple[AugmentParameters, Cuts | None]] = deque()
+
+        def requests() -> Iterator[Request]:
+            block = -1
+            for draws in batches:
+                prepared.append(self._prepare(draws, number))
+                rows = draws % self.rows
+                before, block = block, int(rows[-1]) // BLOCK
+                ahead = (block * BLOCK, (block + 1) * BLOCK) if self.mode == "block" and block != before else None
+                yield Request(rows, prepared[-1][1], ahead)
+
+        if not self._slots:
+            self._slots = self._make_slots()
+        feed = SlotFeed(self.reader, self._slots, self.threads)
+        with contextlib.closing(feed.run(requests())) as slots:
+            for slot, draws in zip(slots, batches, strict=True):
+                parameters, cuts = prepared.popleft()
+                images, maps = slot.batch(len(draws))
+                yield (
+                    HostBatch(images, maps, draws % self.rows, parameters, cuts is not None, slot.copied),
+                    feed.wait_seconds,
+                )
+
+    def _make_slots(self) -> list[Slot]:
+        index = self.reader.store.index
+        size = -(-min(self.batch_size, self.rows) // self.plan.world_size)
+        side = self.config.crop_size if self.config.only_moves else index.image_size
+        map_size = index.map_size if self._targets.reads_maps else None
+        return [Slot(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
+
+    def _prepare(self, draws: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
+        size = self.reader.store.index.image_size
+        parameters = augment.sample_parameters(self.config, self.seed, number, draws, size)
+        return parameters, augment.pixel_cuts(self.config, parameters, size)
+
+    def _on_device(self, batch: HostBatch) -> tuple[Tensor, Tensor | None]:
+        """The batch's bytes on the device; on CUDA copied beside the computation, not between two steps of it."""
+        if batch.copied is None:
+            return batch.images.to(self.device), None if batch.maps is None else batch.maps.to(self.device)
+        self._stream = self._stream or torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        current = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self._stream):
+            images = batch.images.to(self.device, non_blocking=True)
+            maps = None if batch.maps is None else batch.maps.to(self.device, non_blocking=True)
+            batch.copied.record(self._stream)
+        current.wait_stream(self._stream)
+        for tensor in (images, maps):
+            if tensor is not None:
+                tensor.record_stream(current)
+        return images, maps
+
+    def _finish(self, batch: HostBatch, number: int) -> Batch:
+        reader, config, rows, parameters = self.reader, self.config, batch.rows, batch.parameters
+        images, maps = self._on_device(batch)
+        whole = reader.store.index.image_size
+        image = augment.apply_to_images(config, parameters, images, self.mean, self.std, cut=batch.cut)
+        label = self._put(reader.labels[rows].astype(np.int64))
+        target = self._targets.maps(rows, None if maps is None else maps.float() / 255)
+        au_map = augment.apply_to_maps(config, parameters, target, whole)
+        points = augment.crop_landmarks(reader.landmarks[rows], parameters, config.crop_size)
+        return Batch(
+            image=image,
+            label=label,
+            au_map=au_map,
+            has_map=self._put(self._targets.has_map(rows)),
+            landmarks=self._put(points),
+            index=self._put(rows),
+        )
+
+    def _put(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def _identity(self) -> dict[str, Any]:
+        augmentation = digest(asdict(self.config))
+        split = self.reader.split
+        return {
+            "store_digest": self._store_digest, "split": split, "augmentation": augmentation, **self.plan.identity()
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is: enough to continue with exactly the samples that are left.
+
+        ``samples_done`` counts those of all ranks; every rank has the same state.
+        """
+        number, done = self._progress
+        return {**self._identity(), "epoch": number, "samples_done": self.plan.samples(done)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from :meth:`state_dict`, of any rank, world size and number of threads: then iterate :meth:`resume`.
+
+        Raises :class:`StoreError` when the state belongs to another store, order or augmentation.
+        """
+        check_same(self._identity(), state)
+        self._progress = (int(state["epoch"]), self.plan.batches_done(state["samples_done"]))
+
+    def resume(self) -> Generator[Batch]:
+        """What is left of the epoch that :meth:`load_state_dict` was given."""
+        return self.epoch(*self._progress)
+
+    def as_torch_dataset(self) -> TripletDataset:
+        """The same samples one by one, for a plain ``DataLoader`` (much slower; ``num_workers`` is up to you).
+
+        ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`. Raises
+        :class:`UserInputError` for a balanced order, whose repetitions a row number cannot tell apart.
+        """
+        if self.mode == "balanced":
+            raise UserInputError(
+                paragraph("A balanced loader is no map-style data set.", fix="Use mode='full' and your own sampler.")
+            )
+        return TripletDataset(self.reader, self.config, self.seed, self.rows)

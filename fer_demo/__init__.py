@@ -1,0 +1,1 @@
+"""The whole job on embedded faces, and the faces."""

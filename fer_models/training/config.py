@@ -1,0 +1,190 @@
+"""Every setting of a training run, checked, in one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from aupipe.fer_data.errors import UserInputError, paragraph
+
+if TYPE_CHECKING:  # the command line reads the fields below without loading torch
+    from aupipe.fer_data.loading.augment import AugmentConfig
+    from aupipe.fer_data.loading.loader import MapSource, Mode, Neutral, Target
+    from aupipe.fer_models.losses import Average
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "optimizer": ("sgd", "adamw"),
+    "schedule": ("cosine", "step"),
+    "select_on": ("accuracy", "balanced_accuracy"),
+    "order": ("full", "block"),
+    "align_target": ("class", "mean", "shuffled", "landmarks"),
+    "align_average": ("batch", "valid"),
+    "neutral": ("skip", "uniform"),
+    "maps": ("stored", "rendered"),
+}
+
+POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
+NOT_NEGATIVE = (
+    "align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast",
+    "checkpoint_minutes", "checkpoint_steps",
+)  # fmt: skip
+TYPES: dict[str, type] = {"lr": float, "max_steps": int, "weights": str}
+"""Types of the settings whose default is None."""
+
+SHARES = ("momentum", "step_gamma", "flip", "grey", "erasing", "label_smoothing", "ema")
+
+
+DATA, NETWORK, ALIGNMENT, OPTIMISATION, RUN = (
+    "Data and augmentation", "Network", "Method and alignment", "Optimisation", "Run",
+)  # fmt: skip
+"""Headings of the settings, in the order of ``aupipe train --help``."""
+
+
+def _option(group: str, default: Any, text: str) -> Any:
+    """A setting, and the heading and the sentence that ``aupipe train --help`` prints for it."""
+    return field(default=default, metadata={"group": group, "help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run; the defaults train a small network from scratch on little data.
+
+    Each field is an option of ``aupipe train`` and says there what it means. Raises :class:`UserInputError` for a value
+    that no run can use.
+    """
+
+    maps: MapSource = _option(DATA, "stored", "Maps of the store, or drawn anew from its landmarks.")  # noqa: RUF009
+    crop_size: int = _option(
+        DATA, 224, "Side of the random (evaluation: central) crop, at most the store's image size."
+    )
+    order: Mode = _option(DATA, "full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
+    balance: bool = _option(DATA, False, "Show each class equally often in an epoch.")
+    augment: bool = _option(DATA, True, "Random crops and all that follows; without it central crops.")
+    flip: float = _option(DATA, 0.5, "Probability of a mirror image.")
+    rotation: float = _option(DATA, 6.0, "Largest rotation in degrees.")
+    scale_jitter: float = _option(DATA, 0.1, "Largest relative change of scale.")
+    brightness: float = _option(DATA, 0.3, "Largest relative change.")
+    contrast: float = _option(DATA, 0.3, "Largest relative change.")
+    grey: float = _option(DATA, 0.1, "Probability of greyscale.")
+    erasing: float = _option(DATA, 0.25, "Probability of a blank rectangle, in the image and in its map.")
+
+    backbone: str = _option(NETWORK, "resnet18", "Any timm model that gives feature maps.")
+    pretrained: bool = _option(NETWORK, False, "Start from timm's ImageNet weights (downloaded once).")
+    weights: str | None = _option(NETWORK, None, "Start from a file of backbone weights.")
+    output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
+
+    method: str = _option(ALIGNMENT, "cam", "How the class activation map is made.")
+    method_options: str = _option(ALIGNMENT, "", "The method's own settings, for example kmax=0.5,alpha=0.6.")
+    align_weight: float = _option(ALIGNMENT, 4.0, "Weight of the alignment with the AU map; 0: the vanilla classifier.")
+    align_layers: str = _option(ALIGNMENT, "last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
+    align_target: Target = _option(  # noqa: RUF009
+        ALIGNMENT, "class",
+        "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks.",
+    )  # fmt: skip
+    align_average: Average = _option(  # noqa: RUF009
+        ALIGNMENT, "batch", "Mean over the whole batch, or over its valid samples: those with a map."
+    )
+    neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
+
+    epochs: int = _option(OPTIMISATION, 30, "Passes over the training split.")
+    batch_size: int = _option(OPTIMISATION, 32, "Images a step.")
+    optimizer: str = _option(OPTIMISATION, "adamw", "AdamW, or SGD with Nesterov momentum.")
+    lr: float | None = _option(OPTIMISATION, None, "Learning rate; by default what suits the optimizer.")
+    weight_decay: float = _option(OPTIMISATION, 5e-4, "Of weights; norms and biases are spared.")
+    momentum: float = _option(OPTIMISATION, 0.9, "Of SGD.")
+    schedule: str = _option(OPTIMISATION, "cosine", "Of the learning rate, after the warm-up.")
+    warmup_epochs: float = _option(OPTIMISATION, 1.0, "Epochs of linear warm-up.")
+    step_epochs: int = _option(OPTIMISATION, 4, "Schedule step: epochs between two steps.")
+    step_gamma: float = _option(OPTIMISATION, 0.9, "Schedule step: factor of the learning rate.")
+    clip_grad: float = _option(OPTIMISATION, 5.0, "Largest gradient norm.")
+    label_smoothing: float = _option(OPTIMISATION, 0.0, "Of the training labels.")
+    ema: float = _option(
+        OPTIMISATION, 0.0, "Keep a moving average of the weights with this decay, for example 0.999; 0: none."
+    )
+    max_steps: int | None = _option(OPTIMISATION, None, "Stop after so many optimisation steps in all.")
+
+    preset: str = _option(
+        RUN, "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+    )
+    select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
+    device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")
+    amp: bool = _option(RUN, True, "Mixed precision on CUDA.")
+    seed: int = _option(RUN, 0, "Seed of weights, order and augmentation.")
+    checkpoint_minutes: float = _option(RUN, 10.0, "Save in the middle of an epoch after so many minutes; 0: never.")
+    checkpoint_steps: int = _option(RUN, 0, "Save in the middle of an epoch after so many steps; 0: never.")
+    tensorboard: bool = _option(RUN, False, "Also write the log for TensorBoard.")
+
+    def __post_init__(self) -> None:
+        """Raise :class:`UserInputError` for a value that no run can use."""
+        for name, known in CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                _refuse(name, f"one of {', '.join(known)}", value)
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                _refuse(name, "more than 0", getattr(self, name))
+        for name in NOT_NEGATIVE:
+            if not 0 <= getattr(self, name) < float("inf"):
+                _refuse(name, "0 or more", getattr(self, name))
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                _refuse(name, "0 to 1", getattr(self, name))
+        if self.output_stride not in (8, 16, 32):
+            _refuse("output_stride", "8, 16 or 32", self.output_stride)
+        if self.balance and self.order != "full":
+            _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
+        if self.lr is not None and not self.lr > 0:
+            _refuse("lr", "more than 0", self.lr)
+        if self.max_steps is not None and self.max_steps < 1:
+            _refuse("max_steps", "1 or more", self.max_steps)
+
+    @property
+    def learning_rate(self) -> float:
+        """``lr``, or what suits the optimizer and a batch of 32: lower when fine-tuning."""
+        if self.lr is not None:
+            return self.lr
+        tuned = self.pretrained or self.weights is not None
+        if self.optimizer == "sgd":
+            return 0.005 if tuned else 0.02
+        return 1e-4 if tuned else 5e-4
+
+    @property
+    def augmentation(self) -> AugmentConfig:
+        """The training augmentation."""
+        from aupipe.fer_data.loading.augment import AugmentConfig
+
+        return AugmentConfig(
+            crop_size=self.crop_size,
+            enabled=self.augment,
+            flip=self.flip,
+            rotation=self.rotation,
+            scale=(1 - self.scale_jitter, 1 + self.scale_jitter),
+            brightness=self.brightness,
+            contrast=self.contrast,
+            grey=self.grey,
+            erasing=self.erasing,
+        )
+
+    @property
+    def centre_crop(self) -> AugmentConfig:
+        """What validation and test see."""
+        from aupipe.fer_data.loading.augment import AugmentConfig
+
+        return AugmentConfig(crop_size=self.crop_size, enabled=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """Every field, and the learning rate in effect."""
+        return {**asdict(self), "lr": self.learning_rate}
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> TrainConfig:
+        """The configuration that :meth:`as_json` described. Raises ``TypeError`` on unknown fields."""
+        known = {field.name for field in fields(TrainConfig)}
+        if unknown := set(content) - known:
+            raise TypeError(f"unknown settings {sorted(unknown)}")
+        return replace(TrainConfig(), **content)
+
+
+def _refuse(name: str, expected: str, value: object) -> None:
+    option = name.replace("_", "-")
+    raise UserInputError(paragraph(f"--{option} cannot be {value!r}.", expected=expected, got=value))

@@ -1,0 +1,62 @@
+"""What changes the weights: optimizer, learning rate, and the moving average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.training.config import TrainConfig
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, or steps down."""
+    warmup = config.warmup_epochs * steps_per_epoch
+    total = max(config.epochs * steps_per_epoch, 1)
+    ramp = min((step + 1) / (warmup + 1), 1.0)
+    if config.schedule == "step":
+        return config.learning_rate * ramp * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
+    return config.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW; biases and norms (vectors) are not decayed."""
+    groups = [
+        {"params": list(_parameters(model, decayed)), "weight_decay": config.weight_decay if decayed else 0.0}
+        for decayed in (True, False)
+    ]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate)
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+
+
+def _parameters(model: nn.Module, decayed: bool) -> Iterator[nn.Parameter]:
+    return (parameter for parameter in model.parameters() if (parameter.ndim > 1) == decayed)
+
+
+class MovingAverage:
+    """Exponential moving average of a model's weights and floating-point buffers; counters are copied.
+
+    The first steps count more, ``decay`` at most ``(1 + step) / (10 + step)``, so that the random start is forgotten.
+    """
+
+    def __init__(self, model: Method, decay: float) -> None:
+        self.decay = decay
+        self.model: Method = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: Method, step: int) -> None:
+        """Take in the weights after optimisation step number ``step``, counted from 1."""
+        average, now = self.model.state_dict(), model.state_dict()
+        moving = [name for name, value in average.items() if value.is_floating_point()]
+        weight = min(self.decay, (1 + step) / (10 + step))
+        blend: Any = get_ema_multi_avg_fn(weight)  # type: ignore[no-untyped-call]
+        blend([average[name] for name in moving], [now[name] for name in moving], step)
+        for name in average.keys() - set(moving):
+            average[name].copy_(now[name])

@@ -1,0 +1,73 @@
+"""Before the first step: what a run needs, what is worth a line, and what a full device means."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.loading.targets import absent_classes
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.ranks import Ranks
+from aupipe.fer_models.training.run_log import tensorboard_writer
+
+
+def check(store: Store, config: TrainConfig) -> None:
+    """Raise :class:`RunError` or :class:`UserInputError` for a store or settings that cannot be trained with."""
+    _check_splits(store)
+    config.augmentation.check(store.index.image_size)
+    if config.tensorboard:
+        tensorboard_writer()
+
+
+def notes(store: Store, config: TrainConfig) -> list[str]:
+    """What the user should know of this store and these settings, one line each."""
+    lines = [_small_crop(config.crop_size, store.index.image_size)]
+    for split in ("train", "val"):
+        if absent := absent_classes(store.split(split)):
+            lines.append(f"the {split} split has no images of {', '.join(absent)}")
+    return [line for line in lines if line]
+
+
+def _check_splits(store: Store) -> None:
+    missing = [split for split in ("train", "val") if split not in store.index.splits]
+    if missing:
+        raise RunError(
+            paragraph(
+                f"The store {store.folder} has no {' and no '.join(missing)} split.",
+                expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
+                got=", ".join(store.index.splits) or "no rows",
+                fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
+            )
+        )
+
+
+@contextlib.contextmanager
+def explained_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Turn an exhausted device into a sentence that names the batch size to try."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        smaller = config.batch_size // 2 // ranks.size * ranks.size
+        advice = f"Try --batch-size {smaller}" if smaller else "Try a smaller --crop-size or --backbone"
+        raise RunError(
+            paragraph(
+                f"The device ran out of memory at --batch-size {config.batch_size}, --crop-size {config.crop_size} "
+                f"with {config.backbone}.",
+                got=str(error).split(". ")[0],
+                fix=f"{advice}, in a new --out folder{'' if config.amp else ', or --amp'}.",
+            )
+        ) from error
+
+
+def _small_crop(crop: int, image: int) -> str | None:
+    """A crop cuts, it does not shrink: worth a line when much of the face would be lost."""
+    if crop >= 0.75 * image:
+        return None
+    return (
+        f"a crop of {crop} shows only {crop / image:.0%} of the {image}-pixel faces; for a smaller input, build the "
+        f"store with --image-size {round(crop * 8 / 7)}"
+    )

@@ -1,0 +1,300 @@
+"""Training: a loop readable in one sitting, with checkpoints that continue exactly.
+
+Randomness depends on (seed, epoch, step, rank) alone and a checkpoint holds the rest, so a run that was stopped or
+killed anywhere and started again ends with the same weights as an undisturbed one (bit for bit on the CPU).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import folder_lock, remove_temporaries
+from aupipe.fer_data.loading.loader import Batch, TripletLoader
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models.losses import TERMS, LossTerms, Objective
+from aupipe.fer_models.methods import Method
+from aupipe.fer_models.targets import parse_layers
+from aupipe.fer_models.training import checkpoint, preflight, run_log
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.optim import MovingAverage, learning_rate, make_optimizer
+from aupipe.fer_models.training.ranks import Ranks, joined
+from aupipe.fer_models.training.run_log import TrainReport
+from aupipe.fer_models.training.stop_signal import Interruption, Wish
+from aupipe.fer_models.training.validation import validate
+
+CHECK_EVERY = 16
+"""Steps between looks at the loss on CUDA, where every look waits for the device; on the CPU each step is checked."""
+
+
+@dataclass
+class _State:
+    """Where the run is: what a checkpoint holds besides weights and optimizer. ``sums``: loss terms of the epoch."""
+
+    epoch: int = 0
+    batches: int = 0
+    step: int = 0
+    sums: Tensor = field(default_factory=lambda: torch.zeros(len(TERMS), dtype=torch.float64))
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
+    """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
+
+    Writes ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` to ``run_folder``. The same call continues
+    an interrupted run and does nothing for a finished one. Under torchrun each process calls it; the first one writes.
+    Told to stop (SIGTERM, Ctrl-C), it saves and raises ``KeyboardInterrupt``. Raises :class:`RunError` (no val split,
+    another configuration, loss not finite, out of memory), :class:`UserInputError` (settings), :class:`StoreError` and
+    :class:`FolderInUseError`.
+    """
+    store = open_store(store_folder)
+    preflight.check(store, config)
+    with joined(config.device) as ranks, folder_lock(run_folder) if ranks.first else contextlib.nullcontext():
+        if ranks.first:
+            remove_temporaries(run_folder)
+        record = checkpoint.describe_run(store, run_folder, config)
+        checkpoint.check_same_run(run_folder, record)
+        with preflight.explained_memory(config, ranks):
+            trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
+            if ranks.first:
+                checkpoint.save_record(run_folder, record)
+            return trainer.run()
+
+
+class _Trainer:
+    def __init__(self, store: Store, folder: Path, config: TrainConfig, ranks: Ranks, progress: Progress) -> None:
+        self.folder, self.config, self.ranks, self.progress = folder, config, ranks, progress
+        self.device = ranks.device(config.device)
+        torch.manual_seed(config.seed)
+        fresh = not (folder / checkpoint.LAST).is_file()
+        model = checkpoint.build_model(config, len(store.index.classes), with_weights=fresh)
+        layers = parse_layers(config.align_layers, model.backbone.n_layers)
+        self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.step_module: nn.Module = _Step(
+            self.model,
+            Objective(config.align_weight, layers, config.label_smoothing, config.align_average, ranks.share_with_map),
+        )
+        self.optimizer = make_optimizer(self.model, config)
+        self.average = MovingAverage(self.model, config.ema) if config.ema else None
+        self.amp = config.amp and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
+        self.interruption = Interruption(config.checkpoint_minutes, config.checkpoint_steps)
+        self.state = _State()
+        self._open_splits(store)
+        # The share of the whole split, so that its figures do not depend on how it falls into batches.
+        share = torch.tensor(self.val.share_with_map, device=self.device)
+        self.val_objective = Objective(
+            config.align_weight, layers, average=config.align_average, share_with_map=lambda _: share
+        )
+
+    def _open_splits(self, store: Store) -> None:
+        config, ranks = self.config, self.ranks
+        options: dict[str, Any] = {
+            "seed": config.seed, "device": self.device,
+            "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
+        }  # fmt: skip
+        self.loader = TripletLoader(
+            store.split("train"), config.batch_size, config.augmentation, drop_last=True,
+            mode="balanced" if config.balance else config.order,
+            rank=ranks.rank, world_size=ranks.size, **options,
+        )  # fmt: skip
+        val_size = max(config.batch_size // ranks.size, 1)
+        self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
+        for note in preflight.notes(store, config):
+            self.progress.note(note)
+
+    def run(self) -> TrainReport:
+        """All epochs that are left."""
+        resumed = self._resume()
+        self.step_module = self.ranks.wrap(self.step_module)
+        started, first_step = time.perf_counter(), self.state.step
+        with self.interruption.watching():
+            while not self._finished():
+                self._train_epoch()
+                complete = self.state.batches == len(self.loader)
+                self._close_epoch(self._log_row(complete), complete)
+        best = run_log.best_row(self.state.history, self.config.select_on)
+        return TrainReport(
+            run=self.folder,
+            epochs=self.state.epoch,
+            steps=self.state.step,
+            new_steps=self.state.step - first_step,
+            best_epoch=int(best["epoch"]),
+            best={name: value for name, value in best.items() if name.startswith("val_")},
+            finished=self.state.epoch >= self.config.epochs,
+            resumed=resumed,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _finished(self) -> bool:
+        limit = self.config.max_steps
+        return self.state.epoch >= self.config.epochs or (limit is not None and self.state.step >= limit)
+
+    def _train_epoch(self) -> None:
+        """Optimisation steps up to the end of the epoch or ``max_steps``."""
+        state, config = self.state, self.config
+        todo = len(self.loader) - state.batches
+        if config.max_steps is not None:
+            todo = min(todo, config.max_steps - state.step)
+        sums = state.sums.to(self.device)
+        self.clock = time.perf_counter()
+        self.model.train()
+        self.progress.start(f"epoch {state.epoch + 1}/{config.epochs}", todo * config.batch_size, "images")
+        with contextlib.closing(self.loader.epoch(state.epoch, state.batches)) as batches:
+            for left, batch in zip(range(todo - 1, -1, -1), batches, strict=False):
+                # Dropout and the like: the same numbers whether or not the run was interrupted.
+                torch.manual_seed(config.seed * 1_000_003 + state.step + self.ranks.rank * 1_000_000_007)
+                sums += self._step(batch).stacked() * config.batch_size
+                state.step += 1
+                state.batches += 1
+                if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left:
+                    self._look_around(sums)
+                self.progress.advance(config.batch_size)
+        self.progress.finish()
+
+    def _step(self, batch: Batch) -> LossTerms:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.state.step, len(self.loader))
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(self.device.type, enabled=self.amp):
+            terms = LossTerms(*self.step_module(batch))
+        self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            self.average.update(self.model, self.state.step + 1)
+        return terms
+
+    def _look_around(self, sums: Tensor) -> None:
+        """Between two steps, on all ranks together: is the loss finite, is it time to save or to stop?"""
+        self.state.sums = self.ranks.mean(sums).cpu()
+        now = time.perf_counter()
+        self.state.seconds, self.clock = self.state.seconds + now - self.clock, now
+        self._check_finite(dict(zip(TERMS, self.state.sums.tolist(), strict=True)))
+        wish = self.ranks.most(self.interruption.wish(self.state.step), self.device)
+        if wish == Wish.GO_ON:
+            return
+        self._save_last(self.state.history)
+        if wish == Wish.STOP:
+            self.progress.finish()
+            raise KeyboardInterrupt
+
+    def _check_finite(self, figures: dict[str, float]) -> None:
+        if not all(map(math.isfinite, figures.values())):
+            raise RunError(
+                paragraph(
+                    f"The loss is no longer finite, in epoch {self.state.epoch + 1} near step {self.state.step}.",
+                    where=self.folder,
+                    got=", ".join(f"{name} = {value}" for name, value in figures.items()),
+                    fix="Use a smaller --lr or --clip-grad, or --no-amp on CUDA, in a new --out folder. "
+                    "Checkpoints written so far are sound.",
+                )
+            )
+
+    def _log_row(self, complete: bool) -> dict[str, Any]:
+        """The epoch's line in the log; the first rank validates, the others wait for it."""
+        state, figures = self.state, None
+        if self.ranks.first:
+            figures = validate(self._best_model, self.val, self.val_objective, amp=self.amp)
+        figures = self.ranks.from_first(figures)
+        self._check_finite(figures)
+        seen = state.batches * self.config.batch_size
+        means = (state.sums / max(seen, 1)).tolist()
+        return {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "complete": complete,
+            **{f"train_{name}": value for name, value in zip(TERMS, means, strict=True)},
+            **figures,
+            "lr": learning_rate(self.config, state.step - 1, len(self.loader)),
+            "seconds": round(state.seconds, 3),
+            "images_per_second": round(seen / max(state.seconds, 1e-9), 1),
+            "wait_fraction": round(self.loader.wait_fraction, 4),
+        }
+
+    @property
+    def _best_model(self) -> Method:
+        """The weights that are validated and kept: the average where there is one."""
+        return self.average.model if self.average else self.model
+
+    def _close_epoch(self, row: dict[str, Any], complete: bool) -> None:
+        """Checkpoint and log; ``last.pt`` comes last, so whatever was not finished is done again."""
+        state = self.state
+        rows = [*state.history, row]
+        if self.ranks.first and run_log.best_row(rows, self.config.select_on) is row:
+            best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
+            checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
+        if self.ranks.first:
+            run_log.write_logs(self.folder, rows)
+            if self.config.tensorboard:
+                run_log.write_tensorboard(self.folder, row)
+        if complete:
+            self.state = _State(epoch=state.epoch + 1, step=state.step, history=rows)
+        self._save_last(rows)
+        if not complete:
+            state.history = rows
+        self.progress.note(
+            f"epoch {row['epoch']}: loss {row['train_total']:.3f}, val accuracy {row['val_accuracy']:.3f}, "
+            f"val alignment {row['val_align']:.3f}"
+        )
+
+    def _save_last(self, rows: list[dict[str, Any]]) -> None:
+        self.interruption.saved(self.state.step)
+        if not self.ranks.first:
+            return
+        content = {
+            **vars(self.state),
+            "rows": rows,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.average:
+            content["average"] = self.average.model.state_dict()
+        checkpoint.save_checkpoint(self.folder / checkpoint.LAST, content)
+
+    def _resume(self) -> bool:
+        path = self.folder / checkpoint.LAST
+        if not path.is_file():
+            return False
+        saved = checkpoint.load_checkpoint(path, self.device)
+        checkpoint.restore(self.model, saved["model"], path)
+        if self.average:
+            checkpoint.restore(self.average.model, saved["average"], path)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.state = _State(**{name: saved[name] for name in vars(_State())})
+        self.state.sums = self.state.sums.cpu()
+        self.interruption.saved(self.state.step)
+        if self._finished():
+            # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
+            self.state.history = saved["rows"]
+            self.progress.note(f"{self.folder}: nothing left to do")
+        else:
+            self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
+        return True
+
+
+class _Step(nn.Module):
+    """A method's training step as a forward pass: what is wrapped when several ranks share the work."""
+
+    def __init__(self, method: Method, objective: Objective) -> None:
+        super().__init__()
+        self.method, self.objective = method, objective
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """``ce, align, total`` of a batch."""
+        terms = self.method.training_step(batch, self.objective)
+        return terms.ce, terms.align, terms.total

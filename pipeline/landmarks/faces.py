@@ -1,0 +1,174 @@
+"""From an image to the one face that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from aupipe.fer_data.types import Box, Reason
+from aupipe.pipeline.detectors.base import Face, LandmarkDetector
+from aupipe.pipeline.landmarks.passes import evened, look, looks_config, merged, middle, moved, size
+
+POLICIES = {
+    "box": "the face in the manifest's box; where it has none, the largest",
+    "largest": "the largest face",
+    "central": "the face nearest to the middle of the image",
+    "error": "the only face; an image with several is left out as several_faces",
+}
+"""Which face of an image is meant."""
+
+BOX_MARGIN = 0.3
+"""A box is searched with this share of its longer side around it: boxes are often drawn from brow to chin."""
+
+MIN_FACE_SIZE = 16.0
+"""Smallest face (root of the points' box area) in pixels: below it an error of one pixel moves an AU to its
+neighbour."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The outcome for one image: ``face`` in source pixels when ``reason`` is OK; which rung found it; faces seen."""
+
+    reason: Reason
+    face: Face | None = None
+    rung: int = 0
+    faces_seen: int = 0
+
+
+def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
+    """The ladder, the policy and their limits as JSON, for the plan's digest."""
+    return {
+        "ladder": [asdict(rung) for rung in detector.ladder],
+        "reach": detector.reach,
+        **looks_config(),
+        "min_face_size": MIN_FACE_SIZE,
+        "faces": faces,
+        **({"box_margin": BOX_MARGIN} if faces == "box" else {}),
+        **({"mirror": True} if mirror else {}),
+    }
+
+
+def find_face(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    policy: str = "largest",
+    box: Box | None = None,
+    known: Float64[np.ndarray, "68 2"] | None = None,
+    mirror: bool = False,
+) -> Detection:
+    """Find the one face that is meant, by ``policy`` (a key of :data:`POLICIES`).
+
+    ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
+    have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
+    ``mirror``: the face is also looked at in the mirror image, and its points are the mean of both looks.
+    """
+    if policy == "box" and box is not None:
+        found = _find_in_box(image, detector, box, known)
+    else:
+        seen = _climb(image, detector, None, known)
+        found = _chosen(seen, "largest" if policy == "box" else policy, image.shape, None)
+    return _completed(image, detector, found, mirror and known is None)
+
+
+def find_faces(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    known: Float64[np.ndarray, "68 2"] | None = None,
+    mirror: bool = False,
+) -> tuple[Detection, ...]:
+    """Every usable face of the first rung that shows one, largest first; or one :class:`Detection` without a face.
+
+    The first of them is what :func:`find_face` finds by the policy ``largest``.
+    """
+    found = sorted(_climb(image, detector, None, known), key=lambda one: -size(one.face) if one.face else 0.0)
+    return tuple(_completed(image, detector, one, mirror and known is None) for one in found)
+
+
+def _completed(
+    image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, found: Detection, mirror: bool
+) -> Detection:
+    if found.face is None:
+        return found
+    face = evened(found.face, image, detector, detector.ladder[found.rung]) if mirror else found.face
+    return replace(found, face=detector.complete(image, face))
+
+
+def _find_in_box(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    box: Box,
+    known: Float64[np.ndarray, "68 2"] | None,
+) -> Detection:
+    margin = BOX_MARGIN * max(box.x1 - box.x0, box.y1 - box.y0)
+    x0, y0, x1, y1 = (max(0, round(v)) for v in (box.x0 - margin, box.y0 - margin, box.x1 + margin, box.y1 + margin))
+    crop = np.ascontiguousarray(image[y0:y1, x0:x1])
+    if crop.size == 0:
+        return Detection(Reason.LANDMARKS_OUTSIDE)
+    inner = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
+    seen = _climb(crop, detector, inner, None if known is None else known - (x0, y0))
+    found = _chosen(seen, "box", crop.shape, inner)
+    return found if found.face is None else replace(found, face=moved(found.face, x0, y0))
+
+
+def _climb(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    box: Box | None,
+    known: Float64[np.ndarray, "68 2"] | None,
+) -> list[Detection]:
+    """Climb the ladder until a rung yields believable faces that are large enough; all of that rung's.
+
+    Without any, one detection whose reason is the best thing seen on the way up: a face too small, an implausible one,
+    nothing.
+    """
+    reason = Reason.NO_FACE
+    for number, rung in enumerate(detector.ladder):
+        faces, seen = look(image, detector, rung, known)
+        if faces and not rung.tiles and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
+            faces = merged(faces, look(image, detector, replace(rung, tiles=True), known)[0])
+        if box is not None:
+            faces = [face for face in faces if _is_centred_in(face, box)]
+        large = [face for face in faces if size(face) >= MIN_FACE_SIZE]
+        if large:
+            return [Detection(Reason.OK, face, number, len(faces)) for face in large]
+        if faces:
+            reason = Reason.FACE_TOO_SMALL
+        elif seen and reason is Reason.NO_FACE:
+            reason = Reason.IMPLAUSIBLE_FACE
+    return [Detection(reason)]
+
+
+def _chosen(found: Sequence[Detection], policy: str, shape: tuple[int, ...], box: Box | None) -> Detection:
+    """The one that is meant."""
+    faces = [one.face for one in found if one.face is not None]
+    if not faces:
+        return found[0]
+    if len(faces) > 1 and policy == "error":
+        return Detection(Reason.SEVERAL_FACES, rung=found[0].rung, faces_seen=len(faces))
+    return replace(found[0], face=_choose(faces, policy, shape, box))
+
+
+def _choose(faces: Sequence[Face], policy: str, shape: tuple[int, ...], box: Box | None) -> Face:
+    if box is not None:
+        return max(faces, key=lambda face: _overlap(face, box))
+    if policy == "central":
+        centre = (np.array([shape[1], shape[0]]) - 1) / 2
+        return min(faces, key=lambda face: float(np.linalg.norm(middle(face) - centre)))
+    return max(faces, key=size)
+
+
+def _is_centred_in(face: Face, box: Box) -> bool:
+    x, y = middle(face) + 0.5  # a pixel's centre in the coordinates of edges
+    return bool(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1)
+
+
+def _overlap(face: Face, box: Box) -> float:
+    """Intersection over union of the box and the points' own."""
+    corners = np.array([[box.x0, box.y0], [box.x1, box.y1]])
+    low, high = face.points.min(0), face.points.max(0)
+    shared = np.prod(np.clip(np.minimum(high, corners[1]) - np.maximum(low, corners[0]), 0, None))
+    return float(shared / (np.prod(high - low) + np.prod(corners[1] - corners[0]) - shared))

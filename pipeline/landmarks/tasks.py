@@ -1,0 +1,181 @@
+"""One part of the landmark stage, as a worker makes it: read photos, find faces, write one HDF5 file."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
+from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.detectors import LandmarkDetector, create_detector
+from aupipe.pipeline.landmarks.faces import detection_config, find_face
+
+
+@dataclass(frozen=True)
+class LandmarkConfig:
+    """Options of the stage.
+
+    ``model`` names the detector's model file; None looks for it. ``faces`` is the policy, see
+    :data:`aupipe.pipeline.landmarks.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too.
+    ``part_size`` samples a part.
+    """
+
+    detector: str = "mediapipe"
+    model: Path | None = None
+    faces: str = "box"
+    mirror: bool = False
+    part_size: int = 128
+
+
+@dataclass(frozen=True)
+class PartJob:
+    """One part, small enough to send to a worker: what to detect and where to write it.
+
+    ``known`` is the manifest's landmarks file, where the detector uses it.
+    """
+
+    path: Path
+    root: Path
+    samples: tuple[Sample, ...]
+    plan_digest: str
+    config_json: str
+    config: LandmarkConfig
+    known: Path | None = None
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What a worker returns: counts only."""
+
+    rows: int
+    skipped: bool
+
+
+def detect_part(job: PartJob) -> PartResult:
+    """Task: make one part, unless it is there, intact, of this plan and of these very photos.
+
+    Raises :class:`UserInputError` where this machine does not see the folders.
+    """
+    check_folders(job)
+    if is_current(job):
+        return PartResult(len(job.samples), skipped=True)
+    detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
+    rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
+    write_part(job.path, rows, job.plan_digest, job.config_json)
+    return PartResult(len(rows), skipped=False)
+
+
+def check_folders(job: PartJob) -> None:
+    """Refuse a machine that cannot see the photos or the work folder: it would take every photo for missing."""
+    for what, folder in (("The folder of the images", job.root), ("The work folder", job.path.parent)):
+        if not folder.is_dir():
+            raise UserInputError(
+                paragraph(
+                    f"{what} is not there.",
+                    where=f"{folder} on {socket.gethostname()}",
+                    fix="Mount it, or build the manifest again if it moved. The workers of a cluster must see both "
+                    "folders under the same paths.",
+                )
+            )
+
+
+def known_landmarks(job: PartJob) -> np.ndarray | None:
+    """The points that ship with the dataset, mapped; None where the detector does not use them."""
+    return None if job.known is None else np.load(job.known, mmap_mode="r", allow_pickle=False)
+
+
+def detect_sample(
+    sample: Sample, root: Path, detector: LandmarkDetector, config: LandmarkConfig, known: np.ndarray | None = None
+) -> LandmarkRow:
+    """Read one photo and find its face; whatever goes wrong with the photo becomes the row's reason.
+
+    ``known`` holds the points that ship with the dataset, ``(k, 68, 2)``, by ``sample.landmarks_row``.
+    """
+    try:
+        data = (root / sample.path).read_bytes()
+    except OSError:
+        return LandmarkRow(sample.sample_id, sample.path, Reason.MISSING_FILE)
+    sha256 = sha256_bytes(data)
+    try:
+        image = decode_image(data, sample.path)
+    except UnreadableImageError:
+        return LandmarkRow(sample.sample_id, sample.path, Reason.UNREADABLE, sha256)
+    size = (image.shape[0], image.shape[1])
+    found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
+    if found.face is None:
+        return LandmarkRow(
+            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.rung, faces_seen=found.faces_seen
+        )
+    return LandmarkRow(
+        sample_id=sample.sample_id,
+        path=sample.path,
+        reason=Reason.OK,
+        source_sha256=sha256,
+        source_size=size,
+        landmarks=found.face.points.astype("f4"),
+        mesh=found.face.mesh,
+        blendshapes=found.face.blendshapes,
+        pose=found.face.pose,
+        score=found.face.score,
+        rung=found.rung,
+        faces_seen=found.faces_seen,
+    )
+
+
+def _known_points(sample: Sample, known: np.ndarray | None) -> Float64[np.ndarray, "68 2"] | None:
+    return None if known is None or sample.landmarks_row is None else np.array(known[sample.landmarks_row], np.float64)
+
+
+@lru_cache(maxsize=1)
+def shared_detector(name: str, model: Path | None) -> LandmarkDetector:
+    """One detector a process, made on first use."""
+    return create_detector(name, model)
+
+
+def close_detector(config: LandmarkConfig) -> None:
+    """Close this process's detector, so that the next use makes a new one."""
+    shared_detector(config.detector, config.model).close()
+    shared_detector.cache_clear()
+
+
+def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
+    """Everything that determines the rows, as JSON; makes the detector, so that a missing model is told at once."""
+    detector = shared_detector(config.detector, config.model)
+    return {
+        **detector.identity(),
+        **detection_config(detector, config.faces, config.mirror),
+        "part_size": config.part_size,
+    }
+
+
+def is_current(job: PartJob) -> bool:
+    """Whether the part is there, intact, of this plan, and its photos are still those it was made of."""
+    try:
+        part = read_part(job.path)
+    except StoreError:
+        return False
+    return part.plan_digest == job.plan_digest and _sources_unchanged(part, job)
+
+
+def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:
+    return all(
+        sha256_or_empty(job.root / sample.path) == stated
+        for sample, stated in zip(job.samples, part.source_sha256, strict=True)
+    )
+
+
+def sha256_or_empty(path: Path) -> str:
+    """SHA-256 of a file; empty where it cannot be read, as in a part's row."""
+    try:
+        return sha256_bytes(path.read_bytes())
+    except OSError:
+        return ""

@@ -1,0 +1,250 @@
+"""One shard of the store: the task that crops the faces, draws their maps and writes the file.
+
+Everything a worker needs is in a small frozen job; the photos and landmarks are read where the work is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from aupipe.fer_data import geometry
+from aupipe.fer_data.au_maps.codebook import codebook_from_dict
+from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.files import digest, sha256_bytes, sha256_file
+from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, describe_shard, load_index, write_shard
+from aupipe.fer_data.shards.encoding import JPEG_QUALITY
+from aupipe.fer_data.shards.redraw import read_notes, redraw_shard
+from aupipe.fer_data.shards.verify import verify_shard
+from aupipe.fer_data.shards.writer import BLOCK
+from aupipe.fer_data.types import Failure, Reason
+from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
+from aupipe.pipeline.planning import chunks
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """Options of the stage; sizes in pixels.
+
+    ``codebook`` is the codebook's parsed content. ``encoding``: ``raw``, ``jpeg``, or ``auto`` until it is resolved.
+    """
+
+    codebook: dict[str, Any]
+    image_size: int = 256
+    map_size: int = 64
+    rows_per_shard: int = 2048
+    crop: CropGeometry = field(default_factory=CropGeometry)
+    encoding: str = "raw"
+    jpeg_quality: int = JPEG_QUALITY
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], codebook: dict[str, Any]) -> MapConfig:
+        """The configuration whose :meth:`as_json` is ``content``. Raises ``KeyError`` or ``TypeError`` for another."""
+        return cls(
+            codebook=codebook,
+            image_size=content["image_size"],
+            map_size=content["map_size"],
+            rows_per_shard=content["rows_per_shard"],
+            crop=CropGeometry(**content["crop"]),
+            encoding=content["encoding"],
+            jpeg_quality=content.get("jpeg_quality", JPEG_QUALITY),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything that determines a row, besides the photo and its landmarks."""
+        return {
+            **self.crop_json(),
+            "codebook_digest": digest(self.codebook),
+            "map_size": self.map_size,
+            "rows_per_shard": self.rows_per_shard,
+        }
+
+    def crop_json(self) -> dict[str, Any]:
+        """The part that decides the stored images."""
+        quality = {"jpeg_quality": self.jpeg_quality} if self.encoding == "jpeg" else {}
+        return {"crop": self.crop.as_json(), "encoding": self.encoding, "image_size": self.image_size, **quality}
+
+
+@dataclass(frozen=True)
+class Member:
+    """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are."""
+
+    sample_id: str
+    path: str
+    label: str
+    source_sha256: str
+    part: str
+    row: int
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """One shard, small enough to send to a worker.
+
+    ``images_from``: another store that may hold the same crops.
+    """
+
+    path: Path
+    root: Path
+    members: tuple[Member, ...]
+    header: ShardHeader
+    config: MapConfig
+    images_from: Path | None = None
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A face cut out of its photo, before its map is drawn."""
+
+    image: UInt8[np.ndarray, "s s 3"]
+    landmarks: Float32[np.ndarray, "68 2"]
+    to_source: Float64[np.ndarray, "2 3"]
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """A finished shard, or the samples that kept it from being made."""
+
+    rows: int
+    entry: ShardEntry | None
+    failures: tuple[Failure, ...] = ()
+    skipped: bool = False
+
+
+def build_shard(job: ShardJob) -> ShardResult:
+    """Task: make one shard, unless it is there, intact and of this plan.
+
+    Where an intact shard differs in its maps only, they are drawn again and its images taken over.
+    """
+    if (entry := _current_entry(job)) is not None:
+        return ShardResult(len(job.members), entry, skipped=True)
+    if (old := _same_crops(job)) is not None:
+        entry = redraw_shard(old, job.path, lambda points, labels: _draw(points, labels, job), job.header)
+        return ShardResult(entry.rows, entry)
+    unusable: list[Failure] = []
+    try:
+        entry = write_shard(job.path, _rows(job, unusable), len(job.members), job.header)
+    except _UnusableSamplesError:
+        return ShardResult(0, None, tuple(unusable))
+    return ShardResult(entry.rows, entry)
+
+
+class _UnusableSamplesError(Exception):
+    """Ends the writing of a shard some of whose samples turned out unusable."""
+
+
+def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
+    for members in chunks(job.members, BLOCK):
+        crops = []
+        for member in members:
+            crop = crop_member(member, job.root, job.config)
+            if isinstance(crop, Failure):
+                unusable.append(crop)
+            elif not unusable:
+                crops.append(crop)
+        if not unusable:  # after the first failure the rest is only checked: the plan will be made again
+            yield from _triplets(members, crops, job)
+    if unusable:
+        raise _UnusableSamplesError
+
+
+def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> Iterator[TripletRow]:
+    labels = np.array([job.header.classes.index(member.label) for member in members], np.uint8)
+    maps, has_map = _draw(np.stack([crop.landmarks for crop in crops]), labels, job)
+    for at, (member, crop) in enumerate(zip(members, crops, strict=True)):
+        yield TripletRow(
+            sample_id=member.sample_id,
+            label=int(labels[at]),
+            image=crop.image,
+            au_map=maps[at],
+            has_map=bool(has_map[at]),
+            landmarks=crop.landmarks,
+            to_source=crop.to_source,
+        )
+
+
+def _draw(
+    points: Float32[np.ndarray, "n 68 2"], labels: UInt8[np.ndarray, "n"], job: ShardJob
+) -> tuple[UInt8[np.ndarray, "n m m"], UInt8[np.ndarray, "n"]]:
+    """Maps and ``has_map`` from the landmarks as they are stored, so that anyone can draw the same from a store."""
+    codebook = codebook_from_dict(job.config.codebook, "the chosen codebook")
+    names = [job.header.classes[label] for label in labels]
+    maps = render_maps(points, names, codebook, job.config.image_size, job.config.map_size)
+    return np.rint(maps * 255).astype(np.uint8), np.array([codebook.has_map(name) for name in names], np.uint8)
+
+
+def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure:
+    """The aligned crop of one sample, or why there is none."""
+    size = config.image_size
+    points = landmark_part(member.part).landmarks[member.row]
+    placed = place_face(points, size, config.crop)
+    if not placed.usable:
+        detail = f"{placed.inside:.0%} of the points lie inside the crop"
+        return Failure(member.sample_id, member.path, Reason.LANDMARKS_OUTSIDE.key, detail)
+    try:
+        data = (root / member.path).read_bytes()
+    except OSError as error:
+        return Failure(member.sample_id, member.path, Reason.MISSING_FILE.key, error.strerror or "")
+    if sha256_bytes(data) != member.source_sha256:
+        detail = "the photo is not the one its landmarks were found on: run `aupipe landmarks` again"
+        return Failure(member.sample_id, member.path, Reason.SOURCE_CHANGED.key, detail)
+    try:
+        image = decode_image(data, member.path)
+    except UnreadableImageError:
+        return Failure(member.sample_id, member.path, Reason.UNREADABLE.key)
+    return Crop(
+        image=warp_crop(image, placed.matrix, size),
+        landmarks=placed.landmarks.astype(np.float32),
+        to_source=geometry.invert_affine(placed.matrix),
+    )
+
+
+@lru_cache(maxsize=4096)
+def landmark_part(path: str) -> LandmarkPart:
+    """A part of the landmark stage, kept in memory by this process."""
+    return read_part(Path(path))
+
+
+def _current_entry(job: ShardJob) -> ShardEntry | None:
+    if not _is_intact(job.path):
+        return None
+    entry = describe_shard(job.path)
+    return entry if entry.plan_digest == job.header.plan_digest else None
+
+
+def _same_crops(job: ShardJob) -> Path | None:
+    """An intact shard with the images that this one needs: in the other store, or under its own name."""
+    others = [] if job.images_from is None else [job.images_from / job.path.name]
+    for path in (*others, job.path):
+        if _is_intact(path):
+            notes = read_notes(path)
+            if notes is not None and notes.crop_digest == job.header.crop_digest:
+                return path
+    return None
+
+
+def _is_intact(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    stated = _stated_sha256(path)
+    # The digest first: it sees damage anywhere in the file, before HDF5 has to make sense of it.
+    if stated is not None and sha256_file(path) != stated:
+        return False
+    return not verify_shard(path, rows=True)
+
+
+def _stated_sha256(path: Path) -> str | None:
+    """What the index says of a shard, if there is one: it also covers the bytes that row checksums do not."""
+    try:
+        return next((entry.sha256 for entry in load_index(path.parent).shards if entry.name == path.name), None)
+    except StoreError:
+        return None

@@ -1,0 +1,260 @@
+"""The report: every figure on it is one of the files', every picture the right one, nothing from outside."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import csv
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.faithfulness import measure_faithfulness, summary_line
+from aupipe.fer_analysis.overlays import overlay
+from aupipe.fer_analysis.report import write_report
+from aupipe.fer_analysis.report.charts import Series, line_chart
+from aupipe.fer_analysis.report.reading import reading
+from aupipe.fer_analysis.report.run_part import chosen_faces, load_evaluated
+from aupipe.fer_analysis.report.store_part import average_rows
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+from synthetic import synthetic_store
+
+CONFIG = TrainConfig(backbone="test_resnet", epochs=2, batch_size=14, crop_size=48, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def run(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report") / "my <run>"
+    train(store.folder, folder, CONFIG)
+    evaluate(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    out = run.parent / "report.html"
+    assert write_report(run, out, device="cpu").kind == "run"
+    return out.read_text(encoding="utf-8")
+
+
+class Checked(HTMLParser):
+    """Every element is closed, in order; what the page refers to is collected."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.cells: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] in ("td", "th", "dd"):
+            self.cells.append(data)
+
+
+def parsed(text: str) -> Checked:
+    checked = Checked()
+    checked.feed(text)
+    checked.close()
+    assert checked.open == []
+    return checked
+
+
+def test_the_page_is_whole_and_needs_nothing_else(page: str) -> None:
+    checked = parsed(page)
+    assert checked.sources and all(source.startswith("data:image/jpeg;base64,") for source in checked.sources)
+    assert "<script" not in page and "http" not in re.sub(r"base64,[^\"]+", "", page)
+    assert "Run my &lt;run&gt;" in page and "my <run>" not in page
+
+
+def test_figures_are_those_of_the_evaluation(page: str, run: Path) -> None:
+    content = json.loads((run / "metrics.json").read_text())
+    cells = parsed(page).cells
+    for value in (content["att_cos"]["5"], content["cam_cos"], content["controls"]["mean_map"]):
+        assert f"{value:.3f}" in cells
+    flat = [str(count) for counts in content["confusion"]["matrix"] for count in counts]
+    assert any(cells[start : start + 7] == flat[:7] for start in range(len(cells)))
+    for values in content["cosine_matrix"]["values"]:
+        shown = [f"{value:.3f}" for value in values]
+        assert any(cells[start : start + len(shown)] == shown for start in range(len(cells)))
+    assert content["store_digest"] in page and content["predictions_sha256"] in page
+
+
+def test_best_and_worst_faces_are_those_of_the_table(page: str, run: Path) -> None:
+    with (run / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["has_map"] == "1"]
+    evaluated = load_evaluated(run)
+    assert evaluated is not None
+    best, worst, mistakes = (
+        [evaluated.predictions.rows[row] for row in choice.rows] for choice in chosen_faces(evaluated, 3)
+    )
+    cosines = sorted(float(row["att5_cos"]) for row in rows)
+    assert [float(row["att5_cos"]) for row in best] == cosines[:-4:-1]
+    assert [float(row["att5_cos"]) for row in worst] == cosines[:3]
+    confident = sorted(float(row["probability"]) for row in evaluated.predictions.rows if row["correct"] == "0")
+    assert [float(row["probability"]) for row in mistakes] == confident[:-4:-1]
+    assert all(row["correct"] == "0" for row in mistakes)
+    for row in (*best, *worst):
+        assert row["sample_id"] in page and f"cosine {float(row['att5_cos']):.2f}" in page
+
+
+def test_a_face_is_never_both_best_and_worst(run: Path) -> None:
+    evaluated = load_evaluated(run)
+    assert evaluated is not None
+    best, worst, _ = chosen_faces(evaluated, 50)
+    assert best.rows and worst.rows and not set(best.rows) & set(worst.rows)
+
+
+def test_averages_are_drawn_from_the_evaluations_own(page: str, run: Path) -> None:
+    """The overlay of the average AU map of anger, as the page shows it, but for JPEG's loss."""
+    content = np.load(run / "average_maps.npz")
+    face = cv2.resize(np.rint(content["face"][0] * 255).astype(np.uint8), (144, 144), interpolation=cv2.INTER_CUBIC)
+    section = page[page.index("<h2>Average maps</h2>") :]
+    pictures = re.findall(r'base64,([^"]+)" width="144" height="144" alt="([^"]+)"', section)
+    assert [caption for _, caption in pictures[:4]] == ["average face", "AU map", "attention", "CAM"]
+    for place, values in ((1, content["au_map"][0]), (2, content["attention"][-1][0]), (3, content["cam"][0])):
+        raw = np.frombuffer(base64.b64decode(pictures[place][0]), np.uint8)
+        drawn = cv2.cvtColor(cv2.imdecode(raw, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        assert np.abs(drawn.astype(float) - overlay(face, values)).mean() < 4
+
+
+def test_a_stores_page(tmp_path: Path, store: Store) -> None:
+    out = tmp_path / "store.html"
+    report = write_report(store.folder, out, examples=1)
+    text = out.read_text(encoding="utf-8")
+    checked = parsed(text)
+    assert report.kind == "store"
+    assert len(checked.sources) == 7 * 2 + 7 * 2, "a face and its map of each expression, and the averages"
+    assert store.index.digest in text and all(entry.sha256 in text for entry in store.index.shards)
+    assert html.escape("Nothing: every sample of the manifest is in the store.") in text
+    assert ["8", "2", "2"] in [checked.cells[start : start + 3] for start in range(len(checked.cells))]
+
+
+def test_what_was_left_out_is_counted_and_listed(tmp_path: Path, built: Any) -> None:
+    folder = tmp_path / "store"
+    shutil.copytree(built.store, folder)
+    index = open_store(folder).index
+    assert index.failed, "the embedded faces hold some that fail"
+    write_report(folder, tmp_path / "a.html", examples=1)
+    text = (tmp_path / "a.html").read_text(encoding="utf-8")
+    with (folder / "failures.csv").open(newline="") as file:
+        failures = list(csv.DictReader(file))
+    assert failures and all(html.escape(row["sample_id"]) in text for row in failures)
+    for reason, count in index.failed.items():
+        cells = parsed(text).cells
+        place = cells.index(reason.replace("_", " "))
+        assert cells[place + 1] == str(count)
+    (folder / "failures.csv").write_text("sample_id,path,reason,detail\n")
+    write_report(folder, tmp_path / "b.html", examples=1)
+    assert "was changed since the store was built" in (tmp_path / "b.html").read_text(encoding="utf-8")
+
+
+def test_average_of_rows(store: Store) -> None:
+    reader = store.split("train")
+    rows = [0, 1, 6]  # anger, disgust, neutral: two of them have a map
+    averages = average_rows(reader, rows)
+    assert averages.with_map == 2
+    assert np.allclose(averages.au_map, (reader.au_map(0) + reader.au_map(1)) / 2)
+    faces = np.stack([reader.image(row) for row in rows]).astype(float)
+    assert np.abs(averages.face - faces.mean(0)).max() <= 0.5
+
+
+def test_a_run_without_evaluation_or_store_says_so(tmp_path: Path, run: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(run, folder)
+    (folder / "metrics.json").unlink()
+    record = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**record, "store": "gone"}))
+    report = write_report(folder, tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "was not evaluated" in report.notes[0] and "--store" in report.notes[1]
+    assert all(html.escape(note.split(".")[0]) in text for note in report.notes)
+    assert "Cross-entropy" in text and "Confusion" not in text
+    with pytest.raises(StoreError, match="not a finished store"):
+        write_report(folder, tmp_path / "report.html", store=tmp_path / "gone")
+
+
+def test_faithfulness_is_one_line_of_it(tmp_path: Path, run: Path, page: str) -> None:
+    assert "aupipe faithfulness" in page
+    folder = tmp_path / "run"
+    shutil.copytree(run, folder)
+    record = json.loads((folder / "config.json").read_text())
+    store = (run / record["store"]).resolve()
+    measured = measure_faithfulness(folder, store, limit=7, steps=4, device="cpu")
+    write_report(folder, tmp_path / "report.html", store=store, device="cpu")
+    assert html.escape(summary_line(measured.as_json())) in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_store_that_was_not_evaluated_shows_no_faces_of_it(tmp_path: Path, run: Path) -> None:
+    other = synthetic_store(tmp_path / "other", seed=5)
+    write_report(run, tmp_path / "report.html", store=other.folder, device="cpu")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "not the one that was evaluated" in text and "Attention closest" not in text
+
+
+def test_neither_run_nor_store(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(UserInputError, match="neither a run nor a store"):
+        write_report(tmp_path, tmp_path / "report.html")
+    folder = tmp_path / "old"
+    shutil.copytree(run, folder)
+    (folder / "metrics.json").write_text('{"accuracy": 1}')
+    with pytest.raises(RunError, match="older version"):
+        write_report(folder, tmp_path / "report.html")
+
+
+def sentences(run: Path, **changes: Any) -> str:
+    content = copy.deepcopy(json.loads((run / "metrics.json").read_text()))
+    for name, value in changes.items():
+        part, _, key = name.partition("__")
+        content[part] = {**content[part], key: value} if key else value
+    return " ".join(reading(content))
+
+
+def test_the_reading_is_decided_by_intervals(run: Path) -> None:
+    controls = {"uniform": 0.5, "mean_map": 0.7}
+    base = {"controls": controls, "accuracy_ci95": [0.4, 0.6], "intervals__att_specificity": [0.01, 0.05]}
+    assert "does not point at action units" in sentences(run, **base, intervals__att_cos=[0.49, 0.9])
+    assert "where faces move" in sentences(run, **base, intervals__att_cos=[0.51, 0.9])
+    assert "points at the action units of the expression" in sentences(run, **base, intervals__att_cos=[0.71, 0.9])
+    assert "On the same face it is closer" in sentences(run, **base, intervals__att_cos=[0.71, 0.9])
+    unsure = {**base, "intervals__att_specificity": [-0.01, 0.05], "accuracy_ci95": [0.1, 0.6]}
+    said = sentences(run, **unsure, intervals__att_cos=[0.71, 0.9])
+    assert "no closer to the expression's own map" in said and "not clearly more than" in said
+    assert "No face has an AU map" in sentences(run, **base, intervals__att_cos=None)
+
+
+def test_curves_lie_where_their_values_are() -> None:
+    drawn = line_chart("Loss", [1, 2, 3], [Series("a", [0.0, 1.0, 0.5]), Series("b", [None, 0.5, None])])
+    heights = [float(value) for value in re.findall(r'<circle class="s0" cx="[\d.]+" cy="([\d.]+)"', drawn)]
+    assert heights[1] < heights[2] < heights[0], "SVG counts from the top"
+    assert heights[2] == pytest.approx((heights[0] + heights[1]) / 2, abs=0.11)
+    assert len(re.findall(r'<circle class="s1"', drawn)) == 1
+    assert "at the end: a 0.500; b 0.500" in drawn
+    assert "no values" in line_chart("Loss", [1], [Series("a", [None])])
+    ticks = re.findall(r'text-anchor="end">([-\d.]+)<', drawn)
+    assert float(ticks[0]) <= 0 and float(ticks[-1]) >= 1
+    assert "NaN" not in line_chart("One", [1], [Series("a", [0.3])])

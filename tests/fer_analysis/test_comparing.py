@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from aupipe.commands.cli import cli
+from aupipe.fer_analysis.evaluation import compare, evaluate
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+
+CONFIG = TrainConfig(backbone="test_resnet", batch_size=14, crop_size=48, device="cpu", max_steps=1)
+
+
+@pytest.fixture(scope="module")
+def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("pair")
+    for seed, name in enumerate(("plain", "au")):
+        train(store.folder, folder / name, replace(CONFIG, seed=seed))
+        evaluate(folder / name)
+    return folder / "plain", folder / "au"
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_differences_are_those_of_the_two_evaluations(runs: tuple[Path, Path]) -> None:
+    result = compare(*runs)
+    found, pair = result.as_json(), [rows(folder) for folder in runs]
+    own = [json.loads((folder / "metrics.json").read_text()) for folder in runs]
+    for name, one in found["differences"].items():
+        if "specificity" not in name:
+            values = [content[name] if name != "att_cos" else content[name]["5"] for content in own]
+            assert [one["run"], one["other"]] == pytest.approx(values, abs=2e-6)
+        assert one["difference"] == pytest.approx(one["run"] - one["other"])
+        assert one["ci95"][0] <= one["difference"] <= one["ci95"][1]
+    assert len(found["differences"]) == 6
+    right = np.array([[row["correct"] == "1" for row in table] for table in pair])
+    table = found["mcnemar"]
+    assert table["first_only"] == (right[0] & ~right[1]).sum() and table["second_only"] == (~right[0] & right[1]).sum()
+    assert json.loads((runs[0] / "against-au.json").read_text()) == found
+    assert any("McNemar" in line for line in result.lines())
+
+
+def test_a_run_against_itself_differs_nowhere(runs: tuple[Path, Path]) -> None:
+    found = compare(runs[0], runs[0]).as_json()
+    assert found["mcnemar"]["p_value"] == 1
+    assert all(one["ci95"] == [0, 0] for one in found["differences"].values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("split", "val"), ("store_digest", "0"), ("codebook_digest", "0"), ("crop_size", 56)]
+)
+def test_other_faces_or_maps_are_refused(runs: tuple[Path, Path], tmp_path: Path, name: str, value: object) -> None:
+    other = copy(runs[1], tmp_path)
+    content = json.loads((other / "metrics.json").read_text())
+    (other / "metrics.json").write_text(json.dumps({**content, name: value}))
+    with pytest.raises(RunError, match=f"their {name.replace('_', ' ')} differ"):
+        compare(runs[0], other)
+
+
+def test_other_rows_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    from aupipe.fer_data.files import sha256_file
+
+    other = copy(runs[1], tmp_path)
+    lines = (other / "predictions.csv").read_text().splitlines(keepends=True)
+    (other / "predictions.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
+    with pytest.raises(RunError, match="does not belong to the metrics"):
+        compare(runs[0], other)
+    content = json.loads((other / "metrics.json").read_text())
+    digest = sha256_file(other / "predictions.csv")
+    (other / "metrics.json").write_text(json.dumps({**content, "predictions_sha256": digest}))
+    with pytest.raises(RunError, match="their rows differ"):
+        compare(runs[0], other)
+
+
+def test_an_unmeasured_run_is_refused_with_the_command_to_run(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=f"aupipe evaluate {tmp_path}"):
+        compare(runs[0], tmp_path)
+
+
+def test_the_command_compares(runs: tuple[Path, Path]) -> None:
+    plain, au = runs
+    done = CliRunner().invoke(cli, ["evaluate", str(au), "--against", str(plain), "--batch-size", "7", "--json"])
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert content["against"]["differences"]["accuracy"]["run"] == pytest.approx(content["accuracy"])
+    assert content["against"]["other"] == str(plain)
+
+
+def copy(run: Path, tmp_path: Path) -> Path:
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("metrics.json", "predictions.csv"):
+        shutil.copy(run / name, other / name)
+    return other

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.overlays import contact_sheet, draw_points, explain_batch, overlay
+from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.shards import Store
+from aupipe.fer_demo.page import comparison_table, example_rows, write_demo_page
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+
+CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
+GREY = np.full((40, 60, 3), 128, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("compared")
+    runs = {"without AUs": folder / "a", "with AUs": folder / "b"}
+    for run, weight in zip(runs.values(), (0.0, 4.0), strict=True):
+        train(store.folder, run, replace(CONFIG, align_weight=weight))
+    evaluate(runs["without AUs"])
+    return runs
+
+
+def test_an_overlay_is_strong_where_the_map_is() -> None:
+    values = np.zeros((4, 6))
+    values[1, 4] = 3.0
+    drawn = overlay(GREY, values)
+    change = np.abs(drawn.astype(int) - 128).sum(-1)
+    y, x = np.unravel_index(change.argmax(), change.shape)
+    assert 10 <= y < 20 and 40 <= x < 50
+    assert change[:, :25].max() == 0
+    assert np.array_equal(overlay(GREY, np.zeros((3, 3))), GREY)
+
+
+def test_points_are_drawn_where_they_are_and_the_input_is_kept() -> None:
+    drawn = draw_points(GREY, np.array([[30.0, 10.0]]), radius=1.5)
+    changed = np.argwhere((drawn != GREY).any(-1))
+    assert np.allclose(changed.mean(0), [10, 30], atol=0.3)
+    assert (GREY == 128).all()
+
+
+def test_contact_sheet_places_tiles() -> None:
+    tiles = [np.full((4, 5, 3), value, np.uint8) for value in (10, 20, 30)]
+    sheet = contact_sheet(tiles, 2, gap=1)
+    assert sheet.shape == (9, 11, 3)
+    assert sheet[0, 6, 0] == 20 and sheet[5, 0, 0] == 30 and sheet[5, 6, 0] == 255 and sheet[4, 0, 0] == 255
+
+
+def test_an_explanation_shows_the_rows_it_was_asked_for(runs: dict[str, Path], store: Store) -> None:
+    rows = [5, 2]
+    said = explain_batch(runs["without AUs"], store, rows)
+    reader = store.split("test")
+    for slot, row in enumerate(rows):
+        assert np.abs(said.images[slot].astype(int) - reader.image(row)[8:56, 8:56]).max() <= 1
+        assert np.allclose(said.au_maps[slot], reader.au_map(row)[2:14, 2:14], atol=1e-6)
+        assert np.allclose(said.landmarks[slot], reader.landmarks[row] - 8, atol=1e-4)
+    assert said.label.tolist() == reader.labels[rows].tolist()
+    assert said.attention.min() >= 0 and said.cam.min() >= 0
+    finer = explain_batch(runs["without AUs"], store, rows, layer=2)
+    assert finer.attention.shape == (2, 12, 12)
+
+
+def test_the_page_needs_no_network_and_shows_every_expression(
+    runs: dict[str, Path], store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(RunError, match="aupipe evaluate"):
+        comparison_table(runs)
+    for run in runs.values():
+        evaluate(run)
+    write_demo_page(tmp_path / "demo.html", store.folder, runs)
+    page = (tmp_path / "demo.html").read_text()
+    assert not re.search(r"https?://|src=\"(?!data:)", page)
+    assert page.count("<section>") == len(store.index.classes)
+    assert page.count("<img") == 7 * 6
+    assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
+    table = comparison_table(runs)
+    assert table.splitlines()[1].startswith("without AUs")
+    assert len({len(line) for line in table.splitlines()}) == 1
+    assert example_rows(store, "test", 2)[:2] == [0, 7]
+    assert torch.is_grad_enabled()
