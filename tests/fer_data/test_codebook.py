@@ -16,7 +16,7 @@ from aupipe.fer_data.au_maps.codebook import (
 from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN
 
-SOURCES = Path(__file__).parents[2] / "fer_data" / "codebooks"
+SOURCES = Path(__file__).parents[2] / "fer_data" / "au_maps" / "codebooks"
 
 MARTINEZ = {
     "happiness": {6, 12, 25},
