@@ -13,7 +13,6 @@ import h5py
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.notebook import label_counts
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -116,7 +115,7 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 def _histogram(index: StoreIndex) -> list[str]:
     """Rows by class, a column of counts and bars for each split; bars are relative to the split's largest class."""
-    counts = {split: label_counts(index, split) for split in index.splits}
+    counts = {split: index.label_counts(split) for split in index.splits}
     wide = max((len(name) for name in (*index.classes, "class")), default=0) + 2
     lines = ["", f"  {'class':<{wide}}" + "".join(f"{split:>8} {'':<{_BAR}}" for split in counts).rstrip()]
     for name in index.classes:
