@@ -56,4 +56,4 @@ def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str
     folders = {name: folder for name, (folder, _) in runs.items()}
     write_demo_page(out / "index.html", out / "store", folders)
     content = {name: json.loads((folder / "metrics.json").read_text("utf-8")) for name, folder in folders.items()}
-    show([comparison_table(folders), "", f"Now open {out / 'index.html'}"], content, as_json)
+    show([*comparison_table(folders), "", f"Now open {out / 'index.html'}"], content, as_json)

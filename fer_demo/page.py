@@ -13,7 +13,7 @@ from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_display.blocks import Section, Table, Text, Tiles
 from aupipe.fer_display.pages import png_picture, render
-from aupipe.fer_display.tables import text_table
+from aupipe.fer_display.tables import TableLine, text_table
 
 TILE = 160
 """Side of a picture on the page, in pixels."""
@@ -46,9 +46,9 @@ def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]
     return rows
 
 
-def comparison_table(runs: Mapping[str, Path]) -> str:
+def comparison_table(runs: Mapping[str, Path]) -> list[TableLine]:
     """The comparison as aligned plain text."""
-    return "\n".join(text_table([HEADS, *comparison_rows(runs)]))
+    return text_table([HEADS, *comparison_rows(runs)])
 
 
 def write_demo_page(

@@ -73,7 +73,13 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, alig
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+class TableLine(str):
+    """A line of an aligned table; ``table`` holds the cells of all its lines, for terminals, which can show more."""
+
+    table: Sequence[Sequence[str]]
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[TableLine]:
     """Write a table as aligned lines: the first column to the left, figures to the right.
 
     Args:
@@ -82,10 +88,31 @@ def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
     >>> text_table([["", "faces"], ["fear", "7"], ["all", "123"]])
     ['      faces', 'fear      7', 'all     123']
     """
+    lines = [TableLine(line) for line in aligned(rows, "lr")]
+    for line in lines:
+        line.table = rows
+    return lines
+
+
+def aligned(rows: Sequence[Sequence[str]], align: str = "l", indent: int = 0) -> list[str]:
+    """Align columns with two spaces between them.
+
+    Args:
+        rows: cells; a row may be shorter than the first.
+        align: a letter a column, ``l`` or ``r``; the last letter holds for all that follow.
+        indent: spaces before each line.
+    """
+    if not rows:
+        return []
     widths = [max(len(row[column]) for row in rows if column < len(row)) for column in range(len(rows[0]))]
+    sides = align.ljust(len(widths), align[-1])
     return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False))]
+        (
+            " " * indent
+            + "  ".join(
+                cell.rjust(width) if side == "r" else cell.ljust(width)
+                for cell, width, side in zip(row, widths, sides, strict=False)
+            )
         ).rstrip()
         for row in rows
     ]

@@ -13,6 +13,7 @@ import h5py
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from aupipe.fer_display.tables import aligned
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -171,10 +172,7 @@ def _size(count: int) -> str:
 
 
 def _section(title: str, values: Mapping[str, str]) -> list[str]:
-    wide = max((len(name) for name in values), default=0) + 2
-    return (
-        ["", f"  {title}", *(f"    {name:<{wide}}{value}".rstrip() for name, value in values.items())] if values else []
-    )
+    return ["", f"  {title}", *aligned(list(values.items()), indent=4)] if values else []
 
 
 def flat_content(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
