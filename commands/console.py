@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,9 +57,16 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
-def show(lines: list[str] | tuple[str, ...], content: Mapping[str, Any], as_json: bool) -> None:
-    """Print a result as text or as one JSON object."""
-    click.echo(json.dumps(content, ensure_ascii=False) if as_json else "\n".join(lines))
+def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
+    """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
+    if as_json:
+        click.echo(json.dumps(content, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        from aupipe.fer_display.terminal import print_lines
+
+        print_lines(lines)
+    else:
+        click.echo("\n".join(lines))
 
 
 def finish_stage(

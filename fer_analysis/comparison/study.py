@@ -13,6 +13,7 @@ from aupipe.fer_analysis.comparison.controls import Controls, assignment_test, m
 from aupipe.fer_analysis.comparison.map_files import MapSet, MaskSet, match
 from aupipe.fer_analysis.comparison.scores import SCORES, count_levels, otsu_iou
 from aupipe.fer_analysis.comparison.similarity import Tree, grow_trees
+from aupipe.fer_display.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ class Comparison:
         lines = [f"{len(networks)} networks, {len(expressions)} expressions: {', '.join(expressions)}"]
         if self.scoring is not None:
             values = self.scoring.values["iou"]
-            width = max(map(len, networks))
+            rows = []
             for row, name in enumerate(networks):
-                cells = "  ".join(
+                cells = [
                     f"{value:.4f}" if there else "     -"
                     for value, there in zip(values[row], self.maps.present[row], strict=True)
-                )
+                ]
                 mean = self.mean(values, row)
-                lines.append(f"{name:<{width}}  IoU  {cells}  mean {'-' if mean is None else f'{mean:.4f}'}")
+                rows.append((name, "IoU", *cells, f"mean {'-' if mean is None else f'{mean:.4f}'}"))
+            lines += aligned(rows)
             if (c := self.scoring.controls) is not None:
                 low, high = c.interval
                 lines.append(

@@ -20,6 +20,7 @@ from typing import Any
 from aupipe.fer_data.errors import CodebookError, paragraph, unknown_name
 from aupipe.fer_data.files import digest
 from aupipe.fer_data.geometry import FLIP_68
+from aupipe.fer_display.tables import aligned
 
 SCHEMA = 1
 
@@ -321,10 +322,11 @@ def describe(codebook: Codebook) -> list[str]:
     """The codebook as lines of text: expressions with their AUs, then every AU with its regions."""
     lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
-    width = max(map(len, codebook.expressions), default=0) + 2
+    rows = []
     for name, weights in codebook.expressions.items():
         units = "  ".join(f"AU{au}" + (f" ({weight:g})" if weight != 1 else "") for au, weight in weights.items())
-        lines.append(f"  {name:<{width}}{units or 'none: no map'}")
+        rows.append((name, units or "none: no map"))
+    lines += aligned(rows, indent=2)
     lines.append("")
     for unit in codebook.action_units.values():
         regions = [
