@@ -15,6 +15,7 @@ from aupipe.fer_data.files import write_text
 from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_display.pages import data_uri, page_head
+from aupipe.fer_display.tables import text_table
 
 TILE = 160
 """Side of a picture on the page, in pixels."""
@@ -48,14 +49,7 @@ def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]
 def comparison_table(runs: Mapping[str, Path]) -> str:
     """The comparison as aligned plain text."""
     rows = [("", "accuracy (95 %)", "ATT-COS", "CAM-COS"), *comparison_rows(runs)]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    return "\n".join(line.rstrip() for line in lines)
+    return "\n".join(text_table(rows))
 
 
 def write_demo_page(

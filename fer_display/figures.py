@@ -1,14 +1,12 @@
-"""Figures without a window, and the one way to write them."""
+"""Figures without a window, and their bytes."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import Literal
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-from aupipe.fer_data.files import atomic_path
 
 
 def new_figure(
@@ -20,11 +18,11 @@ def new_figure(
     return figure
 
 
-def save_png(path: Path, figure: Figure) -> Path:
-    """Write a figure as PNG, atomically; returns ``path``."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
+def png_bytes(figure: Figure) -> bytes:
+    """Encode a figure as a PNG file."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
 
 
 def framed_figure(

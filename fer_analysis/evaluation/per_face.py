@@ -70,8 +70,8 @@ class FaceFigure:
 
 
 Means = Callable[..., float | None]
-"""``mean(name, owner)``: average of the face figure ``name`` over a group of faces, of the map in question or, where one
-is named, of the map ``owner``; None where no face stands behind it."""
+"""``mean(name, owner)``: average of the face figure ``name`` over a group of faces, of the map in question or, where
+one is named, of the map ``owner``; None where no face stands behind it."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from jaxtyping import Bool, Float64
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import face_figures
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import sha256_file
-from aupipe.fer_display.tables import number_cells, write_columns
+from aupipe.fer_data.files import sha256_bytes, sha256_file, write_text
+from aupipe.fer_display.tables import csv_of_columns, number_cells
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
@@ -36,7 +36,9 @@ def column_name(owner: str, figure: str) -> str:
 
 def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
     """Write the table atomically; returns its SHA-256."""
-    return write_columns(path, _columns(samples, classes))
+    text = csv_of_columns(_columns(samples, classes))
+    write_text(path, text)
+    return sha256_bytes(text.encode())
 
 
 def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

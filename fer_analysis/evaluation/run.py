@@ -14,10 +14,10 @@ from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, wri
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
 from aupipe.fer_data.errors import UserInputError, paragraph
-from aupipe.fer_data.files import write_json
+from aupipe.fer_data.files import write_bytes, write_json
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.types import Progress, Silent
-from aupipe.fer_display.figures import save_png
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
 
@@ -75,9 +75,9 @@ def evaluate(
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
-    save_png(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
-    save_png(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
-    save_png(out / "average_maps.png", draw_averages(averages, record.classes, layers))
+    write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
+    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"])))
+    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers)))
     content = {
         **figures,
         "predictions_sha256": digest,

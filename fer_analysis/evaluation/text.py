@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.per_face import headings
+from aupipe.fer_display.tables import text_table
 
 
 def shown(value: float | None) -> str:
@@ -31,7 +32,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",
-        *aligned(figure_rows(c)),
+        *text_table(figure_rows(c)),
         "",
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
@@ -83,13 +84,3 @@ def _by_outcome(c: Mapping[str, Any]) -> list[str]:
 def _too_few(classes: Sequence[str]) -> list[str]:
     """Intervals are too narrow where a class has one face: nothing can be resampled there."""
     return [f"too narrow: {', '.join(classes)} with a single face add no spread"] if classes else []
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as text: the first column to the left, figures to the right."""
-    widths = [max(len(row[number]) for row in rows if number < len(row)) for number in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return lines

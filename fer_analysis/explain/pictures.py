@@ -18,7 +18,8 @@ from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_analysis.overlays import draw_points, overlay
 from aupipe.fer_data import geometry
-from aupipe.fer_display.figures import new_figure, save_png
+from aupipe.fer_data.files import write_bytes
+from aupipe.fer_display.figures import new_figure, png_bytes
 
 ATTENTION, CAM = "#0072b2", "#d55e00"
 """Bars: two colours that people with any colour vision tell apart (Okabe and Ito)."""
@@ -110,7 +111,7 @@ def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequ
     draw_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
     draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.reading.probability)
     figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
-    save_png(path, figure)
+    write_bytes(path, png_bytes(figure))
 
 
 def draw_units(axes: Axes, card: UnitCard) -> None:

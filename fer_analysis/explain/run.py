@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +21,7 @@ from aupipe.fer_analysis.explain.timeline import write_timeline
 from aupipe.fer_data.files import folder_lock, write_json, write_text
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
 from aupipe.fer_data.types import Failure, Progress, count_reasons
+from aupipe.fer_display.tables import csv_of_records
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
 
@@ -177,7 +176,7 @@ def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tupl
     """The table, the timeline, the page; the report last."""
     notes = (*notes, *_more_notes(source, work))
     if work.rows:
-        write_text(out / TABLE, _csv(work.rows))
+        write_text(out / TABLE, csv_of_records(work.rows))
         work.files.append(TABLE)
     sections = work.sections
     if any(not np.isnan(row).any() for row in work.probability):
@@ -227,14 +226,6 @@ def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> str:
     write_timeline(path, times, probability, classes, unit)
     means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))
     return page.timeline_section(path.read_bytes(), source.path.name, means)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _earlier_files(out: Path) -> list[str]:

@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float64
 from matplotlib.figure import Figure
 
-from aupipe.fer_display.figures import new_figure, save_png
+from aupipe.fer_data.files import write_bytes
+from aupipe.fer_display.figures import new_figure, png_bytes
 
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#7f7f7f")
 """Okabe and Ito's colours, the light yellow left out; line styles tell them apart too."""
@@ -47,4 +48,4 @@ def write_timeline(
     unit: str,
 ) -> None:
     """Write the plot as PNG, atomically."""
-    save_png(path, draw_timeline(times, probability, classes, unit))
+    write_bytes(path, png_bytes(draw_timeline(times, probability, classes, unit)))

@@ -10,8 +10,6 @@ hand.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections import Counter
@@ -30,6 +28,7 @@ from aupipe.fer_data.manifest.layouts.cells import parse_box
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
 from aupipe.fer_data.types import SPLITS, Box, Sample
+from aupipe.fer_display.tables import csv_text
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -95,17 +94,15 @@ def render_csv(samples: Iterable[Sample]) -> str:
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
     points = any(item.landmarks_row is not None for item in ordered)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     optional = [*(["subject"] if subjects else []), *(_CORNERS if boxes else ()), *([_POINTS] if points else [])]
-    writer.writerow([*COLUMNS, *optional])
+    rows = []
     for item in ordered:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
         cells += [item.subject] if subjects else []
         cells += box_cells(item.box) if boxes else []
         cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
-        writer.writerow(cells)
-    return out.getvalue()
+        rows.append(cells)
+    return csv_text([*COLUMNS, *optional], rows)
 
 
 def box_cells(box: Box | None) -> list[str]:

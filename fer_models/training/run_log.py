@@ -5,8 +5,6 @@ And what a call of the training reports.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +14,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import write_text
-from aupipe.fer_display.figures import framed_figure, save_png
+from aupipe.fer_data.files import write_bytes, write_text
+from aupipe.fer_display.figures import framed_figure, png_bytes
+from aupipe.fer_display.tables import csv_of_records
 
 LOG = "log.jsonl"
 
@@ -73,12 +72,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
     write_text(folder / LOG, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "log.csv", table.getvalue())
-    save_png(folder / "curves.png", draw_curves(rows))
+    write_text(folder / "log.csv", csv_of_records(rows))
+    write_bytes(folder / "curves.png", png_bytes(draw_curves(rows)))
 
 
 def tensorboard_writer() -> Any:
