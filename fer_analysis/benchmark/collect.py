@@ -11,6 +11,7 @@ from typing import Any
 
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Cell, RunSpec
+from aupipe.fer_analysis.evaluation import per_face
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_display.tables import csv_of_records
 from aupipe.fer_models.training.run_log import read_log
@@ -57,12 +58,12 @@ FIGURES = {
     "cl": FigureOf("CL %", "accuracy", 1, 100.0),
     "cam_cos": FigureOf("CAM-COS", "cam_cos"),
     "att_cos": FigureOf("ATT-COS", "att_cos/{last}"),
-    "att_normalised": FigureOf("ATT normalised", "localisation/attention/{last}/all/normalised"),
-    "att_specificity": FigureOf("ATT specificity", "localisation/attention/{last}/all/specificity"),
-    "att_pointing": FigureOf("ATT pointing", "localisation/attention/{last}/all/pointing"),
-    "cam_normalised": FigureOf("CAM normalised", "localisation/cam/all/normalised"),
-    "cam_specificity": FigureOf("CAM specificity", "localisation/cam/all/specificity"),
-    "cam_pointing": FigureOf("CAM pointing", "localisation/cam/all/pointing"),
+    **{
+        f"{short}_{name}": FigureOf(f"{short.upper()} {name}", f"localisation/{place}/all/{name}")
+        for short, place in (("att", "attention/{last}"), ("cam", "cam"))
+        for name, figure in per_face.FIGURES.items()
+        if figure.shown.benchmark
+    },
 }
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aupipe.fer_analysis.evaluation.per_face import headings
 from aupipe.fer_display.tables import text_table
-
-COLUMNS = ("cosine", "normalised", "specificity", "pointing", "energy", "pixel_ap")
 
 
 def shown(value: float | None) -> str:
@@ -56,16 +55,17 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
         ("control: centred Gaussian", where["controls"]["centre"]),
         ("control: mean AU map", where["controls"]["mean_map"]),
     ]
-    rows: list[Sequence[str]] = [("", *(name.replace("_ap", " AP") for name in COLUMNS))]
+    columns = headings()
+    rows: list[Sequence[str]] = [("", *columns.values())]
     for title, entry in titles:
         figures = entry["all"] if entry else {}
-        rows.append((title, *(shown(figures.get(name)) for name in COLUMNS)))
+        rows.append((title, *(shown(figures.get(name)) for name in columns)))
     controls, chance = c["controls"], where["chance"]
     return [
         *rows,
         ("control: another expression's map", shown(controls["wrong_class"])),
         (f"ceiling of layer {last}", shown(controls["ceiling"])),
-        ("chance", "", "", "", *(shown(chance[name]) for name in COLUMNS[3:])),
+        ("chance", *(shown(chance[name]) if name in chance else "" for name in columns)),
     ]
 
 

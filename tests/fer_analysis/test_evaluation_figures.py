@@ -208,7 +208,7 @@ def test_a_method_that_differentiates_leaves_no_graph(
         (gradient,) = torch.autograd.grad(score, prediction.features[-1], retain_graph=True)
         return (gradient * prediction.features[-1]).sum(1)
 
-    kept: list[measuring.Reading] = []
+    kept: list[measuring.BatchReading] = []
     original = measuring.read
 
     def read(model: Any, batch: Any) -> Any:
