@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import parent_process, resource_tracker
@@ -130,7 +130,7 @@ class Worker(Generic[Job, Said, Result]):
 
 def run_jobs(
     tasks: Sequence[Task[Job, Said, Result]], jobs: Iterable[Job], patience: float
-) -> Iterator[tuple[Job, Told[Said] | Done[Result] | Death]]:
+) -> Generator[tuple[Job, Told[Said] | Done[Result] | Death]]:
     """Do jobs in as many processes as there are tasks; yield what is said of each job, its end last, as it comes.
 
     A job is taken when a process is free for it. Closing the iterator, or an exception on the way, ends the processes:

@@ -29,6 +29,8 @@ from aupipe.pipeline.landmarks.tasks import (
 MAX_DEADLY = 8
 """So many photos of one part may be culprits; more mean that the photos are not to blame."""
 
+_Process = Worker[Sample | None, object, LandmarkRow | None]
+
 
 def detect_part_isolated(job: PartJob) -> PartResult:
     """Task: like :func:`~aupipe.pipeline.landmarks.tasks.detect_part`, for a part at which a worker died.
@@ -45,7 +47,7 @@ def detect_part_isolated(job: PartJob) -> PartResult:
 def isolated_rows(job: PartJob) -> list[LandmarkRow]:
     """The part's rows; a process that dies is replaced, and a photo that its successor dies of, too, is named."""
     rows, deadly = list[LandmarkRow](), 0
-    worker = Worker(_Detection(replace(job, samples=())))
+    worker: _Process = Worker(_Detection(replace(job, samples=())))
     try:
         for sample in job.samples:
             row = _row(worker, sample) or _row(worker, sample)
@@ -72,7 +74,7 @@ class _Detection:
         return None if sample is None else detect_sample(sample, self.job.root, detector, self.job.config, known)
 
 
-def _row(worker: Worker[Sample | None, object, LandmarkRow | None], sample: Sample) -> LandmarkRow | None:
+def _row(worker: _Process, sample: Sample) -> LandmarkRow | None:
     """The photo's row; None when the process dies."""
     if not worker.alive and isinstance(worker.ask(None), Death):
         raise _not_the_photos("a process that had only loaded the detector died")
