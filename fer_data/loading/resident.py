@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.loading.fetch import Cuts, cut
-from aupipe.fer_data.memory import available_memory
+from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import SplitReader
 
 STEP = 256
