@@ -22,7 +22,7 @@ from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, r
 from aupipe.fer_analysis.explain.timeline import write_timeline
 from aupipe.fer_data.files import folder_lock, write_json, write_text
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
-from aupipe.fer_data.types import Failure, Progress, count_reasons
+from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
 
@@ -65,6 +65,8 @@ class ExplainReport:
             "notes": list(self.notes),
             "page": str(self.out / PAGE),
         }
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people."""

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.images import one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.landmarks.tasks import (
@@ -105,6 +106,7 @@ def _process() -> Iterator[Connection]:
         process.wait()
 
 
+@one_opencv_thread()
 def serve(descriptor: int) -> None:
     """The other process: takes a job from the connection and sends its rows one by one."""
     with contextlib.suppress(OSError):
