@@ -10,46 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from aupipe.progress import Bar as Bar
 
+if TYPE_CHECKING:
     from aupipe.fer_data.types import StageReport
     from aupipe.pipeline.executors import Executor
 
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 TOO_MANY_FAILURES = 3
-
-
-class Bar:
-    """Progress on stderr: count, rate, time left."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def start(self, label: str, total: int, unit: str) -> None:
-        """Open a bar."""
-        from tqdm import tqdm
-
-        self.finish()
-        self._bar = tqdm(desc=label, total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
-
-    def advance(self, count: int) -> None:
-        """Move it."""
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def note(self, message: str) -> None:
-        """Print a line above it."""
-        from tqdm import tqdm
-
-        tqdm.write(message, file=sys.stderr)
-
-    def finish(self) -> None:
-        """Close it."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
 
 
 def json_option(command: F) -> F:

@@ -13,6 +13,7 @@ from aupipe.fer_analysis.comparison.controls import Controls, assignment_test, m
 from aupipe.fer_analysis.comparison.map_files import MapSet, MaskSet, match
 from aupipe.fer_analysis.comparison.scores import SCORES, count_levels, otsu_iou
 from aupipe.fer_analysis.comparison.similarity import Tree, grow_trees
+from aupipe.fer_data.types import lines_repr
 from aupipe.fer_display.tables import aligned
 
 
@@ -63,6 +64,8 @@ class Comparison:
     def mean(self, values: Float64[np.ndarray, "n e"], network: int) -> float | None:
         """Mean over the expressions of a network that has them all, else None."""
         return float(values[network].mean()) if self.complete[network] else None
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people."""

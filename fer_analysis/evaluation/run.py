@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
@@ -15,11 +16,15 @@ from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import write_bytes, write_json
+from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.loading.loader import TripletLoader
-from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_data.types import Progress, Silent, lines_repr
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,24 @@ class Evaluation:
 
     run: Path
     content: Mapping[str, Any]
+    out: Path
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Read ``predictions.csv``: a row a face, its prediction and the figures of its maps.
+
+        Raises :class:`UserInputError` when pandas is not installed.
+        """
+        return csv_frame(self.out / PREDICTIONS, ("sample_id", "true", "predicted"))
+
+    def against(self, other: Path | str) -> Comparison:
+        """Compare with another evaluated run, face by face. Raises :class:`RunError` when that cannot be."""
+        return compare(self.run, Path(other))
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         return dict(self.content)
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people: figures, then what they must be read against."""
@@ -88,4 +107,4 @@ def evaluate(
     }
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_json(out / METRICS, content)
-    return Evaluation(run_folder, content)
+    return Evaluation(run_folder, content, out)

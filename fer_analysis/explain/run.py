@@ -20,7 +20,7 @@ from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, r
 from aupipe.fer_analysis.explain.timeline import draw_timeline
 from aupipe.fer_data.files import folder_lock, write_bytes, write_json, write_text
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
-from aupipe.fer_data.types import Failure, Progress, count_reasons
+from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 from aupipe.fer_display.blocks import Block, Wide
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.pages import render
@@ -67,6 +67,8 @@ class ExplainReport:
             "notes": list(self.notes),
             "page": str(self.out / PAGE),
         }
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people."""

@@ -8,6 +8,7 @@ codebooks are not comparable.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,12 +84,25 @@ def builtin_codebooks() -> list[str]:
     )
 
 
-def load_codebook(name_or_path: str) -> Codebook:
-    """Load a built-in codebook by name, or a TOML file by path.
+def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
+    """Load a codebook: which action units belong to an expression, and where on the face each acts.
 
-    Raises :class:`CodebookError`.
+    Args:
+        name_or_path: ``default``, ``reference``, ``du2014``, ``emfacs``, or a TOML file.
+
+    Returns:
+        The codebook, checked and complete.
+
+    Raises:
+        CodebookError: There is none of that name, or the file is malformed.
+
+    Example:
+        >>> codebook = aupipe.load_codebook("default")
+        >>> dict(codebook.expressions["happiness"])
+        {6: 1.0, 12: 1.0, 25: 1.0}
     """
-    return parse_codebook(codebook_text(name_or_path), name_or_path)
+    name = os.fspath(name_or_path)
+    return parse_codebook(codebook_text(name), name)
 
 
 def codebook_text(name_or_path: str) -> str:

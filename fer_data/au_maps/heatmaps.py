@@ -23,13 +23,30 @@ def render_maps(
     points: Float[np.ndarray, "n 68 2"],
     expressions: Sequence[str],
     codebook: Codebook,
-    image_size: int,
-    map_size: int,
+    image_size: int = 256,
+    map_size: int = 64,
 ) -> Float32[np.ndarray, "n m m"]:
-    """The AU map of each face: points in pixels of the square ``image_size`` crop, maps of ``map_size``.
+    """Draw the AU map of each face; many at once are several times faster than one by one.
 
-    An expression without AUs (neutral) gives a zero map. Raises :class:`UserInputError` for an expression that the
-    codebook does not know. Many faces at once are several times faster than one by one.
+    Args:
+        points: ``(n, 68, 2)`` iBUG points, ``(x, y)`` in pixels of the square crop.
+        expressions: The expression of each face.
+        codebook: What :func:`load_codebook` gives.
+        image_size: Side of the crop in pixels.
+        map_size: Side of the maps in pixels.
+
+    Returns:
+        Maps ``(n, map_size, map_size)`` float32 in [0, 1]; zero for an expression without AUs (neutral).
+
+    Raises:
+        UserInputError: An expression that the codebook does not know.
+
+    Example:
+        >>> from aupipe.fer_demo.portrait import portrait_faces
+        >>> points = next(portrait_faces("happiness", 1, seed=0, size=256)).landmarks
+        >>> maps = aupipe.render_maps(points[None], ["happiness"], aupipe.load_codebook("default"))
+        >>> maps.shape, float(maps.max())
+        ((1, 64, 64), 1.0)
     """
     maps = np.zeros((len(points), map_size, map_size), np.float32)
     for expression in dict.fromkeys(expressions):

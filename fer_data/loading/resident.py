@@ -76,6 +76,6 @@ def _check_fits(needed: int, device: torch.device) -> None:
                 f"The split does not fit on the device {device}.",
                 expected=f"at most {SHARE * free / 1e9:.3g} GB, {SHARE:.0%} of the free memory",
                 got=f"{needed / 1e9:.3g} GB",
-                fix="Load it without resident=True: it is then read as it is needed.",
+                fix="Leave out --resident (resident=True): it is then read as it is needed.",
             )
         )

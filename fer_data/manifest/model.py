@@ -16,12 +16,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_bytes, write_json, write_text
+from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.manifest.labels import canonical_label, order_classes
 from aupipe.fer_data.manifest.layouts.base import relative_path
 from aupipe.fer_data.manifest.layouts.cells import parse_box
@@ -29,6 +30,9 @@ from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
 from aupipe.fer_data.types import SPLITS, Box, Sample
 from aupipe.fer_display.tables import csv_text
+
+if TYPE_CHECKING:
+    import pandas
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _CORNERS = ("x0", "y0", "x1", "y1")
@@ -58,6 +62,18 @@ class Manifest:
     def counts(self) -> dict[str, dict[str, int]]:
         """Number of samples by split and class."""
         return count_samples(self.samples)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Make a table of the samples, with the columns of ``M.csv``.
+
+        Raises :class:`UserInputError` when pandas is not installed.
+        """
+        return csv_frame(io.StringIO(render_csv(self.samples)), (*COLUMNS, "subject"))
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {sum(row.values())}" for split, row in self.counts().items())
+        classes = f"{len(self.classes)} classes"
+        return f"Manifest ({self.layout}): {len(self.samples)} images ({splits}), {classes}, root {self.root}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +197,25 @@ def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any])
     return file
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path | str) -> Manifest:
     """Read a manifest; its images are not looked at.
 
-    Raises :class:`ManifestError` naming the line when the file is absent or not a manifest: a column missing,
-    an unknown label or split, a sample twice, a path that is absolute or leaves the root, or landmarks that are not
-    there.
+    Args:
+        path: The CSV file; ``M.meta.json`` and ``M.landmarks.npy`` lie beside it.
+
+    Returns:
+        The samples and where their images are; ``counts()`` by split and class, ``to_pandas()`` as a table.
+
+    Raises:
+        ManifestError: The file is absent or not a manifest, naming the line: a column missing, an unknown label or
+            split, a sample twice, a path that is absolute or leaves the root, or landmarks that are not there.
+
+    Example:
+        >>> manifest = aupipe.read_manifest("faces.csv")
+        >>> manifest.counts()["test"]["fear"], manifest.samples[0].path
+        (1, 'test/anger/anger_0001.png')
     """
+    path = Path(path)
     root, meta = read_meta(path)
     lines, faults = parse_samples(read_lines(path), path)
     if faults:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_bytes, write_text
+from aupipe.fer_data.types import lines_repr
 from aupipe.fer_display.figures import framed_figure, png_bytes
 from aupipe.fer_display.tables import csv_of_records
 
@@ -41,6 +42,8 @@ class TrainReport:
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.images import one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
 from aupipe.fer_data.processes import Death, Worker
 from aupipe.fer_data.types import Reason, Sample
@@ -67,6 +68,7 @@ class _Detection:
 
     job: PartJob
 
+    @one_opencv_thread()
     def __call__(self, sample: Sample | None, tell: object) -> LandmarkRow | None:
         if sample is None:
             _sacrifice()

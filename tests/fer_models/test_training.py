@@ -77,6 +77,14 @@ def test_a_run_leaves_its_record(finished: Path, store: Store) -> None:
     assert row["train_total"] == pytest.approx(row["train_ce"] + 4 * row["train_align"], abs=1e-5)
 
 
+def test_how_the_batches_are_read_is_no_part_of_a_run(store: Store, finished: Path, tmp_path: Path) -> None:
+    train(store.folder, tmp_path / "run", replace(CONFIG, max_steps=5, loader_threads=2))
+    report = train(store.folder, tmp_path / "run", replace(CONFIG, loader_threads=3, resident=True))
+    assert report.resumed and report.finished and same_weights(tmp_path / "run", finished)
+    record, other = (json.loads((run / "config.json").read_text()) for run in (tmp_path / "run", finished))
+    assert record["config"] == other["config"] and not {"resident", "loader_threads"} & set(record["config"])
+
+
 def test_the_best_checkpoint_is_the_best_validation_epoch(finished: Path) -> None:
     best = torch.load(finished / "best.pt", weights_only=True)
     rows = log(finished)
