@@ -63,11 +63,11 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     import os
 
-    from aupipe.fer_models.training.ranks import ranks_of
+    from aupipe.fer_models.training.ranks import ranks_from_environment
     from aupipe.fer_models.training.run import train as run_training
 
     report = run_training(store, out, training_config(options), Bar())
-    if ranks_of(os.environ).first:
+    if ranks_from_environment(os.environ).first:
         show(report.lines(), report.as_json(), as_json)
 
 

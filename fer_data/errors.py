@@ -49,7 +49,14 @@ class FolderInUseError(FerError, RuntimeError):
 def paragraph(
     what: str, *, where: object = None, expected: object = None, got: object = None, fix: str | None = None
 ) -> str:
-    """Compose an error message: what, where, expected, got, what to do next.
+    """Compose an error message of one paragraph.
+
+    Args:
+        what: What happened, a whole sentence.
+        where: The file, line or folder.
+        expected: What should have been there.
+        got: What was there.
+        fix: What to do next, whole sentences.
 
     >>> paragraph("No such label.", where="faces.csv, line 3", expected="a known name", got="hapy", fix="Correct it.")
     'No such label. Where: faces.csv, line 3. Expected: a known name. Got: hapy. Correct it.'
@@ -64,7 +71,7 @@ def paragraph(
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> str:
-    """Message for a name that is not in a registry: lists what exists, with a suggestion.
+    """Compose the message for a name that is not in a registry: it lists what exists, with a suggestion.
 
     >>> unknown_name("backbone", "resnt18", ["resnet18", "vgg16"])
     "Unknown backbone 'resnt18'. Expected: one of resnet18, vgg16. Did you mean 'resnet18'?"

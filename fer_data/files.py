@@ -17,18 +17,18 @@ from aupipe.fer_data.errors import FerError, FolderInUseError, paragraph
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Hexadecimal SHA-256 of ``data``."""
+    """Compute the hexadecimal SHA-256 of ``data``."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content, read in blocks."""
+    """Compute the hexadecimal SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON text that depends on the value only: sorted keys, no spaces, no NaN.
+    """Write JSON text that depends on the value only: sorted keys, no spaces, no NaN.
 
     >>> canonical_json({"b": 1, "a": [1.5, None]})
     '{"a":[1.5,null],"b":1}'
@@ -37,7 +37,7 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of ``value``: the identity of a configuration or a plan."""
+    """Compute the SHA-256 of the canonical JSON of ``value``: the identity of a configuration or a plan."""
     return sha256_bytes(canonical_json(value).encode())
 
 
@@ -81,7 +81,7 @@ def flushing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def steady_file(path: Path) -> Iterator[io.FileIO]:
-    """A new file for a library that cannot bear a failing write: the first error is raised at the end.
+    """Open a new file for a library that cannot bear a failing write: the first error is raised at the end.
 
     HDF5 cannot close a file whose writes fail (disk full): it raises RuntimeError, prints, and may crash the process
     when it ends. Give it this file (``h5py.File(file, "w")``): it always sees success.

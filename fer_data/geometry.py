@@ -38,25 +38,25 @@ FLIP_68 = _mirror_permutation()
 
 
 def flip_points(points: Points, width: float) -> Points:
-    """Points of the horizontally mirrored image of ``width`` pixels: ``x -> width - 1 - x``, points renamed."""
+    """Mirror points horizontally in an image of ``width`` pixels: ``x -> width - 1 - x``, points renamed."""
     flipped = np.array(points[..., FLIP_68, :])
     flipped[..., 0] = width - 1 - flipped[..., 0]
     return flipped
 
 
 def inter_ocular(points: Points) -> Float[np.ndarray, "..."]:
-    """Distance between the outer eye corners 36 and 45, in pixels."""
+    """Measure the distance between the outer eye corners 36 and 45, in pixels."""
     return np.asarray(np.linalg.norm(points[..., 45, :] - points[..., 36, :], axis=-1))
 
 
 def roll(points: Points) -> Float[np.ndarray, "..."]:
-    """Angle of the line 36 -> 45 to the image's x axis, in radians; positive is clockwise on screen."""
+    """Measure the angle of the line 36 -> 45 to the image's x axis, in radians; positive is clockwise on screen."""
     eyes = points[..., 45, :] - points[..., 36, :]
     return np.asarray(np.arctan2(eyes[..., 1], eyes[..., 0]))
 
 
 def face_axes(points: Points) -> tuple[Float[np.ndarray, "... 2"], Float[np.ndarray, "... 2"]]:
-    """Unit vectors of the face's own x axis (towards image right when upright) and y axis (towards the chin)."""
+    """Return unit vectors of the face's own x axis (image right when upright) and y axis (towards the chin)."""
     angle = roll(points)
     right = np.stack([np.cos(angle), np.sin(angle)], -1)
     down = np.stack([-np.sin(angle), np.cos(angle)], -1)
@@ -69,15 +69,15 @@ def apply_affine(matrix: Affine, points: Float[np.ndarray, "... 2"]) -> Float64[
 
 
 def invert_affine(matrix: Affine) -> Affine:
-    """The 2 x 3 matrix of the inverse map."""
+    """Invert an affine map: the 2 x 3 matrix of its inverse."""
     linear = np.linalg.inv(matrix[:, :2])
     return np.concatenate([linear, -linear @ matrix[:, 2:]], 1)
 
 
 def similarity(angle: float, scale: float, source: Float[np.ndarray, "2"], target: Float[np.ndarray, "2"]) -> Affine:
-    """Rotation by ``-angle`` and scaling about ``source``, which lands on ``target``.
+    """Make the map that rotates by ``-angle`` and scales about ``source``, which lands on ``target``.
 
-    A line that lies at ``angle`` in the source lies horizontally in the target.
+    A line that lies at ``angle`` (radians) in the source lies horizontally in the target. Points are ``(x, y)``.
     """
     cos, sin = scale * np.cos(angle), scale * np.sin(angle)
     linear = np.array([[cos, sin], [-sin, cos]], np.float64)
@@ -86,5 +86,5 @@ def similarity(angle: float, scale: float, source: Float[np.ndarray, "2"], targe
 
 
 def rescale_points(points: Float[np.ndarray, "... 2"], factor: float) -> Float[np.ndarray, "... 2"]:
-    """Points of an image resized by ``factor``, with integer coordinates at pixel centres on both sides."""
+    """Rescale points with their image by ``factor``, integer coordinates at pixel centres on both sides."""
     return (points + 0.5) * factor - 0.5

@@ -1,4 +1,4 @@
-"""How photos became a store's crops, and a face prepared in the same way: what the two sides of the project share."""
+"""The recipe by which photos became a store's crops, and a face prepared by it: what both halves share."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aupipe.fer_data.types import Box, Reason
 
 @dataclass(frozen=True)
 class Preparation:
-    """What it takes to treat another photo as the store treated its own.
+    """Everything needed to treat another photo as the store treated its own.
 
     ``crop``: image size, eye positions and encoding of the crops, as in the index's ``config``. ``landmarks``: the
     detector's identity, its ladder and the policy for several faces. ``codebook``: its complete content. ``crop`` and
@@ -30,7 +30,7 @@ class Preparation:
 
     @classmethod
     def of_store(cls, index: StoreIndex) -> Preparation:
-        """What a store's index says."""
+        """Read it off a store's index."""
         return cls(
             image_size=index.image_size,
             map_size=index.map_size,
@@ -40,7 +40,7 @@ class Preparation:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Plain content; ``Preparation(**content)`` reads it."""
+        """Return plain content; ``Preparation(**content)`` reads it."""
         return asdict(self)
 
 
@@ -64,7 +64,7 @@ class AlignedFace:
 
 
 @dataclass(frozen=True)
-class Missed:
+class MissedFace:
     """A face, or a whole photo, that could not be prepared."""
 
     reason: Reason
@@ -73,9 +73,9 @@ class Missed:
 
 @runtime_checkable
 class FaceFinder(Protocol):
-    """Turns a photo into aligned faces; in order, each is either there or missed for a reason. Never empty."""
+    """A finder of aligned faces in photos; in order, each is either there or missed for a reason. Never empty."""
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box | None, known: Float64[np.ndarray, "68 2"] | None
-    ) -> tuple[AlignedFace | Missed, ...]:
-        """The faces of one photo; ``box`` and ``known`` points come from a manifest."""
+    ) -> tuple[AlignedFace | MissedFace, ...]:
+        """Find the faces of one photo, RGB; ``box`` and ``known`` points ``(x, y)`` come from a manifest."""

@@ -12,7 +12,7 @@ SPLITS = ("train", "val", "test")
 
 
 class Reason(enum.IntEnum):
-    """Why a sample has no landmarks or no row in the store: the closed set.
+    """The closed set of reasons why a sample has no landmarks or no row in the store.
 
     ``OK`` is 0; stored as ``u1``.
     """
@@ -77,7 +77,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class StageReport:
-    """What a stage did; ``ok`` plus the failures add up to ``total``."""
+    """The outcome of a stage; ``ok`` plus the failures add up to ``total``."""
 
     stage: str
     total: int
@@ -93,7 +93,7 @@ class StageReport:
         return 1 - self.ok / self.total if self.total else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             "stage": self.stage,
             "total": self.total,
@@ -106,7 +106,7 @@ class StageReport:
 
 
 def count_reasons(failures: Iterable[Failure]) -> dict[str, int]:
-    """Number of failures by reason, sorted by name."""
+    """Count failures by reason, sorted by name."""
     return dict(sorted(Counter(failure.reason for failure in failures).items()))
 
 
@@ -124,32 +124,32 @@ def lines_repr(result: HasLines) -> str:
 
 @runtime_checkable
 class Progress(Protocol):
-    """Receives progress; the command line shows it, a library caller may ignore it."""
+    """A receiver of progress; the command line shows it, a library caller may ignore it."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """A new task of ``total`` units begins."""
+        """Begin a new task of ``total`` units."""
 
     def advance(self, count: int) -> None:
-        """``count`` more units are done."""
+        """Count ``count`` more units as done."""
 
     def note(self, message: str) -> None:
-        """A line for the log."""
+        """Add a line to the log."""
 
     def finish(self) -> None:
-        """The task is over."""
+        """End the task."""
 
 
 class Silent:
     """A :class:`Progress` that shows nothing."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """Ignore."""
+        """Ignore it."""
 
     def advance(self, count: int) -> None:
-        """Ignore."""
+        """Ignore it."""
 
     def note(self, message: str) -> None:
-        """Ignore."""
+        """Ignore it."""
 
     def finish(self) -> None:
-        """Ignore."""
+        """Ignore it."""

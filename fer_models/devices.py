@@ -8,7 +8,7 @@ from aupipe.fer_data.errors import UserInputError, paragraph
 
 
 def resolve_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; also ``cpu``, ``cuda``, ``cuda:1``.
+    """Resolve ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda`` or ``cuda:1`` to a device.
 
     Raises :class:`UserInputError` for a device that this machine or this build of torch does not have.
     """

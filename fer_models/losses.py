@@ -23,7 +23,7 @@ class LossTerms:
     total: Tensor
 
     def stacked(self) -> Float[Tensor, "3"]:
-        """The three terms, detached, in the order of :data:`TERMS`."""
+        """Stack the three terms, detached, float64, in the order of :data:`TERMS`."""
         return torch.stack([self.ce.detach(), self.align.detach(), self.total.detach()]).double()
 
 
@@ -32,7 +32,7 @@ Average = Literal["batch", "valid"]
 
 
 def local_share(has_map: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
-    """Share of the samples that have a map."""
+    """Compute the share of the samples that have a map."""
     return has_map.to(torch.float32).mean()
 
 
@@ -59,11 +59,19 @@ class Objective:
         au_map: Float[Tensor, "b m m"],
         has_map: Bool[Tensor, "b"],
     ) -> LossTerms:
-        """Loss terms of a batch."""
+        """Compute the loss terms of a batch.
+
+        Args:
+            logits: Class scores.
+            features: Feature maps of all layers ``(b, c, h, w)``, the deepest last.
+            label: Class indices.
+            au_map: AU maps in [0, 1]; zero where ``has_map`` is False.
+            has_map: True for samples with a map.
+        """
         return self.compose(self.classification(logits, label), features, au_map, has_map)
 
     def classification(self, logits: Float[Tensor, "b k"], label: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
-        """Cross-entropy, averaged over the batch, with the run's label smoothing."""
+        """Compute the cross-entropy, averaged over the batch, with the run's label smoothing."""
         return F.cross_entropy(logits.float(), label, label_smoothing=self.label_smoothing)
 
     def compose(
@@ -74,7 +82,7 @@ class Objective:
         has_map: Bool[Tensor, "b"],
         valid: Float[Tensor, "b m m"] | None = None,
     ) -> LossTerms:
-        """A classification loss and the alignment. ``valid``: 1 where a pixel counts (see :func:`alignment`).
+        """Add the alignment to a classification loss. ``valid``: 1 where a pixel counts (see :func:`alignment`).
 
         ``align_weight`` 0 leaves the alignment out of the graph but still reports it.
         """
@@ -95,7 +103,7 @@ def alignment(
     has_map: Bool[Tensor, "b"],
     valid: Float[Tensor, "b m m"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Mean over layers of ``1 - cos(T_l, A)``, summed over the samples with a map, divided by the **batch** size.
+    """Average ``1 - cos(T_l, A)`` over layers, summed over the samples with a map, divided by the **batch** size.
 
     Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought
     to the size of ``T_l``; ``T_l`` itself is compared as it is. ``valid`` says of each pixel of A how much it counts:

@@ -1,4 +1,4 @@
-"""What the alignment compares: a layer's attention, and the AU map at that layer's size."""
+"""The two sides of the alignment: a layer's attention, and the AU map at that layer's size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EPSILON = 1e-8
 
 
 def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
-    """``last``, ``5`` or ``5,4`` -> layer numbers, deepest first, each once.
+    """Parse ``last``, ``5`` or ``5,4`` into layer numbers, deepest first, each once.
 
     Raises :class:`UserInputError` for a number outside ``1 .. n_layers``.
     """
@@ -36,14 +36,14 @@ def parse_layers(text: str, n_layers: int) -> tuple[int, ...]:
 
 
 def attention(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """T_l: the plain mean over the channels of a layer's feature maps, in float32 or better. No shift, no scaling."""
+    """Average a layer's feature maps over the channels: T_l, in float32 or better. No shift, no scaling."""
     # The very numbers of mean(), without a copy in full precision and without a gradient as large as the features.
     precise = torch.promote_types(features.dtype, torch.float32)
     return features.sum(1, dtype=precise) / features.shape[1]
 
 
 def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b x y"]:
-    """Area average where maps shrink, bilinear (pixel centres aligned as usual) where they grow."""
+    """Resize maps to ``(height, width)``: area average where they shrink, bilinear where they grow."""
     if tuple(maps.shape[-2:]) == size:
         return maps
     if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
@@ -54,7 +54,7 @@ def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Te
 
 
 def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
-    """Cosine of two maps seen as vectors, in float32; 0 when either is zero."""
+    """Compute the cosine of two maps seen as vectors, in float32; 0 when either is zero."""
     x, y = a.flatten(1).float(), b.flatten(1).float()
     # Norms are floored one by one: their product may underflow when each of them is still meaningful.
     x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(EPSILON)
@@ -63,5 +63,5 @@ def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor
 
 
 def positive_part(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """What a map says *for* something: its negative values set to 0."""
+    """Keep what a map says *for* something: negative values become 0."""
     return maps.clamp_min(0)

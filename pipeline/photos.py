@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data import geometry
 from aupipe.fer_data.files import canonical_json
-from aupipe.fer_data.preparation import AlignedFace, Missed, Preparation
+from aupipe.fer_data.preparation import AlignedFace, MissedFace, Preparation
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY, decode_jpeg, encode_jpeg
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
@@ -47,7 +47,7 @@ class PhotoPreparer:
 
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box | None, known: Float64[np.ndarray, "68 2"] | None
-    ) -> tuple[AlignedFace | Missed, ...]:
+    ) -> tuple[AlignedFace | MissedFace, ...]:
         """Every face, or the one that the policy means; see :class:`aupipe.fer_data.preparation.FaceFinder`."""
         points = known if self.detector.uses_known else None
         detector = self.unaided if points is None else self.detector
@@ -62,14 +62,14 @@ class PhotoPreparer:
         self.detector.close()
         self.unaided.close()
 
-    def _align(self, image: UInt8[np.ndarray, "h w 3"], found: Detection) -> AlignedFace | Missed:
+    def _align(self, image: UInt8[np.ndarray, "h w 3"], found: Detection) -> AlignedFace | MissedFace:
         if found.face is None:
-            return Missed(found.reason)
+            return MissedFace(found.reason)
         size = self.preparation.image_size
         points = found.face.points.astype(np.float32)  # as the landmark stage stores them, for the very same crop
         placed = place_face(points, size, self.crop)
         if not placed.usable:
-            return Missed(Reason.LANDMARKS_OUTSIDE, f"{placed.inside:.0%} of the points lie inside the crop")
+            return MissedFace(Reason.LANDMARKS_OUTSIDE, f"{placed.inside:.0%} of the points lie inside the crop")
         return AlignedFace(
             image=self._encoded(warp_crop(image, placed.matrix, size)),
             landmarks=placed.landmarks.astype(np.float32),

@@ -100,7 +100,7 @@ def evaluate(
     content = {
         **figures,
         "predictions_sha256": digest,
-        **checkpoint.measured(record, state, store, split, limit),
+        **checkpoint.describe_measurement(record, state, store, split, limit),
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,
         "seed": config.seed,

@@ -89,7 +89,7 @@ def measure_faithfulness(
         "baseline": baseline,
         "steps": steps,
         "seed": seed,
-        **checkpoint.measured(record, state, store, split, limit),
+        **checkpoint.describe_measurement(record, state, store, split, limit),
         "checkpoint_sha256": sha256_file(run_folder / checkpoint.BEST),
     }
     out = out or run_folder

@@ -1,12 +1,9 @@
-"""Manifests:
-
-read, build, check. One CSV of samples with labels and splits, relative to a root folder of images.
-"""
+"""Reading, building and checking manifests: one CSV of samples with labels and splits, beside its images' root."""
 
 from __future__ import annotations
 
 from aupipe.fer_data.manifest.build import build_manifest
-from aupipe.fer_data.manifest.check import CheckReport, Finding, Level, check_manifest
+from aupipe.fer_data.manifest.check import CheckReport, Level, ManifestFinding, check_manifest
 from aupipe.fer_data.manifest.descriptors import layout_names
 from aupipe.fer_data.manifest.labels import (
     ALIASES,
@@ -27,9 +24,9 @@ __all__ = [
     "EXPRESSIONS",
     "BuildReport",
     "CheckReport",
-    "Finding",
     "Level",
     "Manifest",
+    "ManifestFinding",
     "Problem",
     "ProblemReason",
     "build_manifest",

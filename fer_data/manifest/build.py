@@ -12,14 +12,14 @@ from typing import Any
 from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph
 from aupipe.fer_data.manifest.descriptors import compile_pattern
 from aupipe.fer_data.manifest.labels import make_vocabulary
-from aupipe.fer_data.manifest.layouts import Choice, choose_layout
+from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout
 from aupipe.fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
-from aupipe.fer_data.manifest.model import box_cells, companion, is_manifest, write_manifest
+from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, write_manifest
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
 from aupipe.fer_data.manifest.report import BuildReport, PublishedCount, compare_counts
-from aupipe.fer_data.manifest.screen import Labelled, Screening, screen
+from aupipe.fer_data.manifest.screen import LabelledRow, ScreenedRows, screen_rows
 from aupipe.fer_data.manifest.split import assign_splits, check_fractions
 from aupipe.fer_data.types import Sample
 
@@ -83,11 +83,11 @@ def build_manifest(
     published = choice.form.published(variant)
     if labels is None and published:
         refuse_reordered(published, ((row.split, row.source_label) for row in listing.rows), vocabulary, root)
-    screening = screen(listing, vocabulary)
-    if not screening.kept:
-        raise _nothing_usable(root, choice, listing, screening)
+    screened = screen_rows(listing, vocabulary)
+    if not screened.kept:
+        raise _nothing_usable(root, choice, listing, screened)
     samples = assign_splits(
-        make_samples(screening.kept, pattern),
+        make_samples(screened.kept, pattern),
         seed=seed,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
@@ -101,22 +101,22 @@ def build_manifest(
         "subject_pattern": subject_pattern,
         **({"labels": dict(labels)} if labels is not None else {}),
     }
-    return _write(out, samples, choice, listing, screening, options, compare_counts(published, screening.present))
+    return _write(out, samples, choice, listing, screened, options, compare_counts(published, screened.usable_counts))
 
 
 def _write(
     out: Path,
     samples: Sequence[Sample],
-    choice: Choice,
+    choice: ChosenLayout,
     listing: Listing,
-    screening: Screening,
+    screened: ScreenedRows,
     options: Mapping[str, Any],
     published: tuple[PublishedCount, ...],
 ) -> BuildReport:
-    samples, points, unusable = attach_points(samples, [item.row.points for item in screening.kept])
-    problems = count_problems(screening.problems)
-    problems_file = companion(out, ".problems.csv")
-    write_problems(problems_file, screening.problems)
+    samples, points, unusable = attach_points(samples, [item.row.points for item in screened.kept])
+    problems = count_problems(screened.problems)
+    problems_file = companion_path(out, ".problems.csv")
+    write_problems(problems_file, screened.problems)
     name = choice.descriptor.name
     manifest = write_manifest(
         out, samples, root=listing.root, layout=name, options=options, problems=problems, landmarks=points
@@ -134,14 +134,14 @@ def _write(
         digest=manifest.digest,
         notes=(
             *((choice.form.note,) if choice.form.note else ()),
-            *_notes({item.row.split for item in screening.kept}, manifest.counts()),
+            *_notes({item.row.split for item in screened.kept}, manifest.counts()),
             *_point_notes(len(points), len(samples), unusable),
         ),
     )
 
 
-def make_samples(kept: Sequence[Labelled], pattern: re.Pattern[str] | None) -> list[Sample]:
-    """Samples of screened rows; ``split`` stays empty where the dataset names none.
+def make_samples(kept: Sequence[LabelledRow], pattern: re.Pattern[str] | None) -> list[Sample]:
+    """Make the samples of screened rows; ``split`` stays empty where the dataset names none.
 
     The sample_id is the path without suffix, with it where two paths would otherwise share one, and with the
     box where one image holds several faces.
@@ -170,7 +170,7 @@ def _subject(path: str, pattern: re.Pattern[str] | None) -> str:
     return (match[1] or "") if match is not None else ""
 
 
-def _subject_pattern(choice: Choice, given: str | None) -> re.Pattern[str] | None:
+def _subject_pattern(choice: ChosenLayout, given: str | None) -> re.Pattern[str] | None:
     if given is None:
         return compile_pattern(choice.form.subject_pattern, choice.descriptor.name)
     try:
@@ -189,8 +189,8 @@ def _check_output(out: Path, root: Path) -> None:
         )
 
 
-def _read(choice: Choice, root: Path, out: Path, variant: str | None) -> Listing:
-    images_out = companion(out, "_images")
+def _read(choice: ChosenLayout, root: Path, out: Path, variant: str | None) -> Listing:
+    images_out = companion_path(out, "_images")
     request = ReadRequest(root, choice.form, choice.base, images_out, choice.descriptor.splits, variant)
     return choice.reader.read(request)
 
@@ -217,9 +217,9 @@ def _point_notes(usable: int, samples: int, unusable: int) -> list[str]:
     return notes
 
 
-def _nothing_usable(root: Path, choice: Choice, listing: Listing, screening: Screening) -> ManifestError:
-    first: Problem | None = min(screening.problems, default=None)
-    reasons = ", ".join(f"{reason} {n}" for reason, n in count_problems(screening.problems).items())
+def _nothing_usable(root: Path, choice: ChosenLayout, listing: Listing, screened: ScreenedRows) -> ManifestError:
+    first: Problem | None = min(screened.problems, default=None)
+    reasons = ", ".join(f"{reason} {n}" for reason, n in count_problems(screened.problems).items())
     example = f"{reasons}; the first: {first.place}: {first.detail}" if first is not None else ""
     return ManifestError(
         paragraph(

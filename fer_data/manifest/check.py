@@ -21,9 +21,9 @@ _Lines = Sequence[tuple[int, Sample]]
 
 
 class Level(enum.StrEnum):
-    """``error``:
+    """Severity of a finding.
 
-    the pipeline refuses or fails on it; ``warning``: figures may be wrong; ``note``: good to know.
+    ``error``: the pipeline refuses or fails on it; ``warning``: figures may be wrong; ``note``: good to know.
     """
 
     ERROR = "error"
@@ -32,7 +32,7 @@ class Level(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ManifestFinding:
     """One thing that is odd. ``line`` is 0 when it concerns the whole file."""
 
     level: Level
@@ -48,15 +48,15 @@ class CheckReport:
     manifest: Path
     samples: int
     counts: dict[str, dict[str, int]]
-    findings: tuple[Finding, ...]
+    findings: tuple[ManifestFinding, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether there is no error; warnings and notes are allowed."""
+        """True when there is no error; warnings and notes are allowed."""
         return not any(finding.level is Level.ERROR for finding in self.findings)
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             "manifest": str(self.manifest),
             "ok": self.ok,
@@ -69,7 +69,7 @@ class CheckReport:
         }
 
     def lines(self) -> list[str]:
-        """A summary to print: one line per finding, then one in all."""
+        """Return a summary to print: one line per finding, then one in all."""
         out = [f"{item.level.value}: {Place(self.manifest.name, item.line)}: {item.message}" for item in self.findings]
         errors = sum(item.level is Level.ERROR for item in self.findings)
         warnings = sum(item.level is Level.WARNING for item in self.findings)
@@ -79,17 +79,19 @@ class CheckReport:
 def check_manifest(path: Path) -> CheckReport:
     """Check columns, labels, splits, files, landmarks, duplicates, and leakage of subjects or images across splits.
 
-    Reads the images' sizes, and the content of those that share a size. Raises :class:`ManifestError` only
-    when there is no file at ``path``, or its meta data cannot be read.
+    Reads the images' sizes, and the content of those that share a size.
+
+    Raises:
+        ManifestError: There is no file at ``path``, or its meta data cannot be read. Everything else is a finding.
     """
     root, meta = read_meta(path)
     try:
         lines, faults = parse_samples(read_lines(path), path)
     except ManifestError as error:
-        return CheckReport(path, 0, {}, (Finding(Level.ERROR, "not_a_manifest", 0, str(error)),))
-    findings = [Finding(Level.ERROR, "bad_row", fault.line, fault.message) for fault in faults]
+        return CheckReport(path, 0, {}, (ManifestFinding(Level.ERROR, "not_a_manifest", 0, str(error)),))
+    findings = [ManifestFinding(Level.ERROR, "bad_row", fault.line, fault.message) for fault in faults]
     if not lines and not faults:
-        findings.append(Finding(Level.ERROR, "empty", 0, "A manifest has no samples."))
+        findings.append(ManifestFinding(Level.ERROR, "empty", 0, "A manifest has no samples."))
     findings += _check_files(lines, root)
     findings += _check_subjects(lines)
     findings += _check_landmarks(path, lines, meta)
@@ -98,11 +100,11 @@ def check_manifest(path: Path) -> CheckReport:
     return CheckReport(path, len(lines), counts, tuple(sorted(findings, key=lambda item: (item.line, item.kind))))
 
 
-def _check_files(lines: _Lines, root: Path) -> Iterator[Finding]:
+def _check_files(lines: _Lines, root: Path) -> Iterator[ManifestFinding]:
     sizes, faults = file_sizes(root, (sample.path for _, sample in lines))
     for line, sample in lines:
         if sample.path in faults:
-            yield Finding(Level.ERROR, "missing_file", line, f"{sample.path}: {faults[sample.path]}.")
+            yield ManifestFinding(Level.ERROR, "missing_file", line, f"{sample.path}: {faults[sample.path]}.")
     keys = content_keys(root, sizes)
     images = defaultdict[tuple[str, Box | None], list[tuple[int, Sample]]](list)
     for line, sample in lines:
@@ -114,20 +116,20 @@ def _check_files(lines: _Lines, root: Path) -> Iterator[Finding]:
             yield from _compare(line, sample, first_line, first)
 
 
-def _compare(line: int, sample: Sample, first_line: int, first: Sample) -> Iterator[Finding]:
+def _compare(line: int, sample: Sample, first_line: int, first: Sample) -> Iterator[ManifestFinding]:
     what = "the same image" if sample.path == first.path else f"the same bytes as {first.path}"
     repeat = f"{sample.path} is {what} (line {first_line})"
     if sample.label != first.label:
         message = f"{repeat}, labelled {sample.label} here and {first.label} there."
-        yield Finding(Level.WARNING, "conflicting_label", line, message)
+        yield ManifestFinding(Level.WARNING, "conflicting_label", line, message)
     if sample.split != first.split:
         message = f"{repeat}, in {sample.split} here and in {first.split} there: leakage."
-        yield Finding(Level.WARNING, "image_in_two_splits", line, message)
+        yield ManifestFinding(Level.WARNING, "image_in_two_splits", line, message)
     if sample.label == first.label and sample.split == first.split:
-        yield Finding(Level.WARNING, "duplicate_image", line, f"{repeat}.")
+        yield ManifestFinding(Level.WARNING, "duplicate_image", line, f"{repeat}.")
 
 
-def _check_subjects(lines: _Lines) -> Iterator[Finding]:
+def _check_subjects(lines: _Lines) -> Iterator[ManifestFinding]:
     first_seen: dict[str, dict[str, int]] = {}
     for line, sample in lines:
         if sample.subject:
@@ -136,20 +138,20 @@ def _check_subjects(lines: _Lines) -> Iterator[Finding]:
         if len(splits) > 1:
             where = ", ".join(f"{split} (line {line})" for split, line in splits.items())
             message = f"The subject {subject!r} is in several splits: {where}: leakage."
-            yield Finding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
+            yield ManifestFinding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
 
 
-def _check_landmarks(path: Path, lines: _Lines, meta: dict[str, Any]) -> Iterator[Finding]:
+def _check_landmarks(path: Path, lines: _Lines, meta: dict[str, Any]) -> Iterator[ManifestFinding]:
     try:
         check_points(path, (sample for _, sample in lines), meta)
     except ManifestError as error:
-        yield Finding(Level.ERROR, "landmarks_file", 0, str(error))
+        yield ManifestFinding(Level.ERROR, "landmarks_file", 0, str(error))
 
 
-def _check_meta(meta: dict[str, Any], digest: str) -> Iterator[Finding]:
+def _check_meta(meta: dict[str, Any], digest: str) -> Iterator[ManifestFinding]:
     if not meta:
         message = "There is no .meta.json beside it: paths are taken relative to the manifest's own folder."
-        yield Finding(Level.NOTE, "no_meta", 0, message)
+        yield ManifestFinding(Level.NOTE, "no_meta", 0, message)
     elif meta.get("csv_sha256") != digest:
         message = "The CSV was edited after it was built (its SHA-256 is not the recorded one)."
-        yield Finding(Level.NOTE, "edited", 0, message)
+        yield ManifestFinding(Level.NOTE, "edited", 0, message)

@@ -1,4 +1,4 @@
-"""Which listed files exist, and which of them hold the same bytes."""
+"""Listed files: those that exist, and those that hold the same bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from aupipe.fer_data.files import sha256_file
 
 
 def file_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
-    """Sizes of the usable files, and for the others why they are not usable; both by path."""
+    """Look up the sizes of listed files.
+
+    Returns:
+        Sizes in bytes of the usable files, and the reasons why the others are not usable; both by path.
+    """
     sizes, faults = dict[str, int](), dict[str, str]()
     for path in dict.fromkeys(paths):
         try:
@@ -31,7 +35,7 @@ def file_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, int], dict[s
 
 
 def content_keys(root: Path, sizes: dict[str, int]) -> dict[str, str]:
-    """A key per path, equal for byte-identical files. Only files that share their size are read."""
+    """Return a key per path, equal for byte-identical files. Only files that share their size are read."""
     by_size = defaultdict[int, list[str]](list)
     for path, size in sizes.items():
         by_size[size].append(path)

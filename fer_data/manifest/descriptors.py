@@ -76,7 +76,7 @@ class Form:
     note: str = ""
 
     def published(self, variant: str | None) -> Counts:
-        """Published counts of a variant (None: the default one)."""
+        """Return the published counts of a variant (None: the default one)."""
         return self.variant_counts.get(variant or next(iter(self.variants), ""), self.counts)
 
 
@@ -96,7 +96,7 @@ class Descriptor:
 
 
 def parse_descriptor(text: str, where: str) -> Descriptor:
-    """A descriptor from its TOML text.
+    """Parse a descriptor's TOML text.
 
     Raises :class:`ManifestError` when it is malformed; ``where`` names it.
     """
@@ -171,10 +171,10 @@ def compile_name_pattern(pattern: str, where: str) -> re.Pattern[str]:
     return re.compile(pattern, re.IGNORECASE)
 
 
-def collect(sources: Mapping[str, str]) -> dict[str, Descriptor]:
-    """Descriptors by name from ``{file name:
+def collect_descriptors(sources: Mapping[str, str]) -> dict[str, Descriptor]:
+    """Parse descriptors, given as file name -> TOML text, and return them by name.
 
-    TOML text}``. Raises :class:`ManifestError` when a name comes twice.
+    Raises :class:`ManifestError` when a name comes twice.
     """
     found: dict[str, Descriptor] = {}
     for where in sorted(sources):
@@ -186,22 +186,22 @@ def collect(sources: Mapping[str, str]) -> dict[str, Descriptor]:
 
 
 @lru_cache(maxsize=1)
-def descriptors() -> Mapping[str, Descriptor]:
-    """The descriptors that come with aupipe, by name."""
+def load_descriptors() -> Mapping[str, Descriptor]:
+    """Load the descriptors that come with aupipe, by name."""
     folder = files("aupipe.manifests")
-    return collect(
+    return collect_descriptors(
         {item.name: item.read_text(encoding="utf-8") for item in folder.iterdir() if item.name.endswith(".toml")}
     )
 
 
 def layout_names() -> list[str]:
-    """Names that ``aupipe manifest build`` accepts."""
-    return ["auto", *descriptors()]
+    """Return the names that ``aupipe manifest build`` accepts."""
+    return ["auto", *load_descriptors()]
 
 
 def get_descriptor(name: str) -> Descriptor:
-    """The descriptor called ``name``. Raises :class:`ManifestError` that lists what exists."""
-    known = descriptors()
+    """Return the descriptor called ``name``. Raises :class:`ManifestError` that lists what exists."""
+    known = load_descriptors()
     if name not in known:
         raise ManifestError(unknown_name("layout", name, layout_names()))
     return known[name]

@@ -49,12 +49,12 @@ ALIASES: Mapping[str, str] = {
 
 
 def normal_label(text: str) -> str:
-    """A source label as it is compared: without surrounding spaces, case folded."""
+    """Bring a source label to the form in which it is compared: without surrounding spaces, case folded."""
     return text.strip().casefold()
 
 
 def canonical_label(text: str) -> str | None:
-    """The canonical expression that ``text`` names, or None; case and surrounding spaces do not matter.
+    """Return the canonical expression that ``text`` names, or None; case and surrounding spaces do not matter.
 
     >>> canonical_label(" Happy"), canonical_label("SADNESS"), canonical_label("hapiness")
     ('happiness', 'sadness', None)
@@ -69,7 +69,7 @@ def canonical_label(text: str) -> str | None:
 
 
 def order_classes(labels: set[str]) -> tuple[str, ...]:
-    """``labels`` in canonical order."""
+    """Return labels in canonical order."""
     return tuple(name for name in (*EXPRESSIONS, *COMPOUND_EXPRESSIONS) if name in labels)
 
 
@@ -85,18 +85,18 @@ class Vocabulary:
     dropped: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, text: str) -> str | None:
-        """The canonical expression for a source label, or None."""
+        """Return the canonical expression for a source label, or None."""
         name = normal_label(text)
         if name in self.dropped:
             return None
         return self.aliases.get(name) or self.codes.get(name) or canonical_label(name)
 
-    def why_dropped(self, text: str) -> str | None:
-        """What a label means whose rows are left out on purpose; None for the others."""
+    def drop_reason(self, text: str) -> str | None:
+        """Return what a label means whose rows are left out on purpose, None for any other."""
         return self.dropped.get(normal_label(text))
 
     def suggest(self, text: str) -> str:
-        """What to do about an unknown label, in one sentence."""
+        """Suggest in one sentence what to do about an unknown label."""
         known = [*EXPRESSIONS, *ALIASES, *self.codes, *self.aliases]
         close = difflib.get_close_matches(normal_label(text), known, n=1)
         if close:
@@ -110,12 +110,18 @@ def make_vocabulary(
     dropped: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Vocabulary:
-    """Check and combine a user's aliases (``{"joie": "happiness"}``) and dataset codes (``{"3": "fear"}``).
+    """Check a user's label mappings and combine them with the dataset's.
 
-    ``dropped`` are the dataset's labels that mean no expression. ``labels`` is a user's whole label map, which
-    replaces the codes. The meaning of an alias or of such a label may itself be a general alias
-    (``{"joie": "happy"}``) or ``drop``. Raises :class:`UserInputError` when a meaning is no known expression or a
-    name is empty.
+    The meaning of an alias or of a label may itself be a general alias (``{"joie": "happy"}``) or ``drop``.
+
+    Args:
+        aliases: The user's own words, such as ``{"joie": "happiness"}``.
+        codes: The dataset's codes, such as ``{"3": "fear"}``.
+        dropped: The dataset's labels that are no expression, with what they mean.
+        labels: The user's whole label map, which replaces the codes.
+
+    Raises:
+        UserInputError: A meaning is no known expression, or a name is empty.
     """
     given_aliases = _check_meanings(aliases or {}, "An alias")
     given_labels = _check_meanings(labels or {}, "A label of the label map")
@@ -146,7 +152,7 @@ def _check_meanings(given: Mapping[str, str], what: str) -> dict[str, str]:
 
 
 def parse_label_map(text: str) -> dict[str, str]:
-    """A label map from ``0=anger,1=disgust`` or the name of a text file with one such pair a line (``#`` comments).
+    """Parse a label map, given as ``0=anger,1=disgust`` or as a text file with one such pair a line (``#`` comments).
 
     Raises :class:`UserInputError` when a pair lacks its ``=``, a label comes twice, or there is none.
 

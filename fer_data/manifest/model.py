@@ -25,7 +25,7 @@ from aupipe.fer_data.files import sha256_bytes, write_json, write_text
 from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.manifest.labels import canonical_label, order_classes
 from aupipe.fer_data.manifest.layouts.base import relative_path
-from aupipe.fer_data.manifest.layouts.cells import parse_box
+from aupipe.fer_data.manifest.layouts.cells import CORNERS, parse_box
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
 from aupipe.fer_data.types import SPLITS, Box, Sample
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
-_CORNERS = ("x0", "y0", "x1", "y1")
 _POINTS = "landmarks_row"
 _ANYWHERE = Path("/")
 _FORMAT = "aupipe-manifest/1"
@@ -60,7 +59,7 @@ class Manifest:
     landmarks: Path | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Number of samples by split and class."""
+        """Count the samples by split and class."""
         return count_samples(self.samples)
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -78,14 +77,14 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one line of a manifest."""
+    """A fault in one line of a manifest."""
 
     line: int
     message: str
 
 
 def count_samples(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
-    """Number of samples by split and class, both in canonical order; absent ones are left out."""
+    """Count samples by split and class, both in canonical order; absent ones are left out."""
     found = Counter((sample.split, sample.label) for sample in samples)
     splits = [split for split in SPLITS if any(key[0] == split for key in found)]
     return {
@@ -94,23 +93,23 @@ def count_samples(samples: Iterable[Sample]) -> dict[str, dict[str, int]]:
     }
 
 
-def companion(path: Path, suffix: str) -> Path:
-    """A file or folder beside a manifest, named after it: ``M.csv`` -> ``M.meta.json``, ``M_images`` ..."""
+def companion_path(path: Path, suffix: str) -> Path:
+    """Name a file or folder beside a manifest after it: ``M.csv`` -> ``M.meta.json``, ``M_images`` ..."""
     return path.with_name(path.stem + suffix)
 
 
 def is_manifest(path: Path) -> bool:
-    """Whether a file starts with the header of a manifest."""
+    """Return whether a file starts with the header of a manifest."""
     with path.open("rb") as file:
         return file.readline(4096).decode("utf-8-sig", "replace").strip().startswith(",".join(COLUMNS))
 
 
 def render_csv(samples: Iterable[Sample]) -> str:
-    """The CSV text of a manifest."""
+    """Render the CSV text of a manifest."""
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
     points = any(item.landmarks_row is not None for item in ordered)
-    optional = [*(["subject"] if subjects else []), *(_CORNERS if boxes else ()), *([_POINTS] if points else [])]
+    optional = [*(["subject"] if subjects else []), *(CORNERS if boxes else ()), *([_POINTS] if points else [])]
     rows = []
     for item in ordered:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
@@ -122,7 +121,7 @@ def render_csv(samples: Iterable[Sample]) -> str:
 
 
 def box_cells(box: Box | None) -> list[str]:
-    """The four cells of a box, exact; whole numbers without a point."""
+    """Return the four cells of a box, exact; whole numbers without a point."""
     if box is None:
         return [""] * 4
     return [str(int(v)) if float(v).is_integer() else repr(v) for v in (box.x0, box.y0, box.x1, box.y1)]
@@ -138,13 +137,25 @@ def write_manifest(
     problems: Mapping[str, int] | None = None,
     landmarks: np.ndarray | Path | None = None,
 ) -> Manifest:
-    """Write ``path`` and its ``.meta.json`` atomically and return the manifest.
+    """Write a manifest and its ``.meta.json`` atomically. The same input gives the same bytes.
 
-    ``landmarks`` is the array ``(k, 68, 2)`` that the samples' ``landmarks_row`` refer to, or the file of another
-    manifest that holds it; it is needed when a sample has such a row and ignored otherwise. The same input gives the
-    same bytes. Raises :class:`ManifestError` when the landmarks are missing, of another shape, or too few.
+    Args:
+        path: The manifest, ``M.csv``.
+        samples: Its samples, in any order.
+        root: The folder to which the samples' paths are relative.
+        layout: Name of the layout it was read from.
+        options: Options of the build, for the meta data.
+        problems: Number of rows left out by reason, for the meta data.
+        landmarks: The array ``(k, 68, 2)`` that the samples' ``landmarks_row`` refer to, or the file of another
+            manifest that holds it. Needed when a sample has such a row and ignored otherwise.
+
+    Returns:
+        The manifest as :func:`read_manifest` would read it.
+
+    Raises:
+        ManifestError: The landmarks are missing, of another shape, or too few.
     """
-    points_file = companion(path, LANDMARKS_SUFFIX)
+    points_file = companion_path(path, LANDMARKS_SUFFIX)
     rows = _rows_of_points(samples)
     if rows and landmarks is None:
         raise ManifestError(paragraph("Samples have a landmarks_row, but no landmarks were given.", where=path))
@@ -173,7 +184,7 @@ def write_manifest(
         "csv_sha256": manifest.digest,
         **({"landmarks_sha256": points_digest} if rows else {}),
     }
-    write_json(companion(path, ".meta.json"), meta)
+    write_json(companion_path(path, ".meta.json"), meta)
     if not rows:
         # Points of a former manifest of this name belong to nobody now.
         points_file.unlink(missing_ok=True)
@@ -185,14 +196,14 @@ def _rows_of_points(samples: Iterable[Sample]) -> int:
 
 
 def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any]) -> Path | None:
-    """The landmarks file of the manifest at ``path``; None when no sample refers to it.
+    """Check the landmarks file of the manifest at ``path`` and return its path; None when no sample refers to it.
 
     Raises :class:`ManifestError` when it is absent, unreadable, too short, or not the recorded one.
     """
     rows = _rows_of_points(samples)
     if not rows:
         return None
-    file = companion(path, LANDMARKS_SUFFIX).resolve()
+    file = companion_path(path, LANDMARKS_SUFFIX).resolve()
     read_points(file, rows, str(meta.get("landmarks_sha256", "")))
     return file
 
@@ -237,7 +248,7 @@ def read_manifest(path: Path | str) -> Manifest:
 
 
 def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The images' root and the meta data of the manifest at ``path``. Raises :class:`ManifestError`."""
+    """Read the meta data of the manifest at ``path``, and the images' root. Raises :class:`ManifestError`."""
     if not path.is_file():
         raise ManifestError(
             paragraph(
@@ -246,7 +257,7 @@ def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
                 fix="Build one with: aupipe manifest build LAYOUT ROOT -o M.csv.",
             )
         )
-    folder, beside = path.parent.resolve(), companion(path, ".meta.json")
+    folder, beside = path.parent.resolve(), companion_path(path, ".meta.json")
     if not beside.is_file():
         return folder, {}
     try:
@@ -266,7 +277,7 @@ def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, Sample]], list[Fault]]:
-    """Samples with their line numbers, and what is wrong with the other lines.
+    """Parse the lines of a manifest into samples with their line numbers, and faults of the other lines.
 
     Raises :class:`ManifestError` when the text is not CSV or a column is missing.
     """
@@ -309,7 +320,7 @@ def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
         return f"The label {label!r} is not in the vocabulary." + (f" Write {known!r}." if known else "")
     if split not in SPLITS:
         return f"The split {split!r} is none of {', '.join(SPLITS)}."
-    corners = [cells.get(corner, "") for corner in _CORNERS]
+    corners = [cells.get(corner, "") for corner in CORNERS]
     box = parse_box(corners) if any(corners) else None
     if any(corners) and box is None:
         return f"Not a box: {' '.join(corners)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1."

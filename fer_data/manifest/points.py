@@ -23,7 +23,7 @@ _REPAIR = "Build the manifest again, or put the file back that was built with it
 
 
 def usable_points(points: Float32[np.ndarray, "k 68 2"]) -> Bool[np.ndarray, "k"]:
-    """Which of k sets can be points of a face: all finite, of some extent, not all left of or above the image."""
+    """Tell which of k sets can be points of a face: all finite, of some extent, not all left of or above the image."""
     finite = np.isfinite(points).all(axis=(1, 2))
     high, low = points.max(axis=1), points.min(axis=1)
     return np.asarray(finite & (high > low).all(axis=1) & (high >= 0).all(axis=1))
@@ -32,8 +32,15 @@ def usable_points(points: Float32[np.ndarray, "k 68 2"]) -> Bool[np.ndarray, "k"
 def attach_points(
     samples: Sequence[Sample], points: Sequence[Float32[np.ndarray, "68 2"] | None]
 ) -> tuple[list[Sample], Float32[np.ndarray, "k 68 2"], int]:
-    """Samples with their ``landmarks_row``, the array it refers to (in the order of the samples' ids), and how many
-    sets of points could not be used. Pure.
+    """Give samples the rows of their landmarks. Pure.
+
+    Args:
+        samples: Samples in any order.
+        points: The points of each, float32 ``(68, 2)`` in pixels; None where the dataset has none.
+
+    Returns:
+        The samples in the given order with their ``landmarks_row``; the array it refers to, float32 ``(k, 68, 2)``, in
+        the order of the samples' ids; and how many sets of points could not be used.
     """
     order = sorted(range(len(samples)), key=lambda at: samples[at].sample_id)
     given = [(at, found) for at in order if (found := points[at]) is not None]
@@ -48,7 +55,7 @@ def attach_points(
 
 
 def write_points(path: Path, points: np.ndarray | Path, rows: int) -> str:
-    """Put the landmarks file ``path`` in place, from an array or another such file, and return its SHA-256.
+    """Write the landmarks file ``path`` from an array or another such file, and return its SHA-256.
 
     ``rows`` is the number of rows the samples refer to. Raises :class:`ManifestError` when there are fewer, or the
     points are not of the shape ``(k, 68, 2)``.
@@ -66,7 +73,7 @@ def write_points(path: Path, points: np.ndarray | Path, rows: int) -> str:
 
 
 def read_points(path: Path, rows: int, sha256: str = "") -> np.ndarray:
-    """The points of a landmarks file, mapped and not loaded: float32 ``(k, 68, 2)`` with ``k >= rows``.
+    """Open a landmarks file: its points are mapped and not loaded, float32 ``(k, 68, 2)`` with ``k >= rows``.
 
     Raises :class:`ManifestError` when the file is absent, no array of that shape, too short, or not the one whose
     ``sha256`` was recorded (empty: not compared).

@@ -1,4 +1,4 @@
-"""What a build left out, and why: the closed set of reasons and their listing ``M.problems.csv``."""
+"""Rows and files that a build left out: the closed set of reasons, and their listing ``M.problems.csv``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from aupipe.fer_data.files import write_text
 from aupipe.fer_display.tables import csv_text
 
 PROBLEM_COLUMNS = ("where", "path", "source_label", "reason", "detail")
+NOT_PLAIN = "the name holds control characters or is not UTF-8"
+"""The detail of a problem whose name is not plain, see :func:`is_plain`."""
 
 
 class ProblemReason(enum.StrEnum):
-    """Why a row, or a file, stays out of the manifest: the closed set."""
+    """The closed set of reasons why a row, or a file, stays out of the manifest."""
 
     MISSING_FILE = "missing_file"
     UNLISTED_FILE = "unlisted_file"
@@ -34,7 +36,7 @@ class ProblemReason(enum.StrEnum):
 
     @property
     def concerns_a_file(self) -> bool:
-        """Whether it is about a file that is no row of the dataset; those are counted apart from rows."""
+        """True when it is about a file that is no row of the dataset; those are counted apart from rows."""
         return self in _NO_ROWS
 
 
@@ -43,7 +45,7 @@ _NO_ROWS = (ProblemReason.UNLISTED_FILE, ProblemReason.NOT_AN_IMAGE_NAME, Proble
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where something stands: a file relative to ROOT and, for text files, a line counted from 1.
+    """A file relative to ROOT and, for text files, a line counted from 1.
 
     >>> str(Place("data/legend.csv", 12))
     'data/legend.csv, line 12'
@@ -68,12 +70,12 @@ class Problem:
 
 
 def count_problems(problems: Iterable[Problem]) -> dict[str, int]:
-    """Number of problems by reason, sorted by name."""
+    """Count problems by reason, sorted by name."""
     return dict(sorted(Counter(problem.reason.value for problem in problems).items()))
 
 
 def printable(text: str) -> str:
-    r"""``text`` with control characters and undecodable bytes written as escapes.
+    r"""Write control characters and undecodable bytes as escapes.
 
     >>> printable("a\nb")
     'a\\nb'
@@ -88,7 +90,7 @@ def _escape(character: str) -> str:
 
 
 def is_plain(text: str) -> bool:
-    """Whether a name can stand in a manifest: no control characters, encodable as UTF-8."""
+    """Return whether a name can stand in a manifest: no control characters, encodable as UTF-8."""
     return text == printable(text)
 
 

@@ -24,7 +24,7 @@ def refuse_reordered(published: Counts, rows: Iterable[tuple[str, str]], vocabul
     found = defaultdict[str, Counter[str]](Counter)
     sources = defaultdict[str, set[str]](set)
     for split, source in rows:
-        if vocabulary.why_dropped(source) is None:
+        if vocabulary.drop_reason(source) is None:
             group = vocabulary.canonical(source) or normal_label(source)
             found[split or "train"][group] += 1
             sources[group].add(source)
@@ -52,10 +52,17 @@ def refuse_reordered(published: Counts, rows: Iterable[tuple[str, str]], vocabul
 
 
 def match_counts(published: Counts, found: Mapping[str, Mapping[str, int]]) -> dict[str, tuple[str, ...]] | None:
-    """For each label found, the classes of the very same size, when labels are the classes in another order.
+    """Match the labels found with the classes of the very same size. Pure.
 
-    ``published`` counts by split and class, ``found`` by split and label. None when the labels fit as they are, or do
-    not fit exactly in any order. Where the splits are cut differently, sums over them are compared. Pure.
+    Where the splits are cut differently, sums over them are compared.
+
+    Args:
+        published: Number of images by split and class.
+        found: Number of rows by split and label.
+
+    Returns:
+        The classes that each label may stand for; None when the labels fit as they are, or do not fit exactly in any
+        order.
     """
     if ALL_SPLITS not in published and set(found) <= set(published):
         splits = [split for split in SPLITS if split in found]

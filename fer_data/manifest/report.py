@@ -1,4 +1,4 @@
-"""What a build did, as a value that can be printed or turned into JSON."""
+"""The report of a build, as a value that can be printed or turned into JSON."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class PublishedCount:
 
     @property
     def ok(self) -> bool:
-        """Whether every class has as many images as published."""
+        """True when every class has as many images as published."""
         return dict(self.published) == dict(self.found)
 
     def line(self) -> str:
-        """``OK train: 12271 images`` or ``WARN train: 12270 of 12271 images (fear 280 of 281)``."""
+        """Write ``OK train: 12271 images`` or ``WARN train: 12270 of 12271 images (fear 280 of 281)``."""
         total, expected = sum(self.found.values()), sum(self.published.values())
         if self.ok:
             return f"OK {self.split}: {total} images, as published"
@@ -41,7 +41,7 @@ class PublishedCount:
 
 
 def compare_counts(
-    published: Mapping[str, Mapping[str, int]], present: Mapping[tuple[str, str], int]
+    published: Mapping[str, Mapping[str, int]], usable_counts: Mapping[tuple[str, str], int]
 ) -> tuple[PublishedCount, ...]:
     """Compare published counts with usable rows by (split, label); empty when nothing is published.
 
@@ -51,7 +51,7 @@ def compare_counts(
         return ()
     whole = ALL_SPLITS in published
     found = defaultdict[str, Counter[str]](Counter)
-    for (split, label), count in present.items():
+    for (split, label), count in usable_counts.items():
         found[ALL_SPLITS if whole else split or "train"][label] += count
     splits = [split for split in (*SPLITS, ALL_SPLITS) if split in published or split in found]
     return tuple(PublishedCount(split, published.get(split, {}), found.get(split, {})) for split in splits)
@@ -59,10 +59,7 @@ def compare_counts(
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """Outcome of a build:
-
-    ``samples + problem_rows == rows_read``; files that are no row are counted apart.
-    """
+    """Outcome of a build: ``samples + problem_rows == rows_read``; files that are no row are counted apart."""
 
     manifest: Path
     problems_file: Path
@@ -87,7 +84,7 @@ class BuildReport:
         return sum(n for reason, n in self.problems.items() if ProblemReason(reason).concerns_a_file)
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints; ``ok`` plus the values of ``failed`` add up to ``total``."""
+        """Return the object that ``--json`` prints; ``ok`` plus the values of ``failed`` add up to ``total``."""
         reasons = [(reason, n, ProblemReason(reason).concerns_a_file) for reason, n in self.problems.items()]
         return {
             "manifest": str(self.manifest),
@@ -109,7 +106,7 @@ class BuildReport:
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:
-        """A short summary to print."""
+        """Return a short summary to print."""
         out = [f"{self.title}: {self.rows_read} rows = {self.samples} samples + {self.problem_rows} left out"]
         for split, row in self.counts.items():
             classes = "  ".join(f"{label} {n}" for label, n in row.items())

@@ -1,7 +1,4 @@
-"""Screening:
-
-which rows of a dataset may enter a manifest, and for each of the others exactly one reason why not.
-"""
+"""Screening: the rows of a dataset that may enter a manifest, and exactly one reason why not for each of the others."""
 
 from __future__ import annotations
 
@@ -15,13 +12,12 @@ from aupipe.fer_data.manifest.layouts.base import Listing, RawRow
 from aupipe.fer_data.manifest.problems import Problem, ProblemReason
 from aupipe.fer_data.types import Box
 
-# Of identical images in several splits the one in test stays: its copy in train would leak, the reverse would
-# not.
+# Of identical images in several splits the one in test stays: its copy in train would leak, the reverse would not.
 _KEEP_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledRow:
     """A usable row with its canonical label."""
 
     row: RawRow
@@ -29,27 +25,29 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Screening:
-    """Rows that stay in, problems (those of the reader included), and usable rows by split and label before
-    duplicates were set aside, which is what published counts count.
+class ScreenedRows:
+    """The outcome of a screening.
+
+    ``kept``: rows that stay in. ``problems``: all others, those of the reader included. ``usable_counts``: usable rows
+    by split and label before duplicates were set aside, which is what published counts count.
     """
 
-    kept: tuple[Labelled, ...]
+    kept: tuple[LabelledRow, ...]
     problems: tuple[Problem, ...]
-    present: Mapping[tuple[str, str], int]
+    usable_counts: Mapping[tuple[str, str], int]
 
 
-def screen(listing: Listing, vocabulary: Vocabulary) -> Screening:
+def screen_rows(listing: Listing, vocabulary: Vocabulary) -> ScreenedRows:
     """Sort rows into kept ones and problems.
 
     Reads file sizes, and the content of files that share their size.
     """
     sizes, faults = file_sizes(listing.root, (row.path for row in listing.rows))
-    usable, problems = list[Labelled](), list(listing.problems)
+    usable, problems = list[LabelledRow](), list(listing.problems)
     some_split = any(row.split for row in listing.rows)
     for row in listing.rows:
         label = vocabulary.canonical(row.source_label)
-        dropped = vocabulary.why_dropped(row.source_label)
+        dropped = vocabulary.drop_reason(row.source_label)
         if dropped is not None:
             detail = f"the label {row.source_label} means {dropped}"
             problems.append(_problem(row, ProblemReason.DROPPED_LABEL, detail))
@@ -62,23 +60,25 @@ def screen(listing: Listing, vocabulary: Vocabulary) -> Screening:
         elif row.path in faults:
             problems.append(_problem(row, ProblemReason.MISSING_FILE, faults[row.path]))
         else:
-            usable.append(Labelled(row, label))
+            usable.append(LabelledRow(row, label))
     used = {item.row.path for item in usable}
     keys = content_keys(listing.root, {path: size for path, size in sizes.items() if path in used})
-    kept, repeated = set_repeats_aside(usable, keys)
-    present = Counter((item.row.split, item.label) for item in usable)
-    return Screening(tuple(kept), (*problems, *repeated), present)
+    kept, repeated = separate_duplicates(usable, keys)
+    usable_counts = Counter((item.row.split, item.label) for item in usable)
+    return ScreenedRows(tuple(kept), (*problems, *repeated), usable_counts)
 
 
-def set_repeats_aside(usable: Sequence[Labelled], keys: Mapping[str, str]) -> tuple[list[Labelled], list[Problem]]:
-    """Rows that stay, and problems: one row per image (and box) stays, none of them if labels disagree.
+def separate_duplicates(
+    usable: Sequence[LabelledRow], keys: Mapping[str, str]
+) -> tuple[list[LabelledRow], list[Problem]]:
+    """Separate rows that stay from problems: one row per image (and box) stays, none of them if labels disagree.
 
     ``keys`` gives byte-identical files the same key. Pure.
     """
-    groups = defaultdict[tuple[str, Box | None], list[Labelled]](list)
+    groups = defaultdict[tuple[str, Box | None], list[LabelledRow]](list)
     for item in usable:
         groups[keys[item.row.path], item.row.box].append(item)
-    kept, problems = list[Labelled](), list[Problem]()
+    kept, problems = list[LabelledRow](), list[Problem]()
     for group in groups.values():
         if len({item.label for item in group}) > 1:
             problems.extend(_conflict(item, group) for item in group)
@@ -89,7 +89,7 @@ def set_repeats_aside(usable: Sequence[Labelled], keys: Mapping[str, str]) -> tu
     return kept, problems
 
 
-def _conflict(item: Labelled, group: Sequence[Labelled]) -> Problem:
+def _conflict(item: LabelledRow, group: Sequence[LabelledRow]) -> Problem:
     others = [f"{other.label} at {other.row.place}" for other in group if other is not item]
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
     detail = f"{item.label} here; the same image is {', '.join(others[:3])}{more}"

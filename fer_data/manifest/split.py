@@ -31,12 +31,12 @@ def check_fractions(val_fraction: float, test_fraction: float) -> None:
 def assign_splits(
     samples: Sequence[Sample], *, seed: int = 0, val_fraction: float = 0.1, test_fraction: float = 0.2
 ) -> list[Sample]:
-    """Samples in the given order with every split filled in.
+    """Fill in the split of every sample; their order stays.
 
-    Without any split: ``test_fraction`` of all becomes test, the rest train. Then, if there is no validation
-    split, ``val_fraction`` of train becomes val. Test samples that the dataset names are never touched. A
-    class with at least three groups gets one into each cut split, as far as subjects with several expressions
-    allow it. A fraction of 0 cuts nothing. Raises :class:`UserInputError` for a fraction outside [0, 1).
+    Without any split, ``test_fraction`` of all becomes test and the rest train. Then, if there is no validation split,
+    ``val_fraction`` of train becomes val. Test samples that the dataset names are never touched. A class with at least
+    three groups gets one into each cut split, as far as subjects with several expressions allow it. A fraction of 0
+    cuts nothing. Raises :class:`UserInputError` for a fraction outside [0, 1).
     """
     check_fractions(val_fraction, test_fraction)
     splits = {sample.split for sample in samples}
@@ -44,13 +44,13 @@ def assign_splits(
     if splits == {""}:
         pool = _groups(current)
         common = _common_classes(pool)
-        taken = cut(pool, test_fraction, f"{seed}/test", common, spare=2 if val_fraction else 1)
+        taken = choose_groups(pool, test_fraction, f"{seed}/test", common, spare=2 if val_fraction else 1)
         current = [replace(item, split="test" if group_of(item) in taken else "train") for item in current]
     else:
         common = _common_classes(_groups([item for item in current if item.split == "train"]))
     if "val" not in splits:
         train = [item for item in current if item.split == "train"]
-        taken = cut(_groups(train), val_fraction, f"{seed}/val", common, spare=1)
+        taken = choose_groups(_groups(train), val_fraction, f"{seed}/val", common, spare=1)
         current = [
             replace(item, split="val") if item.split == "train" and group_of(item) in taken else item
             for item in current
@@ -59,7 +59,7 @@ def assign_splits(
 
 
 def group_of(sample: Sample) -> str:
-    """What must not be torn apart: the subject, or the file where the subject is unknown."""
+    """Name the group that must not be torn apart: the subject, or the file where the subject is unknown."""
     return f"subject {sample.subject}" if sample.subject else f"file {sample.path}"
 
 
@@ -76,7 +76,7 @@ def _common_classes(groups: Mapping[str, Counter[str]]) -> frozenset[str]:
 
 
 @dataclass(slots=True)
-class _Cut:
+class _GroupChoice:
     """The state of one greedy cut; ``left`` counts, per class, the groups that are not taken.
 
     Whole numbers only, in units of 1 / ``unit`` samples: sums of floats would depend on the order of rows.
@@ -103,13 +103,17 @@ class _Cut:
         self.left.subtract(counts.keys())
 
 
-def cut(
+def choose_groups(
     groups: Mapping[str, Mapping[str, int]], fraction: float, salt: str, common: Set[str], *, spare: int
 ) -> frozenset[str]:
-    """Choose groups (each with its samples per class) that hold about ``fraction`` of every class.
+    """Choose groups that hold about ``fraction`` of every class.
 
-    Of each class in ``common`` at least one group is taken and ``spare`` groups are left, where that is
-    possible.
+    Args:
+        groups: Number of samples by group and class.
+        fraction: Share to take, in [0, 1).
+        salt: Text that goes into the hash by which the groups are ordered.
+        common: Classes of which at least one group is taken, and ``spare`` groups are left, where that is possible.
+        spare: Groups to leave of each such class.
     """
     if not fraction or not groups:
         return frozenset()
@@ -120,7 +124,7 @@ def cut(
     share = Fraction(str(fraction))
     least = {label: share.denominator if label in common else 0 for label in totals}
     wanted = {label: max(share.numerator * n, least[label]) for label, n in totals.items()}
-    state = _Cut(wanted, share.denominator, left, common, spare)
+    state = _GroupChoice(wanted, share.denominator, left, common, spare)
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{salt}/{group}".encode()).digest())
     for group in ordered:
         if state.gain(groups[group]) > 0 and state.leaves_enough(groups[group]):

@@ -115,14 +115,14 @@ CREASES: Mapping[int, tuple[tuple[int, float, float, float, float, float, float]
 
 
 def face_frame() -> Float64[np.ndarray, "2 3"]:
-    """Affine map from the photo's pixels to the face frame of :mod:`aupipe.fer_demo.portrait.warps`."""
+    """Return the affine map from the photo's pixels to the face frame of :mod:`aupipe.fer_demo.portrait.warps`."""
     centre = (LANDMARKS[36] + LANDMARKS[45]) / 2
     scale = 1 / float(geometry.inter_ocular(LANDMARKS))
     return geometry.similarity(float(geometry.roll(LANDMARKS)), scale, centre, np.zeros(2))
 
 
 def portrait_points() -> Float64[np.ndarray, "74 2"]:
-    """Landmarks and further control points of the photo, face frame."""
+    """Return landmarks and further control points of the photo, face frame."""
     points = geometry.apply_affine(face_frame(), LANDMARKS)
     cheeks = points[[41, 46]] + (0, 0.38)
     folds = (points[[31, 35]] + points[[48, 54]]) / 2
@@ -138,7 +138,7 @@ def portrait_points() -> Float64[np.ndarray, "74 2"]:
 
 
 def displacement(moves: Moves) -> Float64[np.ndarray, "74 2"]:
-    """Displacements of all control points, face frame (y down), mirror-symmetric."""
+    """Return the displacements of all control points, face frame (y down), mirror-symmetric."""
     moved = np.zeros((len(MIRROR), 2))
     for index, (outwards, upwards) in moves.items():
         moved[index] = -outwards, -upwards
@@ -149,7 +149,7 @@ def displacement(moves: Moves) -> Float64[np.ndarray, "74 2"]:
 def expressive_points(
     intensities: Mapping[int, float], shape: Float64[np.ndarray, "74 2"] | float = 0.0
 ) -> tuple[Float64[np.ndarray, "74 2"], Mouth]:
-    """Control points and mouth of the face with these AUs; ``shape`` is added to the neutral face."""
+    """Move control points and mouth to the face with these AUs; ``shape`` is added to the neutral face."""
     points = portrait_points() + displacement(UNSMILE) + shape
     for au, intensity in intensities.items():
         points += intensity * displacement(MOVES[au])
@@ -171,7 +171,7 @@ def _place_inner_lips(points: Float64[np.ndarray, "74 2"], mouth: Mouth) -> None
 
 
 def _keep_lips_thick(points: Float64[np.ndarray, "74 2"], mouth: Mouth) -> None:
-    """Pressing and raising add up; no lip gets thinner than 0.6 of the photo's, so that the warp cannot fold."""
+    """Keep every lip at 0.6 of the photo's thickness: pressing and raising add up, and the warp must not fold."""
     old = portrait_points()
     for rows, sign in ((_UPPER_LIP, -1), (_LOWER_LIP, 1)):
         least = 0.6 * sign * (old[rows, 1] - mouth_of(old).contours(old[rows, 0])[sign > 0])
@@ -180,7 +180,7 @@ def _keep_lips_thick(points: Float64[np.ndarray, "74 2"], mouth: Mouth) -> None:
 
 
 def mouth_of(points: Float64[np.ndarray, "74 2"]) -> Mouth:
-    """The inner lip contours; lips that overlap meet halfway."""
+    """Read the inner lip contours off the control points; lips that overlap meet halfway."""
     (x0, y0), (x1, y1) = points[48], points[54]
     upper, lower = points[62, 1], points[66, 1]
     if lower - upper < MIN_GAP:

@@ -22,17 +22,14 @@ from aupipe.fer_data.files import write_text
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_demo.portrait.action_units import VARIANTS, displacement
-from aupipe.fer_demo.portrait.render import Light, Pose, Scene, draw
+from aupipe.fer_demo.portrait.render import Light, Pose, Scene, draw_scene
 from aupipe.fer_display.tables import csv_text
 
 EXPRESSIONS = tuple(VARIANTS)
 """The labels, in alphabetical order except for neutral, which comes last."""
 
 _TRAIN, _TEST = 0, 1  # independent random streams, so that neither split depends on the other's size
-_JAW_HELD = {
-    10,
-    26,
-}  # a raised upper lip goes with a small jaw drop, or every open mouth would look surprised
+_JAW_HELD = {10, 26}  # a raised upper lip goes with a small jaw drop, or every open mouth would look surprised
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +72,18 @@ def write_portrait_dataset(
 
     The CSV's columns: path (relative to ``root``), expression, mirrored (0 or 1), AUs and their intensities (both
     separated by spaces). It is written last. Same arguments, same bytes. The landmarks are not written: finding them
-    is the pipeline's task. Raises :class:`UserInputError` when ``root`` holds files that are not part of this dataset.
+    is the pipeline's task.
+
+    Args:
+        root: The dataset's folder.
+        train: Pictures per expression in train.
+        test: Pictures per expression in test.
+        seed: Seed of everything random, 0 or more.
+        size: Side of a picture in pixels, at least 32.
+        progress: Told of each picture.
+
+    Raises:
+        UserInputError: A number cannot be used, or ``root`` holds files that are not part of this dataset.
     """
     for count in (train, test):
         _check(count, seed, size)
@@ -86,7 +94,7 @@ def write_portrait_dataset(
         for expression in EXPRESSIONS
         for k in range(count)
     ]
-    _refuse_strangers(root, {path for path, *_ in plan})
+    _refuse_other_files(root, {path for path, *_ in plan})
     progress.start("Drawing portraits", len(plan), "image")
     rows = []
     for path, expression, stream, k in plan:
@@ -100,7 +108,7 @@ def write_portrait_dataset(
 
 
 def aus_path(root: Path) -> Path:
-    """Where :func:`write_portrait_dataset` puts the table of AUs of ``root``: beside it.
+    """Name the table of AUs that :func:`write_portrait_dataset` puts beside ``root``.
 
     >>> aus_path(Path("demo/faces")).as_posix()
     'demo/faces_aus.csv'
@@ -122,13 +130,13 @@ def random_scene(expression: str, rng: np.random.Generator) -> Scene:
 def _portrait(expression: str, stream: int, index: int, seed: int, size: int) -> PortraitFace:
     key = [seed, EXPRESSIONS.index(expression), stream, index]
     scene = random_scene(expression, np.random.Generator(np.random.PCG64(key)))
-    image, landmarks = draw(scene, size)
+    image, landmarks = draw_scene(scene, size)
     aus = tuple(sorted(scene.intensities))
     return PortraitFace(image, expression, aus, scene.intensities, landmarks, scene.mirrored)
 
 
 def _random_shape(rng: np.random.Generator) -> Float64[np.ndarray, "74 2"]:
-    """A slightly different person: all parts vary by one or two hundredths of the eye distance."""
+    """Draw a slightly different person: all parts vary by one or two hundredths of the eye distance."""
     brow, slant, lid, mouth, lips, jaw, chin, nose = np.clip(rng.normal(size=8), -2, 2).tolist()
     moves = {
         **{17 + i: (0.0, 0.012 * brow + 0.004 * slant * (2 - i)) for i in range(5)},
@@ -172,7 +180,7 @@ def _check(count: int, seed: int, size: int) -> None:
         )
 
 
-def _refuse_strangers(root: Path, expected: set[str]) -> None:
+def _refuse_other_files(root: Path, expected: set[str]) -> None:
     for split in ("train", "test"):
         for path in sorted((root / split).rglob("*")):
             if path.is_file() and path.relative_to(root).as_posix() not in expected:

@@ -1,6 +1,6 @@
-"""Draw one expression of the portrait: geometry in one resampling, then creases, mouth interior, light and noise.
+"""Drawing one expression of the portrait: geometry in one resampling, then creases, mouth interior, light and noise.
 
-Which face is drawn (:class:`Scene`) is decided elsewhere; a scene and a size determine every pixel.
+The face to draw (:class:`Scene`) is decided elsewhere; a scene and a size determine every pixel.
 """
 
 from __future__ import annotations
@@ -66,17 +66,17 @@ class Scene:
 
 
 @cache
-def photo() -> UInt8[np.ndarray, "512 512 3"]:
-    """The astronaut portrait, RGB. Comes with the scikit-image wheel; nothing is downloaded."""
+def portrait_photo() -> UInt8[np.ndarray, "512 512 3"]:
+    """Load the astronaut portrait, RGB. It comes with the scikit-image wheel; nothing is downloaded."""
     import skimage.data  # deferred: not needed by anyone who only imports this module
 
     return np.asarray(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
 
 
-def draw(scene: Scene, size: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float64[np.ndarray, "68 2"]]:
-    """The picture, ``size`` pixels square, RGB, and its 68 landmarks in pixels, known by construction."""
+def draw_scene(scene: Scene, size: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float64[np.ndarray, "68 2"]]:
+    """Draw a picture, ``size`` pixels square, RGB, and its 68 landmarks in pixels, known by construction."""
     points, mouth = expressive_points(scene.intensities, scene.shape)
-    face_x, face_y = _face_grid(scene.pose, size)
+    face_x, face_y = face_grid(scene.pose, size)
     image = _warped(points, mouth, face_x, face_y)
     _paint_creases(image, scene.intensities, points, face_x, face_y)
     _paint_mouth(image, scene.intensities, mouth, face_x, face_y)
@@ -88,16 +88,10 @@ def draw(scene: Scene, size: int) -> tuple[UInt8[np.ndarray, "h w 3"], Float64[n
 
 
 def face_warp(points: Float64[np.ndarray, "74 2"], mouth: Mouth) -> FaceWarp:
-    """Backward map, face frame, from the face with these control points to the photo's."""
+    """Make the backward map, face frame, from the face with these control points to the photo's."""
     old = portrait_points()
     old_mouth = mouth_of(old)
     return FaceWarp(_controls(old, old_mouth), _controls(points, mouth), old_mouth, mouth)
-
-
-def photo_map(scene: Scene, size: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-    """Backward map of the picture before mirroring: the photo's ``(x, y)`` that each pixel shows."""
-    points, mouth = expressive_points(scene.intensities, scene.shape)
-    return _photo_places(points, mouth, *_face_grid(scene.pose, size))
 
 
 def _warped(
@@ -106,19 +100,20 @@ def _warped(
     face_x: Float[np.ndarray, "h w"],
     face_y: Float[np.ndarray, "h w"],
 ) -> Float32[np.ndarray, "h w 3"]:
-    x, y = _photo_places(points, mouth, face_x, face_y)
+    x, y = photo_places(points, mouth, face_x, face_y)
     image = cv2.remap(
-        photo(), x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        portrait_photo(), x.astype(np.float32), y.astype(np.float32), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
     )
     return image.astype(np.float32)
 
 
-def _photo_places(
+def photo_places(
     points: Float64[np.ndarray, "74 2"],
     mouth: Mouth,
     face_x: Float[np.ndarray, "h w"],
     face_y: Float[np.ndarray, "h w"],
 ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """Find the photo's ``(x, y)`` that each pixel shows, given the pixels' places in the face frame."""
     x, y = face_warp(points, mouth)(face_x, face_y)
     to_photo = geometry.invert_affine(face_frame())
     return (
@@ -128,7 +123,7 @@ def _photo_places(
 
 
 def _controls(points: Float64[np.ndarray, "74 2"], mouth: Mouth) -> Float64[np.ndarray, "k 2"]:
-    """What the warp holds on to: outer landmarks, cheeks, points along the seam, and a fixed frame around the head."""
+    """Choose the points that the warp holds on to: outer landmarks, cheeks, the seam, a fixed frame around the head."""
     x = np.linspace(mouth.x0, mouth.x1, _SEAM_POINTS)[1:-1]
     turn = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     ring = np.stack([1.45 * np.cos(turn), 0.4 + 1.55 * np.sin(turn)], 1)
@@ -146,7 +141,8 @@ def _pose_matrix(pose: Pose, size: int) -> Float64[np.ndarray, "3 3"]:
     return np.asarray(turn @ tilt @ normalise)
 
 
-def _face_grid(pose: Pose, size: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+def face_grid(pose: Pose, size: int) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
+    """Place the pixels of a picture, before mirroring, in the face frame."""
     x, y = np.meshgrid(np.arange(size, dtype=np.float64), np.arange(size, dtype=np.float64))
     m = _pose_matrix(pose, size)
     depth = m[2, 0] * x + m[2, 1] * y + m[2, 2]

@@ -49,30 +49,30 @@ class Mouth:
         return self.lower - self.upper
 
     def bulge(self, x: Heights) -> Heights:
-        """1 midway between the corners, 0 at the corners and beyond."""
+        """Return 1 midway between the corners, 0 at the corners and beyond."""
         u = (2 * x - self.x0 - self.x1) / (self.x1 - self.x0)
         return np.maximum(1 - u * u, 0)
 
     def seam(self, x: Heights) -> Heights:
-        """Height of the line along which the lips meet; beyond the corners it stays at theirs."""
+        """Return the height of the line along which the lips meet; beyond the corners it stays at theirs."""
         share = np.clip((x - self.x0) / (self.x1 - self.x0), 0, 1)
         chord = self.y0 + (self.y1 - self.y0) * share
         middle = self.upper + _ABOVE * self.gap
         return np.asarray(chord + (middle - (self.y0 + self.y1) / 2) * self.bulge(x))
 
     def contours(self, x: Heights) -> tuple[Heights, Heights]:
-        """Heights of the upper and the lower lip's inner edge."""
+        """Return the heights of the upper and the lower lip's inner edge."""
         seam, opening = self.seam(x), self.gap * self.bulge(x)
         return seam - _ABOVE * opening, seam + (1 - _ABOVE) * opening
 
     def close(self, x: Heights, y: Heights) -> Heights:
-        """Heights after the lips were brought together; ``x`` does not change."""
+        """Bring the lips together: the new heights; ``x`` does not change."""
         closed, opened = self._knots(x)
         seam = self.seam(x)
         return np.asarray(seam + _piecewise(y - seam, opened, closed))
 
     def open(self, x: Heights, y: Heights) -> Heights:
-        """The inverse of :meth:`close`."""
+        """Open the lips again, the inverse of :meth:`close`."""
         closed, opened = self._knots(x)
         seam = self.seam(x)
         return np.asarray(seam + _piecewise(y - seam, closed, opened))
@@ -110,7 +110,7 @@ def thin_plate(
     values: Float64[np.ndarray, "k 2"],
     places: Float64[np.ndarray, "n 2"],
 ) -> Float64[np.ndarray, "n 2"]:
-    """Thin-plate spline through ``values`` at ``targets``, evaluated at ``places``."""
+    """Evaluate the thin-plate spline through ``values`` at ``targets`` at ``places``."""
     count = len(targets)
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = _kernel(targets, targets)
@@ -142,21 +142,21 @@ class FaceWarp:
     def __call__(
         self, x: Float[np.ndarray, "h w"], y: Float[np.ndarray, "h w"]
     ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """Where in the old face to look for what the new one shows at ``(x, y)``."""
+        """Find the places in the old face that the new one shows at ``(x, y)``."""
         old_x, closed = self.closed_map(x, self.new_mouth.close(x, y))
         return old_x, self.old_mouth.open(old_x, closed)
 
     def closed_map(
         self, x: Float[np.ndarray, "h w"], y: Float[np.ndarray, "h w"]
     ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """The smooth part of the map: from the new face to the old one, both with closed mouths."""
+        """Apply the smooth part of the map: from the new face to the old one, both with closed mouths."""
         first, _, step = _GRID
         at_x, at_y = (((axis - first) / step).astype(np.float32) for axis in (x, y))
         moved = cv2.remap(self._field(), at_x, at_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
         return x + moved[..., 0], y + moved[..., 1]
 
     def _field(self) -> Float[np.ndarray, "n n 2"]:
-        """Displacement, new to old with closed mouths, on the coarse grid."""
+        """Compute the displacement, new to old with closed mouths, on the coarse grid."""
         old, new = (
             np.stack([points[:, 0], mouth.close(points[:, 0], points[:, 1])], 1)
             for points, mouth in ((self.old, self.old_mouth), (self.new, self.new_mouth))

@@ -27,14 +27,14 @@ from aupipe.fer_models.training.config import TrainConfig
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
-LIBERAL = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "checkpoint_steps", "tensorboard"})
+MAY_DIFFER = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "checkpoint_steps", "tensorboard"})
 """Options that may differ when a run is continued: where it computes, how far it goes, how often it
 saves, and the name of settings that are compared one by one."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What ``config.json`` says. ``store`` is relative to the run's folder where both are on one drive.
+    """The content of ``config.json``. ``store`` is relative to the run's folder where both are on one drive.
 
     ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older runs.
     """
@@ -53,13 +53,13 @@ class RunRecord:
     preparation: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain content of ``config.json``."""
+        """Return the plain content of ``config.json``."""
         content = {name: value for name, value in vars(self).items() if name != "config"}
         return json.loads(json.dumps({**content, "config": self.config.as_json()}))  # type: ignore[no-any-return]
 
 
 def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunRecord:
-    """The record of a run on this store."""
+    """Make the record of a run on this store."""
     index = store.index
     return RunRecord(
         config=config,
@@ -127,7 +127,9 @@ def check_same_run(run_folder: Path, record: RunRecord) -> None:
         return
     before, now = load_record(run_folder), record
     old, new = before.config.as_json(), now.config.as_json()
-    different = {name: (old.get(name), new[name]) for name in new if name not in LIBERAL and old.get(name) != new[name]}
+    different = {
+        name: (old.get(name), new[name]) for name in new if name not in MAY_DIFFER and old.get(name) != new[name]
+    }
     if before.store_digest != now.store_digest:
         different["store"] = (f"{before.store} ({before.store_digest[:12]})", f"{now.store} ({now.store_digest[:12]})")
     if different:
@@ -142,7 +144,7 @@ def check_same_run(run_folder: Path, record: RunRecord) -> None:
 
 
 def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> Method:
-    """The network of a configuration; ``with_weights=False`` for a model whose weights come from a checkpoint."""
+    """Build the network of a configuration; ``with_weights=False`` for one whose weights come from a checkpoint."""
     if n_classes < 2:
         raise UserInputError(paragraph("The store has a single class: there is nothing to classify.", got=n_classes))
     backbone = create_backbone(
@@ -185,8 +187,8 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def restore(model: Method, weights: dict[str, Any], path: Path) -> None:
-    """Load a checkpoint's weights. Raises :class:`RunError` naming what does not fit."""
+def load_weights(model: Method, weights: dict[str, Any], path: Path) -> None:
+    """Load a checkpoint's weights into a model. Raises :class:`RunError` naming what does not fit."""
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -203,17 +205,26 @@ def restore(model: Method, weights: dict[str, Any], path: Path) -> None:
 def load_best(
     run_folder: Path, device: torch.device, method: str | None = None, method_options: str = ""
 ) -> tuple[RunRecord, Method, dict[str, Any]]:
-    """A run's record, its best model in evaluation mode, and the checkpoint's own figures.
+    """Load a run's best model.
 
-    ``method``: read the maps out as another method that shares the run's training; the record then names it. Raises
-    :class:`RunError` when the run was trained otherwise.
+    Args:
+        run_folder: The run.
+        device: Where the model goes.
+        method: Read the maps out as another method that shares the run's training; the record then names it.
+        method_options: That method's own settings.
+
+    Returns:
+        The run's record, the model in evaluation mode, and the checkpoint's content.
+
+    Raises:
+        RunError: The folder is not a run, its checkpoint cannot be read, or it was trained as another method.
     """
     record = load_record(run_folder)
     if method is not None:
         record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
     state = load_checkpoint(run_folder / BEST, device)
     model = build_model(record.config, len(record.classes), with_weights=False)
-    restore(model, state["model"], run_folder / BEST)
+    load_weights(model, state["model"], run_folder / BEST)
     return record, model.to(device, memory_format=torch.channels_last).eval(), state  # type: ignore[call-overload]
 
 
@@ -232,7 +243,7 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
 
 
 def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Store:
-    """The store to evaluate on. Raises :class:`RunError` when its classes are not the run's."""
+    """Open the run's store, or ``override`` instead. Raises :class:`RunError` when its classes are not the run's."""
     store = open_store(override if override is not None else (run_folder / record.store).resolve())
     if store.index.classes != record.classes:
         raise RunError(
@@ -247,8 +258,10 @@ def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Sto
     return store
 
 
-def measured(record: RunRecord, state: dict[str, Any], store: Store, split: str, limit: int | None) -> dict[str, Any]:
-    """What a measurement of a run's best model was made on, for the file that holds its figures."""
+def describe_measurement(
+    record: RunRecord, state: dict[str, Any], store: Store, split: str, limit: int | None
+) -> dict[str, Any]:
+    """Describe what a run's best model was measured on, for the file that holds its figures."""
     config = record.config
     return {
         "split": split,

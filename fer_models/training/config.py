@@ -45,7 +45,7 @@ DATA, NETWORK, ALIGNMENT, OPTIMISATION, RUN = (
 
 
 def _option(group: str, default: Any, text: str) -> Any:
-    """A setting, and the heading and the sentence that ``aupipe train --help`` prints for it."""
+    """Make a setting with the heading and the sentence that ``aupipe train --help`` prints for it."""
     return field(default=default, metadata={"group": group, "help": text})
 
 
@@ -172,19 +172,19 @@ class TrainConfig:
 
     @property
     def centre_crop(self) -> AugmentConfig:
-        """What validation and test see."""
+        """The central crop that validation and test see."""
         from aupipe.fer_data.loading.augment import AugmentConfig
 
         return AugmentConfig(crop_size=self.crop_size, enabled=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Every field but those of :data:`LOADING`, and the learning rate in effect."""
+        """Return every field but those of :data:`LOADING`, and the learning rate in effect."""
         content = {**asdict(self), "lr": self.learning_rate}
         return {name: value for name, value in content.items() if name not in LOADING}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> TrainConfig:
-        """The configuration that :meth:`as_json` described. Raises ``TypeError`` on unknown fields."""
+        """Read the configuration that :meth:`as_json` described. Raises ``TypeError`` on unknown fields."""
         known = {field.name for field in fields(TrainConfig)}
         if unknown := set(content) - known:
             raise TypeError(f"unknown settings {sorted(unknown)}")

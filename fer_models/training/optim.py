@@ -1,4 +1,4 @@
-"""What changes the weights: optimizer, learning rate, and the moving average of the weights."""
+"""Optimizer, learning rate, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aupipe.fer_models.training.config import TrainConfig
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, or steps down."""
+    """Compute the rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, or steps down."""
     warmup = config.warmup_epochs * steps_per_epoch
     total = max(config.epochs * steps_per_epoch, 1)
     ramp = min((step + 1) / (warmup + 1), 1.0)
@@ -26,7 +26,7 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW; biases and norms (vectors) are not decayed."""
+    """Make SGD with Nesterov momentum, or AdamW; biases and norms (vectors) are not decayed."""
     groups = [
         {"params": list(_parameters(model, decayed)), "weight_decay": config.weight_decay if decayed else 0.0}
         for decayed in (True, False)

@@ -1,4 +1,4 @@
-"""Before the first step: what a run needs, what is worth a line, and what a full device means."""
+"""Before the first step: a run's needs, notes for its user, and the advice when the device's memory is full."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check(store: Store, config: TrainConfig) -> None:
         tensorboard_writer()
 
 
-def notes(store: Store, config: TrainConfig) -> list[str]:
-    """What the user should know of this store and these settings, one line each."""
+def collect_notes(store: Store, config: TrainConfig) -> list[str]:
+    """Collect what the user should know of this store and these settings, one line each."""
     lines = [_small_crop(config.crop_size, store.index.image_size)]
     for split in ("train", "val"):
         if absent := absent_classes(store.split(split)):
@@ -46,7 +46,7 @@ def _check_splits(store: Store) -> None:
 
 
 @contextlib.contextmanager
-def explained_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+def explain_out_of_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
     """Turn an exhausted device into a sentence that names the batch size to try."""
     try:
         yield
@@ -64,7 +64,7 @@ def explained_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
 
 
 def _small_crop(crop: int, image: int) -> str | None:
-    """A crop cuts, it does not shrink: worth a line when much of the face would be lost."""
+    """Note that much of the face would be lost: a crop cuts, it does not shrink."""
     if crop >= 0.75 * image:
         return None
     return (

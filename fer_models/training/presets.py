@@ -51,7 +51,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset_config(name: str, given: Mapping[str, Any]) -> TrainConfig:
-    """A preset's configuration, in which what is ``given`` wins.
+    """Make a preset's configuration, in which what is ``given`` wins.
 
     Raises :class:`UserInputError` for an unknown preset, with a suggestion, or a setting that no run can use.
     """

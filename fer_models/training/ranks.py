@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.losses import local_share
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=2)
-"""How long a rank waits for the others: the first one validates while they wait."""
+RANK_TIMEOUT = timedelta(hours=2)
+"""Longest wait of a rank for the others: the first one validates while they wait."""
 
-SETTLE = 0.2
+SETTLE_SECONDS = 0.2
 """Seconds without any exchange before the ranks part."""
 
 
@@ -39,26 +40,26 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the files and speaks to the user."""
+        """True for the process that writes the files and speaks to the user."""
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device of ``--device``; where there are several processes, each has a GPU of its own."""
+        """Return the device of ``--device``; where there are several processes, each has a GPU of its own."""
         device = resolve_device(name)
         if self.size == 1 or device.type != "cuda":
             return device
         return resolve_device(f"cuda:{self.local}")
 
     def mean(self, values: Tensor) -> Tensor:
-        """Mean of all ranks' values, the same on every rank."""
+        """Average a tensor over all ranks; the same on every rank."""
         if self.size == 1:
             return values
         total = values.clone()
         dist.all_reduce(total)
         return total / self.size
 
-    def most(self, value: int, device: torch.device) -> int:
-        """The largest of all ranks' numbers."""
+    def maximum(self, value: int, device: torch.device) -> int:
+        """Return the largest of all ranks' numbers."""
         if self.size == 1:
             return value
         largest = torch.tensor(value, device=device)
@@ -66,11 +67,11 @@ class Ranks:
         return int(largest)
 
     def share_with_map(self, has_map: Tensor) -> Tensor:
-        """Share of the whole batch's samples that have a map."""
-        return self.mean(has_map.to(torch.float32).mean())
+        """Compute the share of the whole batch's samples that have a map."""
+        return self.mean(local_share(has_map))
 
-    def from_first(self, value: T | None) -> T:
-        """What the first rank says; the others give None."""
+    def broadcast(self, value: T | None) -> T:
+        """Hand the first rank's value to all ranks; the others give None."""
         if self.size == 1:
             return value  # type: ignore[return-value]
         told = [value]
@@ -78,15 +79,15 @@ class Ranks:
         return told[0]  # type: ignore[return-value]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over the ranks."""
+        """Wrap a module so that its gradients are averaged over the ranks."""
         if self.size == 1:
             return module
         # The same parameters take part in every step, though not necessarily all of them.
         return nn.parallel.DistributedDataParallel(module, static_graph=True)
 
 
-def ranks_of(environment: Mapping[str, str]) -> Ranks:
-    """What torchrun's variables RANK, WORLD_SIZE and LOCAL_RANK say; without them one process alone.
+def ranks_from_environment(environment: Mapping[str, str]) -> Ranks:
+    """Read torchrun's variables RANK, WORLD_SIZE and LOCAL_RANK; without them one process is alone.
 
     Raises :class:`UserInputError` when they contradict each other.
     """
@@ -108,8 +109,8 @@ def ranks_of(environment: Mapping[str, str]) -> Ranks:
 
 @contextlib.contextmanager
 def joined(device: str) -> Iterator[Ranks]:
-    """The ranks of this run, connected for the time of the context: by NCCL on CUDA, by gloo elsewhere."""
-    ranks = ranks_of(os.environ)
+    """Connect the ranks of this run for the time of the context: by NCCL on CUDA, by gloo elsewhere."""
+    ranks = ranks_from_environment(os.environ)
     if ranks.size == 1 or dist.is_initialized():
         yield ranks
         return
@@ -117,12 +118,12 @@ def joined(device: str) -> Iterator[Ranks]:
     if where.type == "cuda":
         torch.cuda.set_device(where)
     dist.init_process_group(
-        "nccl" if where.type == "cuda" else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE
+        "nccl" if where.type == "cuda" else "gloo", rank=ranks.rank, world_size=ranks.size, timeout=RANK_TIMEOUT
     )
     try:
         yield ranks
     finally:
         # Gloo's threads drop the tensors of the last exchange under Python's lock. The group's destructor holds that
         # lock while it waits for these threads (torch 2.13), so they must have let go before.
-        time.sleep(SETTLE)
+        time.sleep(SETTLE_SECONDS)
         dist.destroy_process_group()

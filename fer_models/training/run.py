@@ -29,7 +29,7 @@ from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import MovingAverage, learning_rate, make_optimizer
 from aupipe.fer_models.training.ranks import Ranks, joined
 from aupipe.fer_models.training.run_log import TrainReport
-from aupipe.fer_models.training.stop_signal import Interruption, Wish
+from aupipe.fer_models.training.stop_signal import Action, StopSignal
 from aupipe.fer_models.training.validation import validate
 
 CHECK_EVERY = 16
@@ -38,7 +38,7 @@ CHECK_EVERY = 16
 
 @dataclass
 class _State:
-    """Where the run is: what a checkpoint holds besides weights and optimizer. ``sums``: loss terms of the epoch."""
+    """The place a run has reached, saved with weights and optimizer. ``sums``: loss terms of the epoch."""
 
     epoch: int = 0
     batches: int = 0
@@ -51,11 +51,25 @@ class _State:
 def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
     """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
 
-    Writes ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` to ``run_folder``. The same call continues
-    an interrupted run and does nothing for a finished one. Under torchrun each process calls it; the first one writes.
-    Told to stop (SIGTERM, Ctrl-C), it saves and raises ``KeyboardInterrupt``. Raises :class:`RunError` (no val split,
-    another configuration, loss not finite, out of memory), :class:`UserInputError` (settings), :class:`StoreError` and
-    :class:`FolderInUseError`.
+    The same call continues an interrupted run and does nothing for a finished one. Under torchrun each process calls
+    it; the first one writes.
+
+    Args:
+        store_folder: The store to train on.
+        run_folder: Receives ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt``.
+        config: The run's settings.
+        progress: Told of epochs and images; None: nobody is.
+
+    Returns:
+        Epochs and steps so far, and the figures of the best epoch.
+
+    Raises:
+        RunError: There is no val split, the folder belongs to another configuration, the loss is not finite, or the
+            device's memory is exhausted.
+        UserInputError: A setting cannot be used on this store.
+        StoreError: The store cannot be read.
+        FolderInUseError: Another process writes to the run's folder.
+        KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
     store = open_store(store_folder)
     preflight.check(store, config)
@@ -64,7 +78,7 @@ def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: P
             remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
-        with preflight.explained_memory(config, ranks):
+        with preflight.explain_out_of_memory(config, ranks):
             trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
             if ranks.first:
                 checkpoint.save_record(run_folder, record)
@@ -88,7 +102,7 @@ class _Trainer:
         self.average = MovingAverage(self.model, config.ema) if config.ema else None
         self.amp = config.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
-        self.interruption = Interruption(config.checkpoint_minutes, config.checkpoint_steps)
+        self.stop_signal = StopSignal(config.checkpoint_minutes, config.checkpoint_steps)
         self.state = _State()
         self._open_splits(store)
         # The share of the whole split, so that its figures do not depend on how it falls into batches.
@@ -111,15 +125,15 @@ class _Trainer:
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
         self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
-        for note in preflight.notes(store, config):
+        for note in preflight.collect_notes(store, config):
             self.progress.note(note)
 
     def run(self) -> TrainReport:
-        """All epochs that are left."""
+        """Train all epochs that are left."""
         resumed = self._resume()
         self.step_module = self.ranks.wrap(self.step_module)
         started, first_step = time.perf_counter(), self.state.step
-        with self.interruption.watching():
+        with self.stop_signal.watching():
             while not self._finished():
                 self._train_epoch()
                 complete = self.state.batches == len(self.loader)
@@ -142,7 +156,7 @@ class _Trainer:
         return self.state.epoch >= self.config.epochs or (limit is not None and self.state.step >= limit)
 
     def _train_epoch(self) -> None:
-        """Optimisation steps up to the end of the epoch or ``max_steps``."""
+        """Take optimisation steps up to the end of the epoch or ``max_steps``."""
         state, config = self.state, self.config
         todo = len(self.loader) - state.batches
         if config.max_steps is not None:
@@ -159,7 +173,7 @@ class _Trainer:
                 state.step += 1
                 state.batches += 1
                 if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left:
-                    self._look_around(sums)
+                    self._between_steps(sums)
                 self.progress.advance(config.batch_size)
         self.progress.finish()
 
@@ -178,17 +192,17 @@ class _Trainer:
             self.average.update(self.model, self.state.step + 1)
         return terms
 
-    def _look_around(self, sums: Tensor) -> None:
-        """Between two steps, on all ranks together: is the loss finite, is it time to save or to stop?"""
+    def _between_steps(self, sums: Tensor) -> None:
+        """Check on all ranks together that the loss is finite, and save or stop when it is time."""
         self.state.sums = self.ranks.mean(sums).cpu()
         now = time.perf_counter()
         self.state.seconds, self.clock = self.state.seconds + now - self.clock, now
         self._check_finite(dict(zip(TERMS, self.state.sums.tolist(), strict=True)))
-        wish = self.ranks.most(self.interruption.wish(self.state.step), self.device)
-        if wish == Wish.GO_ON:
+        action = self.ranks.maximum(self.stop_signal.next_action(self.state.step), self.device)
+        if action == Action.GO_ON:
             return
         self._save_last(self.state.history)
-        if wish == Wish.STOP:
+        if action == Action.STOP:
             self.progress.finish()
             raise KeyboardInterrupt
 
@@ -205,11 +219,11 @@ class _Trainer:
             )
 
     def _log_row(self, complete: bool) -> dict[str, Any]:
-        """The epoch's line in the log; the first rank validates, the others wait for it."""
+        """Make the epoch's row of the log; the first rank validates, the others wait for it."""
         state, figures = self.state, None
         if self.ranks.first:
             figures = validate(self._best_model, self.val, self.val_objective, amp=self.amp)
-        figures = self.ranks.from_first(figures)
+        figures = self.ranks.broadcast(figures)
         self._check_finite(figures)
         seen = state.batches * self.config.batch_size
         means = (state.sums / max(seen, 1)).tolist()
@@ -231,7 +245,7 @@ class _Trainer:
         return self.average.model if self.average else self.model
 
     def _close_epoch(self, row: dict[str, Any], complete: bool) -> None:
-        """Checkpoint and log; ``last.pt`` comes last, so whatever was not finished is done again."""
+        """Write checkpoints and log; ``last.pt`` comes last, so whatever was not finished is done again."""
         state = self.state
         rows = [*state.history, row]
         if self.ranks.first and run_log.best_row(rows, self.config.select_on) is row:
@@ -252,7 +266,7 @@ class _Trainer:
         )
 
     def _save_last(self, rows: list[dict[str, Any]]) -> None:
-        self.interruption.saved(self.state.step)
+        self.stop_signal.note_saved(self.state.step)
         if not self.ranks.first:
             return
         content = {
@@ -271,14 +285,14 @@ class _Trainer:
         if not path.is_file():
             return False
         saved = checkpoint.load_checkpoint(path, self.device)
-        checkpoint.restore(self.model, saved["model"], path)
+        checkpoint.load_weights(self.model, saved["model"], path)
         if self.average:
-            checkpoint.restore(self.average.model, saved["average"], path)
+            checkpoint.load_weights(self.average.model, saved["average"], path)
         self.optimizer.load_state_dict(saved["optimizer"])
         self.scaler.load_state_dict(saved["scaler"])
         self.state = _State(**{name: saved[name] for name in vars(_State())})
         self.state.sums = self.state.sums.cpu()
-        self.interruption.saved(self.state.step)
+        self.stop_signal.note_saved(self.state.step)
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
             self.state.history = saved["rows"]
@@ -296,6 +310,6 @@ class _Step(nn.Module):
         self.method, self.objective = method, objective
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """``ce, align, total`` of a batch."""
+        """Return the scalars ``ce, align, total`` of a batch."""
         terms = self.method.training_step(batch, self.objective)
         return terms.ce, terms.align, terms.total

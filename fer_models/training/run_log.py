@@ -24,7 +24,7 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a call of :func:`aupipe.fer_models.training.run.train` did.
+    """The outcome of a call of :func:`aupipe.fer_models.training.run.train`.
 
     ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call.
     """
@@ -40,13 +40,13 @@ class TrainReport:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
 
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         if not self.new_steps:
             did = f"nothing left to do: {self.epochs} epochs, {self.steps} steps"
         else:
@@ -57,7 +57,7 @@ class TrainReport:
 
 
 def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
-    """The row with the highest validation figure; ties: the lower validation cross-entropy, then the earlier epoch.
+    """Choose the row with the highest validation figure; ties: the lower cross-entropy, then the earlier epoch.
 
     An epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again when the run
     continues, and the best checkpoint must be the one an undisturbed run would keep.
@@ -67,7 +67,7 @@ def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """A run's log so far, one row an epoch; empty when there is none."""
+    """Read a run's log so far, one row an epoch; empty when there is none."""
     path = folder / LOG
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
@@ -80,7 +80,7 @@ def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def tensorboard_writer() -> Any:
-    """The class that writes TensorBoard's event files. Raises :class:`RunError` when TensorBoard is not installed."""
+    """Import the class that writes TensorBoard's event files. Raises :class:`RunError` when it is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:

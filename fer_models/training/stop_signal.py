@@ -1,4 +1,4 @@
-"""When a run saves in the middle of an epoch: every few minutes or steps, and when it is told to stop."""
+"""Saving in the middle of an epoch: every few minutes or steps, and when the run is told to stop."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Wish(enum.IntEnum):
-    """What is to be done between two steps; of several wishes the largest counts."""
+class Action(enum.IntEnum):
+    """The action due between two steps; where several ranks differ the largest counts."""
 
     GO_ON = 0
     SAVE = 1
     STOP = 2
 
 
-class Interruption:
-    """Says when it is time to save. ``minutes`` 0 and ``steps`` 0: never by that measure.
+class StopSignal:
+    """Tells a run when to save and when to stop. ``minutes`` 0 and ``steps`` 0: never save by that measure.
 
-    Inside :meth:`watching`, SIGTERM and Ctrl-C do not end the program at once but wish it to stop; a second Ctrl-C
+    Inside :meth:`watching`, SIGTERM and Ctrl-C do not end the program at once but ask the run to stop; a second Ctrl-C
     does.
     """
 
     def __init__(self, minutes: float, steps: int) -> None:
         self.minutes, self.steps = minutes, steps
         self._stop = False
-        self.saved(0)
+        self.note_saved(0)
 
-    def saved(self, step: int) -> None:
-        """A checkpoint was written after this step."""
+    def note_saved(self, step: int) -> None:
+        """Note that a checkpoint was written after this step."""
         self._step, self._time = step, time.monotonic()
 
-    def wish(self, step: int) -> Wish:
-        """What is to be done after this step."""
+    def next_action(self, step: int) -> Action:
+        """Return the action due after this step."""
         if self._stop:
-            return Wish.STOP
+            return Action.STOP
         late = 0 < self.minutes * 60 <= time.monotonic() - self._time
-        return Wish.SAVE if late or 0 < self.steps <= step - self._step else Wish.GO_ON
+        return Action.SAVE if late or 0 < self.steps <= step - self._step else Action.GO_ON
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Turn signals into wishes; only the main thread can."""
+        """Catch SIGTERM and Ctrl-C for the time of the context; only the main thread can."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

@@ -1,4 +1,4 @@
-"""What a model is worth on the validation split, between two epochs."""
+"""Measuring a model on the validation split, between two epochs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aupipe.fer_models.methods import Method
 
 @torch.no_grad()
 def validate(model: Method, loader: TripletLoader, objective: Objective, *, amp: bool) -> dict[str, float]:
-    """Accuracies and the mean loss terms, each named ``val_...``."""
+    """Measure accuracies and the mean loss terms, each named ``val_...``."""
     model.eval()
     k = model.n_classes
     confusion = np.zeros((k, k), np.int64)

@@ -349,7 +349,7 @@ happiness = 1
 
 
 def test_a_tenth_dataset_takes_no_python(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "descriptors", lambda: {"tenth": parse_descriptor(TENTH, "tenth.toml")})
+    monkeypatch.setattr(registry, "load_descriptors", lambda: {"tenth": parse_descriptor(TENTH, "tenth.toml")})
     for number, name in enumerate(["l/001_01_happy", "t/002_01_weary", "x/003_01_happy", "t/002_02_bored"]):
         image(root / f"{name}.jpg", number)
     report = build_manifest("tenth", root, out, val_fraction=0)

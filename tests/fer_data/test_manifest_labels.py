@@ -75,7 +75,7 @@ def test_the_order_of_meanings() -> None:
         None,
         "sadness",
     ]
-    assert [vocabulary.why_dropped(text) for text in ("1", "2", "8", "9")] == [None, "to be dropped", None, "odd"]
+    assert [vocabulary.drop_reason(text) for text in ("1", "2", "8", "9")] == [None, "to be dropped", None, "odd"]
     replaced = make_vocabulary({}, {"1": "fear", "2": "anger"}, {"9": "odd"}, {"1": "sad", "9": "fear"})
     assert [replaced.canonical(text) for text in ("1", "2", "9")] == ["sadness", None, "fear"]
     with pytest.raises(UserInputError, match="Unknown expression 'hapy'"):
@@ -230,7 +230,7 @@ sadness = 3
 
 
 def test_numbered_class_folders_in_another_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "descriptors", lambda: {"small": parse_descriptor(SMALL, "small.toml")})
+    monkeypatch.setattr(registry, "load_descriptors", lambda: {"small": parse_descriptor(SMALL, "small.toml")})
     for label, count in (("0", 2), ("1", 3), ("2", 1)):
         for number in range(count):
             image(tmp_path / "set" / "train" / label / f"{number}.png", 10 * int(label) + number)

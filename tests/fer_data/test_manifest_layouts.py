@@ -10,7 +10,7 @@ import pytest
 
 from aupipe.fer_data.errors import ManifestError, UserInputError
 from aupipe.fer_data.manifest import build_manifest, layout_names, read_manifest
-from aupipe.fer_data.manifest.descriptors import collect, descriptors, get_descriptor, parse_descriptor
+from aupipe.fer_data.manifest.descriptors import collect_descriptors, get_descriptor, load_descriptors, parse_descriptor
 from aupipe.fer_data.manifest.layouts.base import get_reader, register_reader, relative_path
 from aupipe.fer_data.manifest.layouts.folder import FolderReader
 from aupipe.fer_data.manifest.layouts.pixels import parse_pixels
@@ -285,7 +285,7 @@ def test_relative_path(text: str, expected: str | None) -> None:
 
 
 def test_descriptors_that_come_along_are_complete() -> None:
-    for name, descriptor in descriptors().items():
+    for name, descriptor in load_descriptors().items():
         assert descriptor.name == name and descriptor.title and descriptor.source and descriptor.licence
         assert all(get_reader(form.reader) for form in descriptor.forms)
 
@@ -293,7 +293,7 @@ def test_descriptors_that_come_along_are_complete() -> None:
 def test_published_counts_have_the_published_sums() -> None:
     totals = {
         (name, form.reader, variant, split): sum(row.values())
-        for name, descriptor in descriptors().items()
+        for name, descriptor in load_descriptors().items()
         for form in descriptor.forms
         for variant, counts in {"": form.counts, **form.variant_counts}.items()
         for split, row in counts.items()
@@ -350,7 +350,7 @@ def test_malformed_descriptors(text: str, message: str) -> None:
 
 def test_registries_refuse_duplicates_and_suggest() -> None:
     with pytest.raises(ManifestError, match="described twice"):
-        collect({"a.toml": HEAD + FORM, "b.toml": HEAD + FORM})
+        collect_descriptors({"a.toml": HEAD + FORM, "b.toml": HEAD + FORM})
     with pytest.raises(ManifestError, match="registered already"):
         register_reader("folder", FolderReader())
     with pytest.raises(ManifestError, match=r"Unknown layout 'rafd'.*Did you mean 'rafdb'"):

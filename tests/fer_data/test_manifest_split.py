@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.manifest.split import assign_splits, cut, group_of
+from aupipe.fer_data.manifest.split import assign_splits, choose_groups, group_of
 from aupipe.fer_data.types import Sample
 
 LABELS = ("anger", "fear", "sadness")
@@ -69,7 +69,7 @@ def test_no_further_group_would_bring_the_cut_closer(samples: list[Sample], frac
         have = sum((groups[name] for name in taken), Counter[str]())
         return sum(abs(fraction * total[label] - have[label]) for label in total)
 
-    taken = cut(groups, fraction, "salt", frozenset(), spare=0)
+    taken = choose_groups(groups, fraction, "salt", frozenset(), spare=0)
     assert distance(taken) <= distance([])
     assert all(distance(taken) <= distance([*taken, name]) + 1e-9 for name in groups.keys() - taken)
 

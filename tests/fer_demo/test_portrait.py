@@ -25,7 +25,7 @@ from aupipe.fer_demo.portrait.action_units import (
     expressive_points,
     portrait_points,
 )
-from aupipe.fer_demo.portrait.render import Pose, Scene, draw, face_warp, photo_map
+from aupipe.fer_demo.portrait.render import Pose, Scene, draw_scene, face_grid, face_warp, photo_places
 from aupipe.fer_demo.portrait.warps import Mouth, thin_plate
 
 CODEBOOK = {  # Martinez et al. 2017
@@ -150,13 +150,13 @@ def test_the_warp_takes_landmarks_to_the_photo_and_leaves_the_frame_alone():
 
 def test_landmarks_follow_pose_and_mirror():
     pose = Pose(angle=0.1, scale=1.05, shift=(0.05, -0.03), tilt=(0.04, 0.02))
-    plain, points = draw(Scene({12: 0.7}, pose=pose), 96)
-    mirrored, flipped = draw(Scene({12: 0.7}, pose=pose, mirrored=True), 96)
+    plain, points = draw_scene(Scene({12: 0.7}, pose=pose), 96)
+    mirrored, flipped = draw_scene(Scene({12: 0.7}, pose=pose, mirrored=True), 96)
     np.testing.assert_array_equal(mirrored, plain[:, ::-1])
     np.testing.assert_allclose(flipped, flip_points(points, 96))
     # The pixel nearest to a landmark shows that landmark's place in the photo.
-    x, y = photo_map(Scene({}, pose=pose), 192)
-    _, points = draw(Scene({}, pose=pose), 192)
+    x, y = photo_places(*expressive_points({}), *face_grid(pose, 192))
+    _, points = draw_scene(Scene({}, pose=pose), 192)
     nose = np.rint(points[30]).astype(int)
     assert np.hypot(x[nose[1], nose[0]] - LANDMARKS[30, 0], y[nose[1], nose[0]] - LANDMARKS[30, 1]) < 1.5
 

@@ -20,7 +20,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
-from aupipe.fer_models.training.stop_signal import Interruption, Wish
+from aupipe.fer_models.training.stop_signal import Action, StopSignal
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(
@@ -133,16 +133,16 @@ def wait_for_a_step(path: Path, child: Any) -> None:
 
 
 def test_wishes() -> None:
-    by_steps = Interruption(minutes=0, steps=3)
-    by_steps.saved(10)
-    assert [by_steps.wish(step) for step in (11, 12, 13)] == [Wish.GO_ON, Wish.GO_ON, Wish.SAVE]
-    by_time = Interruption(minutes=1e-9, steps=0)
-    assert by_time.wish(1) == Wish.SAVE
-    never = Interruption(minutes=0, steps=0)
-    assert never.wish(10**6) == Wish.GO_ON
+    by_steps = StopSignal(minutes=0, steps=3)
+    by_steps.note_saved(10)
+    assert [by_steps.next_action(step) for step in (11, 12, 13)] == [Action.GO_ON, Action.GO_ON, Action.SAVE]
+    by_time = StopSignal(minutes=1e-9, steps=0)
+    assert by_time.next_action(1) == Action.SAVE
+    never = StopSignal(minutes=0, steps=0)
+    assert never.next_action(10**6) == Action.GO_ON
     with pytest.raises(KeyboardInterrupt), never.watching():
         signal.raise_signal(signal.SIGTERM)
-        assert never.wish(0) == Wish.STOP
+        assert never.next_action(0) == Action.STOP
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
 
@@ -151,7 +151,7 @@ def test_threads_cannot_watch_signals() -> None:
     before, errors = signal.getsignal(signal.SIGTERM), list[str]()
 
     def watch() -> None:
-        with Interruption(0, 0).watching():
+        with StopSignal(0, 0).watching():
             if signal.getsignal(signal.SIGTERM) != before:
                 errors.append("changed")
 

@@ -17,7 +17,7 @@ import torch
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
-from aupipe.fer_models.training.ranks import Ranks, ranks_of
+from aupipe.fer_models.training.ranks import Ranks, ranks_from_environment
 from aupipe.fer_models.training.run import train
 from synthetic import synthetic_store
 
@@ -76,13 +76,13 @@ def test_two_processes_do_the_work_of_one(small: Store, tmp_path: Path) -> None:
 
 
 def test_the_environment_says_who_is_who() -> None:
-    assert ranks_of({}) == ranks_of({"WORLD_SIZE": "1", "RANK": "0"}) == Ranks()
+    assert ranks_from_environment({}) == ranks_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) == Ranks()
     whole = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"}
-    assert ranks_of(whole) == Ranks(3, 4, 1)
-    assert ranks_of({**whole, "RANK": "0"}).first and not ranks_of(whole).first
+    assert ranks_from_environment(whole) == Ranks(3, 4, 1)
+    assert ranks_from_environment({**whole, "RANK": "0"}).first and not ranks_from_environment(whole).first
     for wrong in ({"RANK": "4"}, {"LOCAL_RANK": ""}, {"WORLD_SIZE": "many"}):
         with pytest.raises(UserInputError, match=r"incomplete or contradict.*torchrun"):
-            ranks_of({**whole, **wrong})
+            ranks_from_environment({**whole, **wrong})
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(

@@ -18,13 +18,13 @@ from aupipe.fer_data.manifest.layouts.base import (
     RawRow,
     ReadRequest,
     describe_folder,
-    find_role,
+    find_role_folder,
     is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.cells import as_points
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
 
 _LABEL, _POINTS = "_exp.npy", "_lnd.npy"
 
@@ -33,11 +33,11 @@ class ArraysReader:
     """``PART/images/ID.jpg`` with ``PART/annotations/ID_exp.npy`` and, if it is there, ``ID_lnd.npy`` (68 points)."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """Some part has both folders."""
+        """Return whether some part has both folders."""
         return any(_has_both(folder / part, form) for part in form.parts)
 
     def read(self, request: ReadRequest) -> Listing:
-        """Every label file is a row or a problem; images without one are listed.
+        """List every label file as a row or a problem, and images without one as problems.
 
         Raises :class:`ManifestError` when no part is there.
         """
@@ -55,11 +55,11 @@ class ArraysReader:
 
 
 def _has_both(folder: Path, form: Form) -> bool:
-    return all(find_role(folder, form, role) is not None for role in ("images", "annotations"))
+    return all(find_role_folder(folder, form, role) is not None for role in ("images", "annotations"))
 
 
 def _read_part(root: Path, part: str, split: str, form: Form, problems: list[Problem]) -> Iterator[RawRow | Problem]:
-    images, annotations = (find_role(root / part, form, role) for role in ("images", "annotations"))
+    images, annotations = (find_role_folder(root / part, form, role) for role in ("images", "annotations"))
     if images is None or annotations is None:
         return
     image_prefix, array_prefix = (path.relative_to(root).as_posix() + "/" for path in (images, annotations))
@@ -75,7 +75,7 @@ def _read_part(root: Path, part: str, split: str, form: Form, problems: list[Pro
         place = Place(printable(array_prefix + name))
         try:
             if not is_plain(path):
-                raise ValueError("the name holds control characters or is not UTF-8")
+                raise ValueError(NOT_PLAIN)
             label = label_text(load_array(annotations / name))
         except (OSError, ValueError) as error:
             yield Problem(place, path, "", ProblemReason.BAD_ROW, f"not a label: {error}")
@@ -97,7 +97,7 @@ def _points(folder: Path, name: str, present: Set[str]) -> np.ndarray | None:
 
 
 def label_text(array: np.ndarray) -> str:
-    """The label in an array of one element: text, bytes or a whole number. Raises ``ValueError`` for others."""
+    """Read the label in an array of one element: text, bytes or a whole number. Raises ``ValueError`` for others."""
     value = array.item() if array.size == 1 else None
     if isinstance(value, bytes):
         value = value.decode("ascii")
@@ -110,7 +110,7 @@ def label_text(array: np.ndarray) -> str:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """A small ``.npy`` file; never unpickles. Raises ``OSError`` or ``ValueError``.
+    """Read a small ``.npy`` file; never unpickles. Raises ``OSError`` or ``ValueError``.
 
     Quicker than ``numpy.load`` on hundreds of thousands of files: equal headers are parsed once.
     """

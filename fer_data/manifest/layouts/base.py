@@ -1,4 +1,4 @@
-"""What every layout reader takes and gives, and the registry of readers."""
+"""The protocol of layout readers, the values they take and give, and their registry."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RawRow:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a reader found: rows in the dataset's own order, rows it could not read, files that are no row."""
+    """All that a reader found: rows in the dataset's own order, rows it could not read, files that are no row."""
 
     root: Path
     rows: tuple[RawRow, ...]
@@ -58,7 +58,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """Where and how to read. ``images_out`` is a folder for readers whose dataset holds no image files."""
+    """A request to read a dataset. ``images_out`` is a folder for readers whose dataset holds no image files."""
 
     root: Path
     form: Form
@@ -74,35 +74,35 @@ class ReadRequest:
 
 
 @runtime_checkable
-class Reader(Protocol):
-    """Reads one kind of layout."""
+class LayoutReader(Protocol):
+    """A reader of one kind of layout."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """Whether ``folder`` looks like this kind of layout; must not raise on odd content."""
+        """Return whether ``folder`` looks like this kind of layout; must not raise on odd content."""
 
     def read(self, request: ReadRequest) -> Listing:
         """List the rows. Raises :class:`ManifestError` when the layout is not there."""
 
 
-_READERS: dict[str, Reader] = {}
+_READERS: dict[str, LayoutReader] = {}
 
 
-def register_reader(name: str, reader: Reader) -> None:
+def register_reader(name: str, reader: LayoutReader) -> None:
     """Make a reader known to descriptors. Raises :class:`ManifestError` when the name is taken."""
     if name in _READERS:
         raise ManifestError(paragraph(f"A layout reader named {name!r} is registered already."))
     _READERS[name] = reader
 
 
-def get_reader(name: str) -> Reader:
-    """The reader called ``name``. Raises :class:`ManifestError` that lists what exists."""
+def get_reader(name: str) -> LayoutReader:
+    """Return the reader called ``name``. Raises :class:`ManifestError` that lists what exists."""
     if name not in _READERS:
         raise ManifestError(unknown_name("layout reader", name, sorted(_READERS)))
     return _READERS[name]
 
 
 def choose_variant(form: Form, variant: str | None) -> str:
-    """The template or pattern of a form's variant, by default the first.
+    """Return the template or pattern of a form's variant, by default of the first.
 
     Raises :class:`UserInputError` for a variant that does not exist.
     """
@@ -117,24 +117,24 @@ def choose_variant(form: Form, variant: str | None) -> str:
     return form.variants[variant]
 
 
-def find_role(folder: Path, form: Form, role: str) -> Path | None:
-    """The folder that plays a role, the first of its possible names that exists."""
+def find_role_folder(folder: Path, form: Form, role: str) -> Path | None:
+    """Find the folder that plays a role: the first of its possible names that exists."""
     return next((folder / name for name in form.folders.get(role, ()) if (folder / name).is_dir()), None)
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file name ends like an image."""
+    """Return whether a file name ends like an image."""
     return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
-    """``train``, ``val`` or ``test`` for a dataset's word for it, or None, by ``splits`` or the aliases."""
+    """Translate a dataset's word into ``train``, ``val`` or ``test``, by ``splits`` or the aliases; None if unknown."""
     name = text.strip().casefold()
     return splits.get(name) or SPLIT_ALIASES.get(name) or (name if name in SPLITS else None)
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; also for names no file can have (too long), where ``Path.is_file`` raises."""
+    """Return whether there is a file; also for names no file can have (too long), where ``Path.is_file`` raises."""
     try:
         return path.is_file()
     except OSError:
@@ -142,7 +142,7 @@ def is_file(path: Path) -> bool:
 
 
 def relative_path(text: str, root: Path) -> str | None:
-    """``text`` as a normalised path below ``root`` with forward slashes, or None when it leaves ``root``."""
+    """Normalise a path below ``root``, with forward slashes; None when it leaves ``root``."""
     text = text.strip().replace("\\", "/")
     if text.startswith("/"):
         text = os.path.relpath(text, root.absolute())
@@ -151,7 +151,7 @@ def relative_path(text: str, root: Path) -> str | None:
 
 
 def describe_folder(folder: Path) -> str:
-    """What a folder holds, in a few words, for error messages."""
+    """Describe in a few words what a folder holds, for error messages."""
     if not folder.is_dir():
         return f"{folder.name}, which is a file" if folder.exists() else "no such folder"
     faults = list[OSError]()

@@ -31,7 +31,7 @@ POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy"
 
 
 def box_of_cells(cells: Mapping[str, str]) -> Box | str | None:
-    """The box of a row by role; None where its cells are empty, and the text of what is no box."""
+    """Read the box of a row of cells by role; None where they are empty, their text where they are no box."""
     if cells.get("box"):
         parts: Sequence[str] = [part for part in re.split(r"[\s,;()\[\]]+", cells["box"]) if part]
         box = parse_box(parts)
@@ -45,7 +45,7 @@ def box_of_cells(cells: Mapping[str, str]) -> Box | str | None:
 
 
 def parse_box(parts: Sequence[str]) -> Box | None:
-    """A box from four numbers as text, or None when they are no box."""
+    """Parse a box from the texts of its ``x0, y0, x1, y1``; None when they are no box."""
     numbers = _numbers(parts)
     if len(numbers) != 4 or not all(math.isfinite(number) for number in numbers):
         return None
@@ -54,7 +54,7 @@ def parse_box(parts: Sequence[str]) -> Box | None:
 
 
 def parse_sized_box(parts: Sequence[str]) -> Box | None:
-    """A box from the texts of its left, top, width and height, or None when they are no box."""
+    """Parse a box from the texts of its left, top, width and height; None when they are no box."""
     numbers = _numbers(parts)
     if len(numbers) != 4:
         return None
@@ -63,12 +63,12 @@ def parse_sized_box(parts: Sequence[str]) -> Box | None:
 
 
 def parse_points(parts: Sequence[str]) -> Float32[np.ndarray, "68 2"]:
-    """68 points from the texts ``x y x y ...``; all NaN when they are not 136 numbers."""
+    """Parse 68 points from the texts ``x y x y ...``; all NaN when they are not 136 numbers."""
     return as_points(np.array(_numbers(parts), np.float32))
 
 
 def as_points(values: np.ndarray) -> Float32[np.ndarray, "68 2"]:
-    """68 points from an array of 136 numbers in any shape; all NaN when it holds something else."""
+    """Bring an array of 136 numbers to ``(68, 2)``; all NaN when it holds something else."""
     if values.size != 136 or values.dtype.kind not in "fiu":
         return np.full((68, 2), np.nan, np.float32)
     return values.astype(np.float32).reshape(68, 2)

@@ -18,14 +18,14 @@ from aupipe.fer_data.manifest.layouts.base import (
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
 
 
 class FolderReader:
     """``ROOT/[SPLIT/]CLASS/...`` or ``ROOT/CLASS/SPLIT/...``; deeper folders belong to the class."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """At least one class folder bears a known expression and holds an image."""
+        """Return whether at least one class folder bears a known expression and holds an image."""
         if not folder.is_dir():
             return False
         for path in walk_files(folder):
@@ -35,7 +35,7 @@ class FolderReader:
         return False
 
     def read(self, request: ReadRequest) -> Listing:
-        """Every image below a class folder is a row; other files are listed as problems."""
+        """List every image below a class folder as a row, other files as problems."""
         folder, rows, problems = request.folder, list[RawRow](), list[Problem]()
         if not folder.is_dir():
             raise ManifestError(
@@ -58,7 +58,7 @@ class FolderReader:
 
 
 def class_and_split(path: str, splits: Mapping[str, str]) -> tuple[str | None, str]:
-    """The class folder (None when there is none) and the split of a relative file path.
+    """Read the class folder (None when there is none) and the split off a relative file path.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -75,7 +75,7 @@ def class_and_split(path: str, splits: Mapping[str, str]) -> tuple[str | None, s
 
 
 def _odd_file(path: str, label: str) -> Problem:
-    detail = "not an image suffix" if is_plain(path) else "the name holds control characters or is not UTF-8"
+    detail = "not an image suffix" if is_plain(path) else NOT_PLAIN
     return Problem(Place(printable(path)), path, label, ProblemReason.NOT_AN_IMAGE_NAME, detail)
 
 

@@ -20,7 +20,7 @@ from aupipe.fer_data.manifest.layouts.base import (
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
 
 _PROBED = 5000
 
@@ -33,14 +33,14 @@ class NamesReader:
     """
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """Of the images among the first files at least half fit some pattern."""
+        """Return whether at least half of the images among the first files fit some pattern."""
         patterns = _patterns(form)
         images = list(filter(is_image_name, islice(walk_files(folder), _PROBED))) if folder.is_dir() else []
         fitting = [path for path in images if any(pattern.search(path) for pattern in patterns)]
         return bool(images) and 2 * len(fitting) >= len(images)
 
     def read(self, request: ReadRequest) -> Listing:
-        """Every image is a row or a problem. Raises :class:`ManifestError` when there is no folder."""
+        """List every image as a row or a problem. Raises :class:`ManifestError` when there is no folder."""
         folder, form = request.folder, request.form
         if not folder.is_dir():
             raise ManifestError(
@@ -65,7 +65,7 @@ def _patterns(form: Form) -> list[re.Pattern[str]]:
 def _row(match: re.Match[str], path: str, request: ReadRequest) -> RawRow | Problem:
     groups = {name: text or "" for name, text in match.groupdict().items()}
     split = canonical_split(groups["split"], request.splits) if groups.get("split") else ""
-    detail = "" if is_plain(path) else "the name holds control characters or is not UTF-8"
+    detail = "" if is_plain(path) else NOT_PLAIN
     if split is None:
         detail = f"unknown split {groups['split']!r}"
     if detail or split is None:

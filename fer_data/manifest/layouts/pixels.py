@@ -1,7 +1,4 @@
-"""FER2013's own form:
-
-grey pixels as numbers in a CSV. They are written out as PNG files beside the manifest.
-"""
+"""FER2013's own form: grey pixels as numbers in a CSV. They are written out as PNG files beside the manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from aupipe.fer_data.errors import FerError, ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
-from aupipe.fer_data.manifest.layouts.table import find_table, no_table
+from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
 from aupipe.fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
 
@@ -29,7 +26,7 @@ class PixelsReader:
     """``emotion,pixels,Usage`` with 48 x 48 grey values; ``SPLIT/row_00012.png`` is data row 12, from 0."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """A folder holds the CSV by its name, or the file given has a header with the three columns."""
+        """Return whether a folder holds the CSV by its name, or the file given has a header with the three columns."""
         table = find_table(folder, form)
         return table is not None and (folder.is_dir() or read_header(table).keys() >= _ROLES)
 
@@ -37,7 +34,7 @@ class PixelsReader:
         """Write each usable row's image below ``request.images_out`` and list it."""
         table = find_table(request.folder, request.form)
         if table is None:
-            raise no_table(request)
+            raise missing_table_error(request)
         found, problems = list[RawRow](), list[Problem]()
         for index, (line, row) in enumerate(pixel_rows(table)):
             parsed = _parse(row, index, Place(table.name, line), request.splits)
@@ -50,7 +47,7 @@ class PixelsReader:
 
 
 def pixel_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """``(line number, cells by role)`` of each row of FER2013's table.
+    """Yield ``(line number, cells by role)`` of each row of FER2013's table.
 
     Raises :class:`ManifestError` when it lacks a column.
     """
@@ -71,7 +68,7 @@ def pixel_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def image_of_row(row: Mapping[str, str]) -> UInt8[np.ndarray, "48 48"] | None:
-    """The image of a row of :func:`pixel_rows`, or None when its pixels are none."""
+    """Return the image of a row of :func:`pixel_rows`, or None when its pixels are none."""
     return parse_pixels(row.get("pixels", ""))
 
 
@@ -93,7 +90,7 @@ def _parse(
 
 
 def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
-    """The grey image of one cell, or None when it is not 2304 whole numbers from 0 to 255."""
+    """Parse the grey image of one cell; None when it is not 2304 whole numbers from 0 to 255."""
     try:
         values = bytes(map(_GREY.__getitem__, text.split()))
     except KeyError:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
@@ -17,13 +16,13 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     choose_variant,
     describe_folder,
-    find_role,
+    find_role_folder,
     is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.cells import parse_points
 from aupipe.fer_data.manifest.layouts.walk import is_folder, list_unreadable, scan
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
 
 _LABEL, _POINTS = "_emotion.txt", "_landmarks.txt"
 
@@ -36,16 +35,16 @@ class SequencesReader:
     """
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """The folders of images and of labels are there."""
-        return all(find_role(folder, form, role) is not None for role in ("images", "labels"))
+        """Return whether the folders of images and of labels are there."""
+        return all(find_role_folder(folder, form, role) is not None for role in ("images", "labels"))
 
     def read(self, request: ReadRequest) -> Listing:
-        """Each sequence gives rows, or one problem that says why it gives none.
+        """List the rows of each sequence, or one problem that says why it gives none.
 
         Raises :class:`ManifestError` when the folders are not there.
         """
         root, form = request.folder, request.form
-        images, labels, points = (find_role(root, form, role) for role in ("images", "labels", "points"))
+        images, labels, points = (find_role_folder(root, form, role) for role in ("images", "labels", "points"))
         if images is None or labels is None:
             raise ManifestError(
                 paragraph(f"No sequences in {request.root}.", expected=form.looks_for, got=describe_folder(root))
@@ -91,7 +90,7 @@ def _read_sequence(
     last = stems.index(apex) if apex in stems else -1
     label = _read_label(label_file)
     if label is None or not is_plain(prefix + apex):
-        detail = "expected one whole number" if label is None else "the name holds control characters or is not UTF-8"
+        detail = "expected one whole number" if label is None else NOT_PLAIN
         return Problem(place, prefix + apex, "", ProblemReason.BAD_ROW, detail)
     subject = images.parent.name
     if last < 0:
@@ -119,8 +118,8 @@ def _with_points(row: RawRow, points: Path | None, sequence: str) -> RawRow:
     try:
         found = parse_points(file.read_text(encoding="ascii").split())
     except (OSError, ValueError):
-        found = np.full((68, 2), np.nan, np.float32)
-    return RawRow(row.path, row.source_label, row.place, row.split, row.subject, row.box, found)
+        found = parse_points(())  # not usable: counted, and left out
+    return replace(row, points=found)
 
 
 register_reader("sequences", SequencesReader())

@@ -46,18 +46,18 @@ class TableReader:
     """One row per image (or face) in a table; other images in the same folders are listed as problems."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """The table exists and, for a CSV with a header, that names a path and a label."""
+        """Return whether the table exists and, for a CSV with a header, that names a path and a label."""
         tables = find_tables(folder, form)
         return bool(tables) and (bool(form.columns) or {"path", "label"} <= read_header(tables[0][0]).keys())
 
     def read(self, request: ReadRequest) -> Listing:
-        """Every line of the table is a row or a problem.
+        """List every line of the table as a row or a problem.
 
         Raises :class:`ManifestError` when there is no table.
         """
         tables = find_tables(request.folder, request.form)
         if not tables:
-            raise no_table(request)
+            raise missing_table_error(request)
         root = request.folder.parent if request.folder.is_file() else request.folder
         parser = _RowParser(root, request, choose_variant(request.form, request.variant))
         rows, problems = list[RawRow](), list[Problem]()
@@ -77,7 +77,7 @@ class TableReader:
 
 
 def find_tables(folder: Path, form: Form) -> list[tuple[Path, str]]:
-    """The files with the rows, each with the split it stands for (empty: none)."""
+    """Find the files with the rows, each with the split it stands for (empty: none)."""
     if form.parts and folder.is_dir():
         return [(folder / name, split) for name, split in form.parts.items() if (folder / name).is_file()]
     table = find_table(folder, form)
@@ -85,7 +85,7 @@ def find_tables(folder: Path, form: Form) -> list[tuple[Path, str]]:
 
 
 def find_table(folder: Path, form: Form) -> Path | None:
-    """The file with the rows: ROOT itself, one of the form's names, or the only CSV of the folder."""
+    """Find the file with the rows: ROOT itself, one of the form's names, or the only CSV of the folder."""
     if folder.is_file():
         # A file is accepted for layouts that need nothing else than the table.
         fits = folder.suffix.lower() in (".csv", ".tsv") and not (form.requires or form.columns or form.parts)
@@ -97,7 +97,7 @@ def find_table(folder: Path, form: Form) -> Path | None:
 
 
 def list_tables(folder: Path) -> list[Path]:
-    """CSV files of a folder, without manifests that aupipe itself wrote there."""
+    """List the CSV files of a folder, without manifests that aupipe itself wrote there."""
     found = sorted(path for path in folder.glob("*.[ct]sv") if path.is_file())
     return [
         path
@@ -106,8 +106,8 @@ def list_tables(folder: Path) -> list[Path]:
     ]
 
 
-def no_table(request: ReadRequest) -> ManifestError:
-    """The error for a layout whose table is not there."""
+def missing_table_error(request: ReadRequest) -> ManifestError:
+    """Make the error for a layout whose table is not there."""
     return ManifestError(
         paragraph(
             f"No table of labels in {request.root}.",

@@ -35,7 +35,7 @@ HEADER_ROLES: dict[str, tuple[str, ...]] = {
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file with their ends, without a byte order mark; the file is read as they are asked for.
+    """Yield the lines of a text file with their ends, without a byte order mark; the file is read as they are taken.
 
     Raises :class:`ManifestError` when it cannot be read or is not UTF-8 text.
     """
@@ -62,7 +62,7 @@ def _first_odd_line(path: Path) -> int:
 
 
 def csv_rows(lines: Iterable[str], where: object, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """``(line number, cells)`` of each row that is not blank; of a row of several lines the last line's.
+    """Yield ``(line number, cells)`` of each row that is not blank; of a row of several lines the last line's.
 
     Raises :class:`ManifestError` when the text is not CSV.
     """
@@ -78,7 +78,7 @@ def csv_rows(lines: Iterable[str], where: object, delimiter: str = ",") -> Itera
 
 
 def guess_delimiter(header: str) -> str:
-    """The separator that a header line holds most often; a comma when there is none.
+    """Guess the delimiter: the one that a header line holds most often; a comma when there is none.
 
     >>> guess_delimiter("path;label")
     ';'
@@ -87,7 +87,7 @@ def guess_delimiter(header: str) -> str:
 
 
 def column_roles(header: Sequence[str]) -> dict[str, int]:
-    """Position of each role found in a header; the best name wins when several columns could fill one.
+    """Find the position of each role in a header; the best name wins when several columns could fill one.
 
     >>> column_roles(["user.id", "image", "emotion"])
     {'path': 1, 'label': 2}
@@ -109,13 +109,13 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
 
 
 def point_columns(header: Sequence[str]) -> int:
-    """How many of the 136 landmark columns ``x0 ... y67`` a header has; 0 when they may as well be those of a box."""
+    """Count the landmark columns ``x0 ... y67`` in a header, up to 136; 0 when they may as well be those of a box."""
     present = set(POINT_COLUMNS) & {cell.strip().casefold() for cell in header}
     return len(present) if present - {"x0", "y0", "x1", "y1", "x2", "y2"} else 0
 
 
-def starts_with(path: Path, pattern: str) -> bool:
-    """Whether a regular expression occurs in the first 64 KiB of a text file; False when there is none."""
+def beginning_matches(path: Path, pattern: str) -> bool:
+    """Return whether a regular expression occurs in the first 64 KiB of a text file; False when there is no file."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             return re.search(pattern, file.read(65536)) is not None
@@ -124,7 +124,7 @@ def starts_with(path: Path, pattern: str) -> bool:
 
 
 def read_header(path: Path) -> dict[str, int]:
-    """Column roles of a CSV file's first line; empty when it cannot be read as text."""
+    """Read the column roles of a CSV file's first line; empty when it cannot be read as text."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = file.readline(65536)

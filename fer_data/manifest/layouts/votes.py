@@ -11,7 +11,7 @@ from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
 from aupipe.fer_data.manifest.layouts.pixels import image_of_row, pixel_rows, write_once
-from aupipe.fer_data.manifest.layouts.table import find_table, no_table
+from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 
@@ -28,7 +28,7 @@ class VotesReader:
     """
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """Both tables are there."""
+        """Return whether both tables are there."""
         return folder.is_dir() and find_table(folder, form) is not None and (folder / VOTES_TABLE).is_file()
 
     def read(self, request: ReadRequest) -> Listing:
@@ -37,7 +37,7 @@ class VotesReader:
         Raises :class:`ManifestError` when a table is absent, lacks a column, or they differ in length.
         """
         if not self.recognises(request.folder, request.form, Vocabulary()):
-            raise no_table(request)
+            raise missing_table_error(request)
         table, votes = find_table(request.folder, request.form), request.folder / VOTES_TABLE
         rows, problems = list[RawRow](), list[Problem]()
         for index, (voted, pixels) in enumerate(zip_longest(_vote_rows(votes), pixel_rows(table or votes))):
@@ -83,7 +83,7 @@ def _vote_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
 def _judge(
     row: Mapping[str, str], pixels: Mapping[str, str], splits: Mapping[str, str]
 ) -> tuple[ProblemReason | None, str, str]:
-    """``(None, label, split)`` of a usable row, ``(reason, label, detail)`` of another."""
+    """Return ``(None, label, split)`` of a usable row, ``(reason, label, detail)`` of another."""
     usage = row.get("usage", "")
     split = canonical_split(usage, splits)
     if split is None:
@@ -106,7 +106,7 @@ def _judge(
 
 
 def majority(votes: Mapping[str, int]) -> str | None:
-    """The class with more than half of the votes, single votes for a class not counted; None without one.
+    """Return the class with more than half of the votes, single votes for a class not counted; None without one.
 
     >>> majority({"fear": 4, "anger": 3, "sadness": 1}), majority({"fear": 5, "anger": 5})
     ('fear', None)

@@ -16,7 +16,7 @@ OnError = Callable[[str, OSError], None]
 
 
 def walk_files(folder: Path, on_error: OnError | None = None) -> Iterator[str]:
-    """Relative paths of all files below ``folder``, in a fixed order; follows links but never in a circle.
+    """Yield the relative paths of all files below ``folder``, in a fixed order; follows links but never in a circle.
 
     A folder that cannot be listed is passed to ``on_error`` with its relative path, and skipped.
     """
@@ -56,7 +56,7 @@ def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int] | None:
 
 
 def scan(folder: Path, on_error: OnError | None = None, name: str = "") -> list[os.DirEntry[str]]:
-    """The entries of one folder sorted by name; none, and a call of ``on_error``, when it cannot be listed."""
+    """List the entries of one folder sorted by name; none, and a call of ``on_error``, when it cannot be listed."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
@@ -67,7 +67,7 @@ def scan(folder: Path, on_error: OnError | None = None, name: str = "") -> list[
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link to itself is none."""
+    """Return whether an entry is a folder or a link to one; a link to itself is none."""
     try:
         return entry.is_dir()
     except OSError:
@@ -75,7 +75,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def list_unreadable(problems: list[Problem]) -> OnError:
-    """An ``on_error`` that appends to ``problems``."""
+    """Make an ``on_error`` that appends to ``problems``."""
 
     def note(name: str, error: OSError) -> None:
         place, detail = Place(printable(name) or "."), f"cannot be listed: {error.strerror or error}"
