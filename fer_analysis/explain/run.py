@@ -19,7 +19,7 @@ from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, win
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
 from aupipe.fer_analysis.explain.timeline import draw_timeline
 from aupipe.fer_data.files import folder_lock, write_bytes, write_json, write_text
-from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
+from aupipe.fer_data.preparation import AlignedFace, FaceFinder, MissedFace
 from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 from aupipe.fer_display.blocks import Block, Wide
 from aupipe.fer_display.figures import png_bytes
@@ -126,7 +126,7 @@ def _explain_picture(opened: OpenRun, picture: Picture, out: Path, find: FaceFin
     found = find(picture.image, picture.box, picture.known)
     faces = {number: one for number, one in enumerate(found, 1) if isinstance(one, AlignedFace)}
     for number, one in enumerate(found, 1):
-        if isinstance(one, Missed):
+        if isinstance(one, MissedFace):
             name = picture.name if not faces else f"{picture.name}.face{number}"
             work.failures.append(Failure(name, picture.name, one.reason.key, one.detail))
     results = explain_faces(opened, picture, faces)

@@ -10,6 +10,7 @@ hand.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections import Counter
