@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "timm", "dask", "distributed", "mediapipe", "cv2", "h5py", "matplotlib", "numpy")
+HEAVY = ("torch", "timm", "dask", "distributed", "mediapipe", "cv2", "h5py", "matplotlib", "numpy", "jinja2", "rich")
 
 
 def loaded_after(code: str) -> set[str]:
