@@ -75,7 +75,9 @@ def draw_panel(axis: Axes, panel: Panel) -> None:
             axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.08)
         for x, y in curve.singles:
             axis.plot(x, y, ".", color=colour, alpha=0.5, markersize=4)
-    axis.set(title=panel.title, xlabel=panel.across, ylabel=panel.up, xlim=panel.x_limits, ylim=panel.y_limits)
+    axis.set(title=panel.title, xlabel=panel.across, ylabel=panel.up)
+    limits = {"xlim": panel.x_limits, "ylim": panel.y_limits}
+    axis.set(**{name: value for name, value in limits.items() if value is not None})  # None would freeze the limits
     if panel.ticks:
         axis.set_xticks(*zip(*panel.ticks, strict=True))
     tidy(axis, grid=panel.grid)

@@ -57,12 +57,12 @@ def draw_map_rows(
     ``bar``: what the colours of the maps from 0 to 1 mean, for a colour bar beside the rows; empty: no bar.
     """
     left = 0.25 + across([row.title for row in rows])
-    top = 0.15 + LINE * max((1 + name.count("\n") for name in columns), default=0) + (0.3 if title else 0)
+    top = 0.15 + LINE * max((1 + name.count("\n") for name in columns), default=0) + (0.2 if title else 0)
     width = PICTURE * max(len(columns), 1)
     heights = [PICTURE * row.slope for row in rows]
     sheet = new_sheet(left + width + (1.0 if bar else 0.1), top + sum(heights) + GAP * (len(rows) - 1) + 0.1, dpi)
     if title:
-        sheet.text(left + width / 2, 0.1, title, ha="center")
+        sheet.text(left + width / 2, 0.06, title, ha="center")
     y = top
     for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
         axis = sheet.axes(left, y, width, height)

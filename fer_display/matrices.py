@@ -57,11 +57,8 @@ class Matrix:
         """Inches to the left, to the right and below that labels, bar and a longer title take."""
         beside = max(0.0, (across([self.title]) - self.size[0]) / 2)
         left = 0.3 + across(self.rows) + (LINE if self.down else 0)
-        return (
-            max(left, beside),
-            max(BAR_ROOM if self.bar else 0, beside),
-            0.3 + rising(self.columns) + (LINE if self.across else 0),
-        )
+        below = 0.2 + rising(self.columns) + (1.5 * LINE if self.across else 0)
+        return max(left, beside), max(BAR_ROOM if self.bar else 0, beside), below
 
 
 def draw_matrices(grid: Sequence[Sequence[Matrix]], note: str = "", dpi: int = 100) -> Figure:

@@ -175,7 +175,8 @@ def draw_average_maps(method: str, weights: Sequence[float], results: Results, o
     for key, title in (("attention", "attention"), ("cam", "CAM")):
         rows += [(f"{title}\n{names[weight]}", maps[key]) for weight, maps in found.items() if key in maps]
     shown = [number for number in range(len(first["classes"])) if first["au_map"][number].any()]
-    faces = [np.rint(first["face"][number] * 255).astype(np.uint8) for number in shown]
+    greys = (first["face"][number].mean(2, keepdims=True) for number in shown)
+    faces = [np.rint(255 * np.repeat(grey, 3, 2)).astype(np.uint8) for grey in greys]
     return draw_map_rows(
         [str(first["classes"][number]) for number in shown],
         [
