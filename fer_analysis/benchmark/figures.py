@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.collect import FIGURES, Result, Results
-from aupipe.fer_analysis.benchmark.plan import Cell, GridRequest
+from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.tables import CONTROLS, MAIN, control_values, method_title
 from aupipe.fer_analysis.evaluation.averages import AVERAGES
 from aupipe.fer_analysis.overlays import overlay
@@ -37,7 +37,7 @@ def draw_methods(request: GridRequest, results: Results, weight: float) -> Figur
             (-0.14, 0.14), ((0.0, WITHOUT, "without AUs"), (weight, WITH, f"with AUs, λ = {weight:g}")), strict=True
         ):
             for number, method in enumerate(methods):
-                cell = Cell(method, cell_weight)
+                cell = GridCell(method, cell_weight)
                 _dots(axis, results, cell, name, number + shift, colour, label if number == 0 else "")
         axis.set_title(FIGURES[name].title, fontsize=11)
         if name != "cl":
@@ -52,7 +52,7 @@ def draw_methods(request: GridRequest, results: Results, weight: float) -> Figur
     return figure
 
 
-def _dots(axis: Axes, results: Results, cell: Cell, name: str, at: float, colour: str, label: str) -> None:
+def _dots(axis: Axes, results: Results, cell: GridCell, name: str, at: float, colour: str, label: str) -> None:
     """One row: small dots are seeds, the large one their mean, the line one standard deviation to each side."""
     values, mean = list(results.values(cell, name).values()), results.mean(cell, name)
     if mean is None:
@@ -106,7 +106,7 @@ def draw_lambdas(request: GridRequest, results: Results) -> Figure:
     return figure
 
 
-def _sweep(cells: Sequence[Cell], results: Results, name: str, colour: str, marker: str) -> Curve:
+def _sweep(cells: Sequence[GridCell], results: Results, name: str, colour: str, marker: str) -> Curve:
     """A figure over the cells, with the values of every seed behind it."""
     found = [(place, mean) for place, cell in enumerate(cells) if (mean := results.mean(cell, name))]
     return Curve(
@@ -124,7 +124,7 @@ def _sweep(cells: Sequence[Cell], results: Results, name: str, colour: str, mark
 
 def draw_method_matrices(method: str, weights: Sequence[float], results: Results) -> Figure | None:
     """Draw confusions (row shares) above, cosines of every class with every layer below; a column an align weight."""
-    shown = [(weight, list(results.of(Cell(method, weight)).values())) for weight in weights]
+    shown = [(weight, list(results.of(GridCell(method, weight)).values())) for weight in weights]
     shown = [(weight, runs) for weight, runs in shown if runs]
     if not shown:
         return None
@@ -165,7 +165,7 @@ def draw_average_maps(method: str, weights: Sequence[float], results: Results, o
 
     None where the runs left no average maps.
     """
-    loaded = {weight: mean_maps(list(results.of(Cell(method, weight)).values()), out) for weight in weights}
+    loaded = {weight: mean_maps(list(results.of(GridCell(method, weight)).values()), out) for weight in weights}
     found = {weight: maps for weight, maps in loaded.items() if maps is not None}
     if not found:
         return None

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.evaluation.averages import AverageMaps
+from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_display.map_rows import MAP_COLOURS, MapRow, draw_map_rows
 from aupipe.fer_display.matrices import Matrix, draw_matrix
 
@@ -48,7 +49,7 @@ def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
             "Mean cosine with the AU map, by true class",
             colours=MAP_COLOURS,
             bar="cosine",
-            divider=len(maps) - sum(name in ("uniform", "centre", "mean_map") for name in maps),
+            divider=len(maps) - sum(name in CONTROLS for name in maps),
             cell=(0.75, 0.45),
             empty="no face has an AU map",
         )
