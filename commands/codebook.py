@@ -37,8 +37,10 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     lines, content = describe(book), {**book.content, "digest": book.digest}
     if png is not None:
         from aupipe.fer_data.au_maps.codebook_sheet import draw_codebook
+        from aupipe.fer_data.files import write_bytes
+        from aupipe.fer_display.figures import png_bytes
 
-        draw_codebook(book, _png(png))
+        write_bytes(_png(png), png_bytes(draw_codebook(book)))
         lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}
     show(lines, content, as_json)
 
@@ -84,8 +86,10 @@ def codebook_diff(a: str, b: str, png: Path | None, as_json: bool) -> None:
     lines, content = diff.lines(), diff.as_json()
     if png is not None:
         from aupipe.fer_data.au_maps.codebook_sheet import draw_diff
+        from aupipe.fer_data.files import write_bytes
+        from aupipe.fer_display.figures import png_bytes
 
-        draw_diff(first, second, diff, _png(png))
+        write_bytes(_png(png), png_bytes(draw_diff(first, second, diff)))
         lines, content = [*lines, "", f"drawn: {png}"], {**content, "png": str(png)}
     show(lines, content, as_json)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.benchmark import state
-from aupipe.fer_analysis.benchmark.plan import Cell, RunSpec
+from aupipe.fer_analysis.benchmark.plan import GridCell, RunSpec
 from aupipe.fer_analysis.evaluation import per_face
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_display.tables import csv_of_records
@@ -89,24 +89,24 @@ class Results:
 
     def __init__(self, results: Sequence[Result]) -> None:
         self.all = tuple(results)
-        self._cells: dict[Cell, dict[int, Result]] = {}
+        self._cells: dict[GridCell, dict[int, Result]] = {}
         for result in results:
             self._cells.setdefault(result.spec.cell, {})[result.spec.config.seed] = result
 
-    def of(self, cell: Cell) -> Mapping[int, Result]:
+    def of(self, cell: GridCell) -> Mapping[int, Result]:
         """A cell's runs by seed."""
         return self._cells.get(cell, {})
 
-    def values(self, cell: Cell, figure: str) -> dict[int, float]:
+    def values(self, cell: GridCell, figure: str) -> dict[int, float]:
         """A figure of each of a cell's seeds that has it."""
         figures = {seed: result.figure(figure) for seed, result in self.of(cell).items()}
         return {seed: value for seed, value in figures.items() if value is not None}
 
-    def mean(self, cell: Cell, figure: str) -> Mean | None:
+    def mean(self, cell: GridCell, figure: str) -> Mean | None:
         """Over the cell's seeds."""
         return mean_of(list(self.values(cell, figure).values()))
 
-    def difference(self, cell: Cell, base: Cell, figure: str) -> Mean | None:
+    def difference(self, cell: GridCell, base: GridCell, figure: str) -> Mean | None:
         """Of the seeds that both cells have: mean and standard deviation of the paired differences, cell - base."""
         ours, theirs = self.values(cell, figure), self.values(base, figure)
         return mean_of([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])

@@ -27,7 +27,7 @@ DEFAULT_BACKBONES = {"tscam": "deit_tiny_patch16_224"}
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class GridCell:
     """What distinguishes the runs that are averaged together: everything the grid varies, save the seed."""
 
     method: str
@@ -87,27 +87,27 @@ class GridRequest:
         """The backbone of a method's runs."""
         return self.backbones.get(method, DEFAULT_BACKBONES.get(method, self.base.backbone))
 
-    def main_cells(self) -> Iterator[Cell]:
+    def main_cells(self) -> Iterator[GridCell]:
         """Of the comparison of methods."""
-        return (Cell(method, weight) for method in self.methods for weight in self.weights)
+        return (GridCell(method, weight) for method in self.methods for weight in self.weights)
 
-    def layer_cells(self) -> Iterator[Cell]:
+    def layer_cells(self) -> Iterator[GridCell]:
         """Of the layer ablation, the unguided network first."""
         if self.layers and self.guided is not None:
-            yield Cell(self.ablation, 0.0)
-            yield from (Cell(self.ablation, self.guided, layers) for layers in self.layers)
+            yield GridCell(self.ablation, 0.0)
+            yield from (GridCell(self.ablation, self.guided, layers) for layers in self.layers)
 
-    def lambda_cells(self) -> Iterator[Cell]:
+    def lambda_cells(self) -> Iterator[GridCell]:
         """Of the sweep of the align weight."""
-        return (Cell(self.ablation, weight) for weight in sorted(set(self.lambdas)))
+        return (GridCell(self.ablation, weight) for weight in sorted(set(self.lambdas)))
 
-    def target_cells(self) -> Iterator[Cell]:
+    def target_cells(self) -> Iterator[GridCell]:
         """Of the controls of the alignment's target, the unguided network first."""
         if self.targets and self.guided is not None:
-            yield Cell(self.ablation, 0.0)
-            yield from (Cell(self.ablation, self.guided, target=target) for target in self.targets)
+            yield GridCell(self.ablation, 0.0)
+            yield from (GridCell(self.ablation, self.guided, target=target) for target in self.targets)
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[GridCell]:
         """All of them, each once, in a stable order."""
         every = (*self.main_cells(), *self.layer_cells(), *self.lambda_cells(), *self.target_cells())
         return list(dict.fromkeys(every))
@@ -122,7 +122,7 @@ class RunSpec:
     """
 
     name: str
-    cell: Cell
+    cell: GridCell
     config: TrainConfig
     training: TrainConfig
     folder: str
@@ -170,7 +170,7 @@ def training_config(config: TrainConfig, options: str = "") -> TrainConfig:
     return replace(config, **changes)
 
 
-def _spec(request: GridRequest, cell: Cell, seed: int) -> RunSpec:
+def _spec(request: GridRequest, cell: GridCell, seed: int) -> RunSpec:
     config = replace(
         request.base,
         method=cell.method,
@@ -187,7 +187,7 @@ def _spec(request: GridRequest, cell: Cell, seed: int) -> RunSpec:
     return RunSpec(_name(cell, config), cell, config, training, folder, output)
 
 
-def _name(cell: Cell, config: TrainConfig) -> str:
+def _name(cell: GridCell, config: TrainConfig) -> str:
     network = re.sub(r"[^A-Za-z0-9._]+", "_", config.backbone)
     return f"{cell.label.replace(cell.method, f'{cell.method}-{network}', 1)}-s{config.seed}"
 

@@ -14,10 +14,11 @@ from aupipe.fer_analysis.benchmark.collect import Results, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
-from aupipe.fer_analysis.benchmark.tables import Table, all_tables, method_title
+from aupipe.fer_analysis.benchmark.tables import ARROW, Table, all_tables, method_title
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.figures import png_bytes
+from aupipe.fer_display.table_picture import draw_table
 from aupipe.fer_models.training import checkpoint
 
 SHOWN = (
@@ -47,7 +48,7 @@ def write_report(
     tables = all_tables(request, results, published, n_layers) if results.all else []
     for table in tables:
         write_text(out / f"{table.key}.csv", table.csv())
-        files += [out / f"{table.key}.csv", write_bytes(out / f"{table.key}.png", png_bytes(figures.draw_table(table)))]
+        files += [out / f"{table.key}.csv", write_bytes(out / f"{table.key}.png", png_bytes(_draw(table)))]
     drawn = [
         (name, title, write_bytes(out / f"{name}.png", png_bytes(figure)))
         for name, title, figure in _drawn(request, results, out)
@@ -64,6 +65,10 @@ def write_report(
     return [out / "results.md", *files]
 
 
+def _draw(table: Table) -> Figure:
+    return draw_table(table.title, table.head, table.rows, ARROW)
+
+
 def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[str, str, Figure]]:
     """File name, title and figure of everything there is to draw."""
     if not results.all:
@@ -76,7 +81,7 @@ def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[
         yield "lambda", "accuracy and cosines against the align weight", figures.draw_lambdas(request, results)
     for method in request.methods:
         named = method_title(method)
-        if (figure := figures.draw_matrices(method, request.weights, results)) is not None:
+        if (figure := figures.draw_method_matrices(method, request.weights, results)) is not None:
             yield f"matrices-{method}", f"{named}: confusions, and cosines of every class and layer", figure
         if (figure := figures.draw_average_maps(method, request.weights, results, out)) is not None:
             yield f"average-maps-{method}", f"{named}: average attention and CAM of each class", figure

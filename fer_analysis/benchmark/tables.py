@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, mean_of
-from aupipe.fer_analysis.benchmark.plan import Cell, GridRequest
+from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.published import Pair, Published
 from aupipe.fer_display.tables import csv_of_records, markdown_table
 
@@ -84,7 +84,7 @@ def bold_best(values: Sequence[Mean | None], decimals: int) -> list[str]:
     return [f"**{text}**" if mean == best else text for mean, text in zip(means, texts, strict=True)]
 
 
-def seeds_of(cells: Iterable[Cell], results: Results) -> str:
+def seeds_of(cells: Iterable[GridCell], results: Results) -> str:
     """Number of seeds behind a row, ``2/3`` where its cells have different numbers."""
     return "/".join(dict.fromkeys(str(len(results.of(cell))) for cell in cells))
 
@@ -109,8 +109,8 @@ def _methods(
     key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results,
     published: Published | None,
 ) -> Table:  # fmt: skip
-    base = [Cell(method, 0.0) for method in request.methods]
-    with_units = [Cell(method, weight) for method in request.methods]
+    base = [GridCell(method, 0.0) for method in request.methods]
+    with_units = [GridCell(method, weight) for method in request.methods]
     columns: list[list[str]] = [
         [method_title(method) for method in request.methods],
         [request.backbone(method) for method in request.methods],
@@ -127,8 +127,16 @@ def _methods(
     rows = [tuple(row) for row in zip(*columns, strict=True)]
     places = {"cam_cos": head.index("CAM-COS"), "att_cos": head.index("ATT-COS")} if "att_cos" in figures else {}
     controls = _controls(results, len(head), list(places.values())) if places else []
-    records = [_record({"method": cell.method, "backbone": request.backbone(cell.method)}, cell, Cell(cell.method, 0.0),
-                       figures, results) for cell in (*base, *with_units)]  # fmt: skip
+    records = [
+        _record(
+            {"method": cell.method, "backbone": request.backbone(cell.method)},
+            cell,
+            GridCell(cell.method, 0.0),
+            figures,
+            results,
+        )
+        for cell in (*base, *with_units)
+    ]
     notes = _comparison_notes(published) if published is not None else ()
     return Table(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
 
@@ -142,7 +150,9 @@ def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _without_and_with(name: str, base: Sequence[Cell], guided: Sequence[Cell], results: Results) -> list[list[str]]:
+def _without_and_with(
+    name: str, base: Sequence[GridCell], guided: Sequence[GridCell], results: Results
+) -> list[list[str]]:
     """Two columns: ``without → with``, the better one of each side in bold, and the paired difference."""
     decimals = FIGURES[name].decimals
     sides = []
@@ -196,7 +206,7 @@ def _comparison_notes(published: Published) -> tuple[str, ...]:
 
 
 def _record(
-    about: Mapping[str, Any], cell: Cell, base: Cell, figures: Iterable[str], results: Results
+    about: Mapping[str, Any], cell: GridCell, base: GridCell, figures: Iterable[str], results: Results
 ) -> dict[str, Any]:
     record: dict[str, Any] = {**about, "align_weight": cell.weight, "seeds": len(results.of(cell))}
     for name in figures:
@@ -212,14 +222,14 @@ def ablation_table(
     key: str,
     title: str,
     what: str,
-    cells: Sequence[Cell],
-    named: Callable[[Cell], str],
+    cells: Sequence[GridCell],
+    named: Callable[[GridCell], str],
     results: Results,
     paper: Mapping[str, Pair] | None = None,
     notes: Sequence[str] = (),
 ) -> Table:
     """One row a cell, compared with the unguided network; ``named``: its first column. ``paper``: CL and CAM-COS."""
-    base = Cell(cells[0].method, 0.0)
+    base = GridCell(cells[0].method, 0.0)
     figures = [*MAIN, *(name for name in ("att_specificity", "cam_specificity")
                         if any(result.figure(name) is not None for result in results.all))]  # fmt: skip
     head, columns = [what, "seeds"], [[named(cell) for cell in cells], [seeds_of([cell], results) for cell in cells]]
@@ -241,7 +251,7 @@ def ablation_table(
 def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> Table:
     """Table 3: which layers are aligned."""
 
-    def named(cell: Cell) -> str:
+    def named(cell: GridCell) -> str:
         if cell.weight == 0:
             return "none"
         return str(n_layers) if cell.layers == "last" else cell.layers

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 
 from aupipe.fer_analysis.comparison import figures
 from aupipe.fer_analysis.comparison.scores import FIXED, SCORES
-from aupipe.fer_analysis.comparison.study import Comparison, Scoring
+from aupipe.fer_analysis.comparison.study import MapComparison, Scoring
 from aupipe.fer_data.files import write_bytes, write_json, write_text
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_text, markdown_table
@@ -26,7 +26,7 @@ _Rows = tuple[list[str], list[list[str]]]
 """The header of a table and its rows."""
 
 
-def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True) -> None:
+def write_comparison(out: Path, comparison: MapComparison, *, pictures: bool = True) -> None:
     """Write every table, and every figure unless ``pictures`` is False, each atomically, to the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     if comparison.scoring is not None:
@@ -47,7 +47,7 @@ def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True
     write_bytes(out / "maps.png", png_bytes(figures.draw_maps(comparison.maps, comparison.masks)))
 
 
-def _iou_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
+def _iou_rows(comparison: MapComparison, scoring: Scoring) -> _Rows:
     maps, values = comparison.maps, scoring.values["iou"]
     rows = []
     for row, network in enumerate(maps.networks):
@@ -57,7 +57,7 @@ def _iou_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
     return ["network", *maps.expressions, "mean"], rows
 
 
-def _score_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
+def _score_rows(comparison: MapComparison, scoring: Scoring) -> _Rows:
     header = ["network", "expression", *(part for name in SCORES for part in (name, f"{name}_chance"))]
     header += ["iou_in_face"] if scoring.in_face is not None else []
     rows = []
@@ -70,13 +70,13 @@ def _score_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
     return header, rows
 
 
-def _height_rows(comparison: Comparison) -> _Rows:
+def _height_rows(comparison: MapComparison) -> _Rows:
     most = max((len(tree.heights) for tree in comparison.trees), default=0)
     header = ["expression", *(f"merge_{number}" for number in range(1, most + 1))]
     return header, [[tree.name, *(f"{height:.6f}" for height in tree.heights)] for tree in comparison.trees]
 
 
-def markdown(comparison: Comparison) -> str:
+def markdown(comparison: MapComparison) -> str:
     """``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
     parts = ["# Comparison of networks", *_source(comparison), "## Method", METHOD]
     if comparison.scoring is not None:
@@ -93,12 +93,12 @@ def markdown(comparison: Comparison) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _source(comparison: Comparison) -> list[str]:
+def _source(comparison: MapComparison) -> list[str]:
     lines = [f"- {topic}: {text}" for topic, text in comparison.source.items()]
     return ["\n".join(lines)] if lines else []
 
 
-def _iou_table(comparison: Comparison, scoring: Scoring) -> str:
+def _iou_table(comparison: MapComparison, scoring: Scoring) -> str:
     maps, values = comparison.maps, scoring.values["iou"]
     rows = []
     for row, network in enumerate(maps.networks):
@@ -131,7 +131,7 @@ def _control_parts(scoring: Scoring) -> list[str]:
     return ["## Controls", text, markdown_table(["", "IoU"], rows)]
 
 
-def _score_table(comparison: Comparison, scoring: Scoring) -> str:
+def _score_table(comparison: MapComparison, scoring: Scoring) -> str:
     if not comparison.maps.present.any():
         return ""
     rows = []
@@ -141,11 +141,11 @@ def _score_table(comparison: Comparison, scoring: Scoring) -> str:
     return markdown_table(["score", "mean", "chance", "meaning"], rows)
 
 
-def _present_mean(comparison: Comparison, table: Float64[np.ndarray, "n e"]) -> float:
+def _present_mean(comparison: MapComparison, table: Float64[np.ndarray, "n e"]) -> float:
     return float(table[comparison.maps.present].mean())
 
 
-def _tree_parts(comparison: Comparison) -> list[str]:
+def _tree_parts(comparison: MapComparison) -> list[str]:
     if not comparison.trees:
         return ["It takes two networks with maps of the same expression."]
     rows = []

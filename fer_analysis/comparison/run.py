@@ -24,7 +24,7 @@ from aupipe.fer_analysis.comparison.global_maps import (
 )
 from aupipe.fer_analysis.comparison.map_files import LeftOut, MapSet, MaskSet, read_maps, read_masks
 from aupipe.fer_analysis.comparison.report import write_comparison
-from aupipe.fer_analysis.comparison.study import Comparison, Table, compare_maps
+from aupipe.fer_analysis.comparison.study import ExtraTable, MapComparison, compare_maps
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import digest, folder_lock
 from aupipe.fer_data.shards import SplitReader, Store, open_store
@@ -34,7 +34,7 @@ from aupipe.fer_models.devices import resolve_device
 
 def compare_folder(
     maps_folder: Path, masks_from: str | None, out: Path, *, shape: str | None = None, pictures: bool = True
-) -> Comparison:
+) -> MapComparison:
     """Compare anyone's maps; ``masks_from`` None: the folder ``masks`` beside or inside the maps, if there is one.
 
     ``shape``: the canonical face the maps lie on, for ``study`` and ``codebook`` masks and the in-face variant.
@@ -126,7 +126,7 @@ def compare_networks(
     progress: Progress | None = None,
     *,
     pictures: bool = True,
-) -> Comparison:
+) -> MapComparison:
     """Make a global map per network and expression, then compare them; ``store_folder`` None: the first run's.
 
     Finished maps are kept: the same command continues where it stopped. Raises :class:`UserInputError`,
@@ -298,7 +298,7 @@ def _source(store: Store, options: RunOptions, classifiers: Sequence[Classifier]
     }
 
 
-def _table(found: dict[tuple[str, str], GlobalMap | int]) -> Table:
+def _table(found: dict[tuple[str, str], GlobalMap | int]) -> ExtraTable:
     rows = []
     for (network, name), made in found.items():
         if isinstance(made, GlobalMap):
@@ -308,4 +308,6 @@ def _table(found: dict[tuple[str, str], GlobalMap | int]) -> Table:
         else:
             rows.append((network, name, "0", "0", "", "", ""))
     header = ("network", "expression", "available", "used", "mean_r2", "iou_low", "iou_high")
-    return Table("faces", "Faces explained, fit of the surrogates, 95 % of the IoU over faces", header, tuple(rows))
+    return ExtraTable(
+        "faces", "Faces explained, fit of the surrogates, 95 % of the IoU over faces", header, tuple(rows)
+    )

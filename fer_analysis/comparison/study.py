@@ -33,7 +33,7 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class Table:
+class ExtraTable:
     """One more table of a report: ``NAME.csv`` and a section of the page."""
 
     name: str
@@ -43,7 +43,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MapComparison:
     """Everything that a report shows; ``scoring`` and ``masks`` are None when there were no masks.
 
     ``source``: what the maps and masks are, in words by topic.
@@ -54,7 +54,7 @@ class Comparison:
     scoring: Scoring | None
     trees: tuple[Tree, ...]
     source: Mapping[str, str] = field(default_factory=dict)
-    tables: tuple[Table, ...] = ()
+    tables: tuple[ExtraTable, ...] = ()
 
     @property
     def complete(self) -> Bool[np.ndarray, "n"]:
@@ -114,7 +114,7 @@ class Comparison:
         }
 
 
-def _scores_json(comparison: Comparison) -> dict[str, Any]:
+def _scores_json(comparison: MapComparison) -> dict[str, Any]:
     if comparison.scoring is None:
         return {}
     tables = {**comparison.scoring.values, **{f"{k}_chance": v for k, v in comparison.scoring.chance.items()}}
@@ -140,8 +140,8 @@ def compare_maps(
     masks: MaskSet | None,
     face: Bool[np.ndarray, "h w"] | None = None,
     source: Mapping[str, str] | None = None,
-    tables: tuple[Table, ...] = (),
-) -> Comparison:
+    tables: tuple[ExtraTable, ...] = (),
+) -> MapComparison:
     """Score and compare maps; ``face``: the pixels of the canonical face, for the in-face variant.
 
     Raises :class:`UserInputError` when maps and masks do not fit each other.
@@ -150,7 +150,7 @@ def compare_maps(
     if masks is not None:
         maps, masks = match(maps, masks)
         scoring = score_maps(maps, masks, face)
-    return Comparison(maps, masks, scoring, grow_trees(maps), source or {}, tables)
+    return MapComparison(maps, masks, scoring, grow_trees(maps), source or {}, tables)
 
 
 def score_maps(maps: MapSet, masks: MaskSet, face: Bool[np.ndarray, "h w"] | None = None) -> Scoring:

@@ -31,12 +31,12 @@ from aupipe.fer_models.metrics import localisation, resampling
 
 CONTROLS = ("uniform", "centre", "mean_map")
 
-Mean = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
+Averaging = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
 
 
 def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[str, Any]:
     """The content of ``metrics.json`` that comes from the samples alone. ``samples`` must not be empty."""
-    table = _Table(samples, tuple(classes), n_layers)
+    table = _Summary(samples, tuple(classes), n_layers)
     confusion = metrics.confusion_matrix(samples.label, samples.predicted, len(classes))
     where = table.localisation()
     attentions = {layer: entry["all"] for layer, entry in where["attention"].items()}
@@ -77,7 +77,7 @@ def _per_class(report: dict[str, dict[str, Any]], where: dict[str, Any]) -> dict
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Summary:
     """Means of the samples' figures over groups of them."""
 
     samples: Samples
@@ -93,7 +93,7 @@ class _Table:
         """Mean over the samples."""
         return float(values[rows].mean()) if rows.any() else None
 
-    def figure(self, owner: str, name: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> float | None:
+    def figure(self, owner: str, name: str, rows: Bool[np.ndarray, "n"], mean: Averaging) -> float | None:
         """Mean of one figure over those of the rows where it means something."""
         figure = FIGURES[name]
         if not isinstance(figure, FaceFigure):
@@ -135,7 +135,7 @@ class _Table:
             "by_predicted": {name: self._describe(owner, rows, self.pooled) for name, rows in claimed.items()},
         }
 
-    def _describe(self, owner: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> dict[str, Any]:
+    def _describe(self, owner: str, rows: Bool[np.ndarray, "n"], mean: Averaging) -> dict[str, Any]:
         def of(name: str, other: str | None = None) -> float | None:
             return self.figure(other or owner, name, rows, mean)
 

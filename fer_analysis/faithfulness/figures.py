@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.faithfulness.summary import CURVES, two
 from aupipe.fer_analysis.faithfulness.text import map_title
+from aupipe.fer_display.curves import COLOURS, QUIET, Bar, Curve, Panel, draw_bars, draw_panel
 from aupipe.fer_display.figures import new_figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""Told apart by colour-blind eyes too (Okabe and Ito)."""
-
-CONTROL_STYLES = {"centre": ("#999999", ":"), "au_map": ("#009E73", "-.")}
+STYLES = {
+    "attention": (COLOURS[0], "-"),
+    "cam": (COLOURS[1], "-"),
+    "au_map": (COLOURS[2], "-."),
+    "centre": (QUIET, ":"),
+}
 RANDOM_STYLE = ("#333333", "--")
 BARS = {"inside": "AU regions", "outside_face": "elsewhere\non the face", "outside_anywhere": "anywhere\nelse"}
 
@@ -30,34 +32,30 @@ def draw_faithfulness(content: Mapping[str, Any]) -> Figure:
     )
     axes = figure.subplots(2, 2)
     for axis, curve, better in zip(axes[0], CURVES, ("low", "high"), strict=True):
-        _draw_curves(axis, content, curve, better)
+        draw_panel(axis, _curve_panel(content, curve, better))
     _draw_regions(axes[1, 0], content["regions"])
     _draw_randomisation(axes[1, 1], content["randomisation"])
     return figure
 
 
-def _draw_curves(axis: Axes, content: Mapping[str, Any], curve: str, better: str) -> None:
-    verb = "removed" if curve == "deletion" else "shown"
+def _curve_panel(content: Mapping[str, Any], curve: str, better: str) -> Panel:
+    drawn = []
     for name, entry in content["curves"].items():
-        colour, line = _style(name)
+        colour, line = STYLES.get(name, RANDOM_STYLE)
         n = "" if entry["n"] == content["n"] else f", {entry['n']} faces"
         label = f"{map_title(name).removeprefix('control: ')}  {two(entry[curve]['auc'])}{n}"
         width = 2.4 if line == "-" else 1.6
-        axis.plot(content["shares_removed"], entry[curve]["curve"], line, color=colour, linewidth=width, label=label)
-    axis.set_title(f"{curve.capitalize()}: a faithful map is {better}")
-    axis.set_xlabel(f"share of the pixels {verb}, the strongest of the map first")
-    axis.set_ylabel("mean probability of the predicted class")
-    axis.set_xlim(0, 1)
-    highest = max(max(entry[curve]["curve"]) for entry in content["curves"].values())
-    axis.set_ylim(0, min(1.5 * highest, 1.02))
-    _tidy(axis)
-    axis.legend(title="order of the pixels, area under the curve", fontsize="small", title_fontsize="small")
-
-
-def _style(name: str) -> tuple[str, str]:
-    if name in CONTROL_STYLES:
-        return CONTROL_STYLES[name]
-    return RANDOM_STYLE if name.startswith("random") else ({"attention": COLOURS[0], "cam": COLOURS[1]}[name], "-")
+        shares = content["shares_removed"]
+        drawn.append(Curve(label, shares, entry[curve]["curve"], colour=colour, line=line, width=width))
+    return Panel(
+        f"{curve.capitalize()}: a faithful map is {better}",
+        drawn,
+        across=f"share of the pixels {'removed' if curve == 'deletion' else 'shown'}, the strongest of the map first",
+        up="mean probability of the predicted class",
+        x_limits=(0, 1),
+        y_limits=(0, min(1.5 * max(max(one.y) for one in drawn), 1.02)),
+        legend="order of the pixels, area under the curve",
+    )
 
 
 def _draw_regions(axis: Axes, entry: Mapping[str, Any]) -> None:
@@ -66,56 +64,46 @@ def _draw_regions(axis: Axes, entry: Mapping[str, Any]) -> None:
         axis.set_axis_off()
         axis.text(0.5, 0.5, "no face has an AU region", ha="center", va="center", transform=axis.transAxes)
         return
-    axis.set_title(f"Removing the AU regions: {entry['n']} faces, {entry['region_share']:.0%} of the pixels")
-    for place, kind in enumerate(BARS):
-        fall = entry["removed"][kind]["fall"]
-        change = entry["removed"][kind]["accuracy_change"]["mean"]
+    bars = []
+    for kind, name in BARS.items():
+        fall, change = entry["removed"][kind]["fall"], entry["removed"][kind]["accuracy_change"]["mean"]
         low, high = fall["ci95"] or (fall["mean"], fall["mean"])
-        errors = np.array([[max(fall["mean"] - low, 0)], [max(high - fall["mean"], 0)]])
-        colour = COLOURS[1] if kind == "inside" else "#999999"
-        axis.bar(place, fall["mean"], 0.62, color=colour, yerr=errors, capsize=5)
         text = f"{two(fall['mean'])}\naccuracy {100 * change:+.0f} points"
-        axis.annotate(text, (place, max(high, 0)), (0, 4), textcoords="offset points", ha="center", va="bottom")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.margins(y=0.22)
-    low, high = axis.get_ylim()
-    axis.set_ylim(min(low, -0.02), max(high, 0.1))  # a fall of nothing is not to look like one of much
-    axis.set_xticks(range(len(BARS)), list(BARS.values()))
-    axis.set_xlabel("pixels removed, as many each time")
-    axis.set_ylabel("fall of the predicted class's probability")
-    _tidy(axis)
-
-
-def _draw_randomisation(axis: Axes, entry: Mapping[str, Any]) -> None:
-    places = np.arange(1 + len(entry["stages"]))
-    shown = {name: figures for name, figures in entry["maps"].items() if figures["spearman"] is not None}
-    for number, (name, figures) in enumerate(shown.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        label = f"{name}  {two(figures['final'])}{'' if figures['passes'] else '  FAILS'}"
-        # Methods that agree lie on one another: each its own marker and a width that lets the ones below be seen.
-        above = len(shown) - number - 1
-        drawn = axis.plot(places, [1.0, *figures["spearman"]], color=colour, marker="osD^vP"[number % 6], label=label)
-        drawn[0].set(linewidth=1.5 + 0.9 * above, markersize=5 + 1.5 * above)
-        axis.fill_between(places, [1.0, *figures["low"]], [1.0, *figures["high"]], color=colour, alpha=0.08)
-    axis.fill_between([places[-1] - 0.3, places[-1] + 0.3], entry["fails_from"], 1, color="#999999", alpha=0.25)
-    axis.text(places[-1], (entry["fails_from"] + 1) / 2, "fails\nhere", ha="center", va="center", fontsize="small")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_title("Random weights, from the head down: a faithful map falls")
-    axis.set_xticks(places, ["trained", *entry["stages"]])
-    axis.set_xlabel(f"random down to (mean and range of {entry['draws']} random networks, {entry['faces']} faces)")
-    axis.set_ylabel("Spearman with the trained network's map")
-    axis.set_ylim(-1, 1.05)
-    _tidy(axis)
-    axis.legend(
-        title="map, Spearman with everything random",
-        fontsize="small",
-        title_fontsize="small",
-        loc="lower left",
-        markerscale=0.6,
+        bars.append(Bar(name, fall["mean"], low, high, text, COLOURS[1] if kind == "inside" else QUIET))
+    draw_bars(
+        axis,
+        bars,
+        title=f"Removing the AU regions: {entry['n']} faces, {entry['region_share']:.0%} of the pixels",
+        across="pixels removed, as many each time",
+        up="fall of the predicted class's probability",
     )
 
 
-def _tidy(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(alpha=0.25)
-    axis.set_axisbelow(True)
+def _draw_randomisation(axis: Axes, entry: Mapping[str, Any]) -> None:
+    stages = ["trained", *entry["stages"]]
+    places, last = list(range(len(stages))), len(stages) - 1
+    shown = {name: figures for name, figures in entry["maps"].items() if figures["spearman"] is not None}
+    drawn = []
+    for number, (name, figures) in enumerate(shown.items()):
+        above = len(shown) - number - 1
+        curves = ([1.0, *figures[key]] for key in ("spearman", "low", "high"))
+        label = f"{name}  {two(figures['final'])}{'' if figures['passes'] else '  FAILS'}"
+        # Methods that agree lie on one another: each its own marker and a width that lets the ones below be seen.
+        style = {"marker": "osD^vP"[number % 6], "width": 1.5 + 0.9 * above, "marker_size": 5 + 1.5 * above}
+        drawn.append(Curve(label, places, *curves, **style))
+    axis.fill_between([last - 0.3, last + 0.3], entry["fails_from"], 1, color=QUIET, alpha=0.25)
+    axis.text(last, (entry["fails_from"] + 1) / 2, "fails\nhere", ha="center", va="center", fontsize="small")
+    axis.axhline(0, color="black", linewidth=0.8)
+    draw_panel(
+        axis,
+        Panel(
+            "Random weights, from the head down: a faithful map falls",
+            drawn,
+            across=f"random down to (mean and range of {entry['draws']} random networks, {entry['faces']} faces)",
+            up="Spearman with the trained network's map",
+            ticks=list(zip(places, stages, strict=True)),
+            y_limits=(-1, 1.05),
+            legend="map, Spearman with everything random",
+            place="lower left",
+        ),
+    )

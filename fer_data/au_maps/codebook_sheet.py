@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.codebook_diff import CodebookDiff
 from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.mean_face import mean_face
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from aupipe.fer_display.sheet import Sheet, new_sheet
 
 SIZE = 224
 COLUMNS = 8
@@ -56,8 +56,8 @@ class Section:
     tiles: tuple[Tile, ...]
 
 
-def draw_codebook(codebook: Codebook, path: Path) -> None:
-    """Write a one-page PNG: the map of every expression, then the region of every AU."""
+def draw_codebook(codebook: Codebook) -> Figure:
+    """Draw one page: the map of every expression, then the region of every AU."""
     expressions = tuple(
         Tile(_spaced(name), _units(codebook, name), _map(codebook, name)) for name in codebook.expressions
     )
@@ -67,11 +67,11 @@ def draw_codebook(codebook: Codebook, path: Path) -> None:
         for unit in sorted(codebook.action_units.values(), key=lambda unit: unit.number)
     )
     sections = [Section("Expressions", expressions), Section("Action units", units)]
-    _draw(f"Codebook {codebook.name}", f"{codebook.source}\ndigest {codebook.digest[:16]}", sections, path)
+    return _draw(f"Codebook {codebook.name}", f"{codebook.source}\ndigest {codebook.digest[:16]}", sections)
 
 
-def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff, path: Path) -> None:
-    """Write a PNG of the maps of both codebooks, expression by expression, and of their difference B - A."""
+def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff) -> Figure:
+    """Draw the maps of both codebooks, expression by expression, and of their difference B - A."""
     shared = [entry for entry in diff.expressions if entry.cosine is not None]
     rows: list[list[Tile]] = [[], [], []]
     for entry in shared:
@@ -82,7 +82,7 @@ def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff, path: Path) -> None:
             rows[2].append(Tile(_spaced(entry.expression), f"cosine {entry.cosine:.2f}", second - first, signed=True))
     headings = [f"A: {a.name}", f"B: {b.name}", "B - A"]
     sections = [Section(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
-    _draw(f"Codebooks {a.name} and {b.name}", f"A  {a.source}\nB  {b.source}", sections, path)
+    return _draw(f"Codebooks {a.name} and {b.name}", f"A  {a.source}\nB  {b.source}", sections)
 
 
 def _map(codebook: Codebook, expression: str) -> Float32[np.ndarray, "m m"] | None:
@@ -109,19 +109,13 @@ def _spaced(name: str) -> str:
 # --- the page ---
 
 
-def _draw(title: str, notes: str, sections: Sequence[Section], path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+def _draw(title: str, notes: str, sections: Sequence[Section]) -> Figure:
     columns = min(COLUMNS, max(len(section.tiles) for section in sections))
     columns = max(columns, 5)
     row_height = TILE + CAPTION + GAP
     rows = sum(-(-len(section.tiles) // columns) for section in sections)
     width = 2 * MARGIN + columns * (TILE + GAP) + 0.7
-    height = 2 * MARGIN + 0.85 + rows * row_height + len(sections) * HEADING
-    figure = Figure(figsize=(width, height), facecolor="white")
-    FigureCanvasAgg(figure)
-    page = _Page(figure, width, height)
+    page = new_sheet(width, 2 * MARGIN + 0.85 + rows * row_height + len(sections) * HEADING, dpi=150)
     page.text(MARGIN, MARGIN, title, size=17, weight="bold")
     page.text(MARGIN, MARGIN + 0.36, notes, size=8.5, color="0.35", linespacing=1.4)
     top = MARGIN + 0.85
@@ -135,29 +129,12 @@ def _draw(title: str, notes: str, sections: Sequence[Section], path: Path) -> No
             _draw_tile(page, tile, MARGIN + column * (TILE + GAP), top)
         _draw_bar(page, section, MARGIN + columns * (TILE + GAP) + 0.06, start)
         top += row_height
-    figure.savefig(path, dpi=150)
+    return page.figure
 
 
-@dataclass(frozen=True, slots=True)
-class _Page:
-    """A figure measured in inches from its top left corner."""
-
-    figure: Figure
-    width: float
-    height: float
-
-    def text(self, x: float, y: float, text: str, **style: Any) -> None:
-        self.figure.text(x / self.width, 1 - y / self.height, text, va="top", **style)
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        box = (x / self.width, 1 - (y + height) / self.height, width / self.width, height / self.height)
-        axes = self.figure.add_axes(box)
-        axes.set_axis_off()
-        return axes
-
-
-def _draw_tile(page: _Page, tile: Tile, x: float, y: float) -> None:
+def _draw_tile(page: Sheet, tile: Tile, x: float, y: float) -> None:
     axes = page.axes(x, y, TILE, TILE)
+    axes.set_axis_off()
     if tile.drawn is not None:
         axes.imshow(tile.drawn, interpolation="bilinear", **_colours(tile.signed))
     dark = tile.drawn is not None and not tile.signed
@@ -174,15 +151,11 @@ def _colours(signed: bool) -> dict[str, Any]:
     )
 
 
-def _draw_bar(page: _Page, section: Section, x: float, y: float) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+def _draw_bar(page: Sheet, section: Section, x: float, y: float) -> None:
     signed = any(tile.signed for tile in section.tiles)
     style = _colours(signed)
-    axes = page.axes(x, y, 0.12, TILE)
-    axes.set_axis_on()
-    bar = page.figure.colorbar(ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"]), cax=axes)
+    scale = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
+    bar = page.figure.colorbar(scale, cax=page.axes(x, y, 0.12, TILE))
     bar.set_ticks([-1, 0, 1] if signed else [0, 0.5, 1])
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_visible(False)

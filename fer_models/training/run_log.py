@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.types import lines_repr
-from aupipe.fer_display.figures import framed_figure, png_bytes
+from aupipe.fer_display.curves import Curve, Panel, draw_panels
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_of_records
 
 LOG = "log.jsonl"
@@ -104,19 +105,25 @@ def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
 
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Three panels over the epochs: cross-entropy, alignment, validation accuracy."""
-    figure = framed_figure(9.3, 2.2, left=0.55, right=0.15, top=0.3, bottom=0.5)
+    """Draw three panels over the epochs: cross-entropy, alignment, validation accuracy."""
     epochs = [row["epoch"] for row in rows]
-    panels = (
-        ("cross-entropy", ("train_ce", "val_ce")),
-        ("alignment: 1 − cosine", ("train_align", "val_align")),
-        ("accuracy", ("val_accuracy", "val_balanced_accuracy")),
+    panels = {
+        "cross-entropy": ("train_ce", "val_ce"),
+        "alignment: 1 − cosine": ("train_align", "val_align"),
+        "accuracy": ("val_accuracy", "val_balanced_accuracy"),
+    }
+    lines = ("-", "--")  # one that lies on the other shows through it
+    return draw_panels(
+        [
+            Panel(
+                title,
+                [
+                    Curve(name.replace("_", " "), epochs, [row[name] for row in rows], line=line, marker=".")
+                    for name, line in zip(names, lines, strict=True)
+                ],
+                across="epoch",
+                grid=False,
+            )
+            for title, names in panels.items()
+        ]
     )
-    for axis, (title, names) in zip(figure.subplots(1, 3, gridspec_kw={"wspace": 0.22}), panels, strict=True):
-        for name, line in zip(names, ("-", "--"), strict=True):  # one that lies on the other shows through it
-            axis.plot(epochs, [row[name] for row in rows], line, marker=".", label=name.replace("_", " "))
-        axis.set_title(title)
-        axis.set_xlabel("epoch")
-        axis.legend(frameon=False, fontsize="small")
-        axis.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -15,9 +15,10 @@ from aupipe.fer_analysis.benchmark import figures
 from aupipe.fer_analysis.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, plan_grid
 from aupipe.fer_analysis.benchmark.published import load_published
-from aupipe.fer_analysis.benchmark.tables import Table, all_tables, bold_best, shown
+from aupipe.fer_analysis.benchmark.tables import ARROW, Table, all_tables, bold_best, shown
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
+from aupipe.fer_display.table_picture import draw_table
 from aupipe.fer_models.training.config import TrainConfig
 
 BASE = TrainConfig(backbone="test_resnet", device="cpu")
@@ -176,14 +177,14 @@ def test_confusions_and_cosines_of_a_method_are_drawn(results: Results) -> None:
     values, names = figures.class_by_layer([result(run) for run in plan_grid(GRID)[:2]], CLASSES)
     assert names == ["layer 1", "layer 5", "CAM"]
     assert np.allclose(values[0], [0.3, 0.675, 0.55]) and np.isnan(values[1]).all()
-    figure = figures.draw_matrices("cam", (0.0, 4.0), results)
+    figure = figures.draw_method_matrices("cam", (0.0, 4.0), results)
     assert figure is not None and len(figure.axes) == 4
-    assert figures.draw_matrices("acol", (0.0, 4.0), results) is None
+    assert figures.draw_method_matrices("acol", (0.0, 4.0), results) is None
 
 
 def test_a_drawn_table_is_bold_where_its_markdown_is() -> None:
     rows = (("CAM", "**0.70 ± 0.01** → 0.80 ± 0.02"), ("ACoL", "0.5 → **0.9 ± 0.1**"), ("control: x", "0.532"))
-    axis = figures.draw_table(Table("t", "Title", ("method", "CAM-COS"), rows, ())).axes[0]
+    axis = draw_table("Title", ("method", "CAM-COS"), rows, ARROW).axes[0]
     texts = [text for text in axis.texts if text.get_position()[1] > 1]
     assert {text.get_text() for text in texts if text.get_weight() == "bold"} == {"0.70 ± 0.01", "0.9 ± 0.1"}
     assert {text.get_text() for text in texts if text.get_weight() != "bold"} == {
