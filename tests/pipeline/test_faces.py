@@ -13,6 +13,7 @@ from aupipe.fer_data.geometry import flip_points
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors import Face, LandmarkDetector, Rung
 from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
+from protocols import assert_fulfils
 
 
 @dataclass
@@ -77,7 +78,7 @@ def chosen(policy: str, *faces: np.ndarray, box: Box | None = None) -> tuple[Rea
 
 
 def test_the_scene_is_a_detector() -> None:
-    assert isinstance(Scene([]), LandmarkDetector)
+    assert_fulfils(Scene([]), LandmarkDetector)
 
 
 @pytest.mark.parametrize(("policy", "number"), [("largest", 1), ("central", 2), ("box", 1)])
