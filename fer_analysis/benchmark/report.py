@@ -14,10 +14,11 @@ from aupipe.fer_analysis.benchmark.collect import Results, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
-from aupipe.fer_analysis.benchmark.tables import Table, all_tables, method_title
+from aupipe.fer_analysis.benchmark.tables import Table, all_tables
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.figures import save_png
+from aupipe.fer_models.methods import method_title
 from aupipe.fer_models.training import checkpoint
 
 SHOWN = (

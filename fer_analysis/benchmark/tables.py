@@ -12,11 +12,7 @@ from typing import Any
 from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, csv_text, mean_of
 from aupipe.fer_analysis.benchmark.plan import Cell, GridRequest
 from aupipe.fer_analysis.benchmark.published import Pair, Published
-
-TITLES = {
-    "cam": "CAM", "wildcat": "WILDCAT", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "layercam": "LayerCAM",
-    "acol": "ACoL", "prm": "PRM", "adl": "ADL", "cutmix": "CutMix", "tscam": "TS-CAM", "apvit": "APViT",
-}  # fmt: skip
+from aupipe.fer_models.methods import method_title
 
 CONTROLS = {
     "uniform": "uniform map",
@@ -58,11 +54,6 @@ class Table:
 
 def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def method_title(name: str) -> str:
-    """How a method is written in tables and figures."""
-    return TITLES.get(name, name)
 
 
 def shown(value: Mean | None, decimals: int, *, sign: bool = False) -> str:
