@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.models import train_options, training_config
@@ -26,7 +27,8 @@ def shared_options(command: F) -> F:
 @click.command(cls=GroupedHelp)
 @click.argument("store", type=STORE)
 @click.option("--out", type=PATH, required=True, help="Folder of the grid.")
-@click.option("--methods", default="all", show_default=True, help="all, or names like cam,wildcat.")
+@click.option("--methods", default="all", show_default=True,
+              help=f"all, or some of {', '.join(listed.methods())}, with commas between.")  # fmt: skip
 @click.option("--backbone", default="resnet18", show_default=True, help="Of all methods that --backbone-for spares.")
 @click.option("--backbone-for", multiple=True, metavar="METHOD=NAME", help="Another backbone for one method.")
 @click.option("--option-for", multiple=True, metavar="METHOD=OPTIONS", help="A method's settings: wildcat=alpha=0.6.")

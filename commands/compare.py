@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import PATH, Bar, json_option, show
 from aupipe.commands.store_argument import STORE
 
@@ -25,7 +26,7 @@ from aupipe.commands.store_argument import STORE
 @click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)
 @click.option(
     "--explainer",
-    type=click.Choice(["lime", "occlusion", "rise", "cam", "attention"]),
+    type=click.Choice(listed.explainers()),
     default="lime",
     show_default=True,
 )

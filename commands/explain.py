@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, json_option, max_failures_option, show
 from aupipe.commands.store_argument import STORE
 
@@ -27,7 +28,8 @@ from aupipe.commands.store_argument import STORE
 @click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
 @click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
-@click.option("--detector", default=None, help="Another landmark detector.  [default: the store's]")
+@click.option("--detector", default=None, help=f"Another landmark detector: {', '.join(listed.detectors())}.  "
+              "[default: the store's]")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @click.option("--device", default="auto", show_default=True)
 @max_failures_option

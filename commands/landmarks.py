@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import (
     PATH,
     Bar,
@@ -21,8 +22,8 @@ from aupipe.commands.console import (
 @click.command()
 @click.argument("path", metavar="M.csv", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Work folder for the landmarks.")
-@click.option("--detector", default="mediapipe", show_default=True, help="mediapipe, dlib, or dataset: the points that "
-              "ship with it.")  # fmt: skip
+@click.option("--detector", default="mediapipe", show_default=True,
+              help=f"One of {', '.join(listed.detectors())}; dataset: the points that ship with it.")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @click.option(
     "--faces",

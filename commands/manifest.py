@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import PATH, json_option, show
 
 
@@ -15,7 +16,17 @@ def manifest() -> None:
     """Describe a dataset: one CSV with a label and a split per image."""
 
 
-@manifest.command("build")
+BUILD_HELP = f"""Read the dataset at ROOT and write its manifest.
+
+LAYOUT is auto, or {", ".join(listed.layouts()[:-1])} or {listed.layouts()[-1]}. Rows that cannot be used stay out and
+are listed in OUT.problems.csv.
+
+\b
+Example: aupipe manifest build auto ~/data/faces -o faces.csv
+"""
+
+
+@manifest.command("build", help=BUILD_HELP)
 @click.argument("layout")
 @click.argument("root", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The manifest to write, for example faces.csv.")
@@ -47,14 +58,7 @@ def manifest() -> None:
 def manifest_build(
     as_json: bool, layout: str, root: Path, out: Path, alias: tuple[str, ...], labels: str | None, **options: Any
 ) -> None:
-    """Read the dataset at ROOT and write its manifest.
-
-    LAYOUT is auto, or affectnet, ckplus, csv, expw, fer2013, ferplus, folder, jaffe, kdef, legend, rafdb or
-    rafdb-compound. Rows that cannot be used stay out and are listed in OUT.problems.csv.
-
-    \b
-    Example: aupipe manifest build auto ~/data/faces -o faces.csv
-    """
+    """Read the dataset at ROOT and write its manifest; the help is :data:`BUILD_HELP`."""
     from aupipe.fer_data.manifest import build_manifest, parse_label_map
 
     for entry in alias:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aupipe.commands import listed
 from aupipe.commands.console import PATH, Bar, F, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import STORE
@@ -26,6 +27,8 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
         if setting.name in without:
             continue
         name, text = setting.name.replace("_", "-"), setting.metadata["help"]
+        if setting.name == "method":
+            text = f"{text.removesuffix('.')}: {', '.join(listed.methods())}."
         if isinstance(setting.default, bool):
             option = click.option(f"--{name}/--no-{name}", default=setting.default, show_default=True, help=text)
         else:

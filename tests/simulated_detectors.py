@@ -65,6 +65,7 @@ class SimulatedDetector:
     ladder = (Rung(0.0, 0.5),)
     reach = 0.0
     uses_known = False
+    packages = ()
 
     def __init__(self, model: Path | None = None) -> None:
         self.seconds = float(model.name if model else 0)

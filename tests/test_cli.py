@@ -203,6 +203,16 @@ def test_doctor_finds_a_wrong_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 1 and not checks["face model"] and checks["python"]
 
 
+def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    from aupipe.pipeline import doctor
+
+    assert {"dlib-bin", "face-recognition-models"} <= set(doctor.detector_packages()["dlib"])
+    checks = {check.name: check for check in doctor.run_checks()}
+    monkeypatch.setattr(doctor, "detector_packages", lambda: {"own": ("no-such-package", "numpy")})
+    absent = {check.name: check for check in doctor.run_checks()}
+    assert checks["dlib"].ok and absent["own"].ok and absent["own"].found == "not installed (optional: no-such-package)"
+
+
 def test_installed_script_is_the_same_program() -> None:
     script = shutil.which("aupipe", path=str(Path(sys.executable).parent))
     if script is None:

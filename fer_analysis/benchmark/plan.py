@@ -13,14 +13,9 @@ from typing import Any
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import digest
-from aupipe.fer_models.methods import METHODS, training_name
+from aupipe.fer_models.methods import method_names, training_name
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training.config import TrainConfig
-
-PAPER_ORDER = (
-    "cam", "wildcat", "gradcam", "gradcampp", "acol", "prm", "adl", "cutmix", "layercam", "tscam", "apvit",
-)  # fmt: skip
-"""The paper's rows, in its order; other methods follow by name."""
 
 DEFAULT_BACKBONES = {"tscam": "deit_tiny_patch16_224"}
 """Backbones of methods that cannot use a convolutional one, where the caller names none."""
@@ -194,11 +189,11 @@ def _name(cell: GridCell, config: TrainConfig) -> str:
 
 def parse_methods(text: str) -> tuple[str, ...]:
     """``all`` or names separated by commas -> names, each once, in the paper's order. Raises for unknown ones."""
-    names = set(METHODS) if text.strip() == "all" else {name.strip() for name in text.split(",") if name.strip()}
+    every = method_names()
+    names = set(every) if text.strip() == "all" else {name.strip() for name in text.split(",") if name.strip()}
     for name in names:
         training_name(name)
-    rank = {name: number for number, name in enumerate(PAPER_ORDER)}
-    return tuple(sorted(names, key=lambda name: (rank.get(name, len(rank)), name)))
+    return tuple(name for name in every if name in names)
 
 
 def parse_weights(text: str, option: str) -> tuple[float, ...]:

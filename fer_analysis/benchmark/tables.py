@@ -13,11 +13,7 @@ from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, mean_o
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.published import Pair, Published
 from aupipe.fer_display.tables import csv_of_records, markdown_table
-
-TITLES = {
-    "cam": "CAM", "wildcat": "WILDCAT", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "layercam": "LayerCAM",
-    "acol": "ACoL", "prm": "PRM", "adl": "ADL", "cutmix": "CutMix", "tscam": "TS-CAM", "apvit": "APViT",
-}  # fmt: skip
+from aupipe.fer_models.methods import method_title
 
 CONTROLS = {
     "uniform": "uniform map",
@@ -53,11 +49,6 @@ class Table:
     def csv(self) -> str:
         """Numbers only, unrounded: for each figure mean, standard deviation and number of seeds."""
         return csv_of_records(self.records)
-
-
-def method_title(name: str) -> str:
-    """How a method is written in tables and figures."""
-    return TITLES.get(name, name)
 
 
 def shown(value: Mean | None, decimals: int, *, sign: bool = False) -> str:

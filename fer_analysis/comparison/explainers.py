@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +63,30 @@ class Explainer(ABC):
         return np.concatenate(parts)
 
 
+EXPLAINERS: dict[str, type[Explainer]] = {}
+"""All explainers by name."""
+
+
+def register_explainer(name: str) -> Callable[[type[Explainer]], type[Explainer]]:
+    """Make an explainer known as ``name`` (class decorator). Raises ``ValueError`` when the name is taken."""
+
+    def add(kind: type[Explainer]) -> type[Explainer]:
+        if name in EXPLAINERS:
+            raise ValueError(
+                f"the explainer {name!r} is registered twice: {EXPLAINERS[name].__name__}, {kind.__name__}"
+            )
+        EXPLAINERS[name] = kind
+        return kind
+
+    return add
+
+
 def to_tensor(image: UInt8[np.ndarray, "h w 3"], device: torch.device) -> Float32[Tensor, "3 h w"]:
     """An RGB image as a tensor in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
 
 
+@register_explainer("lime")
 class Lime(Explainer):
     """LIME on superpixels; the fit is its weighted R²."""
 
@@ -84,6 +103,7 @@ class Lime(Explainer):
         return Explained(lime.paint(segments, fit.coefficients), fit.r2)
 
 
+@register_explainer("occlusion")
 class Occlusion(Explainer):
     """Fall of the probability under a black square (Zeiler & Fergus 2014), averaged over the squares on each pixel."""
 
@@ -110,6 +130,7 @@ class Occlusion(Explainer):
         return Explained(np.maximum(values, 0).astype(np.float32))
 
 
+@register_explainer("rise")
 class Rise(Explainer):
     """Mean of random smooth masks weighted by the probability they leave (RISE, Petsiuk et al. 2018).
 
@@ -161,26 +182,18 @@ class OwnMap(Explainer):
         return Explained(resize_maps(maps, (height, width))[0].cpu().numpy())
 
 
+@register_explainer("cam")
 class Cam(OwnMap):
     """The class activation map of the run's method."""
 
     kind = "cam"
 
 
+@register_explainer("attention")
 class Attention(OwnMap):
     """The attention of the deepest layer: the same for every class."""
 
     kind = "attention"
-
-
-EXPLAINERS: dict[str, type[Explainer]] = {
-    "lime": Lime,
-    "occlusion": Occlusion,
-    "rise": Rise,
-    "cam": Cam,
-    "attention": Attention,
-}
-"""All explainers by name."""
 
 
 def create_explainer(name: str, settings: Settings) -> Explainer:

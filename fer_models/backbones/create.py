@@ -163,5 +163,5 @@ def _stride_message(name: str, wanted: int, reason: str) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that a run records."""
+    """Versions that a run records: as the libraries say them, with their build (``2.13.0+cpu``), as packages do not."""
     return {"torch": str(torch.__version__), "timm": str(timm.__version__)}

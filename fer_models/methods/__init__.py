@@ -1,4 +1,7 @@
-"""The methods, one file each; importing the package registers them all."""
+"""The methods, one file each; importing the package registers them all.
+
+Files that register nothing are what several methods share, or one method alone: ``base``, and ``excitation`` for PRM.
+"""
 
 import importlib
 import pkgutil
@@ -9,6 +12,8 @@ from aupipe.fer_models.methods.base import (
     Prediction,
     create_method,
     method_class,
+    method_names,
+    method_title,
     option_defaults,
     parse_options,
     register,
@@ -24,6 +29,8 @@ __all__ = [
     "Prediction",
     "create_method",
     "method_class",
+    "method_names",
+    "method_title",
     "option_defaults",
     "parse_options",
     "register",

@@ -23,6 +23,9 @@ class ACoL(Method):
     which sees everything, classifies: the erasing needs a class before B can speak.
     """
 
+    title = "ACoL"
+    order = 5
+
     def __init__(self, backbone: Backbone, n_classes: int, *, threshold: float = 0.6, width: int = 1024) -> None:
         require("threshold", threshold, 0 < threshold < 1, "a share of the map's range, between 0 and 1")
         require("width", width, width >= 1, "1 or more channels")

@@ -26,6 +26,9 @@ class ADL(CAM):
     missing, and the two terms would pull against each other.
     """
 
+    title = "ADL"
+    order = 7
+
     def __init__(
         self,
         backbone: Backbone,

@@ -86,6 +86,8 @@ class APViT(Method):
     class token classifies. The paper defines no class activation map.
     """
 
+    title = "APViT"
+    order = 11
     has_cam = False
 
     @classmethod

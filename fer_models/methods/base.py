@@ -44,8 +44,12 @@ class Method(nn.Module, ABC):
     :meth:`read`). ``has_cam``: whether the method has a class map at all, besides the attention of its layers.
     ``trains_as``: the method whose network and training this one shares to the bit, where it only reads another map
     out of them; such runs are trained once (see :func:`training_name`).
+    ``title``: how tables and figures write it; ``order``: its row in the paper's table. Neither is inherited: a method
+    without them is written by its name and follows the others (see :func:`method_title`, :func:`method_names`).
     """
 
+    title: ClassVar[str]
+    order: ClassVar[int]
     needs_graph: bool = False
     has_cam: ClassVar[bool] = True
     trains_as: ClassVar[str | None] = None
@@ -109,6 +113,17 @@ def method_class(name: str) -> type[Method]:
     if name not in METHODS:
         raise UserInputError(unknown_name("method", name, sorted(METHODS)))
     return METHODS[name]
+
+
+def method_names() -> tuple[str, ...]:
+    """List every method's name: the paper's rows in its order, then the others by name."""
+    last = len(METHODS) + 1
+    return tuple(sorted(METHODS, key=lambda name: (vars(METHODS[name]).get("order", last), name)))
+
+
+def method_title(name: str) -> str:
+    """Say how a method is written in tables and figures. An unknown one is written by its name."""
+    return str(vars(METHODS[name]).get("title", name)) if name in METHODS else name
 
 
 def training_name(name: str) -> str:

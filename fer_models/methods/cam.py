@@ -18,6 +18,9 @@ class CAM(Method):
     every map but no prediction, so without this the maps would hold an arbitrary part that the training never sees.
     """
 
+    title = "CAM"
+    order = 1
+
     def __init__(self, backbone: Backbone, n_classes: int) -> None:
         super().__init__(backbone, n_classes)
         self.head = nn.Linear(backbone.channels[-1], n_classes)

@@ -24,6 +24,9 @@ class CutMix(CAM):
     there is nothing to align: those pixels are left out of the alignment, and the others stay in it.
     """
 
+    title = "CutMix"
+    order = 8
+
     def __init__(self, backbone: Backbone, n_classes: int, *, alpha: float = 1.0, prob: float = 1.0) -> None:
         require("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
         require("prob", prob, 0 <= prob <= 1, "a probability, 0 to 1")

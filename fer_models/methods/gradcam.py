@@ -21,6 +21,8 @@ class GradCAM(CAM):
     ``h w``. Both take CAM's W, centred over the classes, through which the gradient flows.
     """
 
+    title = "GradCAM"
+    order = 3
     trains_as = "cam"
 
     def __init__(self, backbone: Backbone, n_classes: int, *, layer: int = 0) -> None:

@@ -22,6 +22,9 @@ class GradCAMPlusPlus(GradCAM):
     paper's, never are: the divisor is then at least 2.
     """
 
+    title = "GradCAM++"
+    order = 4
+
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Channels weighted by the sum of their positive gradients times alpha."""
         positive = gradient.clamp_min(0)

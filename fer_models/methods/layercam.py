@@ -17,6 +17,9 @@ class LayerCAM(GradCAM):
     fine detail comes from earlier layers, for example ``layer=4``.
     """
 
+    title = "LayerCAM"
+    order = 9
+
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Features times their own positive gradients, summed over the channels."""
         return (features * gradient.clamp_min(0)).sum(1)

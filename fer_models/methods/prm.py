@@ -24,6 +24,8 @@ class PRM(Method):
     trace whose values are features, not negative as the rule wants them, at half or a quarter of the image's size.
     """
 
+    title = "PRM"
+    order = 6
     needs_graph = True
 
     @classmethod

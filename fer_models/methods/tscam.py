@@ -22,6 +22,8 @@ class TSCAM(Method):
     ``attention`` ``(B, blocks, h, w)``.
     """
 
+    title = "TS-CAM"
+    order = 10
     backbone: TokenBackbone
 
     @classmethod

@@ -17,6 +17,9 @@ class Wildcat(Method):
     the negative evidence. The map of a class is the mean of its maps, with the bias, as in the paper.
     """
 
+    title = "WILDCAT"
+    order = 2
+
     def __init__(
         self,
         backbone: Backbone,

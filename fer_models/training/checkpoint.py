@@ -10,17 +10,16 @@ import os
 import pickle
 import platform
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_data.files import atomic_path, write_json
 from aupipe.fer_data.preparation import Preparation
 from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_models.backbones import create_backbone, library_versions
 from aupipe.fer_models.methods import METHODS, Method, create_method, parse_options, training_name
 from aupipe.fer_models.training.config import TrainConfig
@@ -74,19 +73,11 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         channel_std=tuple(index.channel_std),
         versions={
             **library_versions(),
-            "aupipe": _own_version(),
-            "numpy": np.__version__,
+            **installed_versions(("aupipe", "numpy"), "not installed"),
             "python": platform.python_version(),
         },
         preparation=Preparation.of_store(index).as_json(),
     )
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("aupipe")
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def save_record(run_folder: Path, record: RunRecord) -> None:

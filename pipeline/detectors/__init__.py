@@ -11,6 +11,7 @@ from aupipe.pipeline.detectors.base import (
     Rung,
     create_detector,
     detector_names,
+    detector_packages,
     register_detector,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "create_detector",
     "dataset",
     "detector_names",
+    "detector_packages",
     "dlib",
     "mediapipe",
     "register_detector",

@@ -58,7 +58,8 @@ class LandmarkDetector(Protocol):
 
     ``ladder`` lists the tries that make sense with it, the first one being the plain look. ``reach`` is the share of
     the picture's longer side from which on it sees a face well; smaller ones are looked at again from close by (0: size
-    does not matter to it). ``uses_known`` says whether it reads the points that ship with a dataset.
+    does not matter to it). ``uses_known`` says whether it reads the points that ship with a dataset. ``packages`` names
+    the distributions that its results depend on, those that may take each other's place too.
     """
 
     @property
@@ -72,6 +73,10 @@ class LandmarkDetector(Protocol):
     @property
     def uses_known(self) -> bool:
         """Whether ``known`` matters to :meth:`detect`."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Distributions that decide the result, as pip names them; a class attribute."""
 
     def identity(self) -> dict[str, Any]:
         """What determines the result, as JSON: goes into the plan's digest."""
@@ -114,6 +119,11 @@ def register_detector(name: str) -> Callable[[type], type]:
 def detector_names() -> list[str]:
     """Names of the registered detectors, sorted."""
     return sorted(_FACTORIES)
+
+
+def detector_packages() -> dict[str, tuple[str, ...]]:
+    """List by detector the packages that its results depend on."""
+    return {name: tuple(getattr(_FACTORIES[name], "packages", ())) for name in detector_names()}
 
 
 def create_detector(name: str, model: Path | None = None) -> LandmarkDetector:

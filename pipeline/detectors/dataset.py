@@ -19,6 +19,7 @@ class DatasetDetector:
     ladder = (Rung(0.0, 0.5),)
     reach = 0.0
     uses_known = True
+    packages = ()
 
     def __init__(self, model: Path | None = None) -> None:
         del model

@@ -33,6 +33,7 @@ class DlibDetector:
     ladder = (Rung(0.0, 0.0), Rung(0.25, 0.0), Rung(0.5, 0.0))
     reach = 0.0
     uses_known = False
+    packages = ("dlib-bin", "dlib", CARRIER, "opencv-python")
 
     def __init__(self, model: Path | None = None) -> None:
         try:

@@ -8,7 +8,6 @@ import weakref
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from aupipe.fer_data.versions import installed_version
 from aupipe.pipeline.detectors.base import Face, Rung, register_detector
 from aupipe.pipeline.detectors.mesh68 import MAPPING, mesh_to_68
 from aupipe.pipeline.detectors.model_file import MODEL_SHA256, find_model
@@ -46,6 +46,7 @@ class MediaPipeDetector:
     )
     reach = 0.25
     uses_known = False
+    packages = ("mediapipe", "opencv-python")
     MAX_FACES = 8
 
     def __init__(self, model: Path | None = None) -> None:
@@ -58,7 +59,7 @@ class MediaPipeDetector:
         """Model hash, library version, mapping and where the score comes from."""
         return {
             "detector": "mediapipe",
-            "mediapipe": version("mediapipe"),
+            "mediapipe": installed_version("mediapipe"),
             "model_sha256": MODEL_SHA256,
             "mapping": MAPPING,
             "max_faces": self.MAX_FACES,

@@ -7,22 +7,24 @@ import platform
 import socket
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.versions import ABSENT, BYTES, installed_versions
+from aupipe.pipeline.detectors import detector_packages
 from aupipe.pipeline.executors.base import Job, Result
-
-PACKAGES = ("aupipe", "h5py", "mediapipe", "numpy", "opencv-python")
-"""What the bytes of a part depend on."""
 
 Software = tuple[tuple[str, str], ...]
 
 
 @cache
 def installed_software() -> Software:
-    """Names and versions of :data:`PACKAGES` and Python in this process."""
-    return (("python", ".".join(platform.python_version_tuple()[:2])), *((name, _version(name)) for name in PACKAGES))
+    """Names and versions of Python and of all that the bytes of a part depend on, in this process.
+
+    The packages of every landmark detector count: a call does not say which one its task will use.
+    """
+    packages = sorted({*BYTES, *(name for names in detector_packages().values() for name in names)})
+    return (("python", ".".join(platform.python_version_tuple()[:2])), *installed_versions(packages).items())
 
 
 def pickled_call(task: Callable[[Job], Result], job: Job) -> bytes:
@@ -45,7 +47,7 @@ class _Call:
 def checked_call(task: Callable[[Job], Result], job: Job, software: Software) -> Result:
     """Run ``task(job)``. Raises :class:`FerError` where this process has other software than ``software``."""
     here = dict(installed_software())
-    other = [(name, stated, here.get(name, "absent")) for name, stated in software if here.get(name) != stated]
+    other = [(name, stated, here.get(name, ABSENT)) for name, stated in software if here.get(name) != stated]
     if other:
         raise FerError(
             paragraph(
@@ -57,10 +59,3 @@ def checked_call(task: Callable[[Job], Result], job: Job, software: Software) ->
             )
         )
     return task(job)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"

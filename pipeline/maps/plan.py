@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
@@ -12,6 +11,7 @@ from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.shards import ShardHeader
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Reason
+from aupipe.fer_data.versions import BYTES, installed_versions
 from aupipe.pipeline.landmarks.run import landmark_failures, part_paths
 from aupipe.pipeline.maps.tasks import MapConfig, Member, ShardJob, landmark_part
 from aupipe.pipeline.planning import chunks, hash_order
@@ -85,7 +85,7 @@ def id_bytes(manifest: Manifest) -> int:
 
 def software() -> dict[str, str]:
     """Versions of what decides a shard's bytes."""
-    return {name: version(name) for name in ("aupipe", "numpy", "h5py", "opencv-python")}
+    return installed_versions(BYTES)
 
 
 def _crop_digest(

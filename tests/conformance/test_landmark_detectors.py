@@ -20,6 +20,7 @@ import pytest
 from aupipe.fer_data import geometry
 from aupipe.fer_data.errors import ModelFileError, UserInputError
 from aupipe.fer_data.types import Reason
+from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names, register_detector
 from aupipe.pipeline.landmarks.faces import find_face
@@ -93,6 +94,8 @@ def test_it_is_a_detector_and_says_what_it_is(detector: LandmarkDetector) -> Non
     identity = detector.identity()
     assert identity["detector"] in detector_names()
     assert json.loads(json.dumps(identity)) == detector.identity()
+    present = installed_versions(detector.packages, "")
+    assert not present or any(present.values()), "what it depends on is installed under none of the names it gives"
 
 
 def test_its_ladder_starts_with_the_plain_look(detector: LandmarkDetector) -> None:

@@ -77,6 +77,16 @@ def test_classes_without_aus_and_empty_batches() -> None:
         assert drawn(points[:0], labels[:0], book, 64).shape == (0, 64, 64)
 
 
+@pytest.mark.parametrize("size", [56, 64, 128])
+def test_a_face_out_of_the_frame_gives_no_phantom(size: int) -> None:
+    """Of a reference's map that held nothing but rounding, both renderers used to stretch the rounding to [0, 1]."""
+    for book in BOOKS:
+        names = list(BOOKS[book].expressions)
+        points, labels = np.stack([mean_face(128) + 3 * 128] * len(names)), np.arange(len(names))
+        assert not drawn(points, labels, book, size, image_size=128).any()
+        assert not render_maps(points, names, BOOKS[book], 128, size).any()
+
+
 def test_reduced_precision_around_it_does_not_reach_the_maps() -> None:
     points, labels = posed(np.random.default_rng(1), 6), np.arange(6)
     for book in BOOKS:

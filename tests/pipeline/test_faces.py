@@ -27,6 +27,7 @@ class Scene:
     ladder: tuple[Rung, ...] = (Rung(0.0, 0.5),)
     reach: float = 0.0
     uses_known: bool = False
+    packages: tuple[str, ...] = ()
     seen: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def identity(self) -> dict[str, Any]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 BACKGROUND, INSIDE = 1e-4, 255.0
 """What the reference's canvas holds outside and inside an ellipse."""
 
+LEAST = BACKGROUND
+"""Range that a map has where any ellipse shows; rounding alone, where all lie outside the image, stays far below."""
+
 COARSE = 28
 """The reference blurs each AU at this size."""
 
@@ -113,9 +116,8 @@ class Ellipse(Shape):
             torch.maximum(merged, grow @ unit @ grow.T, out=merged)
         merged = resize @ merged @ resize.T
         low, high = merged.amin((1, 2), keepdim=True), merged.amax((1, 2), keepdim=True)
-        drawn = (weight > 0).any(1)[:, None, None]
-        spread = torch.where(drawn & (high > low), high - low, torch.full_like(low, torch.inf))
-        return (merged - low) / spread
+        spread = high - low
+        return (merged - low) / spread.where(spread > LEAST, torch.inf)
 
 
 def _is_length(length: Any) -> bool:
@@ -177,4 +179,4 @@ def _draw(ellipses: Float64[np.ndarray, "e 6"], image_size: int, map_size: int) 
     resize = area_matrix(map_size, image_size)
     merged = resize @ merged @ resize.T
     low, high = merged.min(), merged.max()
-    return np.asarray((merged - low) / (high - low) if high > low else np.zeros_like(merged))
+    return np.asarray((merged - low) / (high - low) if high - low > LEAST else np.zeros_like(merged))
