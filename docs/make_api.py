@@ -55,7 +55,7 @@ The examples run one after the other in one folder; [photos_to_attention.ipynb](
 same way with pictures.
 """
 
-SECTIONS = ("Args", "Returns", "Raises", "Example")
+SECTION = re.compile(r"^(?=(?:Args|Returns|Raises|Example):$)", re.MULTILINE)
 
 
 def api_page() -> str:
@@ -112,9 +112,8 @@ def settings() -> Iterator[str]:
 
 def body(target: Any) -> Iterator[str]:
     """Turn a docstring into Markdown."""
-    text, section = inspect.cleandoc(target.__doc__), ""
-    for block in re.split(r"^(?=(?:%s):$)" % "|".join(SECTIONS), text, flags=re.MULTILINE):
-        section, _, rest = block.partition(":\n") if block.startswith(SECTIONS) else ("", "", block)
+    for block in SECTION.split(inspect.cleandoc(target.__doc__)):
+        section, _, rest = block.partition(":\n") if SECTION.match(block) else ("", "", block)
         rest = dedent(rest).strip()
         if section == "Example":
             yield f"```pycon\n{rest}\n```\n"
