@@ -380,8 +380,7 @@ def load_run(
 
 def _as_list(images: Images) -> list[np.ndarray]:
     """The images one by one, checked."""
-    single = isinstance(images, np.ndarray) and images.ndim == 3
-    found = [images] if single else list(images)
+    found: list[np.ndarray] = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
     for number, image in enumerate(found):
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 from collections import Counter
@@ -26,8 +27,8 @@ from aupipe.fer_data.types import Sample
 
 def build_manifest(
     layout: str,
-    root: Path | str,
-    out: Path | str,
+    root: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     seed: int = 0,
     val_fraction: float = 0.1,

@@ -209,7 +209,7 @@ def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any])
     return file
 
 
-def read_manifest(path: Path | str) -> Manifest:
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read a manifest; its images are not looked at.
 
     Args:

@@ -34,7 +34,7 @@ def landmarks_frame(work: FinishedWork) -> pandas.DataFrame:
         columns[name] = masked_column(np.concatenate([part.pose[:, axis] for part in parts]), found)
     columns["score"] = masked_column(np.concatenate([part.score for part in parts]), found)
     size = np.concatenate([part.source_size for part in parts]).astype(np.int64)
-    seen = size.all(1)
+    seen = np.asarray(size.all(1))
     for name in ("rung", "faces_seen"):
         columns[name] = masked_column(np.concatenate([getattr(part, name) for part in parts]).astype(np.int64), seen)
     columns["source_height"], columns["source_width"] = masked_column(size[:, 0], seen), masked_column(size[:, 1], seen)
