@@ -25,12 +25,17 @@ from aupipe.fer_models.training import checkpoint
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model says about one face.
+class FacePrediction:
+    """A model's prediction for one face, and the maps behind it.
 
-    logits (k), probability (k) calibrated where the run is; predicted: class index. attention (h, w) of the chosen
-    layer and cam (h', w') of the *predicted* class: positive parts at native resolution, over the centre crop; cam is
-    None for methods without a class map.
+    Maps are positive parts at native resolution, over the centre crop.
+
+    Attributes:
+        logits: Class scores.
+        probability: Class probabilities, calibrated where the run is.
+        predicted: Index of the predicted class.
+        attention: Attention of the chosen layer.
+        cam: The *predicted* class's activation map; None for methods without one.
     """
 
     logits: Float64[np.ndarray, "k"]
@@ -64,12 +69,12 @@ class OpenRun:
         return self.record.config.centre_crop
 
     def placement(self, count: int = 1) -> AugmentParameters:
-        """Where the centre crop lies in the aligned image, for ``count`` faces."""
+        """Place the centre crop in the aligned image, for ``count`` faces."""
         rows = np.arange(count, dtype=np.int64)
         return augment.sample_parameters(self.crop, 0, 0, rows, self.preparation.image_size)
 
     @torch.no_grad()
-    def read(self, faces: Sequence[AlignedFace]) -> list[Reading]:
+    def predict(self, faces: Sequence[AlignedFace]) -> list[FacePrediction]:
         """Classify faces along the evaluation's own path: centre crop, normalisation, forward pass, positive parts."""
         images = torch.from_numpy(np.stack([face.image for face in faces]))
         mean, std = torch.tensor(self.record.channel_mean), torch.tensor(self.record.channel_std).clamp_min(1e-6)
@@ -80,8 +85,8 @@ class OpenRun:
         logits = out.logits.double().detach().cpu().numpy()
         probability = softmax(logits, self.calibration.temperature if self.calibration else 1.0)
         return [
-            Reading(logits[n], probability[n], int(logits[n].argmax()), attention[n], None if cam is None else cam[n])
-            for n in range(len(faces))
+            FacePrediction(row, probability[n], int(row.argmax()), attention[n], None if cam is None else cam[n])
+            for n, row in enumerate(logits)
         ]
 
 
@@ -94,11 +99,21 @@ def open_run(
     method_options: str = "",
     device: str = "auto",
 ) -> OpenRun:
-    """Open a run's best model to explain photos; ``layer`` None: the deepest; ``method`` None: the run's own, else one
-    that shares its training.
+    """Open a run's best model to explain photos.
 
-    The store may be gone: then there is no calibration unless it is kept with the run already. Raises
-    :class:`RunError` where nobody knows any more how photos are prepared, :class:`UserInputError` for an unknown layer.
+    The store may be gone: then there is no calibration unless it is kept with the run already.
+
+    Args:
+        folder: The run.
+        store_folder: Its store, where it no longer lies where the run says.
+        layer: The layer whose attention is shown, from 1; None: the deepest.
+        method: The method by which maps are read out; None: the run's own, else one that shares its training.
+        method_options: That method's own settings.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        RunError: The folder is no run, or neither it nor the store says how photos are prepared.
+        UserInputError: The network has no such layer, or this machine no such device.
     """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(folder, where, method, method_options)
@@ -124,7 +139,7 @@ def open_run(
 
 
 def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, str]:
-    """The run's store, or why there is none; one that was asked for must be there."""
+    """Open the run's store, or say why there is none; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), ""
     except StoreError as error:

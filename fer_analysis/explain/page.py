@@ -6,9 +6,9 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from aupipe.fer_analysis.explain.action_units import Share, UnitCard, UnitRow
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare
 from aupipe.fer_analysis.explain.opened import OpenRun
-from aupipe.fer_analysis.explain.pictures import Panel, shown_units
+from aupipe.fer_analysis.explain.pictures import Panel, shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.types import Failure
@@ -42,13 +42,13 @@ def write_page(
 
 
 def photo_section(panel: Panel) -> str:
-    """The whole photo above its faces, where it has several."""
+    """Show the whole photo above its faces, where it has several."""
     return f'<div class="whole">{figure(panel.image, panel.caption, panel.alt)}</div>'
 
 
 def face_section(opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> str:
-    """One face: pictures, what was predicted, the AU card, how good its landmarks are."""
-    predicted = opened.record.classes[result.reading.predicted]
+    """Show one face: pictures, what was predicted, the AU card, how good its landmarks are."""
+    predicted = opened.record.classes[result.prediction.predicted]
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
     face = result.face
     yaw, pitch, roll = (round(float(angle)) for angle in face.pose)
@@ -69,8 +69,8 @@ def face_section(opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -
     return "\n".join(parts)
 
 
-def card_sentences(card: UnitCard) -> list[str]:
-    """What the attention hits and misses, in words."""
+def card_sentences(card: ActionUnitCard) -> list[str]:
+    """Say in words what the attention hits and misses."""
     sentences = []
     if not card.expected:
         sentences.append(f"The codebook gives {card.expression} no AUs, so nothing is expected and nothing missed.")
@@ -92,9 +92,9 @@ def card_sentences(card: UnitCard) -> list[str]:
     return sentences
 
 
-def unit_table(card: UnitCard) -> str:
-    """The AU card as a table; bars are drawn to the largest share on it."""
-    units = shown_units(card)
+def unit_table(card: ActionUnitCard) -> str:
+    """Show the AU card as a table; bars are drawn to the largest share on it."""
+    units = shown_action_units(card)
     top = max([unit.attention.share for unit in units] + [unit.chance for unit in units], default=0) or 1.0
     head = "".join(
         f'<th scope="col">{name}</th>'
@@ -104,7 +104,7 @@ def unit_table(card: UnitCard) -> str:
     return f'<div class="scroll"><table class="units"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
-def _row(unit: UnitRow, top: float) -> str:
+def _row(unit: ActionUnitRow, top: float) -> str:
     bar = (
         f'<span class="bar" aria-hidden="true"><i style="width:{unit.attention.share / top:.1%}"></i>'
         f'<b style="left:{unit.chance / top:.1%}"></b></span>'
@@ -122,12 +122,12 @@ def _row(unit: UnitRow, top: float) -> str:
     return f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _sides(share: Share) -> str:
+def _sides(share: MapShare) -> str:
     return f"{share.left:.1%} / {share.right:.1%}"
 
 
 def _probabilities(opened: OpenRun, result: FaceResult) -> str:
-    pairs = sorted(zip(opened.record.classes, result.reading.probability, strict=True), key=lambda pair: -pair[1])
+    pairs = sorted(zip(opened.record.classes, result.prediction.probability, strict=True), key=lambda pair: -pair[1])
     return ", ".join(f"{name} {value:.0%}" for name, value in pairs)
 
 
@@ -136,7 +136,7 @@ def _named(units: Sequence[int]) -> str:
 
 
 def left_out(failures: Sequence[Failure]) -> str:
-    """The pictures and faces that were left out, with the reason; empty without any."""
+    """List the pictures and faces that were left out, with the reason; empty without any."""
     if not failures:
         return ""
     items = "".join(
@@ -148,7 +148,7 @@ def left_out(failures: Sequence[Failure]) -> str:
 
 
 def timeline_section(png: bytes, name: str, last: Mapping[str, float]) -> str:
-    """The plot of a video; ``last``: mean probability of each class, for those who do not see it."""
+    """Show the plot of a video; ``last``: mean probability of each class, for those who do not see it."""
     means = ", ".join(f"{label} {value:.0%}" for label, value in last.items())
     alt = html.escape(f"{name}: class probabilities over time. On average: {means}")
     caption = html.escape(f"Class probabilities over time of the largest face of each frame. On average: {means}.")
