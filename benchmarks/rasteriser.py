@@ -23,8 +23,10 @@ import numpy as np
 
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
-from aupipe.fer_data.au_maps.heatmaps import BACKGROUND, COARSE, INSIDE, place_ellipses, render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.au_maps.shapes import ellipse
+from aupipe.fer_data.au_maps.shapes.ellipse import BACKGROUND, COARSE, INSIDE
 
 IMAGE = 256
 TARGETS = {256: 10, 64: 40}
@@ -50,10 +52,11 @@ Ellipses = list[list[Ellipse]]
 
 def reference_ellipses(points: np.ndarray, expression: str, book: Codebook) -> Ellipses:
     """Centre and half axes of every ellipse, AU by AU; not timed."""
-    table = place_ellipses(points[None], book.expressions[expression], book, IMAGE)
-    shapes: Ellipses = [[] for _ in table.weight]
-    for unit, centre, half in zip(table.unit, table.centre[0], table.half[0], strict=True):
-        shapes[unit].append(((int(centre[0]), int(centre[1])), (int(half[0]), int(half[1]))))
+    weights = book.expressions[expression]
+    shapes: Ellipses = [[] for _ in weights]
+    for placed in ellipse.Ellipse.place(book.regions(weights), points[None], IMAGE, IMAGE)[0]:
+        centre, half = placed[ellipse.CENTRE].astype(int).tolist(), placed[ellipse.HALF].astype(int).tolist()
+        shapes[int(placed[ellipse.UNIT])].append((tuple(centre), tuple(half)))
     return shapes
 
 

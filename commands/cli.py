@@ -6,6 +6,7 @@ finished, but with more failures than ``--max-failures``.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -27,6 +28,7 @@ from aupipe.commands.models import evaluate, train
 from aupipe.commands.report import report
 from aupipe.commands.store import build_maps, repair, verify
 from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -67,6 +69,8 @@ for command in COMMANDS:
 
 def main() -> None:
     """Entry point: turns errors into one paragraph and an exit code."""
+    # For the formats whose size we do not read ourselves; this process and its workers have not loaded OpenCV yet.
+    os.environ.setdefault(LIMIT_VARIABLE, str(PIXEL_LIMIT))
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -68,28 +68,23 @@ def compare(
         raise click.UsageError("Missing option '--out'.")
     if (maps is not None) == bool(runs or rest["model"]):
         raise click.UsageError("Give either RUN... (or --model), or --maps.")
-    if maps is not None:
-        from aupipe.fer_analysis.comparison.run import compare_folder
-
-        comparison = compare_folder(maps, masks, out, shape=rest["shape"])
-    else:
-        comparison = _compare_networks(runs, masks, out, rest)
+    comparison = _compared(runs, out, maps, masks, rest)
     show([*comparison.lines(), f"results: {out / 'results.md'}"], comparison.as_json(), as_json)
 
 
-def _compare_networks(runs: tuple[Path, ...], masks: str | None, out: Path, rest: dict[str, Any]) -> Any:
-    from aupipe.fer_analysis.comparison.run import ExternalModel, RunOptions, compare_networks
+def _compared(runs: tuple[Path, ...], out: Path, maps: Path | None, masks: str | None, rest: dict[str, Any]) -> Any:
+    from aupipe.fer_analysis.comparison.run import ExternalModel
+    from aupipe.stages import compare as run_compare
 
-    models, weights = rest["model"], rest["weights"]
+    models, weights = rest.pop("model"), rest.pop("weights")
+    size, normalisation = rest.pop("input_size"), rest.pop("normalisation")
     if weights and len(weights) != len(models):
         raise click.UsageError("Give one --weights for each --model, or none.")
     externals = [
-        ExternalModel(model, weights[number] if weights else None, rest["input_size"], rest["normalisation"])
+        ExternalModel(model, weights[number] if weights else None, size, normalisation)
         for number, model in enumerate(models)
     ]
-    plain = ("explainer", "images", "select", "split", "samples", "seed", "device", "batch", "resamples")
-    options = RunOptions(masks=masks or "study", shape=rest["shape"] or "own", **{name: rest[name] for name in plain})
-    return compare_networks(runs, rest["store"], out, options, externals, Bar())
+    return run_compare(runs, out, maps=maps, masks=masks, models=externals, progress=Bar(), **rest)
 
 
 def _show_zoo(as_json: bool) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from aupipe.progress import Bar as Bar
 
+if TYPE_CHECKING:
     from aupipe.fer_data.types import StageReport
     from aupipe.pipeline.executors import Executor
 
@@ -21,45 +21,21 @@ PATH = click.Path(path_type=Path)
 TOO_MANY_FAILURES = 3
 
 
-class Bar:
-    """Progress on stderr: count, rate, time left."""
-
-    def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
-
-    def start(self, label: str, total: int, unit: str) -> None:
-        """Open a bar."""
-        from tqdm import tqdm
-
-        self.finish()
-        self._bar = tqdm(desc=label, total=total, unit=unit, file=sys.stderr, dynamic_ncols=True, mininterval=0.5)
-
-    def advance(self, count: int) -> None:
-        """Move it."""
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def note(self, message: str) -> None:
-        """Print a line above it."""
-        from tqdm import tqdm
-
-        tqdm.write(message, file=sys.stderr)
-
-    def finish(self) -> None:
-        """Close it."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
 def json_option(command: F) -> F:
     """``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
-def show(lines: list[str] | tuple[str, ...], content: Mapping[str, Any], as_json: bool) -> None:
-    """Print a result as text or as one JSON object."""
-    click.echo(json.dumps(content, ensure_ascii=False) if as_json else "\n".join(lines))
+def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
+    """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
+    if as_json:
+        click.echo(json.dumps(content, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        from aupipe.fer_display.terminal import print_lines
+
+        print_lines(lines)
+    else:
+        click.echo("\n".join(lines))
 
 
 def finish_stage(

@@ -56,19 +56,23 @@ def explain(
     \b
     Example: aupipe explain run photos --out explained
     """
-    from aupipe.fer_analysis.explain import explain as run_explain
-    from aupipe.fer_analysis.explain import open_run, open_source
-    from aupipe.pipeline.photos import PhotoPreparer
-    from aupipe.pipeline.report import write_failures
+    from aupipe.stages import explain as run_explain
 
-    source = open_source(path, every)
-    opened = open_run(run, store_folder=store, layer=layer, method=method, method_options=method_options, device=device)
-    preparer = PhotoPreparer(opened.preparation, detector=detector, model=model, faces=faces)
-    try:
-        report = run_explain(opened, source, out, preparer, Bar(), preparer.notes)
-    finally:
-        preparer.close()
-    write_failures(out, report.failures)
+    report = run_explain(
+        run,
+        path,
+        out,
+        faces=faces,
+        every=every,
+        layer=layer,
+        method=method,
+        method_options=method_options,
+        store=store,
+        detector=detector,
+        model=model,
+        device=device,
+        progress=Bar(),
+    )
     failed = f"  left out: {len(report.failures)}, listed in {out / 'failures.csv'}"
     lines = report.lines()
     show([*lines[:-1], *([failed] if report.failures else []), lines[-1]], report.as_json(), as_json)

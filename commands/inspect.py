@@ -30,7 +30,7 @@ def inspect(path: Path, png: Path | None, split: str | None, per_class: int, see
     inspection = inspect_path(path)
     lines, content = list(inspection.lines), inspection.content
     if png is not None:
-        from aupipe.fer_data.shards.thumbnails import save_sheet
+        from aupipe.fer_data.shards.contact_sheet import save_sheet
 
         save_sheet(path, png, split=split, per_class=per_class, seed=seed)
         lines += ["", f"  contact sheet: {png}"]

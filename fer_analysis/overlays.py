@@ -1,4 +1,4 @@
-"""Explanations: what a run says about given rows, and drawing it: maps over faces, landmarks, contact sheets."""
+"""Explanations: what a run says about given rows, and drawing it: maps over faces, landmarks."""
 
 from __future__ import annotations
 
@@ -115,17 +115,3 @@ def enlarge(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "
     """The image at ``size`` pixels a side: smooth when it grows, averaged when it shrinks."""
     how = cv2.INTER_CUBIC if size > image.shape[0] else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
-
-
-def contact_sheet(
-    tiles: Sequence[UInt8[np.ndarray, "h w 3"]], columns: int, gap: int = 4, background: int = 255
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Tiles of one size in rows of ``columns``; missing places are left empty."""
-    height, width = tiles[0].shape[:2]
-    rows = -(-len(tiles) // columns)
-    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 3)
-    sheet = np.full(shape, background, np.uint8)
-    for number, tile in enumerate(tiles):
-        y, x = (number // columns) * (height + gap), (number % columns) * (width + gap)
-        sheet[y : y + height, x : x + width] = tile
-    return sheet

@@ -115,10 +115,16 @@ class _SteadyFile(io.FileIO):
             return size or 0
 
 
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file atomically; returns ``path``."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return path
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -9,9 +13,46 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, image_size
 
-cv2.setNumThreads(1)  # workers are processes; OpenCV's own pool would only oversubscribe the cores
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong with a file is said by its reason
+
+@contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Let OpenCV work in one thread for a while, and then as before.
+
+    Our workers are processes, one a core: OpenCV's own threads would only get into each other's way.
+    """
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+class _Quiet:
+    """Keeps OpenCV from printing while a file is decoded: what is wrong with it is said by its reason.
+
+    The level belongs to the whole process, so the first thread to come silences it and the last to go restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                cv2.utils.logging.setLogLevel(self._before)
+
+
+quiet_opencv = _Quiet()
 
 
 class UnreadableImageError(FerError, ValueError):
@@ -31,11 +72,16 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     """
     buffer = np.frombuffer(data, np.uint8)
     image, why = None, f"{len(data)} bytes starting with {data[:8]!r}"
-    try:
-        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB) if buffer.size else None
-    except cv2.error as error:
-        if "CV_IO_MAX_IMAGE" in str(error):
-            why = "an image larger than OPENCV_IO_MAX_IMAGE_PIXELS allows (200 megapixels unless set)"
+    height, width = image_size(data) or (0, 0)
+    too_large = height * width > int(os.environ.get(LIMIT_VARIABLE, PIXEL_LIMIT))
+    if buffer.size and not too_large:
+        try:
+            with quiet_opencv:
+                image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        except cv2.error as error:
+            too_large = "CV_IO_MAX_IMAGE" in str(error)
+    if too_large:
+        why = f"an image larger than {LIMIT_VARIABLE} allows (200 megapixels unless set)"
     if image is None:
         raise UnreadableImageError(
             paragraph(

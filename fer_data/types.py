@@ -110,6 +110,18 @@ def count_reasons(failures: Iterable[Failure]) -> dict[str, int]:
     return dict(sorted(Counter(failure.reason for failure in failures).items()))
 
 
+class HasLines(Protocol):
+    """A result that says for people what was done."""
+
+    def lines(self) -> list[str]:
+        """Return the lines to print."""
+
+
+def lines_repr(result: HasLines) -> str:
+    """Show a result in a notebook as the command line prints it: ``__repr__`` of the reports."""
+    return "\n".join(result.lines())
+
+
 @runtime_checkable
 class Progress(Protocol):
     """A receiver of progress; the command line shows it, a library caller may ignore it."""

@@ -37,7 +37,7 @@ class DemoReport:
 
     def lines(self) -> list[str]:
         """The summary for people."""
-        return [comparison_table(self.runs), "", f"Now open {self.page}"]
+        return [*comparison_table(self.runs), "", f"Now open {self.page}"]
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints: the figures of each run by title."""

@@ -1,14 +1,15 @@
-"""Figures without a window, and the one way to write them."""
+"""Figures without a window, and their bytes."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import html
+import io
+import re
 from typing import Literal
 
+from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-from aupipe.fer_data.files import atomic_path
 
 
 def new_figure(
@@ -20,11 +21,11 @@ def new_figure(
     return figure
 
 
-def save_png(path: Path, figure: Figure) -> Path:
-    """Write a figure as PNG, atomically; returns ``path``."""
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
+def png_bytes(figure: Figure) -> bytes:
+    """Encode a figure as a PNG file; the bytes do not name the version of Matplotlib."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", metadata={"Software": None})
+    return data.getvalue()
 
 
 def framed_figure(
@@ -38,3 +39,35 @@ def framed_figure(
     figure = new_figure(*whole, dpi=dpi, layout=None)
     figure.subplots_adjust(left / whole[0], bottom / whole[1], 1 - right / whole[0], 1 - top / whole[1])
     return figure
+
+
+THEME = {
+    "#1b1f24": "--ink",
+    "#5c6672": "--quiet",
+    "#d7dce3": "--line",
+    "#2f6db3": "--bar",
+    "#0072b2": "--s0",
+    "#c0530a": "--s1",
+}
+"""Colours that a figure on a page shares with the stylesheet, and the stylesheet's names of them."""
+
+
+def svg_of(figure: Figure, label: str) -> str:
+    """Draw a figure as SVG for a page: text stays text, and the colours of :data:`THEME` are the page's own.
+
+    The same figure and label give the same text. ``label`` is read out to those who do not see the figure; an artist
+    whose gid is ``title: WORDS`` shows the words when it is pointed at.
+    """
+    data = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):
+        figure.savefig(data, format="svg", metadata=nothing)
+    drawn = data.getvalue()
+    start = drawn.index("<g ")
+    body = re.sub(r'<g id="title: ([^"]*)">', r"<g><title>\1</title>", drawn[start : drawn.rindex("</svg>")])
+    body = re.sub(r"<!--.*?-->\s*|(?<=<g) id=\"[^\"]*\"", "", body, flags=re.DOTALL)
+    body = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", body)
+    for colour, name in THEME.items():
+        body = body.replace(colour, f"var({name})")
+    width, height = (72 * side for side in figure.get_size_inches())
+    return f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{html.escape(label)}">{body}</svg>'

@@ -63,7 +63,8 @@ def test_the_example_of_another_dataset_reads_one(tmp_path: Path) -> None:
 
 
 def test_every_figure_of_an_evaluation_is_described() -> None:
-    from aupipe.fer_analysis.evaluation.summary import CONTROLS, FIGURES
+    from aupipe.fer_analysis.evaluation.per_face import FIGURES
+    from aupipe.fer_analysis.evaluation.summary import CONTROLS
 
     text = (DOCS / "evaluation.md").read_text(encoding="utf-8")
     assert [name for name in (*FIGURES, *CONTROLS) if f"`{name}`" not in text] == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +11,9 @@ from typing import Any
 
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Cell, RunSpec
+from aupipe.fer_analysis.evaluation import per_face
 from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_display.tables import csv_of_records
 from aupipe.fer_models.training.run_log import read_log
 
 SAME = ("store_digest", "codebook_digest", "split", "limit", "n", "crop_size")
@@ -58,12 +58,12 @@ FIGURES = {
     "cl": FigureOf("CL %", "accuracy", 1, 100.0),
     "cam_cos": FigureOf("CAM-COS", "cam_cos"),
     "att_cos": FigureOf("ATT-COS", "att_cos/{last}"),
-    "att_normalised": FigureOf("ATT normalised", "localisation/attention/{last}/all/normalised"),
-    "att_specificity": FigureOf("ATT specificity", "localisation/attention/{last}/all/specificity"),
-    "att_pointing": FigureOf("ATT pointing", "localisation/attention/{last}/all/pointing"),
-    "cam_normalised": FigureOf("CAM normalised", "localisation/cam/all/normalised"),
-    "cam_specificity": FigureOf("CAM specificity", "localisation/cam/all/specificity"),
-    "cam_pointing": FigureOf("CAM pointing", "localisation/cam/all/pointing"),
+    **{
+        f"{short}_{name}": FigureOf(f"{short.upper()} {name}", f"localisation/{place}/all/{name}")
+        for short, place in (("att", "attention/{last}"), ("cam", "cam"))
+        for name, figure in per_face.FIGURES.items()
+        if figure.shown.benchmark
+    },
 }
 
 
@@ -149,18 +149,7 @@ def check_together(results: Sequence[Result]) -> None:
 
 def results_csv(results: Results) -> str:
     """One row a run, one column a figure: all that ``metrics.json`` says. Empty where a run has no such figure."""
-    records = [_record(result) for result in results.all]
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    return csv_text(columns, records)
-
-
-def csv_text(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> str:
-    """A CSV table; columns that a record lacks stay empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
+    return csv_of_records([_record(result) for result in results.all])
 
 
 def _record(result: Result) -> dict[str, Any]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import os
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Training
-from aupipe.fer_analysis.benchmark.worker import Epoch, Order, Outcome, serve
+from aupipe.fer_analysis.benchmark.worker import Order, Outcome, carry_out
+from aupipe.fer_data.machine import usable_cpus
+from aupipe.fer_data.processes import Death, Done, Told, run_jobs
 from aupipe.fer_data.types import Progress
 
 MOST_JOBS = 4
 """Processes that are started unless the caller says otherwise: each takes a gigabyte or so."""
-
 
 PATIENCE = 10.0
 """Seconds a process that was told to end may take to save."""
@@ -36,12 +33,7 @@ def default_jobs(device: str) -> int:
         return 1
     if device == "auto" and torch.cuda.is_available():
         return torch.cuda.device_count()
-    return max(1, min(cores(), MOST_JOBS))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable_cpus(), MOST_JOBS)
 
 
 def run_trainings(
@@ -58,102 +50,30 @@ def run_trainings(
     if not left:
         return []
     outcomes: list[Outcome] = []
-    with _workers(min(jobs, len(left)), order) as workers:
-        waiting = iter(left)
-        for worker in workers:
-            report.begun(worker.give(next(waiting, None)))
-        while busy := [worker for worker in workers if worker.training is not None]:
-            for worker in _ready(busy):
-                match worker.hear():
-                    case Epoch(done=done):
-                        report.epoch(worker.name, done)
-                    case Outcome() as outcome:
-                        outcomes.append(outcome)
-                        report.ended(outcome)
-                        report.begun(worker.give(next(waiting, None)))
+    tasks = [partial(carry_out, _order_of(order, number)) for number in range(min(jobs, len(left)))]
+    with contextlib.closing(run_jobs(tasks, report.handed_out(left), PATIENCE)) as events:
+        for training, event in events:
+            if isinstance(event, Told):
+                report.epoch(training.name, event.what)
+            else:
+                outcomes.append(_outcome(training, event))
+                report.ended(outcomes[-1])
     progress.finish()
     return outcomes
 
 
-class _Worker:
-    """A process and the training it is at."""
-
-    def __init__(self, order: Order) -> None:
-        self.order = order
-        self.training: Training | None = None
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=serve, args=(theirs, self.order), daemon=True)
-        self.process.start()
-        theirs.close()
-
-    @property
-    def name(self) -> str:
-        """Of the training."""
-        return self.training.name if self.training is not None else ""
-
-    def give(self, training: Training | None) -> Training | None:
-        """Send the next training, or nothing more; returns it. A process that died is replaced first."""
-        if training is not None and self.connection.closed:
-            self._start()
-        self.training, self._given = training, time.perf_counter()
-        with contextlib.suppress(OSError):  # it died just now: hear() tells how
-            self.connection.send(training)
-        return training
-
-    def hear(self) -> Epoch | Outcome:
-        """What the process says; when it died, the failure."""
-        try:
-            said: Epoch | Outcome = self.connection.recv()
-            return said
-        except (EOFError, ConnectionResetError):
-            self.process.join()
-            self.connection.close()
-            return Outcome(self.name, _death(self.process.exitcode), time.perf_counter() - self._given)
-
-    def stop(self) -> None:
-        """Wait for the process, which was told to end: a training saves first."""
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self.connection.close()
-
-
-def _death(code: int | None) -> str:
-    how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-    hint = " Signal 9 is mostly the system short of memory: try fewer --jobs." if code == -9 else ""
-    return f"the process ended by itself ({how}).{hint}"
-
-
-@contextlib.contextmanager
-def _workers(count: int, order: Order) -> Iterator[list[_Worker]]:
-    workers: list[_Worker] = []
-    try:
-        for number in range(count):
-            workers.append(_Worker(_for_worker(order, number)))
-        yield workers
-    finally:
-        for worker in workers:
-            if worker.training is not None:
-                worker.process.terminate()
-        for worker in workers:
-            worker.stop()
-
-
-def _for_worker(order: Order, number: int) -> Order:
-    """Processes take turns on the CUDA devices."""
+def _order_of(order: Order, number: int) -> Order:
+    """Of a process: they take turns on the CUDA devices."""
     if order.device is not None or not torch.cuda.is_available():
         return order
-    return Order(**{**vars(order), "device": f"cuda:{number % torch.cuda.device_count()}"})
+    return replace(order, device=f"cuda:{number % torch.cuda.device_count()}")
 
 
-def _ready(workers: Sequence[_Worker]) -> list[_Worker]:
-    connections: dict[Connection, _Worker] = {worker.connection: worker for worker in workers}
-    return [connections[one] for one in wait(list(connections)) if isinstance(one, Connection)]
+def _outcome(training: Training, end: Done[Outcome] | Death) -> Outcome:
+    if isinstance(end, Done):
+        return end.result
+    hint = " Signal 9 is mostly the system short of memory: try fewer --jobs." if end.code == -9 else ""
+    return Outcome(training.name, f"{end}.{hint}", end.seconds)
 
 
 @dataclass
@@ -186,11 +106,12 @@ class _Reporter:
             epochs = sum(max(self.wanted[name] - self.done[name], 0) for name in self.done)
             progress.start(f"{len(left)} trainings", epochs, "epochs")
 
-    def begun(self, training: Training | None) -> None:
-        """A training was handed out."""
-        if training is not None:
+    def handed_out(self, trainings: Iterable[Training]) -> Iterator[Training]:
+        """Pass trainings on, and say so of each when it is asked for."""
+        for training in trainings:
             self.first[training.name] = self.done[training.name]
             self.progress.note(f"[{self.number[training.name]}/{self.total}] {training.name}: started")
+            yield training
 
     def epoch(self, name: str, done: int) -> None:
         """A training's log has so many epochs."""

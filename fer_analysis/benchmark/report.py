@@ -15,9 +15,9 @@ from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
 from aupipe.fer_analysis.benchmark.tables import Table, all_tables, method_title
-from aupipe.fer_data.files import write_text
+from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
-from aupipe.fer_display.figures import save_png
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.training import checkpoint
 
 SHOWN = (
@@ -47,9 +47,10 @@ def write_report(
     tables = all_tables(request, results, published, n_layers) if results.all else []
     for table in tables:
         write_text(out / f"{table.key}.csv", table.csv())
-        files += [out / f"{table.key}.csv", save_png(out / f"{table.key}.png", figures.draw_table(table))]
+        files += [out / f"{table.key}.csv", write_bytes(out / f"{table.key}.png", png_bytes(figures.draw_table(table)))]
     drawn = [
-        (name, title, save_png(out / f"{name}.png", figure)) for name, title, figure in _drawn(request, results, out)
+        (name, title, write_bytes(out / f"{name}.png", png_bytes(figure)))
+        for name, title, figure in _drawn(request, results, out)
     ]
     files += [path for *_, path in drawn]
     parts = [

@@ -11,12 +11,13 @@ from typing import Any
 from aupipe.fer_analysis.benchmark import preflight, state
 from aupipe.fer_analysis.benchmark.collect import collect
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
-from aupipe.fer_analysis.benchmark.processes import cores, default_jobs, run_trainings, spoken
+from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings, spoken
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
 from aupipe.fer_analysis.benchmark.report import HowRun, write_report
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.types import Progress, Silent
 
@@ -38,7 +39,7 @@ class Ways:
     def resolved(self, device: str, n_trainings: int) -> tuple[int, int]:
         """Processes, and threads of each."""
         jobs = max(1, min(self.jobs or default_jobs(device), n_trainings))
-        return jobs, self.threads or max(1, cores() // jobs)
+        return jobs, self.threads or max(1, usable_cpus() // jobs)
 
 
 @dataclass(frozen=True)

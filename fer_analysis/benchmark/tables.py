@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, csv_text, mean_of
+from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, mean_of
 from aupipe.fer_analysis.benchmark.plan import Cell, GridRequest
 from aupipe.fer_analysis.benchmark.published import Pair, Published
+from aupipe.fer_display.tables import csv_of_records, markdown_table
 
 TITLES = {
     "cam": "CAM", "wildcat": "WILDCAT", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "layercam": "LayerCAM",
@@ -45,19 +46,13 @@ class Table:
 
     def markdown(self) -> str:
         """As Markdown, with its heading and notes."""
-        lines = [f"## {self.title}", "", _line(self.head), _line(["---"] + ["---:"] * (len(self.head) - 1))]
-        lines += [_line(row) for row in self.rows]
+        lines = [f"## {self.title}", "", markdown_table(self.head, self.rows, align="lr")]
         lines += ["", *(f"{note}  " for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
         """Numbers only, unrounded: for each figure mean, standard deviation and number of seeds."""
-        columns = list(dict.fromkeys(name for record in self.records for name in record))
-        return csv_text(columns, self.records)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        return csv_of_records(self.records)
 
 
 def method_title(name: str) -> str:

@@ -1,17 +1,11 @@
-"""A process that trains and evaluates what it is sent. Only this module runs in it; everything it makes is on disk."""
+"""What a worker process does: it trains and evaluates; everything it makes is on disk."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from multiprocessing import parent_process
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import cv2
@@ -43,13 +37,6 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """Sent when a training has done another epoch, or begins something new."""
-
-    done: int
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What became of a training and its evaluations; ``reason`` is empty when all went well."""
 
@@ -59,26 +46,13 @@ class Outcome:
     accuracy: float | None = None
 
 
-def serve(connection: Connection, order: Order) -> None:
-    """Carry out trainings until None comes. Ctrl-C is the parent's business; without a parent the process ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def carry_out(order: Order, training: Training, tell: Callable[[int], None]) -> Outcome:
+    """Task: train what is left of a training, evaluate what is not current; tell how many epochs its log holds.
+
+    Any exception becomes the outcome's reason.
+    """
     torch.set_num_threads(order.threads)
     cv2.setNumThreads(order.threads)
-    with contextlib.suppress(KeyboardInterrupt):  # what training raises once it was told to stop and has saved
-        while (training := connection.recv()) is not None:
-            connection.send(carry_out(training, order, connection.send))
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def carry_out(training: Training, order: Order, tell: Callable[[Epoch], object]) -> Outcome:
-    """Train what is left of a training, evaluate what is not current. Any exception becomes the outcome's reason."""
     started = time.perf_counter()
     folder = order.out / state.RUNS / training.name
     try:
@@ -94,9 +68,7 @@ def carry_out(training: Training, order: Order, tell: Callable[[Epoch], object])
     return Outcome(training.name, reason, time.perf_counter() - started)
 
 
-def _train_and_evaluate(
-    training: Training, folder: Path, order: Order, tell: Callable[[Epoch], object]
-) -> float | None:
+def _train_and_evaluate(training: Training, folder: Path, order: Order, tell: Callable[[int], None]) -> float | None:
     config = training.config if order.device is None else replace(training.config, device=order.device)
     report = train(order.store, folder, config, _Relay(folder, tell))
     digest = open_store(order.store).index.digest
@@ -119,19 +91,19 @@ def _train_and_evaluate(
 class _Relay:
     """A training's progress as the parent wants it: how many epochs the log holds, each time something begins."""
 
-    def __init__(self, folder: Path, tell: Callable[[Epoch], object]) -> None:
+    def __init__(self, folder: Path, tell: Callable[[int], None]) -> None:
         self.folder, self.tell = folder, tell
 
     def start(self, label: str, total: int, unit: str) -> None:
         """Say how far the run is."""
-        self.tell(Epoch(state.epochs_done(self.folder)))
+        self.tell(state.epochs_done(self.folder))
 
     def advance(self, count: int) -> None:
         """Too fine to tell."""
 
     def note(self, message: str) -> None:
         """Say how far the run is: training notes the end of each epoch."""
-        self.tell(Epoch(state.epochs_done(self.folder)))
+        self.tell(state.epochs_done(self.folder))
 
     def finish(self) -> None:
         """Nothing to close."""

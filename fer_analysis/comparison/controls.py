@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from aupipe.fer_analysis.comparison import scores
+from aupipe.fer_models.metrics.resampling import bootstrap_interval
 
 MAX_ORDERS = 40_320
 """Up to eight expressions every order is tried; beyond, so many random ones."""
-
-RESAMPLES = 2_000
 
 
 @dataclass(frozen=True)
@@ -42,14 +41,6 @@ def assignment_test(table: Float64[np.ndarray, "e e"], seed: int = 0) -> Permuta
     true = float(means[0])
     at_least = means >= true - 1e-12
     return Permutation(true, float(means.max()), len(orders), float(at_least.mean()))
-
-
-def bootstrap_interval(values: Float64[np.ndarray, "n"], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of the mean of ``values`` (one per network), resampled with replacement."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -81,7 +72,7 @@ def measure_controls(levels: Int64[np.ndarray, "n e e 2 256"]) -> Controls:
     return Controls(
         networks=len(levels),
         mean_iou=float(per_network.mean()),
-        interval=bootstrap_interval(per_network),
+        interval=bootstrap_interval(per_network) or (float(per_network.mean()),) * 2,  # of one network
         all_ones=float(scores.ones_iou(own).mean()),
         fixed_threshold=float(scores.fixed_iou(own).mean()),
         chance=float(scores.chance_iou(own).mean()),

@@ -24,6 +24,7 @@ from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
 from aupipe.fer_data.files import atomic_path
 from aupipe.fer_data.shards import SplitReader
 from aupipe.fer_data.types import Progress
+from aupipe.fer_models.metrics.resampling import draw_counts, percentile_interval
 
 SELECTIONS = ("correct", "predicted", "labelled")
 """Faces of the class that are predicted as it; all faces predicted as it; all faces of the class."""
@@ -160,8 +161,7 @@ def iou_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval of the mean map's IoU when the faces are drawn again with replacement."""
     n, shape = len(values), values.shape[1:]
-    rng = np.random.default_rng(0)
-    draws = rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float32)
+    draws = draw_counts(n, resamples).astype(np.float32)
     flat, holds = values.reshape(n, -1), valid.reshape(n, -1).astype(np.float32)
     scores: list[Float64[np.ndarray, "r"]] = []
     for start in range(0, resamples, CHUNK):
@@ -170,8 +170,7 @@ def iou_interval(
         means = np.divide(part @ flat, counts, out=np.zeros_like(counts), where=counts > 0)
         pictures = to_bytes(_scale(means.reshape(-1, *shape), (counts > 0).reshape(-1, *shape)))
         scores.append(otsu_iou(count_levels(pictures, mask[None]))[:, 0])
-    low, high = np.quantile(np.concatenate(scores), [0.025, 0.975])
-    return float(low), float(high)
+    return percentile_interval(np.concatenate(scores))
 
 
 def save_map(folder: Path, name: str, found: GlobalMap, key: str) -> None:

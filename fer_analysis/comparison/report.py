@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +10,9 @@ from jaxtyping import Float64
 from aupipe.fer_analysis.comparison import figures
 from aupipe.fer_analysis.comparison.scores import FIXED, SCORES
 from aupipe.fer_analysis.comparison.study import Comparison, Scoring
-from aupipe.fer_data.files import write_json, write_text
-from aupipe.fer_display.figures import save_png
+from aupipe.fer_data.files import write_bytes, write_json, write_text
+from aupipe.fer_display.figures import png_bytes
+from aupipe.fer_display.tables import csv_text, markdown_table
 
 METHOD = f"""\
 Each network has one explanation map per expression. **IoU**: the 8-bit map is binarised at Otsu's threshold t of the
@@ -24,60 +22,58 @@ all pixels; distance 1 - r; average linkage. The overall tree uses the mean dist
 dendrograms share one distance axis that starts at 0. Areas, ranks and the curves are defined in
 `docs/compare.md`; the fixed threshold is {FIXED} of the full range."""
 
+_Rows = tuple[list[str], list[list[str]]]
+"""The header of a table and its rows."""
+
 
 def write_comparison(out: Path, comparison: Comparison, *, pictures: bool = True) -> None:
     """Write every table, and every figure unless ``pictures`` is False, each atomically, to the folder ``out``."""
     out.mkdir(parents=True, exist_ok=True)
     if comparison.scoring is not None:
-        write_text(out / "iou.csv", _csv(_iou_rows(comparison, comparison.scoring)))
-        write_text(out / "scores.csv", _csv(_score_rows(comparison, comparison.scoring)))
-    write_text(out / "merge_heights.csv", _csv(_height_rows(comparison)))
+        write_text(out / "iou.csv", csv_text(*_iou_rows(comparison, comparison.scoring)))
+        write_text(out / "scores.csv", csv_text(*_score_rows(comparison, comparison.scoring)))
+    write_text(out / "merge_heights.csv", csv_text(*_height_rows(comparison)))
     for table in comparison.tables:
-        write_text(out / f"{table.name}.csv", _csv([table.header, *table.rows]))
+        write_text(out / f"{table.name}.csv", csv_text(table.header, table.rows))
     write_text(out / "results.md", markdown(comparison))
     write_json(out / "comparison.json", comparison.as_json())
     if not pictures:
         return
     longest = max((float(tree.heights[-1]) for tree in comparison.trees), default=0.0)
     for tree in comparison.trees:
-        save_png(out / f"dendrogram_{tree.name}.png", figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3)))
-        save_png(out / f"correlation_{tree.name}.png", figures.draw_correlations(tree))
-    save_png(out / "maps.png", figures.draw_maps(comparison.maps, comparison.masks))
+        drawn = figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3))
+        write_bytes(out / f"dendrogram_{tree.name}.png", png_bytes(drawn))
+        write_bytes(out / f"correlation_{tree.name}.png", png_bytes(figures.draw_correlations(tree)))
+    write_bytes(out / "maps.png", png_bytes(figures.draw_maps(comparison.maps, comparison.masks)))
 
 
-def _csv(rows: Iterable[Sequence[str]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
-
-
-def _iou_rows(comparison: Comparison, scoring: Scoring) -> list[list[str]]:
+def _iou_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
     maps, values = comparison.maps, scoring.values["iou"]
-    rows = [["network", *maps.expressions, "mean"]]
+    rows = []
     for row, network in enumerate(maps.networks):
         mean = comparison.mean(values, row)
         cells = [f"{values[row, at]:.6f}" if maps.present[row, at] else "" for at in range(len(maps.expressions))]
         rows.append([network, *cells, "" if mean is None else f"{mean:.6f}"])
-    return rows
+    return ["network", *maps.expressions, "mean"], rows
 
 
-def _score_rows(comparison: Comparison, scoring: Scoring) -> list[list[str]]:
+def _score_rows(comparison: Comparison, scoring: Scoring) -> _Rows:
     header = ["network", "expression", *(part for name in SCORES for part in (name, f"{name}_chance"))]
-    rows = [[*header, *(["iou_in_face"] if scoring.in_face is not None else [])]]
+    header += ["iou_in_face"] if scoring.in_face is not None else []
+    rows = []
     for row, column in np.argwhere(comparison.maps.present):
         cells = [table[name][row, column] for name in SCORES for table in (scoring.values, scoring.chance)]
         if scoring.in_face is not None:
             cells.append(scoring.in_face[row, column])
         names = [comparison.maps.networks[row], comparison.maps.expressions[column]]
         rows.append([*names, *(f"{value:.6f}" for value in cells)])
-    return rows
+    return header, rows
 
 
-def _height_rows(comparison: Comparison) -> list[list[str]]:
+def _height_rows(comparison: Comparison) -> _Rows:
     most = max((len(tree.heights) for tree in comparison.trees), default=0)
-    rows = [["expression", *(f"merge_{number}" for number in range(1, most + 1))]]
-    rows += [[tree.name, *(f"{height:.6f}" for height in tree.heights)] for tree in comparison.trees]
-    return rows
+    header = ["expression", *(f"merge_{number}" for number in range(1, most + 1))]
+    return header, [[tree.name, *(f"{height:.6f}" for height in tree.heights)] for tree in comparison.trees]
 
 
 def markdown(comparison: Comparison) -> str:
@@ -89,21 +85,17 @@ def markdown(comparison: Comparison) -> str:
         parts += ["## All scores, beside chance", _score_table(comparison, comparison.scoring)]
     parts += ["## Similarity of networks", *_tree_parts(comparison)]
     for table in comparison.tables:
-        parts += [f"## {table.title}", _table(table.header, [[cell or "-" for cell in row] for row in table.rows])]
+        cells = [[cell or "-" for cell in row] for row in table.rows]
+        parts += [f"## {table.title}", markdown_table(table.header, cells)]
     if comparison.maps.left_out:
         rows = [[one.what, one.expression or "-", one.reason] for one in comparison.maps.left_out]
-        parts += ["## Left out", _table(["what", "expression", "reason"], rows)]
+        parts += ["## Left out", markdown_table(["what", "expression", "reason"], rows)]
     return "\n\n".join(parts) + "\n"
 
 
 def _source(comparison: Comparison) -> list[str]:
     lines = [f"- {topic}: {text}" for topic, text in comparison.source.items()]
     return ["\n".join(lines)] if lines else []
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _iou_table(comparison: Comparison, scoring: Scoring) -> str:
@@ -115,7 +107,7 @@ def _iou_table(comparison: Comparison, scoring: Scoring) -> str:
         in_face = None if scoring.in_face is None else comparison.mean(scoring.in_face, row)
         shown = ["-" if value is None else f"{value:.{digits}f}" for value, digits in ((mean, 4), (in_face, 4), (p, 2))]
         rows.append([network, *cells, *shown])
-    return _table(["network", *maps.expressions, "mean", "mean in face", "p"], rows) + (
+    return markdown_table(["network", *maps.expressions, "mean", "mean in face", "p"], rows) + (
         "\n\np: share of all assignments of masks to expressions that score at least as well as the true one."
     )
 
@@ -136,7 +128,7 @@ def _control_parts(scoring: Scoring) -> list[str]:
         ["share of assignments as good as the true one (p)", f"{test.p:.2f}"],
     ]
     text = f"Means over {c.networks} networks with every expression; the interval resamples networks."
-    return ["## Controls", text, _table(["", "IoU"], rows)]
+    return ["## Controls", text, markdown_table(["", "IoU"], rows)]
 
 
 def _score_table(comparison: Comparison, scoring: Scoring) -> str:
@@ -146,7 +138,7 @@ def _score_table(comparison: Comparison, scoring: Scoring) -> str:
     for name, score in SCORES.items():
         mean, chance = (_present_mean(comparison, table[name]) for table in (scoring.values, scoring.chance))
         rows.append([f"`{name}`", f"{mean:.4f}", f"{chance:.4f}", score.text])
-    return _table(["score", "mean", "chance", "meaning"], rows)
+    return markdown_table(["score", "mean", "chance", "meaning"], rows)
 
 
 def _present_mean(comparison: Comparison, table: Float64[np.ndarray, "n e"]) -> float:
@@ -160,4 +152,4 @@ def _tree_parts(comparison: Comparison) -> list[str]:
     for tree in comparison.trees:
         clusters = " / ".join(", ".join(side) for side in tree.two_clusters())
         rows.append([tree.name, " ".join(f"{height:.3f}" for height in tree.heights), clusters])
-    return [_table(["expression", "merge heights", "two clusters"], rows)]
+    return [markdown_table(["expression", "merge heights", "two clusters"], rows)]

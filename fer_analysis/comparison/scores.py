@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int64, UInt8
 
+from aupipe.fer_models.metrics import ranking
+
 Levels = Int64[np.ndarray, "... 2 256"]
 VALUES = np.arange(256, dtype=np.float64)
 FIXED = 0.1
@@ -110,11 +112,19 @@ def relevance_mass(levels: Levels) -> Float64[np.ndarray, "..."]:
 
 
 def pointing_game(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Whether the maximum lies in the mask (Zhang et al. 2018); the share of equal maxima that do."""
-    total = levels.sum(-2)
-    top = 255 - (total[..., ::-1] > 0).argmax(-1)[..., None]
-    hits, all_maxima = (np.take_along_axis(counts, top, -1)[..., 0] for counts in (levels[..., 1, :], total))
-    return np.asarray(hits / all_maxima)
+    """Whether the maximum lies in the mask; the share of equal maxima that do."""
+    return np.asarray(ranking.pointing_game(*_strongest_first(levels)))
+
+
+def average_precision(levels: Levels) -> Float64[np.ndarray, "..."]:
+    """Average precision of the pixels' values as a detector of the mask's pixels."""
+    return np.asarray(ranking.average_precision(*_strongest_first(levels)))
+
+
+def _strongest_first(levels: Levels) -> tuple[Float64[np.ndarray, "... 256"], Float64[np.ndarray, "... 256"]]:
+    """Pixels inside and outside, from the strongest level to the weakest."""
+    reverse = levels[..., ::-1].astype(np.float64)
+    return reverse[..., 1, :], reverse[..., 0, :]
 
 
 def auc(levels: Levels) -> Float64[np.ndarray, "..."]:
@@ -122,14 +132,6 @@ def auc(levels: Levels) -> Float64[np.ndarray, "..."]:
     outside, inside = levels[..., 0, :].astype(np.float64), levels[..., 1, :].astype(np.float64)
     weaker = outside.cumsum(-1) - outside / 2
     return np.asarray((inside * weaker).sum(-1) / (inside.sum(-1) * outside.sum(-1)))
-
-
-def average_precision(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Precision averaged over the recall gained at each level, from the strongest down, without interpolation."""
-    inside = levels[..., 1, ::-1].astype(np.float64)
-    hits, claimed = inside.cumsum(-1), levels.sum(-2)[..., ::-1].cumsum(-1)
-    precision = np.divide(hits, claimed, out=np.zeros_like(hits), where=claimed > 0)
-    return np.asarray((inside * precision).sum(-1) / inside.sum(-1))
 
 
 def nss(levels: Levels) -> Float64[np.ndarray, "..."]:

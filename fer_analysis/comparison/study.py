@@ -13,6 +13,8 @@ from aupipe.fer_analysis.comparison.controls import Controls, assignment_test, m
 from aupipe.fer_analysis.comparison.map_files import MapSet, MaskSet, match
 from aupipe.fer_analysis.comparison.scores import SCORES, count_levels, otsu_iou
 from aupipe.fer_analysis.comparison.similarity import Tree, grow_trees
+from aupipe.fer_data.types import lines_repr
+from aupipe.fer_display.tables import aligned
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,23 @@ class Comparison:
         """Mean over the expressions of a network that has them all, else None."""
         return float(values[network].mean()) if self.complete[network] else None
 
+    __repr__ = lines_repr
+
     def lines(self) -> list[str]:
         """The summary for people."""
         networks, expressions = self.maps.networks, self.maps.expressions
         lines = [f"{len(networks)} networks, {len(expressions)} expressions: {', '.join(expressions)}"]
         if self.scoring is not None:
             values = self.scoring.values["iou"]
-            width = max(map(len, networks))
+            rows = []
             for row, name in enumerate(networks):
-                cells = "  ".join(
+                cells = [
                     f"{value:.4f}" if there else "     -"
                     for value, there in zip(values[row], self.maps.present[row], strict=True)
-                )
+                ]
                 mean = self.mean(values, row)
-                lines.append(f"{name:<{width}}  IoU  {cells}  mean {'-' if mean is None else f'{mean:.4f}'}")
+                rows.append((name, "IoU", *cells, f"mean {'-' if mean is None else f'{mean:.4f}'}"))
+            lines += aligned(rows)
             if (c := self.scoring.controls) is not None:
                 low, high = c.interval
                 lines.append(

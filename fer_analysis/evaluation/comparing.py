@@ -17,9 +17,9 @@ from aupipe.fer_analysis.evaluation.predictions import (
     load_metrics,
     read_predictions,
 )
-from aupipe.fer_analysis.evaluation.text import aligned
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_json
+from aupipe.fer_display.tables import text_table
 from aupipe.fer_models.metrics import resampling
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
@@ -48,7 +48,7 @@ class Comparison:
             rows.append((name.replace("_", " "), *figures))
         return [
             f"{c['run']} against {c['other']}: {c['n']} images of {c['split']}",
-            *aligned(rows),
+            *text_table(rows),
             f"right: both {table['both']}, only run {table['first_only']}, only other {table['second_only']}, neither "
             f"{table['neither']}; McNemar (exact) p = {table['p_value']:.3g}",
         ]

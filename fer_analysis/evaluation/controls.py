@@ -18,7 +18,7 @@ from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_models import metrics
 
 
-class Controls:
+class ControlMaps:
     """The control maps at the size of the AU maps that the model is compared with.
 
     ``maps``: by name, ``uniform``, ``centre`` and, where the store's train split has maps, ``mean_map``.

@@ -8,33 +8,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
-from aupipe.fer_analysis.evaluation.controls import Controls
+from aupipe.fer_analysis.evaluation.controls import ControlMaps
+from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures, mean_over_others
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Progress
-from aupipe.fer_models import metrics
 from aupipe.fer_models.methods import Method, Prediction
 from aupipe.fer_models.metrics import localisation
-from aupipe.fer_models.targets import attention, cosine, positive_part, resize_maps
+from aupipe.fer_models.targets import attention, positive_part, resize_maps
 
 
 @dataclass(frozen=True)
 class Samples:
     """Per-sample figures of a split, in the order of its rows.
 
-    figures: by map, then by figure. Maps: ``"1"`` .. each layer's attention, ``cam`` (of the label), ``cam_predicted``
-    (of the predicted class), the controls ``uniform, centre, mean_map``, and ``wrong_class`` (the other expressions' AU
-    maps). Figures: ``cos`` with the sample's AU map, ``cos_wrong`` (mean over the other expressions' maps on the same
-    face), ``pointing, energy, pixel_ap``, ``empty`` (1 where the map has no positive value), ``ceiling`` of ``cos`` for
-    a map of that size; of ``cam_predicted`` also ``cos_predicted``, with the predicted expression's map. They mean
-    nothing where ``has_map`` (``cos_predicted``: ``predicted_has_map``) is False; ``pointing, energy, pixel_ap`` need a
-    ``region_share`` above 0 besides.
+    figures: by map, then by the columns of :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` ..
+    each layer's attention, ``cam`` (of the label), ``cam_predicted`` (of the predicted class), the controls ``uniform,
+    centre, mean_map``, and ``wrong_class`` (the other expressions' AU maps, of which there is ``cos`` alone).
     """
 
     sample_id: tuple[str, ...]
@@ -50,6 +46,12 @@ class Samples:
         """The most probable class of each sample."""
         return np.asarray(self.probability.argmax(1), np.int64)
 
+    def having(self, needs: Needs) -> Bool[np.ndarray, "n"]:
+        """The samples that have what a figure needs: elsewhere its values mean nothing."""
+        if needs == "predicted_map":
+            return self.predicted_has_map
+        return self.has_map & (self.region_share > 0) if needs == "region" else self.has_map
+
     @property
     def correct(self) -> Bool[np.ndarray, "n"]:
         """Whether it is the label."""
@@ -57,7 +59,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Reading:
+class BatchReading:
     """What a model says about a batch, without its graph: probabilities, and maps at native resolution."""
 
     probability: Float64[Tensor, "b k"]
@@ -69,7 +71,7 @@ def measure(
     model: Method, store: Store, loader: TripletLoader, config: AugmentConfig, progress: Progress
 ) -> tuple[Samples, AverageMaps]:
     """Figures and averages of the loader's rows. Raises :class:`RunError` (memory, output that is not finite)."""
-    controls = Controls(store, loader.reader, config)
+    controls = ControlMaps(store, loader.reader, config)
     sums = Accumulator(len(store.index.classes), loader.mean, loader.std)
     batches_done: list[dict[str, np.ndarray]] = []
     progress.start(f"evaluate on {loader.reader.split}", loader.rows, "images")
@@ -87,7 +89,7 @@ def measure(
     return _join(batches_done, loader.reader.sample_ids), sums.averages()
 
 
-def read(model: Method, batch: Batch) -> Reading:
+def read(model: Method, batch: Batch) -> BatchReading:
     """The forward pass and the maps. The graph that some methods need ends here, so memory does not grow."""
     out = model.read(batch.image)
     logits = out.logits.detach().double()
@@ -101,7 +103,7 @@ def read(model: Method, batch: Batch) -> Reading:
     maps = explanation_maps(model, out, batch.label)
     if model.has_cam:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
-    return Reading(logits.softmax(1), maps)
+    return BatchReading(logits.softmax(1), maps)
 
 
 def explanation_maps(
@@ -122,7 +124,7 @@ def _cam(model: Method, out: Prediction, class_index: Int64[Tensor, "b"]) -> Flo
     return positive_part(signed.float())
 
 
-def _measure_batch(batch: Batch, reading: Reading, controls: Controls) -> dict[str, np.ndarray]:
+def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -> dict[str, np.ndarray]:
     """Columns of the batch's samples; those of the maps are named ``map/figure``."""
     others = controls.other_maps(batch)
     region = localisation.au_region(batch.au_map)
@@ -135,50 +137,21 @@ def _measure_batch(batch: Batch, reading: Reading, controls: Controls) -> dict[s
         "predicted_has_map": batch.has_map & (place >= 0),
         "region_share": localisation.region_share(region),
     }
+    predicted_map = _predicted_maps(batch, others, place)
     fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
     for name, value in {**reading.maps, **fixed}.items():
         grown = resize_maps(value, (controls.size, controls.size))
-        for figure, values in _figures(grown, batch.au_map, others, region).items():
-            columns[f"{name}/{figure}"] = values
-    if "cam_predicted" in reading.maps:
-        grown = resize_maps(reading.maps["cam_predicted"], (controls.size, controls.size))
-        columns["cam_predicted/cos_predicted"] = cosine(grown, _predicted_maps(batch, others, place))
-    if len(controls.expressions) > 1:
-        columns["wrong_class/cos"] = _mean_over_others(batch.au_map, others)
-    own = batch.au_map.cpu().numpy()
-    ceilings = {
-        f"{name}/ceiling": metrics.ceilings(own, int(value.shape[1]), int(value.shape[2]))
-        for name, value in reading.maps.items()
-    }
-    return {**{name: value.cpu().numpy() for name, value in columns.items()}, **ceilings}
+        native = (int(value.shape[1]), int(value.shape[2])) if name in reading.maps else None
+        on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map)
+        for _, figure in face_figures():
+            if figure.only in ("", name) and (values := figure.measure(on_faces)) is not None:
+                columns[f"{name}/{figure.column}"] = values
+    if (values := mean_over_others(batch.au_map, others)) is not None:
+        columns["wrong_class/cos"] = values
+    return {name: value.cpu().numpy() for name, value in columns.items()}
 
 
-def _figures(
-    maps: Float32[Tensor, "b m m"],
-    au_map: Float32[Tensor, "b m m"],
-    others: Float32[Tensor, "b o m m"],
-    region: Bool[Tensor, "b m m"],
-) -> dict[str, Float[Tensor, "b"]]:
-    """The figures of one kind of map; ``cos_wrong`` is absent where the codebook has a single expression."""
-    wrong = {"cos_wrong": _mean_over_others(maps, others)} if others.shape[1] > 1 else {}
-    return {
-        "cos": cosine(maps, au_map),
-        **wrong,
-        "pointing": localisation.pointing(maps, region),
-        "energy": localisation.energy(maps, region),
-        "pixel_ap": localisation.pixel_ap(maps, region),
-        "empty": (maps.amax((1, 2)) <= 0).double(),
-    }
-
-
-def _mean_over_others(maps: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"]) -> Float[Tensor, "b"]:
-    """Mean cosine with the other expressions' maps; the empty slot of the sample's own expression does not count."""
-    present = others.flatten(2).any(2)
-    values = torch.stack([cosine(maps, others[:, number]) for number in range(others.shape[1])], 1)
-    return (values * present).sum(1) / present.sum(1).clamp_min(1)
-
-
-def _predicted_place(batch: Batch, reading: Reading, controls: Controls) -> Int64[Tensor, "b"]:
+def _predicted_place(batch: Batch, reading: BatchReading, controls: ControlMaps) -> Int64[Tensor, "b"]:
     """The predicted class's place among the expressions with a map; -1 where it has none."""
     classes = controls.store.index.classes
     places = [controls.expressions.index(name) if name in controls.expressions else -1 for name in classes]

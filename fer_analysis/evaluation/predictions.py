@@ -2,7 +2,7 @@
 
 Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
 ``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
-(:class:`~aupipe.fer_analysis.evaluation.measuring.Samples` says what they are). Six decimals; empty where a figure
+(:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six decimals; empty where a figure
 means nothing.
 """
 
@@ -19,15 +19,14 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.evaluation.measuring import Samples
+from aupipe.fer_analysis.evaluation.per_face import face_figures
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import sha256_file
-from aupipe.fer_display.tables import number_cells, write_columns
+from aupipe.fer_data.files import sha256_bytes, sha256_file, write_text
+from aupipe.fer_display.tables import csv_of_columns, number_cells
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
 _NEEDED = frozenset({"localisation", "intervals", "cosine_matrix", "predictions_sha256"})
-LOCATED = ("pointing", "energy", "pixel_ap")
-"""Figures that need a region to point at."""
 
 
 def column_name(owner: str, figure: str) -> str:
@@ -35,16 +34,11 @@ def column_name(owner: str, figure: str) -> str:
     return f"att{owner}_{figure}" if owner.isdecimal() else f"{owner}_{figure}"
 
 
-def meaningful(samples: Samples, figure: str) -> Bool[np.ndarray, "n"]:
-    """Samples whose figure means something."""
-    if figure == "cos_predicted":
-        return samples.predicted_has_map
-    return samples.has_map & (samples.region_share > 0) if figure in LOCATED else samples.has_map
-
-
 def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
     """Write the table atomically; returns its SHA-256."""
-    return write_columns(path, _columns(samples, classes))
+    text = csv_of_columns(_columns(samples, classes))
+    write_text(path, text)
+    return sha256_bytes(text.encode())
 
 
 def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
@@ -59,9 +53,10 @@ def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Se
     yield "has_map", _flags(samples.has_map)
     yield "predicted_has_map", _flags(samples.predicted_has_map)
     yield "region_share", number_cells(samples.region_share, samples.has_map)
-    for owner, figures in samples.figures.items():
-        for figure, values in figures.items():
-            yield column_name(owner, figure), number_cells(values, meaningful(samples, figure))
+    needs = {figure.column: figure.needs for _, figure in face_figures()}
+    for owner, columns in samples.figures.items():
+        for column, values in columns.items():
+            yield column_name(owner, column), number_cells(values, samples.having(needs[column]))
 
 
 def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:

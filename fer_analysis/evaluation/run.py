@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
 from aupipe.fer_data.errors import UserInputError, paragraph
-from aupipe.fer_data.files import write_json
+from aupipe.fer_data.files import write_bytes, write_json
+from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.loading.loader import TripletLoader
-from aupipe.fer_data.types import Progress, Silent
-from aupipe.fer_display.figures import save_png
+from aupipe.fer_data.types import Progress, Silent, lines_repr
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -28,10 +33,24 @@ class Evaluation:
 
     run: Path
     content: Mapping[str, Any]
+    out: Path
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Read ``predictions.csv``: a row a face, its prediction and the figures of its maps.
+
+        Raises :class:`UserInputError` when pandas is not installed.
+        """
+        return csv_frame(self.out / PREDICTIONS, ("sample_id", "true", "predicted"))
+
+    def against(self, other: Path | str) -> Comparison:
+        """Compare with another evaluated run, face by face. Raises :class:`RunError` when that cannot be."""
+        return compare(self.run, Path(other))
 
     def as_json(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
         return dict(self.content)
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """The summary for people: figures, then what they must be read against."""
@@ -75,9 +94,9 @@ def evaluate(
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
-    save_png(out / "confusion.png", draw_confusion(confusion["classes"], confusion["matrix"]))
-    save_png(out / "cosines.png", draw_cosines(figures["cosine_matrix"]))
-    save_png(out / "average_maps.png", draw_averages(averages, record.classes, layers))
+    write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
+    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"])))
+    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers)))
     content = {
         **figures,
         "predictions_sha256": digest,
@@ -88,4 +107,4 @@ def evaluate(
     }
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_json(out / METRICS, content)
-    return Evaluation(run_folder, content)
+    return Evaluation(run_folder, content, out)

@@ -25,23 +25,9 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.evaluation.measuring import Samples
-from aupipe.fer_analysis.evaluation.predictions import meaningful
+from aupipe.fer_analysis.evaluation.per_face import FIGURES, FaceFigure, face_figures
 from aupipe.fer_models import metrics
 from aupipe.fer_models.metrics import localisation, resampling
-
-FIGURES = (
-    "cosine",
-    "cosine_wrong",
-    "specificity",
-    "ceiling",
-    "normalised",
-    "normalised_over_mean_map",
-    "pointing",
-    "energy",
-    "pixel_ap",
-    "empty",
-)
-"""What every map is given, in this order."""
 
 CONTROLS = ("uniform", "centre", "mean_map")
 
@@ -73,7 +59,7 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
             "uniform": uniform,
             "centre": centre,
             "mean_map": mean_map,
-            "wrong_class": table.figure("wrong_class", "cos", samples.has_map, table.macro),
+            "wrong_class": table.figure("wrong_class", "cosine", samples.has_map, table.macro),
             "ceiling": attentions[str(n_layers)]["ceiling"],
             "ceiling_per_layer": {layer: figures["ceiling"] for layer, figures in attentions.items()},
         },
@@ -107,19 +93,27 @@ class _Table:
         """Mean over the samples."""
         return float(values[rows].mean()) if rows.any() else None
 
-    def figure(self, owner: str, figure: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> float | None:
+    def figure(self, owner: str, name: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> float | None:
         """Mean of one figure over those of the rows where it means something."""
-        values = self.samples.figures.get(owner, {}).get(figure)
-        return None if values is None else mean(values, rows & meaningful(self.samples, figure))
+        figure = FIGURES[name]
+        if not isinstance(figure, FaceFigure):
+            return None
+        own = self.samples.figures.get(owner, {})
+        # A control has no resolution of its own: its ceiling is that of the last layer.
+        columns = {**self.samples.figures[str(self.n_layers)], **own} if owner in CONTROLS and own else own
+        values = columns.get(figure.column)
+        return None if values is None else mean(values, rows & self.samples.having(figure.needs))
 
     def localisation(self) -> dict[str, Any]:
         """Every figure of every map, and what chance scores."""
         samples, layers = self.samples, [str(number) for number in range(1, self.n_layers + 1)]
-        located = samples.has_map & (samples.region_share > 0)
-        share = self.macro(samples.region_share, located)
         return {
             "region_threshold": localisation.REGION_THRESHOLD,
-            "chance": {"pointing": share, "energy": share, "pixel_ap": share},
+            "chance": {
+                name: self.macro(figure.chance(samples.region_share), samples.having(figure.needs))
+                for name, figure in face_figures()
+                if figure.chance is not None
+            },
             "attention": {layer: self._groups(layer) for layer in layers},
             "cam": self._groups("cam"),
             "cam_predicted": self._groups("cam_predicted"),
@@ -142,25 +136,14 @@ class _Table:
         }
 
     def _describe(self, owner: str, rows: Bool[np.ndarray, "n"], mean: Mean) -> dict[str, Any]:
-        def of(figure: str, name: str = owner) -> float | None:
-            return self.figure(name, figure, rows, mean)
+        def of(name: str, other: str | None = None) -> float | None:
+            return self.figure(other or owner, name, rows, mean)
 
-        cosine, wrong = of("cos"), of("cos_wrong")
-        ceiling = of("ceiling", str(self.n_layers) if owner in CONTROLS else owner)
-        values = (
-            cosine,
-            wrong,
-            None if cosine is None or wrong is None else cosine - wrong,
-            ceiling,
-            metrics.normalised(cosine, of("cos", "uniform"), ceiling),
-            metrics.normalised(cosine, of("cos", "mean_map"), ceiling),
-            of("pointing"),
-            of("energy"),
-            of("pixel_ap"),
-            of("empty"),
-        )
-        figures = {"n": int((rows & self.samples.has_map).sum()), **dict(zip(FIGURES, values, strict=True))}
-        return {**figures, "cosine_predicted": of("cos_predicted")} if owner == "cam_predicted" else figures
+        return {"n": int((rows & self.samples.has_map).sum())} | {
+            name: of(name) if isinstance(figure, FaceFigure) else figure.derive(of)
+            for name, figure in FIGURES.items()
+            if not (isinstance(figure, FaceFigure) and figure.only not in ("", owner))
+        }
 
     def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
         """Classes with a map by maps: attention of each layer, CAM, controls."""

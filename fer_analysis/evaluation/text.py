@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("cosine", "normalised", "specificity", "pointing", "energy", "pixel_ap")
+from aupipe.fer_analysis.evaluation.per_face import headings
+from aupipe.fer_display.tables import text_table
 
 
 def shown(value: float | None) -> str:
@@ -31,7 +32,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",
-        *aligned(figure_rows(c)),
+        *text_table(figure_rows(c)),
         "",
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
@@ -54,16 +55,17 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
         ("control: centred Gaussian", where["controls"]["centre"]),
         ("control: mean AU map", where["controls"]["mean_map"]),
     ]
-    rows: list[Sequence[str]] = [("", *(name.replace("_ap", " AP") for name in COLUMNS))]
+    columns = headings()
+    rows: list[Sequence[str]] = [("", *columns.values())]
     for title, entry in titles:
         figures = entry["all"] if entry else {}
-        rows.append((title, *(shown(figures.get(name)) for name in COLUMNS)))
+        rows.append((title, *(shown(figures.get(name)) for name in columns)))
     controls, chance = c["controls"], where["chance"]
     return [
         *rows,
         ("control: another expression's map", shown(controls["wrong_class"])),
         (f"ceiling of layer {last}", shown(controls["ceiling"])),
-        ("chance", "", "", "", *(shown(chance[name]) for name in COLUMNS[3:])),
+        ("chance", *(shown(chance[name]) if name in chance else "" for name in columns)),
     ]
 
 
@@ -82,13 +84,3 @@ def _by_outcome(c: Mapping[str, Any]) -> list[str]:
 def _too_few(classes: Sequence[str]) -> list[str]:
     """Intervals are too narrow where a class has one face: nothing can be resampled there."""
     return [f"too narrow: {', '.join(classes)} with a single face add no spread"] if classes else []
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table as text: the first column to the left, figures to the right."""
-    widths = [max(len(row[number]) for row in rows if number < len(row)) for number in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph
-from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.images import UnreadableImageError, decode_image, quiet_opencv
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.layouts.base import IMAGE_SUFFIXES
 from aupipe.fer_data.types import Box, Failure, Reason
@@ -131,26 +132,30 @@ def _picture(
     return InputPicture(name, image, label=label, box=box, known=known)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
+    with quiet_opencv:
+        video = cv2.VideoCapture(str(path))
+        try:
+            yield video
+        finally:
+            video.release()
+
+
 def _frame_count(path: Path) -> int:
     """Read the number of frames off the header; 1 where it does not say or cannot be read."""
-    video = cv2.VideoCapture(str(path))
-    try:
+    with _opened(path) as video:
         return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
-    finally:
-        video.release()
 
 
 def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
-    video = cv2.VideoCapture(str(path))
-    try:
+    with _opened(path) as video:
         stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
         number = 0
         while video.grab():
             if number % every == 0:
                 yield _frame(video, path, number, rate)
             number += 1
-    finally:
-        video.release()
     if number == 0:
         yield Failure(path.name, str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
     elif number < ENDS_EARLY * stated:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, Int64, UInt8
 
 from aupipe.fer_analysis.evaluation import explanation_maps
 from aupipe.fer_analysis.explain.calibration import Calibration, run_calibration, softmax
@@ -73,21 +73,43 @@ class OpenRun:
         rows = np.arange(count, dtype=np.int64)
         return augment.sample_parameters(self.crop, 0, 0, rows, self.preparation.image_size)
 
-    @torch.no_grad()
     def predict(self, faces: Sequence[AlignedFace]) -> list[FacePrediction]:
         """Classify faces along the evaluation's own path: centre crop, normalisation, forward pass, positive parts."""
-        images = torch.from_numpy(np.stack([face.image for face in faces]))
+        return self.predict_images(np.stack([face.image for face in faces]))
+
+    @torch.no_grad()
+    def predict_images(
+        self,
+        images: UInt8[np.ndarray, "n s s 3"],
+        *,
+        labels: Int64[np.ndarray, "n"] | None = None,
+        layer: int | None = None,
+    ) -> list[FacePrediction]:
+        """Classify aligned images.
+
+        Args:
+            images: RGB, of the size of the store's crops.
+            labels: Classes whose CAM is read; None: the predicted ones.
+            layer: Layer whose attention is read; None: :attr:`layer`.
+        """
         mean, std = torch.tensor(self.record.channel_mean), torch.tensor(self.record.channel_std).clamp_min(1e-6)
-        pictures = augment.apply_to_images(self.crop, self.placement(len(faces)), images, mean, std).to(self.device)
+        aligned = torch.from_numpy(images)
+        pictures = augment.apply_to_images(self.crop, self.placement(len(images)), aligned, mean, std).to(self.device)
         out = self.model.read(pictures)
-        maps = explanation_maps(self.model, out, out.logits.argmax(1))
-        attention, cam = maps[str(self.layer)].cpu().numpy(), maps["cam"].cpu().numpy() if "cam" in maps else None
+        chosen = out.logits.argmax(1) if labels is None else torch.from_numpy(labels).to(self.device)
+        maps = explanation_maps(self.model, out, chosen)
+        attention = maps[str(layer or self.layer)].cpu().numpy()
+        cam = maps["cam"].cpu().numpy() if "cam" in maps else None
         logits = out.logits.double().detach().cpu().numpy()
         probability = softmax(logits, self.calibration.temperature if self.calibration else 1.0)
         return [
             FacePrediction(row, probability[n], int(row.argmax()), attention[n], None if cam is None else cam[n])
             for n, row in enumerate(logits)
         ]
+
+    def check_layer(self, layer: int | None) -> int:
+        """Check a layer and return it, :attr:`layer` for None. Raises :class:`UserInputError` for an unknown one."""
+        return _checked_layer(layer, self.model) or self.layer
 
 
 def open_run(
@@ -117,11 +139,7 @@ def open_run(
     """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(folder, where, method, method_options)
-    layers = model.backbone.n_layers
-    if layer is not None and not 1 <= layer <= layers:
-        raise UserInputError(
-            paragraph("--layer is not a layer of this network.", expected=f"1 to {layers}, the deepest", got=layer)
-        )
+    layer = _checked_layer(layer, model)
     store, why = _store(folder, record, store_folder)
     if not record.preparation and store is None:
         raise RunError(
@@ -135,7 +153,16 @@ def open_run(
     preparation = Preparation(**record.preparation) if record.preparation else Preparation.of_store(store.index)  # type: ignore[union-attr]
     calibration = run_calibration(folder, record, model, store, where)
     notes = () if calibration else (_uncalibrated(store, why),)
-    return OpenRun(folder, record, model, where, layer or layers, preparation, calibration, notes)
+    return OpenRun(folder, record, model, where, layer or model.backbone.n_layers, preparation, calibration, notes)
+
+
+def _checked_layer(layer: int | None, model: Method) -> int | None:
+    layers = model.backbone.n_layers
+    if layer is not None and not 1 <= layer <= layers:
+        raise UserInputError(
+            paragraph("--layer is not a layer of this network.", expected=f"1 to {layers}, the deepest", got=layer)
+        )
+    return layer
 
 
 def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, str]:

@@ -18,7 +18,9 @@ from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_analysis.overlays import draw_points, overlay
 from aupipe.fer_data import geometry
-from aupipe.fer_display.figures import new_figure, save_png
+from aupipe.fer_data.files import write_bytes
+from aupipe.fer_display.figures import new_figure, png_bytes
+from aupipe.fer_display.pages import Picture, jpeg_picture
 
 ATTENTION, CAM = "#0072b2", "#d55e00"
 """Bars: two colours that people with any colour vision tell apart (Okabe and Ito)."""
@@ -34,6 +36,10 @@ class Panel:
     image: UInt8[np.ndarray, "h w 3"]
     caption: str
     alt: str
+
+    def encoded(self) -> Picture:
+        """Encode the panel as a page carries it."""
+        return jpeg_picture(self.image, self.caption, self.alt)
 
 
 def window(opened: OpenRun, result: FaceResult) -> tuple[Float64[np.ndarray, "2 3"], Float64[np.ndarray, "4 2"]]:
@@ -79,7 +85,9 @@ def _strongest(card: ActionUnitCard, kind: str) -> str:
     return "" if best is None or lifts[best] <= 0 else f", most of all at AU {best} ({lifts[best]:.1f} times chance)"
 
 
-def photo_panel(photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.ndarray, "4 2"]], name: str) -> Panel:
+def photo_picture(
+    photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.ndarray, "4 2"]], name: str
+) -> Picture:
     """Draw the whole photo with the numbered windows of its faces; ``corners`` ``(x, y)`` in photo pixels."""
     seen = view.resized_view(photo, np.zeros(2), side=2 * view.SIDE)
     drawn = seen.image
@@ -89,7 +97,7 @@ def photo_panel(photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.
         place = (int(np.clip(frame[:, 0].min() + 6, 2, drawn.shape[1] - 24)), int(max(frame[:, 1].min() + 24, 24)))
         for colour, thickness in ((view.SHADOW, 5), (view.LINE, 2)):
             cv2.putText(drawn, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.8, colour, thickness, cv2.LINE_AA)
-    return Panel(drawn, "the whole photo", f"{name}: {len(corners)} faces, numbered as below")
+    return jpeg_picture(drawn, "the whole photo", f"{name}: {len(corners)} faces, numbered as below")
 
 
 def shown_action_units(card: ActionUnitCard) -> list[ActionUnitRow]:
@@ -113,7 +121,7 @@ def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequ
     draw_action_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
     draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.prediction.probability)
     figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
-    save_png(path, figure)
+    write_bytes(path, png_bytes(figure))
 
 
 def draw_action_units(axes: Axes, card: ActionUnitCard) -> None:

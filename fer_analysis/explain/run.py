@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,12 +15,16 @@ from aupipe.fer_analysis.explain import page
 from aupipe.fer_analysis.explain.action_units import Canvas, action_unit_card, face_regions
 from aupipe.fer_analysis.explain.inputs import InputPicture, Source
 from aupipe.fer_analysis.explain.opened import OpenRun
-from aupipe.fer_analysis.explain.pictures import face_panels, photo_panel, window, write_face_png
+from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
-from aupipe.fer_analysis.explain.timeline import write_timeline
-from aupipe.fer_data.files import folder_lock, write_json, write_text
+from aupipe.fer_analysis.explain.timeline import draw_timeline
+from aupipe.fer_data.files import folder_lock, write_bytes, write_json, write_text
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, MissedFace
-from aupipe.fer_data.types import Failure, Progress, count_reasons
+from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
+from aupipe.fer_display.blocks import Block, Wide
+from aupipe.fer_display.figures import png_bytes
+from aupipe.fer_display.pages import render
+from aupipe.fer_display.tables import csv_of_records
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
 
@@ -67,6 +69,8 @@ class ExplainReport:
             "page": str(self.out / PAGE),
         }
 
+    __repr__ = lines_repr
+
     def lines(self) -> list[str]:
         """Return the summary for people."""
         said = ", ".join(f"{count} {name}" for name, count in self.predicted.items()) or "none"
@@ -85,7 +89,7 @@ class _Work:
     files: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    sections: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     probability: list[Float64[np.ndarray, "k"]] = field(default_factory=list)
     limits: tuple[str, ...] = ()
@@ -139,9 +143,9 @@ def _explain_picture(opened: OpenRun, picture: InputPicture, out: Path, find: Fa
         work.times.append(picture.frame if picture.seconds is None else picture.seconds)
         blank = np.full(len(opened.record.classes), np.nan)
         work.probability.append(results[0].prediction.probability if results else blank)
-    if len(results) > 1 and len(work.sections) < MAX_SECTIONS:
+    if len(results) > 1 and len(work.blocks) < MAX_SECTIONS:
         corners = [window(opened, result)[1] for result in results]
-        work.sections.append(page.photo_section(photo_panel(picture.image, corners, picture.name)))
+        work.blocks.append(Wide(photo_picture(picture.image, corners, picture.name)))
     for result in results:
         _write_face(opened, result, out, work)
 
@@ -168,8 +172,8 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
     work.files += [f"{stem}.png", f"{stem}.json"]
     work.rows.append(summary_row(result, opened))
     work.limits = work.limits or limits(opened, result.prediction)
-    if len(work.sections) < MAX_SECTIONS:
-        work.sections.append(page.face_section(opened, result, panels))
+    if len(work.blocks) < MAX_SECTIONS:
+        work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels]))
 
 
 def safe_path(name: str) -> str:
@@ -185,15 +189,17 @@ def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tupl
     """Write the table, the timeline and the page; the report last."""
     notes = (*notes, *_more_notes(source, work))
     if work.rows:
-        write_text(out / TABLE, _csv(work.rows))
+        write_text(out / TABLE, csv_of_records(work.rows))
         work.files.append(TABLE)
-    sections = work.sections
+    blocks = work.blocks
     if any(not np.isnan(row).any() for row in work.probability):
-        sections = [_timeline(opened, source, out, work), *sections]
+        blocks = [_timeline(opened, source, out, work), *blocks]
         work.files.append(TIMELINE)
     calibration = (opened.calibration.sentence(),) if opened.calibration else ()
     facts = (_about(opened), *calibration, *notes)
-    page.write_page(out / PAGE, f"{source.path.name} explained", sections, facts, work.limits, work.failures)
+    title = f"{source.path.name} explained"
+    said = {"facts": facts, "limits": work.limits, "left_out": work.failures}
+    write_text(out / PAGE, render("explain", title=title, blocks=blocks, **said))
     predicted: dict[str, int] = {}
     for name in opened.record.classes:
         if count := sum(row["predicted"] == name for row in work.rows):
@@ -228,21 +234,15 @@ def _about(opened: OpenRun) -> str:
     return f"Model: {config.backbone}, {config.method}, {guided}; codebook {opened.codebook.name!r}."
 
 
-def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> str:
+def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> Wide:
     times, probability = np.array(work.times), np.stack(work.probability)
-    classes, path = opened.record.classes, out / TIMELINE
+    classes = opened.record.classes
     unit = "seconds" if any(isinstance(time, float) for time in work.times) else "frame"
-    write_timeline(path, times, probability, classes, unit)
+    figure = draw_timeline(times, probability, classes, unit)
+    png = png_bytes(figure)
+    write_bytes(out / TIMELINE, png)
     means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))
-    return page.timeline_section(path.read_bytes(), source.path.name, means)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return page.timeline(png, figure.canvas.get_width_height(), source.path.name, means)
 
 
 def _earlier_files(out: Path) -> list[str]:

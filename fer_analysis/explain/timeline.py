@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 from matplotlib.figure import Figure
 
-from aupipe.fer_display.figures import new_figure, save_png
+from aupipe.fer_display.figures import new_figure
 
 COLOURS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#7f7f7f")
 """Okabe and Ito's colours, the light yellow left out; line styles tell them apart too."""
@@ -37,14 +36,3 @@ def draw_timeline(
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def write_timeline(
-    path: Path,
-    times: Float64[np.ndarray, "t"],
-    probability: Float64[np.ndarray, "t k"],
-    classes: Sequence[str],
-    unit: str,
-) -> None:
-    """Write the plot as PNG, atomically."""
-    save_png(path, draw_timeline(times, probability, classes, unit))

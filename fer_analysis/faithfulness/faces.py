@@ -16,14 +16,17 @@ import numpy as np
 from aupipe.fer_analysis.faithfulness.measuring import Faces
 from aupipe.fer_analysis.faithfulness.regions import REMOVALS
 from aupipe.fer_analysis.faithfulness.summary import CURVES
-from aupipe.fer_display.tables import number_cells, write_columns
+from aupipe.fer_data.files import sha256_bytes, write_text
+from aupipe.fer_display.tables import csv_of_columns, number_cells
 
 TABLE = "faithfulness.csv"
 
 
 def write_faces(path: Path, faces: Faces, classes: Sequence[str]) -> str:
     """Write the table atomically; returns its SHA-256."""
-    return write_columns(path, _columns(faces, classes))
+    text = csv_of_columns(_columns(faces, classes))
+    write_text(path, text)
+    return sha256_bytes(text.encode())
 
 
 def _columns(faces: Faces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

@@ -21,10 +21,10 @@ from aupipe.fer_analysis.faithfulness.randomising import cascade
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.files import sha256_file, write_bytes, write_json
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.types import Progress, Silent
-from aupipe.fer_display.figures import save_png
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.methods import METHODS, Method, method_class, training_name
 from aupipe.fer_models.training import checkpoint
@@ -94,7 +94,7 @@ def measure_faithfulness(
     }
     out = out or run_folder
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
-    save_png(out / FIGURE, draw_faithfulness(content))
+    write_bytes(out / FIGURE, png_bytes(draw_faithfulness(content)))
     # Last: whoever finds it finds the other files of the same measurement.
     write_json(out / FAITHFULNESS, content)
     return Faithfulness(run_folder, content)

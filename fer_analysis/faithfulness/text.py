@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aupipe.fer_analysis.evaluation.text import aligned, shown, span
+from aupipe.fer_analysis.evaluation.text import shown, span
 from aupipe.fer_analysis.faithfulness.summary import CURVES
+from aupipe.fer_display.tables import text_table
 
 REMOVED_TITLES = {
     "inside": "AU regions",
@@ -39,7 +40,7 @@ def page_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"{shown(p['baseline'])}, where {p['baseline_keeps_prediction']:.0%} keep it",
         "",
         "Deletion (lower is better) and insertion (higher is better): area under the probability, difference to random",
-        *aligned(_curve_rows(c["curves"])),
+        *text_table(_curve_rows(c["curves"])),
         "",
         *_region_lines(c["regions"]),
         "",
@@ -69,7 +70,7 @@ def _region_lines(entry: Mapping[str, Any]) -> list[str]:
     return [
         f"Removal of the AU regions: {entry['n']} faces, {entry['region_share']:.1%} of the pixels; of as much "
         f"elsewhere on the face {entry['outside_face_in_face']:.0%} found room in it",
-        *aligned(rows),
+        *text_table(rows),
     ]
 
 
@@ -84,7 +85,7 @@ def _randomisation_lines(entry: Mapping[str, Any]) -> list[str]:
     return [
         f"Spearman with the map of the trained network, {entry['faces']} faces, {entry['draws']} random networks; a "
         f"map fails from {entry['fails_from']:g} with everything random",
-        *aligned(rows),
+        *text_table(rows),
     ]
 
 

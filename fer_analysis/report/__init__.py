@@ -1,8 +1,7 @@
 """One self-contained page about a run or a store: what is in it, what came out, what to read it against.
 
 :mod:`~aupipe.fer_analysis.report.run` puts it together; :mod:`~aupipe.fer_analysis.report.run_part` and
-:mod:`~aupipe.fer_analysis.report.store_part` are its two halves, :mod:`~aupipe.fer_analysis.report.blocks` and
-:mod:`~aupipe.fer_analysis.report.charts` what they are made of.
+:mod:`~aupipe.fer_analysis.report.store_part` are its two halves, made of :mod:`~aupipe.fer_display.blocks`.
 """
 
 from aupipe.fer_analysis.report.run import Report, write_report

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aupipe.fer_analysis.report import blocks, run_part, store_part
+from aupipe.fer_analysis.report import run_part, store_part
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.index import INDEX_NAME
-from aupipe.fer_display.pages import page_head
+from aupipe.fer_display.blocks import Block, KeyFigures, Text
+from aupipe.fer_display.pages import render
 from aupipe.fer_models.training import checkpoint
 
 
@@ -55,22 +55,20 @@ def write_report(
                 got="nothing there" if not subject.exists() else "neither file",
             )
         )
-    title = f"{kind.capitalize()} {name}"
-    page = "\n".join([f"<body><main>\n<h1>{html.escape(title)}</h1>", *filter(None, body), "</main></body>\n</html>\n"])
-    write_text(out, f"{page_head(title, blocks.STYLE)}\n{page}")
+    write_text(out, render("report", title=f"{kind.capitalize()} {name}", blocks=body))
     return Report(out, kind, tuple(notes))
 
 
-def _run_body(folder: Path, store_folder: Path | None, examples: int, device: str) -> tuple[list[str], list[str]]:
+def _run_body(folder: Path, store_folder: Path | None, examples: int, device: str) -> tuple[list[Block], list[str]]:
     record = checkpoint.load_record(folder)
     run = run_part.load_evaluated(folder)
     store, notes = _store_of(folder, record, store_folder)
     if run is None:
         notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")
-    parts = [blocks.text(note, "notice") for note in notes]
+    parts: list[Block] = [Text(note, "notice") for note in notes]
     if run is not None:
         parts += [
-            blocks.key_figures(run_part.run_figures(run)),
+            KeyFigures(run_part.run_figures(run)),
             run_part.reading_section(run),
             run_part.controls_section(run),
         ]
@@ -79,7 +77,7 @@ def _run_body(folder: Path, store_folder: Path | None, examples: int, device: st
         parts += [
             run_part.confusion_section(run),
             run_part.cosine_section(run),
-            run_part.average_map_section(run),
+            *run_part.average_map_sections(run),
             *([run_part.faces_section(run, store, examples, device)] if store is not None else []),
         ]
     parts.append(run_part.run_provenance_section(folder, record, run.metrics if run is not None else None))
@@ -96,11 +94,11 @@ def _store_of(folder: Path, record: checkpoint.RunRecord, override: Path | None)
         return None, [f"The run's store cannot be read, so no faces are shown; give it with --store. {error}"]
 
 
-def _store_body(store: Store, examples: int) -> list[str]:
-    return [blocks.key_figures(store_part.store_figures(store)), *_store_sections(store, examples)]
+def _store_body(store: Store, examples: int) -> list[Block]:
+    return [KeyFigures(store_part.store_figures(store)), *_store_sections(store, examples)]
 
 
-def _store_sections(store: Store, examples: int) -> list[str]:
+def _store_sections(store: Store, examples: int) -> list[Block]:
     pictures = [
         section
         for split in store.index.splits[:1]

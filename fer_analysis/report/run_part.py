@@ -17,10 +17,23 @@ from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, Pre
 from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
 from aupipe.fer_analysis.faithfulness import FAITHFULNESS, summary_line
 from aupipe.fer_analysis.overlays import Explanation, enlarge, explain_batch, overlay
-from aupipe.fer_analysis.report import blocks, charts
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_analysis.report.store_part import SIDE
 from aupipe.fer_data.shards import Store
+from aupipe.fer_display.blocks import (
+    Cell,
+    Charts,
+    Details,
+    Group,
+    Groups,
+    HeatTable,
+    Listing,
+    Section,
+    Table,
+    Text,
+)
+from aupipe.fer_display.charts import Series, line_chart
+from aupipe.fer_display.pages import jpeg_picture
 from aupipe.fer_models.training.checkpoint import RunRecord
 from aupipe.fer_models.training.run_log import read_log
 
@@ -57,7 +70,7 @@ def run_figures(run: EvaluatedRun) -> dict[str, str]:
     }
 
 
-def reading_section(run: EvaluatedRun) -> str:
+def reading_section(run: EvaluatedRun) -> Section:
     """What the figures say, in sentences."""
     path = run.folder / FAITHFULNESS
     if path.is_file():
@@ -66,12 +79,10 @@ def reading_section(run: EvaluatedRun) -> str:
         faithful = (
             f"Whether the maps show what the decision depends on was not measured: `aupipe faithfulness {run.folder}`."
         )
-    return blocks.section(
-        "What this says", *(blocks.text(one, "read") for one in reading(run.metrics)), blocks.text(faithful, "read")
-    )
+    return Section("What this says", [Text(one, "read") for one in (*reading(run.metrics), faithful)])
 
 
-def controls_section(run: EvaluatedRun) -> str:
+def controls_section(run: EvaluatedRun) -> Section:
     """Every map beside the controls, which know nothing about the sample."""
     heads, *rows = figure_rows(run.metrics)
     width = len(heads)
@@ -86,14 +97,14 @@ def controls_section(run: EvaluatedRun) -> str:
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}."
     )
     full = [[*row, *[""] * (width - len(row))] for row in rows]
-    return blocks.section("Where it looks", blocks.table(heads, full), blocks.text(ranges), blocks.text(said))
+    return Section("Where it looks", [Table(heads, full), Text(ranges), Text(said)])
 
 
-def curves_section(folder: Path) -> str:
+def curves_section(folder: Path) -> Section:
     """Training and validation over the epochs."""
     rows = read_log(folder)
     if not rows:
-        return blocks.section("Training", blocks.text("The run has no log yet.", "notice"))
+        return Section("Training", [Text("The run has no log yet.", "notice")])
     epochs = [row["epoch"] for row in rows]
     panels = (
         ("Cross-entropy", (("training", "train_ce"), ("validation", "val_ce"))),
@@ -101,42 +112,43 @@ def curves_section(folder: Path) -> str:
         ("Validation accuracy", (("accuracy", "val_accuracy"), ("balanced", "val_balanced_accuracy"))),
     )
     drawn = [
-        charts.line_chart(title, epochs, [charts.Series(name, [row[key] for row in rows]) for name, key in series])
+        line_chart(title, epochs, [Series(name, [row[key] for row in rows]) for name, key in series])
         for title, series in panels
     ]
-    return blocks.section("Training", f'<div class="charts">{"".join(drawn)}</div>')
+    return Section("Training", [Charts(drawn)])
 
 
-def confusion_section(run: EvaluatedRun) -> str:
+def confusion_section(run: EvaluatedRun) -> Section:
     """True by predicted expression, coloured by the share of the row."""
     classes, matrix = run.metrics["confusion"]["classes"], run.metrics["confusion"]["matrix"]
     rows = [
-        (f"{name} ({sum(counts)})", [blocks.Cell(str(count), count / max(sum(counts), 1)) for count in counts])
+        (f"{name} ({sum(counts)})", [Cell(str(count), count / max(sum(counts), 1)) for count in counts])
         for name, counts in zip(classes, matrix, strict=True)
     ]
     said = "Rows: true expression; columns: predicted; coloured by share of the row."
-    return blocks.section("Confusion", blocks.heat_table(("true", *classes), rows), blocks.text(said))
+    return Section("Confusion", [HeatTable(("true", *classes), rows), Text(said)])
 
 
-def cosine_section(run: EvaluatedRun) -> str:
+def cosine_section(run: EvaluatedRun) -> Section:
     """Mean cosine by expression and map: every layer's attention, CAM, controls."""
     matrix = run.metrics["cosine_matrix"]
     if not matrix["classes"]:
-        return blocks.section("Cosines by expression", blocks.text("No face has an AU map."))
+        return Section("Cosines by expression", [Text("No face has an AU map.")])
     titles = [f"layer {name}" if name.isdecimal() else TITLES[name] for name in matrix["maps"]]
     rows = [
-        (f"{name} ({count})", [blocks.Cell(shown(value), value) for value in values])
+        (f"{name} ({count})", [Cell(shown(value), value) for value in values])
         for name, count, values in zip(matrix["classes"], matrix["counts"], matrix["values"], strict=True)
     ]
     said = "Mean cosine with the AU map, by true expression; the colour runs from 0 to 1. The last three are controls."
-    return blocks.section("Cosines by expression", blocks.heat_table(("expression", *titles), rows), blocks.text(said))
+    return Section("Cosines by expression", [HeatTable(("expression", *titles), rows), Text(said)])
 
 
-def average_map_section(run: EvaluatedRun) -> str:
-    """Average attention and CAM of each expression beside its average AU map, over the average face."""
+def average_map_sections(run: EvaluatedRun) -> list[Section]:
+    """Average attention and CAM of each expression beside its average AU map, over the average face; nothing without
+    the evaluation's averages."""
     path = run.folder / AVERAGES
     if not path.is_file():
-        return ""
+        return []
     groups = []
     with np.load(path) as content:
         classes, count, with_map = content["classes"], content["count"], content["count_with_map"]
@@ -144,16 +156,16 @@ def average_map_section(run: EvaluatedRun) -> str:
         faces, targets = content["face"], content["au_map"]
     for number in np.flatnonzero(count).tolist():
         face = enlarge(np.asarray(np.rint(faces[number] * 255), np.uint8), SIDE)
-        tiles = [blocks.Tile(face, "average face")]
+        tiles = [jpeg_picture(face, "average face")]
         if with_map[number]:
-            tiles.append(blocks.Tile(overlay(face, targets[number]), "AU map"))
-        tiles += [blocks.Tile(overlay(face, values[number]), name) for name, values in maps.items()]
-        groups.append(blocks.group(str(classes[number]), f"n = {count[number]}", tiles))
+            tiles.append(jpeg_picture(overlay(face, targets[number]), "AU map"))
+        tiles += [jpeg_picture(overlay(face, values[number]), name) for name, values in maps.items()]
+        groups.append(Group(str(classes[number]), f"n = {count[number]}", tiles))
     said = (
         "Faces are aligned, so pixels correspond. Each face's map is scaled to its own maximum and added; the sum is "
         "divided by the number of faces of that expression. CAM: of the true expression."
     )
-    return blocks.section("Average maps", blocks.text(said), blocks.groups(groups))
+    return [Section("Average maps", [Text(said), Groups(groups)])]
 
 
 @dataclass(frozen=True)
@@ -180,42 +192,37 @@ def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
     ]
 
 
-def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> str:
+def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> Section:
     """The chosen faces: AU map, attention, CAM of the true expression."""
     if store.index.digest != run.metrics["store_digest"]:
-        return blocks.section("Faces", blocks.text("The store is not the one that was evaluated.", "notice"))
+        return Section("Faces", [Text("The store is not the one that was evaluated.", "notice")])
     place = {sample: row for row, sample in enumerate(store.split(run.metrics["split"]).sample_ids)}
     choices = [choice for choice in chosen_faces(run, count) if choice.rows]
     chosen = sorted({number for choice in choices for number in choice.rows})
     if not chosen:
-        return blocks.section("Faces")
+        return Section("Faces")
     rows = [place[run.predictions.rows[number]["sample_id"]] for number in chosen]
     said = explain_batch(run.folder, store, rows, split=run.metrics["split"], device=device)
     shown = {number: _face(run, said, at, run.predictions.rows[number]) for at, number in enumerate(chosen)}
-    parts = [
-        part
-        for choice in choices
-        for part in (f"<h3>{choice.title}</h3>", blocks.groups(shown[number] for number in choice.rows))
-    ]
-    return blocks.section("Faces", *parts)
+    return Section("Faces", [Groups([shown[number] for number in choice.rows], choice.title) for choice in choices])
 
 
-def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str]) -> str:
+def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str]) -> Group:
     """The face at a place of the explained ones; ``row``: its line of ``predictions.csv``."""
     face = enlarge(said.images[at], SIDE)
-    tiles = [blocks.Tile(face, "face")]
+    tiles = [jpeg_picture(face, "face")]
     if said.has_map[at]:
-        tiles.append(blocks.Tile(overlay(face, said.au_maps[at]), "AU map"))
+        tiles.append(jpeg_picture(overlay(face, said.au_maps[at]), "AU map"))
     cosines = (row[f"att{run.layer}_cos"], row.get("cam_cos", ""))
     for name, values, cosine in zip(("attention", "CAM"), (said.attention, said.cam), cosines, strict=True):
         if values is not None:
             known = f", cosine {float(cosine):.2f}" if cosine else ""
-            tiles.append(blocks.Tile(overlay(face, values[at]), f"{name}{known}"))
+            tiles.append(jpeg_picture(overlay(face, values[at]), f"{name}{known}"))
     answer = f"{row['true']}, taken for {row['predicted']}" if row["correct"] == "0" else row["true"]
-    return blocks.group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles)
+    return Group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles)
 
 
-def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> str:
+def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> Section:
     """What the run was trained on and how, and what was evaluated."""
     about = [
         ("trained on the store", record.store_digest),
@@ -233,12 +240,8 @@ def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping
         ]
     settings = [(name, str(value)) for name, value in record.config.as_json().items()]
     versions = [(name, value) for name, value in record.versions.items()]
-    return blocks.section(
-        "Provenance of the run",
-        blocks.listing(about),
-        blocks.details("All settings", blocks.listing(settings)),
-        blocks.details("Software", blocks.listing(versions)),
-    )
+    details = [Details("All settings", [Listing(settings)]), Details("Software", [Listing(versions)])]
+    return Section("Provenance of the run", [Listing(about), *details])
 
 
 def load_evaluated(folder: Path) -> EvaluatedRun | None:

@@ -10,12 +10,24 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from aupipe.fer_analysis.overlays import draw_points, enlarge, overlay
-from aupipe.fer_analysis.report import blocks
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.shards.inspect import flat_content
-from aupipe.fer_data.shards.notebook import label_counts
 from aupipe.fer_data.shards.thumbnails import example
+from aupipe.fer_display.blocks import (
+    Block,
+    Cell,
+    Details,
+    Group,
+    Groups,
+    HeatTable,
+    Listing,
+    Section,
+    Table,
+    Text,
+    Tiles,
+)
+from aupipe.fer_display.pages import Picture, jpeg_picture
 
 SIDE = 144
 AVERAGED = 200
@@ -36,42 +48,42 @@ def store_figures(store: Store) -> dict[str, str]:
     }
 
 
-def data_section(store: Store) -> str:
+def data_section(store: Store) -> Section:
     """Rows by expression and split, coloured by their share of the split."""
     index = store.index
-    counts = {split: label_counts(index, split) for split in index.splits}
+    counts = {split: index.label_counts(split) for split in index.splits}
     rows = [
-        (name, [blocks.Cell(f"{by[name]:,}", by[name] / max(sum(by.values()), 1)) for by in counts.values()])
+        (name, [Cell(f"{by[name]:,}", by[name] / max(sum(by.values()), 1)) for by in counts.values()])
         for name in index.classes
     ]
-    total = ("all", [blocks.Cell(f"{index.rows(split):,}") for split in counts])
+    total = ("all", [Cell(f"{index.rows(split):,}") for split in counts])
     said = (
         f"Images {index.image_size} x {index.image_size} ({index.encoding}), AU maps {index.map_size} x "
         f"{index.map_size}. Of {index.total:,} samples in the manifest {sum(index.failed.values()):,} were left out."
     )
-    return blocks.section("Data", blocks.text(said), blocks.heat_table(("expression", *counts), [*rows, total]))
+    return Section("Data", [Text(said), HeatTable(("expression", *counts), [*rows, total])])
 
 
-def triplet_section(store: Store, split: str, count: int) -> str:
+def triplet_section(store: Store, split: str, count: int) -> Section:
     """The first rows of each expression: crop, and the AU map with the landmarks over it."""
     reader = store.split(split)
     groups = []
     for number, name in enumerate(store.index.classes):
         rows = np.flatnonzero(reader.labels == number)[:count].tolist()
         if rows:
-            groups.append(blocks.group(name, "", [tile for row in rows for tile in _triplet(reader, row)]))
+            groups.append(Group(name, "", [picture for row in rows for picture in _triplet(reader, row)]))
     said = f"The first faces of each expression in the {split} split; rows lie in hash order, so nothing was chosen."
-    return blocks.section("Triplets", blocks.text(said), blocks.groups(groups))
+    return Section("Triplets", [Text(said), Groups(groups)])
 
 
-def _triplet(reader: SplitReader, row: int) -> Iterator[blocks.Tile]:
+def _triplet(reader: SplitReader, row: int) -> Iterator[Picture]:
     shown = example(reader, row, SIDE)
-    yield blocks.Tile(shown.crop, shown.sample_id)
+    yield jpeg_picture(shown.crop, shown.sample_id)
     points = draw_points(shown.overlay, shown.points)
-    yield blocks.Tile(points, "AU map, landmarks" if shown.has_map else "landmarks; no AU map")
+    yield jpeg_picture(points, "AU map, landmarks" if shown.has_map else "landmarks; no AU map")
 
 
-def average_section(store: Store, split: str) -> str:
+def average_section(store: Store, split: str) -> Section:
     """Average face and average AU map of each expression."""
     reader = store.split(split)
     groups = []
@@ -80,15 +92,15 @@ def average_section(store: Store, split: str) -> str:
         if rows:
             averages = average_rows(reader, rows)
             face = enlarge(averages.face, SIDE)
-            tiles = [blocks.Tile(face, f"{name}: average face, n = {len(rows)}")]
+            tiles = [jpeg_picture(face, f"{name}: average face, n = {len(rows)}")]
             if averages.with_map:
                 drawn = overlay(face, averages.au_map)
-                tiles.append(blocks.Tile(drawn, f"average AU map, n = {averages.with_map}"))
+                tiles.append(jpeg_picture(drawn, f"average AU map, n = {averages.with_map}"))
             else:
-                tiles.append(blocks.Tile(face, "no AU map"))
+                tiles.append(jpeg_picture(face, "no AU map"))
             groups += tiles
     said = f"Over up to {AVERAGED} faces of each expression in the {split} split."
-    return blocks.section("Average AU maps", blocks.text(said), blocks.tiles(groups))
+    return Section("Average AU maps", [Text(said), Tiles(groups)])
 
 
 @dataclass(frozen=True)
@@ -109,33 +121,31 @@ def average_rows(reader: SplitReader, rows: Sequence[int]) -> RowAverage:
     return RowAverage(np.asarray(np.rint(face), np.uint8), np.asarray(au_map, np.float32), len(mapped))
 
 
-def failure_section(store: Store) -> str:
+def failure_section(store: Store) -> Section:
     """How many samples were left out for which reason, and the first of them."""
     failed = store.index.failed
     if not failed:
-        return blocks.section("Left out", blocks.text("Nothing: every sample of the manifest is in the store."))
+        return Section("Left out", [Text("Nothing: every sample of the manifest is in the store.")])
     rows = [
         (reason.replace("_", " "), f"{count:,}", f"{count / store.index.total:.2%}") for reason, count in failed.items()
     ]
-    return blocks.section(
-        "Left out", blocks.table(("reason", "samples", "of the manifest"), rows), _failure_list(store)
-    )
+    return Section("Left out", [Table(("reason", "samples", "of the manifest"), rows), _failure_list(store)])
 
 
-def _failure_list(store: Store) -> str:
+def _failure_list(store: Store) -> Block:
     path, known = store.folder / _FAILURES, store.index.files.get(_FAILURES)
     if not path.is_file() or (known is not None and sha256_file(path) != known):
-        return blocks.text(f"{_FAILURES} is missing or was changed since the store was built.", "notice")
+        return Text(f"{_FAILURES} is missing or was changed since the store was built.", "notice")
     with path.open(encoding="utf-8", newline="") as file:
         listed = list(csv.DictReader(file))
     rows = [(row["sample_id"], row["reason"].replace("_", " "), row["detail"]) for row in listed[:LISTED]]
-    shown = blocks.table(("sample", "reason", "detail"), rows)
+    shown: list[Block] = [Table(("sample", "reason", "detail"), rows, words=range(3))]
     if len(listed) > LISTED:
-        shown = blocks.text(f"The first {LISTED} of {len(listed):,}; all are in {_FAILURES}.") + shown
-    return blocks.details(f"List ({len(listed):,})", shown)
+        shown.insert(0, Text(f"The first {LISTED} of {len(listed):,}; all are in {_FAILURES}."))
+    return Details(f"List ({len(listed):,})", shown)
 
 
-def provenance_section(store: Store) -> str:
+def provenance_section(store: Store) -> Section:
     """Digests of the store and its shards, and how it was made."""
     index = store.index
     identity = [
@@ -145,8 +155,5 @@ def provenance_section(store: Store) -> str:
         *((f"{entry.name}, {entry.rows:,} rows", f"sha256 {entry.sha256}") for entry in index.shards),
     ]
     made = [*flat_content(index.config).items(), *flat_content(index.provenance).items()]
-    return blocks.section(
-        "Provenance of the data",
-        blocks.listing(identity),
-        blocks.details("Configuration and software", blocks.listing(made)),
-    )
+    details = Details("Configuration and software", [Listing(made)])
+    return Section("Provenance of the data", [Listing(identity), details])

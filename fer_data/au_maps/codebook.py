@@ -8,65 +8,41 @@ codebooks are not comparable.
 
 from __future__ import annotations
 
-import math
-import re
+import os
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from aupipe.fer_data.au_maps.shapes import SHAPES, Region, Shape
 from aupipe.fer_data.errors import CodebookError, paragraph, unknown_name
 from aupipe.fer_data.files import digest
-from aupipe.fer_data.geometry import FLIP_68
+from aupipe.fer_display.tables import aligned
 
 SCHEMA = 1
-
-Length = float | str | Mapping[str, Any]
-"""Pixels, a fraction such as ``"h/10"``, or a landmark span such as ``{"span": [36, 39], "zero": 5, "plus": 10}``."""
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """An anisotropic Gaussian: offset and sigmas in inter-ocular distance, along the face's own axes.
-
-    ``out`` points away from the midline and ``up`` towards the forehead; written for the left half of the image
-    when ``mirror`` is set, and then drawn on both sides.
-    """
-
-    points: tuple[int, ...]
-    sigma: tuple[float, float]
-    mirror: bool
-    out: float = 0.0
-    up: float = 0.0
-
-
-@dataclass(frozen=True)
-class Ellipse:
-    """An axis-parallel filled ellipse in image pixels (the reference's geometry)."""
-
-    x: tuple[int, ...]
-    y: tuple[int, ...]
-    half: tuple[Length, Length]
-    shift: tuple[Length, Length] = (0, 0)
 
 
 @dataclass(frozen=True)
 class ActionUnit:
-    """A FACS action unit and its region: Gaussians or ellipses, according to the codebook's kind."""
+    """A FACS action unit and the shapes that its region is made of."""
 
     number: int
     name: str
-    gaussians: tuple[Gaussian, ...] = ()
-    ellipses: tuple[Ellipse, ...] = ()
+    shapes: tuple[Shape, ...] = ()
+
+    def of_kind(self, kind: str) -> tuple[Shape, ...]:
+        """Its shapes of one kind: those that a codebook of this kind draws."""
+        return tuple(shape for shape in self.shapes if shape.kind == kind)
 
 
 @dataclass(frozen=True)
 class Codebook:
     """Expressions -> {AU number: weight}, AU number -> region.
 
-    ``kind`` is ``gaussian`` or ``ellipse``. ``content`` is complete: what ``regions`` names is written out.
+    ``kind`` names what regions are made of (:mod:`aupipe.fer_data.au_maps.shapes`): ``gaussian`` or ``ellipse``.
+    ``content`` is complete: what ``regions`` names is written out.
     """
 
     name: str
@@ -81,6 +57,14 @@ class Codebook:
     def digest(self) -> str:
         """SHA-256 of the parsed content: comments and layout of the file do not matter."""
         return digest(self.content)
+
+    def regions(self, weights: Mapping[int, float]) -> tuple[Region, ...]:
+        """The shapes of the given AUs, with the AUs' weights."""
+        return tuple(
+            Region(shape, unit, weight)
+            for unit, (number, weight) in enumerate(weights.items())
+            for shape in self.action_units[number].of_kind(self.kind)
+        )
 
     def has_map(self, expression: str) -> bool:
         """Whether the expression has action units in this codebook (neutral has none)."""
@@ -100,12 +84,25 @@ def builtin_codebooks() -> list[str]:
     )
 
 
-def load_codebook(name_or_path: str) -> Codebook:
-    """Load a built-in codebook by name, or a TOML file by path.
+def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
+    """Load a codebook: which action units belong to an expression, and where on the face each acts.
 
-    Raises :class:`CodebookError`.
+    Args:
+        name_or_path: ``default``, ``reference``, ``du2014``, ``emfacs``, or a TOML file.
+
+    Returns:
+        The codebook, checked and complete.
+
+    Raises:
+        CodebookError: There is none of that name, or the file is malformed.
+
+    Example:
+        >>> codebook = aupipe.load_codebook("default")
+        >>> dict(codebook.expressions["happiness"])
+        {6: 1.0, 12: 1.0, 25: 1.0}
     """
-    return parse_codebook(codebook_text(name_or_path), name_or_path)
+    name = os.fspath(name_or_path)
+    return parse_codebook(codebook_text(name), name)
 
 
 def codebook_text(name_or_path: str) -> str:
@@ -223,7 +220,7 @@ def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
 
     Raises :class:`CodebookError` for an unknown key; KeyError, TypeError or ValueError for other slips.
     """
-    known = {"number", "name", "gaussians", "ellipses"}
+    known = {"number", "name", *(shape.key for shape in SHAPES.values())}
     if unknown := set(entry) - known:
         raise CodebookError(
             paragraph(
@@ -236,14 +233,7 @@ def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
     return ActionUnit(
         number=int(entry["number"]),
         name=str(entry["name"]),
-        gaussians=tuple(
-            Gaussian(**{**shape, "points": tuple(shape["points"]), "sigma": tuple(shape["sigma"])})
-            for shape in entry.get("gaussians", ())
-        ),
-        ellipses=tuple(
-            Ellipse(tuple(shape["x"]), tuple(shape["y"]), tuple(shape["half"]), tuple(shape.get("shift", (0, 0))))
-            for shape in entry.get("ellipses", ())
-        ),
+        shapes=tuple(shape.parse(table) for shape in SHAPES.values() for table in entry.get(shape.key, ())),
     )
 
 
@@ -257,8 +247,9 @@ def _check(codebook: Codebook, n_units: int, where: str) -> None:
 def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
     """What is wrong with a codebook that could be read: pairs of place and problem."""
     found = []
-    if codebook.kind not in ("gaussian", "ellipse"):
-        found.append(("kind", f"kind is {codebook.kind!r}, not 'gaussian' or 'ellipse'"))
+    known_kind = codebook.kind in list(SHAPES)
+    if not known_kind:
+        found.append(("kind", f"kind is {codebook.kind!r}. {unknown_name('kind', codebook.kind, sorted(SHAPES))}"))
     for name, aus in codebook.expressions.items():
         place = f"[expressions] {name}"
         known = codebook.action_units
@@ -266,71 +257,23 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
         found += [(place, f"{name}: weight of AU {au} is not in (0, 1]") for au, w in aus.items() if not 0 < w <= 1]
     for unit in codebook.action_units.values():
         place = f"[[au]] number = {unit.number}"
-        if not (unit.gaussians if codebook.kind == "gaussian" else unit.ellipses):
+        if known_kind and not unit.of_kind(codebook.kind):
             found.append((place, f"AU {unit.number} has no {codebook.kind}"))
-        problems = [problem for shape in unit.gaussians for problem in _gaussian_problems(shape)]
-        problems += [problem for shape in unit.ellipses for problem in _ellipse_problems(shape)]
-        found += [(place, f"AU {unit.number}: {problem}") for problem in problems]
+        found += [(place, f"AU {unit.number}: {problem}") for shape in unit.shapes for problem in shape.problems()]
     return found
-
-
-def _gaussian_problems(shape: Gaussian) -> list[str]:
-    problems = []
-    if not _are_landmarks(shape.points):
-        problems.append(f"points {list(shape.points)} are not landmark numbers 0-67")
-    elif not shape.mirror and ({int(FLIP_68[p]) for p in shape.points} != set(shape.points) or shape.out != 0):
-        problems.append(f"points {list(shape.points)} are off the midline, so `mirror` must be true")
-    if len(shape.sigma) != 2 or not all(0 < sigma < math.inf for sigma in shape.sigma):
-        problems.append(f"sigma {list(shape.sigma)} is not two positive numbers")
-    if not (math.isfinite(shape.out) and math.isfinite(shape.up)):
-        problems.append(f"the offset out {shape.out}, up {shape.up} is not finite")
-    return problems
-
-
-def _ellipse_problems(shape: Ellipse) -> list[str]:
-    problems = [
-        f"{axis} {list(points)} are not landmark numbers 0-67"
-        for axis, points in (("x", shape.x), ("y", shape.y))
-        if not _are_landmarks(points)
-    ]
-    for key, lengths in (("half", shape.half), ("shift", shape.shift)):
-        if len(lengths) != 2 or not all(_is_length(length) for length in lengths):
-            problems.append(f"{key} {list(lengths)} is not two lengths (pixels, 'h/8' or a span)")
-    return problems
-
-
-def _are_landmarks(points: Sequence[Any]) -> bool:
-    return bool(points) and all(isinstance(point, int) and 0 <= point < 68 for point in points)
-
-
-def _is_length(length: Any) -> bool:
-    if isinstance(length, str):
-        return re.fullmatch(r"[wh]/[1-9][0-9]*", length) is not None
-    if isinstance(length, Mapping):
-        span, numbers = length.get("span", ()), [length.get("zero", 0), length.get("plus", 0)]
-        known = set(length) <= {"span", "zero", "plus"}
-        return known and len(span) == 2 and _are_landmarks(span) and all(_is_number(number) for number in numbers)
-    return _is_number(length)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def describe(codebook: Codebook) -> list[str]:
     """The codebook as lines of text: expressions with their AUs, then every AU with its regions."""
     lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
-    width = max(map(len, codebook.expressions), default=0) + 2
+    rows = []
     for name, weights in codebook.expressions.items():
         units = "  ".join(f"AU{au}" + (f" ({weight:g})" if weight != 1 else "") for au, weight in weights.items())
-        lines.append(f"  {name:<{width}}{units or 'none: no map'}")
+        rows.append((name, units or "none: no map"))
+    lines += aligned(rows, indent=2)
     lines.append("")
     for unit in codebook.action_units.values():
-        regions = [
-            f"mean{list(shape.points)} out {shape.out:g} up {shape.up:g} sigma {shape.sigma[0]:g} x {shape.sigma[1]:g}"
-            + (" and mirrored" if shape.mirror else "")
-            for shape in unit.gaussians
-        ] or [f"{len(unit.ellipses)} ellipse(s)"]
-        lines.append(f"  AU{unit.number:<4}{unit.name:<24}{'; '.join(regions)}")
+        region = SHAPES[codebook.kind].describe(unit.of_kind(codebook.kind))
+        lines.append(f"  AU{unit.number:<4}{unit.name:<24}{region}")
     return lines

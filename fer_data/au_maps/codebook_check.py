@@ -25,9 +25,9 @@ from aupipe.fer_data.au_maps.codebook import (
     parse_toml,
     parse_weights,
 )
-from aupipe.fer_data.au_maps.gaussians import make_template, place
-from aupipe.fer_data.au_maps.heatmaps import place_ellipses, render_aus
+from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.au_maps.shapes import SHAPES
 from aupipe.fer_data.errors import CodebookError, unknown_name
 from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
 
@@ -155,7 +155,7 @@ def _expression_findings(book: Codebook) -> Iterator[Finding]:
 
 def _region_findings(book: Codebook, broken: set[str]) -> Iterator[Finding]:
     """Findings from the regions of the sound AUs, drawn on the mean face."""
-    if book.kind not in ("gaussian", "ellipse"):
+    if book.kind not in list(SHAPES):
         return
     face = mean_face(SIZE)
     numbers = [number for number in book.action_units if _unit_place(number) not in broken]
@@ -182,10 +182,7 @@ def _region_findings(book: Codebook, broken: set[str]) -> Iterator[Finding]:
 
 def _centres(book: Codebook, number: int) -> np.ndarray:
     """Centres ``(x, y)`` of an AU's shapes on the mean face."""
-    face, weights = mean_face(SIZE)[None], {number: 1.0}
-    if book.kind == "gaussian":
-        return np.asarray(place(make_template(book, weights), face).centre[0])
-    return np.asarray(place_ellipses(face, weights, book, SIZE).centre[0])
+    return SHAPES[book.kind].place(book.regions({number: 1.0}), mean_face(SIZE)[None], SIZE, SIZE)[0, :, :2]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

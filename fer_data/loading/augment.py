@@ -29,11 +29,26 @@ DRAWS = 14
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What may happen to a training sample; ``enabled=False`` is the centre crop alone.
+    """Say what may happen to a training sample; ``enabled=False`` is the centre crop alone.
 
-    ``flip``, ``rotation_p``, ``grey``, ``erasing`` are probabilities. ``rotation`` is the largest angle in degrees
-    either way. ``scale``: source pixels per crop pixel, from - to. ``brightness``, ``contrast``: largest relative
-    change. ``erasing_area``: share of the crop.
+    Args:
+        crop_size: Side of the crop in pixels.
+        enabled: Whether anything happens besides the centre crop.
+        flip: Probability of a mirror image.
+        rotation: Largest angle in degrees, either way.
+        rotation_p: Probability of a rotation.
+        scale: Source pixels per crop pixel, from - to.
+        brightness: Largest relative change.
+        contrast: Largest relative change.
+        grey: Probability of greyscale.
+        erasing: Probability of a blank rectangle, in the image and in its map.
+        erasing_area: Its share of the crop, from - to.
+
+    Example:
+        >>> reader = aupipe.open_store("store").split("train")
+        >>> loader = aupipe.TripletLoader(reader, 8, aupipe.AugmentConfig(crop_size=80, rotation=0))
+        >>> next(loader.epoch(0)).image.shape
+        torch.Size([8, 3, 80, 80])
     """
 
     crop_size: int

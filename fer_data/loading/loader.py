@@ -76,22 +76,44 @@ class HostBatch:
 
 
 class TripletLoader:
-    """Iterates over a split's triplets, epoch by epoch.
+    """Iterate over a split's triplets, epoch by epoch.
 
-    ``loader.epoch(3)`` yields the batches of epoch 3; ``loader.epoch(3, skip_batches=10)`` the same without the first
-    ten. ``mode`` ``balanced`` shows each class equally often. ``rank`` and ``world_size`` (of torchrun): this process's
-    share of each batch of ``batch_size``. ``threads`` read, and decode where the store holds JPEG. ``resident``: the
-    whole split is put on the device first. ``maps``: ``rendered`` draws the AU maps on the device, from the landmarks
-    and the store's codebook. ``target``: the AU map of the class or a control, ``neutral``: what classes without AUs
-    get (see :class:`~aupipe.fer_data.loading.targets.Targets`).
-    After an epoch ``report`` says how fast it was. Raises :class:`UserInputError` for settings that do not fit.
+    ``loader.epoch(3)`` yields the batches of epoch 3 (:class:`Batch`, on ``device``); ``loader.epoch(3,
+    skip_batches=10)`` the same without the first ten. After an epoch ``report`` says how fast it was.
+
+    Args:
+        reader: A split of a store, ``store.split("train")``.
+        batch_size: Images in a batch; of all processes together where there are several.
+        config: Crop and augmentation. None: the whole images as they are.
+        seed: Of order and augmentation.
+        device: Where the batches are made.
+        mode: Order of an epoch: ``full`` shuffle, ``block`` for stores larger than memory, ``balanced`` shows each
+            class equally often, ``none`` keeps the store's order.
+        drop_last: Leave out the last batch where it is smaller.
+        limit: Only the first rows of the split, which lie in hash order.
+        rank: This process among ``world_size`` of torchrun; it gets its share of each batch.
+        world_size: Number of these processes.
+        threads: Threads that read, and decode where the store holds JPEG.
+        resident: Put the whole split on the device first.
+        maps: ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook.
+        target: The AU map of the class, or a control (:class:`~aupipe.fer_data.loading.targets.Targets`).
+        neutral: What classes without AUs get: no target (``skip``), or a ``uniform`` one.
+
+    Raises:
+        UserInputError: Settings that do not fit the store.
+
+    Example:
+        >>> loader = aupipe.TripletLoader(aupipe.open_store("store").split("train"), batch_size=4)
+        >>> batch = next(loader.epoch(0))
+        >>> batch.image.shape, batch.au_map.shape
+        (torch.Size([4, 3, 96, 96]), torch.Size([4, 24, 24]))
     """
 
     def __init__(
         self,
         reader: SplitReader,
-        batch_size: int,
-        config: AugmentConfig,
+        batch_size: int = 32,
+        config: AugmentConfig | None = None,
         *,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -107,6 +129,7 @@ class TripletLoader:
         neutral: Neutral = "skip",
     ) -> None:
         index = reader.store.index
+        config = config or AugmentConfig(index.image_size, enabled=False)
         config.check(index.image_size)
         if threads < 1:
             raise UserInputError(

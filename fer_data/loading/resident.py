@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.loading.fetch import Cuts, cut
-from aupipe.fer_data.memory import available_memory
+from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import SplitReader
 
 STEP = 256
@@ -76,6 +76,6 @@ def _check_fits(needed: int, device: torch.device) -> None:
                 f"The split does not fit on the device {device}.",
                 expected=f"at most {SHARE * free / 1e9:.3g} GB, {SHARE:.0%} of the free memory",
                 got=f"{needed / 1e9:.3g} GB",
-                fix="Load it without resident=True: it is then read as it is needed.",
+                fix="Leave out --resident (resident=True): it is then read as it is needed.",
             )
         )

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from aupipe.fer_data.au_maps.codebook import ActionUnit, Codebook, Gaussian
+from aupipe.fer_data.au_maps.codebook import ActionUnit, Codebook
 from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
+from aupipe.fer_data.au_maps.shapes.gaussian import Gaussian
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.shards import SplitReader, Store

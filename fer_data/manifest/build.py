@@ -26,8 +26,8 @@ from aupipe.fer_data.types import Sample
 
 def build_manifest(
     layout: str,
-    root: Path,
-    out: Path,
+    root: Path | str,
+    out: Path | str,
     *,
     seed: int = 0,
     val_fraction: float = 0.1,
@@ -37,30 +37,41 @@ def build_manifest(
     subject_pattern: str | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> BuildReport:
-    """Build the manifest of a dataset.
+    """Build a manifest: read a dataset's labels and splits, and write them as one CSV.
 
-    Rows that cannot be used stay out and are listed; that is no error.
+    Writes ``M.csv``, ``M.meta.json``, ``M.problems.csv``, and ``M.landmarks.npy`` where landmarks ship with the
+    dataset. Rows that cannot be used stay out and are listed; that is no error.
 
     Args:
-        layout: ``auto`` or a name of :func:`aupipe.fer_data.manifest.layout_names`.
+        layout: ``auto``, or a name of :func:`aupipe.fer_data.manifest.layout_names`.
         root: The dataset's folder.
-        out: The manifest, ``M.csv``. Beside it ``M.meta.json`` and ``M.problems.csv`` are written, and
-            ``M.landmarks.npy`` when landmarks ship with the dataset.
-        seed: Seed of the cut splits.
-        val_fraction: Share of train that becomes val where the dataset has no validation split, in [0, 1).
-        test_fraction: Share of everything that becomes test where the dataset has no splits, in [0, 1); see
-            :func:`aupipe.fer_data.manifest.split.assign_splits`.
-        aliases: The dataset's words for expressions (or for ``drop``), beside the layout's own label map.
-        variant: One of the layout's image sets, such as ``original`` for ``rafdb``.
-        subject_pattern: Regular expression whose group 1, matched on the file stem, names the person; it replaces the
+        out: The manifest to write, ``M.csv``.
+        seed: Of the cuts.
+        val_fraction: Share of train cut off for validation.
+        test_fraction: Share of everything cut off for test where there are no splits.
+        aliases: The dataset's words to expressions (or to ``drop``), beside the layout's own label map.
+        variant: Which of a layout's image sets (``original`` for ``rafdb``). None: the first.
+        subject_pattern: Regular expression whose group 1, matched on the file stem, names the person. None: the
             layout's own.
-        labels: A label map instead of the layout's own, for a copy that numbers its labels otherwise.
+        labels: Replaces the layout's label map, for a copy that numbers its labels otherwise.
+
+    Returns:
+        What was read, kept and left out.
 
     Raises:
         ManifestError: The layout does not fit, the class sizes show that the labels are numbered in another order than
             the layout's, or not one usable image is found.
-        UserInputError: An option cannot be used.
+        UserInputError: An option that cannot be used.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from aupipe.fer_demo.portrait import write_portrait_dataset
+        >>> write_portrait_dataset(Path("faces"), train=5, test=1, size=128)
+        >>> report = aupipe.build_manifest("folder", "faces", "faces.csv")
+        >>> report.samples, report.problems
+        (42, {})
     """
+    root, out = Path(root), Path(out)
     aliases = dict(aliases or {})
     check_fractions(val_fraction, test_fraction)
     _check_output(out, root)

@@ -10,7 +10,6 @@ hand.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -18,18 +17,23 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_bytes, write_json, write_text
+from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.manifest.labels import canonical_label, order_classes
 from aupipe.fer_data.manifest.layouts.base import relative_path
 from aupipe.fer_data.manifest.layouts.cells import CORNERS, parse_box
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
 from aupipe.fer_data.types import SPLITS, Box, Sample
+from aupipe.fer_display.tables import csv_text
+
+if TYPE_CHECKING:
+    import pandas
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _POINTS = "landmarks_row"
@@ -58,6 +62,18 @@ class Manifest:
     def counts(self) -> dict[str, dict[str, int]]:
         """Count the samples by split and class."""
         return count_samples(self.samples)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Make a table of the samples, with the columns of ``M.csv``.
+
+        Raises :class:`UserInputError` when pandas is not installed.
+        """
+        return csv_frame(io.StringIO(render_csv(self.samples)), (*COLUMNS, "subject"))
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{split} {sum(row.values())}" for split, row in self.counts().items())
+        classes = f"{len(self.classes)} classes"
+        return f"Manifest ({self.layout}): {len(self.samples)} images ({splits}), {classes}, root {self.root}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +110,15 @@ def render_csv(samples: Iterable[Sample]) -> str:
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
     points = any(item.landmarks_row is not None for item in ordered)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     optional = [*(["subject"] if subjects else []), *(CORNERS if boxes else ()), *([_POINTS] if points else [])]
-    writer.writerow([*COLUMNS, *optional])
+    rows = []
     for item in ordered:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
         cells += [item.subject] if subjects else []
         cells += box_cells(item.box) if boxes else []
         cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
-        writer.writerow(cells)
-    return out.getvalue()
+        rows.append(cells)
+    return csv_text([*COLUMNS, *optional], rows)
 
 
 def box_cells(box: Box | None) -> list[str]:
@@ -195,13 +209,25 @@ def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any])
     return file
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path | str) -> Manifest:
     """Read a manifest; its images are not looked at.
 
+    Args:
+        path: The CSV file; ``M.meta.json`` and ``M.landmarks.npy`` lie beside it.
+
+    Returns:
+        The samples and where their images are; ``counts()`` by split and class, ``to_pandas()`` as a table.
+
     Raises:
-        ManifestError: The file is absent or no manifest. The message names the line: a column missing, an unknown label
-            or split, a sample twice, a path that is absolute or leaves the root, landmarks that are not there.
+        ManifestError: The file is absent or not a manifest, naming the line: a column missing, an unknown label or
+            split, a sample twice, a path that is absolute or leaves the root, or landmarks that are not there.
+
+    Example:
+        >>> manifest = aupipe.read_manifest("faces.csv")
+        >>> manifest.counts()["test"]["fear"], manifest.samples[0].path
+        (1, 'test/anger/anger_0001.png')
     """
+    path = Path(path)
     root, meta = read_meta(path)
     lines, faults = parse_samples(read_lines(path), path)
     if faults:

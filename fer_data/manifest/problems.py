@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import enum
-import io
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aupipe.fer_data.files import write_text
+from aupipe.fer_display.tables import csv_text
 
 PROBLEM_COLUMNS = ("where", "path", "source_label", "reason", "detail")
 NOT_PLAIN = "the name holds control characters or is not UTF-8"
@@ -97,10 +96,5 @@ def is_plain(text: str) -> bool:
 
 def write_problems(path: Path, problems: Iterable[Problem]) -> None:
     """Write the listing as CSV with :data:`PROBLEM_COLUMNS`, sorted; the header alone when there are none."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(PROBLEM_COLUMNS)
-    for problem in sorted(problems):
-        cells = (str(problem.place), problem.path, problem.source_label, problem.reason.value, problem.detail)
-        writer.writerow([printable(cell) for cell in cells])
-    write_text(path, out.getvalue())
+    cells = ((str(one.place), one.path, one.source_label, one.reason.value, one.detail) for one in sorted(problems))
+    write_text(path, csv_text(PROBLEM_COLUMNS, (tuple(map(printable, row)) for row in cells)))

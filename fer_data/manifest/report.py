@@ -11,7 +11,7 @@ from typing import Any
 from aupipe.fer_data.manifest.descriptors import ALL_SPLITS
 from aupipe.fer_data.manifest.labels import order_classes
 from aupipe.fer_data.manifest.problems import ProblemReason
-from aupipe.fer_data.types import SPLITS
+from aupipe.fer_data.types import SPLITS, lines_repr
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ class BuildReport:
             "digest": self.digest,
             "notes": list(self.notes),
         }
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """Return a short summary to print."""

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
-from aupipe.fer_data.memory import usable_memory
+from aupipe.fer_data.machine import usable_memory
 
 ENCODINGS = ("raw", "jpeg")
 JPEG_QUALITY = 95

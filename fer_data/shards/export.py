@@ -14,7 +14,6 @@ one of zeros, and ``has_map`` false in its JSON.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -32,6 +31,7 @@ from aupipe.fer_data.files import atomic_path, folder_lock, remove_temporaries, 
 from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
 from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_display.tables import csv_lines
 
 RECORD_NAME = "export.json"
 """What an export was made from, and whether it is complete."""
@@ -188,18 +188,22 @@ def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ..
         atomic_path(out / "landmarks.csv") as temporary,
         temporary.open("w", encoding="utf-8", newline="") as table,
     ):
-        lines = csv.writer(table, lineterminator="\n")
         axes = [f"{axis}{point}" for point in range(68) for axis in "xy"]
-        lines.writerow(["sample_id", "split", "class", "image", "map", *axes])
-        for split in store.index.splits:
-            reader = store.split(split)
-            for row, name in enumerate(_file_names(reader)):
-                lines.writerow(_write_row(reader, row, name, out))
-                progress.advance(1)
+        header = ["sample_id", "split", "class", "image", "map", *axes]
+        table.writelines(csv_lines(header, _written_rows(store, out, progress)))
     for split in store.index.splits:
         written = sum(path.is_file() for path in (out / "images" / split).glob("*/*"))
         _check_count(f"images/{split}", written, store.index.rows(split))
     return ("landmarks.csv",)
+
+
+def _written_rows(store: Store, out: Path, progress: Progress) -> Iterator[list[str]]:
+    """Write the pictures of every row; yields its line of the table."""
+    for split in store.index.splits:
+        reader = store.split(split)
+        for row, name in enumerate(_file_names(reader)):
+            yield _write_row(reader, row, name, out)
+            progress.advance(1)
 
 
 def _write_row(reader: SplitReader, row: int, name: str, out: Path) -> list[str]:

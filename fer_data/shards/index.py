@@ -67,6 +67,11 @@ class StoreIndex:
         """Number of rows of a split."""
         return sum(shard.rows for shard in self.shards if shard.split == split)
 
+    def label_counts(self, split: str) -> dict[str, int]:
+        """Count the rows of a split by class name, every class present."""
+        shards = [shard for shard in self.shards if shard.split == split]
+        return {name: sum(shard.labels.get(name, 0) for shard in shards) for name in self.classes}
+
     @property
     def splits(self) -> tuple[str, ...]:
         """Splits that have rows, in the usual order."""

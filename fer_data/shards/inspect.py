@@ -13,7 +13,7 @@ import h5py
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.notebook import label_counts
+from aupipe.fer_display.tables import aligned
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -116,7 +116,7 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
 
 def _histogram(index: StoreIndex) -> list[str]:
     """Rows by class, a column of counts and bars for each split; bars are relative to the split's largest class."""
-    counts = {split: label_counts(index, split) for split in index.splits}
+    counts = {split: index.label_counts(split) for split in index.splits}
     wide = max((len(name) for name in (*index.classes, "class")), default=0) + 2
     lines = ["", f"  {'class':<{wide}}" + "".join(f"{split:>8} {'':<{_BAR}}" for split in counts).rstrip()]
     for name in index.classes:
@@ -172,10 +172,7 @@ def _size(count: int) -> str:
 
 
 def _section(title: str, values: Mapping[str, str]) -> list[str]:
-    wide = max((len(name) for name in values), default=0) + 2
-    return (
-        ["", f"  {title}", *(f"    {name:<{wide}}{value}".rstrip() for name, value in values.items())] if values else []
-    )
+    return ["", f"  {title}", *aligned(list(values.items()), indent=4)] if values else []
 
 
 def flat_content(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

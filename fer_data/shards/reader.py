@@ -47,6 +47,15 @@ class Store:
             )
         return SplitReader(self, name)
 
+    def __repr__(self) -> str:
+        index = self.index
+        splits = ", ".join(f"{name} {index.rows(name)}" for name in index.splits)
+        return (
+            f"Store {self.folder.resolve().name}: {sum(map(index.rows, index.splits))} of {index.total} samples "
+            f"({splits}), images {index.image_size} x {index.image_size} {index.encoding}, maps {index.map_size} x "
+            f"{index.map_size}, codebook {index.codebook.get('name', '')}"
+        )
+
     def _repr_html_(self) -> str:
         from aupipe.fer_data.shards.notebook import store_html
 
@@ -236,9 +245,22 @@ class SplitReader:
 
 
 def open_store(folder: Path | str) -> Store:
-    """Open a finished store: a folder, or a URL, which is copied into the cache first.
+    """Open a finished store.
 
-    Raises :class:`StoreError` when it is unfinished, damaged or of another version.
+    Args:
+        folder: A folder, or the URL of one (``https://...``, ``s3://...``), which is copied into the cache first.
+
+    Returns:
+        The store: ``index`` says what is in it, ``split(name)`` reads its rows as arrays. A notebook shows it with
+        examples of each class.
+
+    Raises:
+        StoreError: It is unfinished, damaged or of another version, or the URL does not answer.
+
+    Example:
+        >>> reader = aupipe.open_store("store").split("test")
+        >>> len(reader), reader.image(0).shape, reader.au_map(0).shape
+        (7, (96, 96, 3), (24, 24))
     """
     place = local_store(folder)
     return Store(place, load_index(place))

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.memory import usable_memory
+from aupipe.fer_data.machine import usable_memory
 
 STRETCH = 1 << 19
 """Bytes that the system is asked to fetch at a time: of more, Linux may fetch the beginning alone."""

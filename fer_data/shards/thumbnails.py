@@ -1,30 +1,43 @@
-"""Pictures of a store's rows: the crop, the crop with its AU map and landmarks, and a contact sheet of random rows."""
+"""Pictures of a store's rows: the crop, and the crop with its AU map and landmarks."""
 
 from __future__ import annotations
 
-import dataclasses
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import atomic_path
 from aupipe.fer_data.geometry import rescale_points
-from aupipe.fer_data.shards.reader import SplitReader, Store, open_store
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_SIDE, _GAP, _MARGIN, _COLUMNS = 160, 18, 32, 4
-_HEADER, _HEADING, _CAPTION = 92, 44, 26
-_INK, _QUIET, _LINE, _POINT = "#1b1f24", "#5c6672", "#dee2e7", "#7df9c0"
 _STRENGTH = 0.7
+
+
+class Rows(Protocol):
+    """What pictures are made of: a :class:`~aupipe.fer_data.shards.reader.SplitReader` has it."""
+
+    @property
+    def labels(self) -> UInt8[np.ndarray, "n"]:
+        """Index of each row's class."""
+
+    @property
+    def has_map(self) -> UInt8[np.ndarray, "n"]:
+        """1 where a row has an AU map."""
+
+    @property
+    def landmarks(self) -> Float32[np.ndarray, "n 68 2"]:
+        """Points in pixels of the crop."""
+
+    @property
+    def sample_ids(self) -> list[str]:
+        """Sample ids of the manifest."""
+
+    def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
+        """One RGB crop."""
+
+    def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
+        """One AU map in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +52,7 @@ class Example:
     points: np.ndarray
 
 
-def example(reader: SplitReader, row: int, side: int) -> Example:
+def example(reader: Rows, row: int, side: int) -> Example:
     """A row of a split as pictures of ``side`` pixels. Raises :class:`StoreError` when its shard cannot be read."""
     image, has_map = reader.image(row), bool(reader.has_map[row])
     crop = _resized(image, side)
@@ -64,7 +77,7 @@ def overlay(image: UInt8[np.ndarray, "s s 3"], au_map: Float32[np.ndarray, "m m"
     return np.asarray(np.rint(grey * (1 - share) + colour * share), np.uint8)
 
 
-def random_rows(reader: SplitReader, per_class: int, seed: int) -> dict[int, list[int]]:
+def random_rows(reader: Rows, per_class: int, seed: int) -> dict[int, list[int]]:
     """Up to ``per_class`` random rows of each class present, ascending; the same for the same seed."""
     chosen = {}
     for label in np.unique(reader.labels).tolist():
@@ -72,90 +85,6 @@ def random_rows(reader: SplitReader, per_class: int, seed: int) -> dict[int, lis
         picked = np.random.default_rng([seed, label]).permutation(rows)[:per_class]
         chosen[label] = sorted(picked.tolist())
     return chosen
-
-
-def save_sheet(path: Path, out: Path, *, split: str | None = None, per_class: int = _COLUMNS, seed: int = 0) -> None:
-    """Draw random rows of a store, or of one shard in its store, by class, as the PNG ``out`` (atomic).
-
-    ``split`` None: the first that has rows, or the shard's own. Raises :class:`StoreError` when the rows cannot be
-    read, :class:`UserInputError` when ``split`` is not the shard's.
-    """
-    store = open_store(path) if path.is_dir() else _store_of_shard(path)
-    if not store.index.splits:
-        raise StoreError(paragraph("There is nothing to draw: the store has no rows.", where=path))
-    if path.is_file() and split not in (None, store.index.splits[0]):
-        raise UserInputError(
-            paragraph(f"{path.name} has no rows of another split.", expected=store.index.splits[0], got=split)
-        )
-    reader = store.split(split or store.index.splits[0])
-    rows = random_rows(reader, per_class, seed)
-    groups = [[example(reader, row, _SIDE) for row in picked] for picked in rows.values()]
-    counts = np.bincount(reader.labels, minlength=len(store.index.classes)).tolist()
-    headings = [f"{store.index.classes[label]}   {counts[label]}" for label in rows]
-    title = f"{path.name if path.is_file() else path.resolve().name}   {reader.split}   {len(reader)} samples"
-    note = (
-        f"up to {per_class} random rows of each class (seed {seed}): the crop, and over it the map of the expression's "
-        f"action units and the 68 landmarks.   store {store.index.digest[:16]}"
-    )
-    _draw(out, title, note, headings, groups)
-
-
-def _store_of_shard(path: Path) -> Store:
-    store = open_store(path.parent)
-    entries = tuple(entry for entry in store.index.shards if entry.name == path.name)
-    if not entries:
-        raise StoreError(paragraph(f"{path.name} is not a shard of the store around it.", where=path.parent))
-    return Store(store.folder, dataclasses.replace(store.index, shards=entries))
-
-
-def _draw(out: Path, title: str, note: str, headings: Sequence[str], groups: Sequence[Sequence[Example]]) -> None:
-    from matplotlib.figure import Figure
-
-    pair = 2 * _SIDE + 2
-    width = 2 * _MARGIN + _COLUMNS * (pair + _GAP) - _GAP
-    heights = [_HEADING + -(-len(group) // _COLUMNS) * (_SIDE + _CAPTION) for group in groups]
-    height = _HEADER + sum(heights) + _MARGIN
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axes.axis("off")
-    _text(axes, _MARGIN, _MARGIN + 14, title, 15, _INK, bold=True)
-    _text(axes, _MARGIN, _MARGIN + 38, note, 9, _QUIET)
-    top = _HEADER
-    for heading, group, tall in zip(headings, groups, heights, strict=True):
-        axes.plot([_MARGIN, width - _MARGIN], [top, top], color=_LINE, linewidth=0.8)
-        _text(axes, _MARGIN, top + 27, heading, 11, _INK, bold=True)
-        for number, shown in enumerate(group):
-            y = top + _HEADING + (number // _COLUMNS) * (_SIDE + _CAPTION)
-            x = _MARGIN + (number % _COLUMNS) * (pair + _GAP)
-            canvas[y : y + _SIDE, x : x + _SIDE] = shown.crop
-            canvas[y : y + _SIDE, x + pair - _SIDE : x + pair] = shown.overlay
-            inside = shown.points[((shown.points > 0) & (shown.points < _SIDE - 1)).all(1)]
-            _points(axes, inside + np.array([x + pair - _SIDE, y]))
-            caption = shown.sample_id if shown.has_map else f"{shown.sample_id}   no map"
-            _text(axes, x, y + _SIDE + 14, _shortened(caption, 54), 8, _QUIET)
-        top += tall
-    axes.imshow(canvas, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto", interpolation="nearest")
-    with atomic_path(out) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a script that the font lacks is drawn as boxes
-        figure.savefig(temporary, format="png", metadata={"Software": None})
-
-
-def _points(axes: Axes, points: np.ndarray) -> None:
-    for size, colour in ((2.6, "black"), (1.7, _POINT)):
-        axes.plot(*points.T, "o", markersize=size, color=colour, markeredgewidth=0, snap=False)
-
-
-def _text(axes: Axes, x: int, y: int, text: str, size: int, colour: str, *, bold: bool = False) -> None:
-    weight = "bold" if bold else "normal"
-    axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="baseline", parse_math=False)
-
-
-def _shortened(text: str, length: int) -> str:
-    """``text`` with its middle left out where it is longer than ``length``: ids differ at their ends."""
-    tail = length - length // 3 - 1
-    return text if len(text) <= length else f"{text[: length // 3]}…{text[-tail:]}"
 
 
 def _resized(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "s s 3"]:

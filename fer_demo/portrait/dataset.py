@@ -10,8 +10,6 @@ shape, pose and light vary by the same random laws for all expressions, so that 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_demo.portrait.action_units import VARIANTS, displacement
 from aupipe.fer_demo.portrait.render import Light, Pose, Scene, draw_scene
+from aupipe.fer_display.tables import csv_text
 
 EXPRESSIONS = tuple(VARIANTS)
 """The labels, in alphabetical order except for neutral, which comes last."""
@@ -97,16 +96,14 @@ def write_portrait_dataset(
     ]
     _refuse_other_files(root, {path for path, *_ in plan})
     progress.start("Drawing portraits", len(plan), "image")
-    table = io.StringIO()
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["path", "expression", "mirrored", "aus", "intensities"])
+    rows = []
     for path, expression, stream, k in plan:
         face = _portrait(expression, stream, k, seed, size)
         write_png(root / path, face.image)
         intensities = " ".join(f"{face.intensities[au]:.3f}" for au in face.aus)
-        rows.writerow([path, expression, int(face.mirrored), " ".join(map(str, face.aus)), intensities])
+        rows.append([path, expression, int(face.mirrored), " ".join(map(str, face.aus)), intensities])
         progress.advance(1)
-    write_text(aus_path(root), table.getvalue())
+    write_text(aus_path(root), csv_text(["path", "expression", "mirrored", "aus", "intensities"], rows))
     progress.finish()
 
 

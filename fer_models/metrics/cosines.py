@@ -23,7 +23,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
-from aupipe.fer_data.au_maps.heatmaps import area_matrix, bilinear_matrix
+from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
 
 CENTRE_SIGMA = 0.25
 """Sigma of the centred Gaussian control, as a share of the map's side."""

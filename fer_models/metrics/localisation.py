@@ -9,8 +9,10 @@ left out by the caller.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
+
+from aupipe.fer_models.metrics.ranking import average_precision, pointing_game
 
 REGION_THRESHOLD = 0.5
 """Least value of the AU map inside the region: for a Gaussian blob, within 1.18 sigma of its centre."""
@@ -27,15 +29,12 @@ def region_share(region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
 
 
 def pointing(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Pointing game (Zhang et al., 2018): 1 where the map's maximum lies in the region, without tolerance, else 0.
-
-    Where several pixels share the maximum, the share of them in the region: what drawing one at random would score on
-    average, so that a uniform map scores chance and not luck. An empty map points nowhere: 0.
-    """
+    """Score the pointing game, without tolerance; equal maxima count by their share. An empty map points nowhere: 0."""
     values = maps.flatten(1)
     peak = values.amax(1, keepdim=True)
-    top = (values == peak).double()
-    return (top * region.flatten(1)).sum(1) / top.sum(1) * (peak[:, 0] > 0)
+    top, inside = values == peak, region.flatten(1)
+    counts = [(top & side).sum(1, keepdim=True).double() for side in (inside, ~inside)]  # no other value matters
+    return pointing_game(*counts) * (peak[:, 0] > 0)
 
 
 def energy(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
@@ -50,18 +49,22 @@ def energy(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float
 
 
 def pixel_ap(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Average precision of each map as a detector of its region's pixels, ``sum (R_i - R_{i-1}) P_i``.
+    """Average precision of each map as a detector of its region's pixels. A constant map scores the region's share."""
+    return average_precision(*_value_counts(maps.flatten(1), region.flatten(1)))
 
-    The same as scikit-learn's ``average_precision_score`` of each face (equal values count as one threshold), for all
-    faces at once. A constant map scores the region's share.
-    """
-    values, order = maps.flatten(1).sort(dim=1, descending=True)
-    positive = region.flatten(1).gather(1, order).double()
-    n = values.shape[1]
-    rank = torch.arange(n, device=values.device)
-    # A threshold lets in all pixels of one value, so a pixel's precision is that at the last of its equals.
-    last = torch.ones_like(values, dtype=torch.bool)
-    last[:, :-1] = values[:, :-1] != values[:, 1:]
-    end = torch.where(last, rank, n - 1).flip(1).cummin(1).values.flip(1)
-    precision = (positive.cumsum(1) / (rank + 1)).gather(1, end)
-    return (positive * precision).sum(1) / positive.sum(1).clamp_min(1)
+
+def _value_counts(
+    values: Float[Tensor, "b n"], region: Bool[Tensor, "b n"]
+) -> tuple[Float64[Tensor, "b n"], Float64[Tensor, "b n"]]:
+    """Pixels inside and outside by value, from the strongest: each count stands at the last pixel of its value."""
+    ranked, order = values.sort(dim=1, descending=True)
+    last = torch.ones_like(ranked, dtype=torch.bool)
+    last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
+    inside = region.gather(1, order)
+    counts = []
+    for side in (inside, ~inside):
+        so_far = side.double().cumsum(1)
+        before = (so_far * last).cummax(1).values.roll(1, 1)
+        before[:, 0] = 0
+        counts.append((so_far - before) * last)
+    return counts[0], counts[1]

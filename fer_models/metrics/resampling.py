@@ -18,13 +18,29 @@ BATCH_VALUES = 4_000_000
 Weighting = Literal["classes", "samples"]
 
 
+def percentile_interval(statistics: Float64[np.ndarray, "r"]) -> tuple[float, float]:
+    """Take the 95 % interval from a statistic's values on resampled data."""
+    low, high = np.quantile(statistics, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def draw_counts(n: int, resamples: int, seed: int = SEED) -> Float64[np.ndarray, "r n"]:
+    """Draw how often each of ``n`` samples is in each resample, for statistics that are computed from weighted sums.
+
+    Means of whole pictures then are one matrix product, where :func:`scipy.stats.bootstrap` would copy all pictures
+    for every resample.
+    """
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), resamples)
+    return np.asarray(drawn, np.float64)
+
+
 def bootstrap_interval(
     values: Float64[np.ndarray, "n"],
-    label: Int64[np.ndarray, "n"],
-    weighting: Weighting,
+    label: Int64[np.ndarray, "n"] | None = None,
+    weighting: Weighting = "samples",
     seed: int = SEED,
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of a mean, resampled within each class :data:`RESAMPLES` times.
+    """95 % percentile interval of a mean, resampled within each class :data:`RESAMPLES` times; no label: one class.
 
     ``weighting``: the mean over the classes of each class's mean (``classes``: macro figures, balanced accuracy), or
     the mean over all samples (``samples``: accuracy). Resampling within the classes keeps their counts, which the split
@@ -33,6 +49,7 @@ def bootstrap_interval(
 
     For two runs on the same samples, give the differences of their values: the interval is then the paired one.
     """
+    label = np.zeros(len(values), np.int64) if label is None else label
     groups = [values[label == number] for number in np.unique(label)]
     shares = [1 / len(groups) if weighting == "classes" else len(group) / len(values) for group in groups]
     drawn = [(group, share) for group, share in zip(groups, shares, strict=True) if len(group) > 1]

@@ -24,7 +24,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "maps": ("stored", "rendered"),
 }
 
-POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs")
+POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs", "loader_threads")
+LOADING = ("loader_threads", "resident")
+"""Settings of reading the very same batches on this machine: no part of what a run is, and not recorded."""
+
 NOT_NEGATIVE = (
     "align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast",
     "checkpoint_minutes", "checkpoint_steps",
@@ -109,6 +112,8 @@ class TrainConfig:
     )
     select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
     device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")
+    loader_threads: int = _option(RUN, 1, "Threads that read the batches, and decode them where the store holds JPEG.")
+    resident: bool = _option(RUN, False, "Put the whole training split on the device first, where it fits.")
     amp: bool = _option(RUN, True, "Mixed precision on CUDA.")
     seed: int = _option(RUN, 0, "Seed of weights, order and augmentation.")
     checkpoint_minutes: float = _option(RUN, 10.0, "Save in the middle of an epoch after so many minutes; 0: never.")
@@ -173,8 +178,9 @@ class TrainConfig:
         return AugmentConfig(crop_size=self.crop_size, enabled=False)
 
     def as_json(self) -> dict[str, Any]:
-        """Return every field, and the learning rate in effect."""
-        return {**asdict(self), "lr": self.learning_rate}
+        """Return every field but those of :data:`LOADING`, and the learning rate in effect."""
+        content = {**asdict(self), "lr": self.learning_rate}
+        return {name: value for name, value in content.items() if name not in LOADING}
 
     @staticmethod
     def from_json(content: Mapping[str, Any]) -> TrainConfig:

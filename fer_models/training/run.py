@@ -116,11 +116,12 @@ class _Trainer:
         options: dict[str, Any] = {
             "seed": config.seed, "device": self.device,
             "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
+            "threads": config.loader_threads,
         }  # fmt: skip
         self.loader = TripletLoader(
             store.split("train"), config.batch_size, config.augmentation, drop_last=True,
             mode="balanced" if config.balance else config.order,
-            rank=ranks.rank, world_size=ranks.size, **options,
+            rank=ranks.rank, world_size=ranks.size, resident=config.resident, **options,
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
         self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)

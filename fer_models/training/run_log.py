@@ -5,8 +5,6 @@ And what a call of the training reports.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +14,10 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import write_text
-from aupipe.fer_display.figures import framed_figure, save_png
+from aupipe.fer_data.files import write_bytes, write_text
+from aupipe.fer_data.types import lines_repr
+from aupipe.fer_display.figures import framed_figure, png_bytes
+from aupipe.fer_display.tables import csv_of_records
 
 LOG = "log.jsonl"
 
@@ -42,6 +42,8 @@ class TrainReport:
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
         return {**vars(self), "run": str(self.run), "seconds": round(self.seconds, 3)}
+
+    __repr__ = lines_repr
 
     def lines(self) -> list[str]:
         """Return the summary for people."""
@@ -73,12 +75,8 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
 def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
     write_text(folder / LOG, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(folder / "log.csv", table.getvalue())
-    save_png(folder / "curves.png", draw_curves(rows))
+    write_text(folder / "log.csv", csv_of_records(rows))
+    write_bytes(folder / "curves.png", png_bytes(draw_curves(rows)))
 
 
 def tensorboard_writer() -> Any:
@@ -106,7 +104,7 @@ def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
 
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Three panels over the epochs: cross-entropy, alignment, validation accuracy."""
+    """Draw three panels over the epochs: cross-entropy, alignment, validation accuracy."""
     figure = framed_figure(9.3, 2.2, left=0.55, right=0.15, top=0.3, bottom=0.5)
     epochs = [row["epoch"] for row in rows]
     panels = (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from aupipe.fer_data.machine import usable_cpus
 from aupipe.pipeline.executors.base import Executor, Note, SerialExecutor, ignore
 from aupipe.pipeline.executors.workers import DaskExecutor, SchedulerExecutor
 
@@ -14,9 +13,10 @@ def create_executor(workers: int | None, scheduler: str | None = None, note: Not
     """The executor for the command line's options.
 
     ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then. Else 0: in this
-    process; N: that many Dask worker processes; None: one a core. ``note`` is told where the dashboard is.
+    process; N: that many Dask worker processes; None: one for each core that this process may use. ``note`` is told
+    where the dashboard is.
     """
     if scheduler is not None:
         return SchedulerExecutor(scheduler, note)
-    count = (os.cpu_count() or 1) if workers is None else workers
+    count = usable_cpus() if workers is None else workers
     return DaskExecutor(count, note) if count > 0 else SerialExecutor()

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+from aupipe.fer_data.processes import without_interrupts
 from aupipe.pipeline.executors.base import Job, Note, Result, ignore
 from aupipe.pipeline.executors.submission import drive, first_line
 
@@ -95,21 +96,12 @@ def _own_workers(count: int) -> Iterator[LocalCluster]:
 
 
 def _loop_without_interrupts() -> LoopRunner:
-    """Dask's event loop, in a thread that blocks SIGINT.
-
-    Processes started from it inherit that: Ctrl-C reaches this process alone, and no worker prints a traceback.
-    """
-    from multiprocessing import resource_tracker
-
+    """Dask's event loop, in a thread whose processes do not see Ctrl-C: no worker prints a traceback."""
     from distributed.utils import LoopRunner
 
-    resource_tracker.ensure_running()  # started from the loop's thread, it would unblock SIGINT there
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    with without_interrupts():
         runner = LoopRunner()
         runner.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return runner
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 from aupipe.fer_data.files import atomic_path, write_json
 from aupipe.fer_data.images import write_png
+from aupipe.fer_display.tables import csv_lines
 from aupipe.pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
 from aupipe.pipeline.landmark_views.drawing import (
     Block,
@@ -39,12 +40,14 @@ def write_agreement(agreement: Agreement, out: Path) -> tuple[Path, ...]:
 
 def _write_csv(agreement: Agreement, path: Path) -> None:
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for at, sample_id in enumerate(agreement.sample_ids):
-            kind = OUTCOMES[agreement.outcome[at]]
-            values = (*agreement.nme[at].tolist(), *agreement.turned[at].tolist())
-            writer.writerow([sample_id, kind, *(f"{value:.4f}" if kind == "both" else "" for value in values)])
+        file.writelines(csv_lines(COLUMNS, _csv_rows(agreement)))
+
+
+def _csv_rows(agreement: Agreement) -> Iterator[list[str]]:
+    for at, sample_id in enumerate(agreement.sample_ids):
+        kind = OUTCOMES[agreement.outcome[at]]
+        values = (*agreement.nme[at].tolist(), *agreement.turned[at].tolist())
+        yield [sample_id, kind, *(f"{value:.4f}" if kind == "both" else "" for value in values)]
 
 
 def _write_sheet(agreement: Agreement, path: Path) -> None:

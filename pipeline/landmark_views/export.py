@@ -7,7 +7,6 @@ The CSV, placed in the dataset's root, is itself a table of ``aupipe manifest bu
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, canonical_json
 from aupipe.fer_data.landmark_parts import LandmarkPart
 from aupipe.fer_data.types import Reason, Sample
+from aupipe.fer_display.tables import csv_lines
 from aupipe.pipeline.landmarks.work import FinishedWork, open_work
 
 EXPORT_FORMS = ("csv", "parquet")
@@ -71,11 +71,9 @@ def export_landmarks(work: Path, out: Path, form: str, *, mesh: bool = False) ->
 
 
 def _write_csv(work: FinishedWork, path: Path) -> None:
+    rows = (row for part in work.parts(mesh=True) for row in _csv_rows(part, work))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for part in work.parts(mesh=True):
-            writer.writerows(_csv_rows(part, work))
+        file.writelines(csv_lines(COLUMNS, rows))
 
 
 def _csv_rows(part: LandmarkPart, work: FinishedWork) -> Iterator[list[str]]:

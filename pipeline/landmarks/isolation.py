@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
-from multiprocessing.connection import Connection, Pipe
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.images import one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.processes import Death, Worker
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.landmarks.tasks import (
     PartJob,
@@ -32,7 +30,7 @@ from aupipe.pipeline.landmarks.tasks import (
 MAX_DEADLY = 8
 """So many photos of one part may be culprits; more mean that the photos are not to blame."""
 
-_READY = "ready"
+_Process = Worker[Sample | None, object, LandmarkRow | None]
 
 
 def detect_part_isolated(job: PartJob) -> PartResult:
@@ -48,80 +46,51 @@ def detect_part_isolated(job: PartJob) -> PartResult:
 
 
 def isolated_rows(job: PartJob) -> list[LandmarkRow]:
-    """The part's rows; processes that die are replaced, and the photos they die of are named."""
-    rows, deaths, deadly = list[LandmarkRow](), 0, 0
-    while len(rows) < len(job.samples):
-        made = list(_rows_of_one_process(replace(job, samples=job.samples[len(rows) :])))
-        rows += made
-        if len(rows) == len(job.samples):
-            break
-        deaths = 1 if made else deaths + 1
-        if deaths < 2:
-            continue
-        rows.append(_deadly_row(job.samples[len(rows)], job.root))
-        deaths, deadly = 0, deadly + 1
-        if deadly > MAX_DEADLY:
-            raise _not_the_photos(f"{deadly} photos of {job.path.name} ended the process that looked at them")
+    """The part's rows; a process that dies is replaced, and a photo that its successor dies of, too, is named."""
+    rows, deadly = list[LandmarkRow](), 0
+    worker: _Process = Worker(_Detection(replace(job, samples=())))
+    try:
+        for sample in job.samples:
+            row = _row(worker, sample) or _row(worker, sample)
+            if row is None:
+                row, deadly = _deadly_row(sample, job.root), deadly + 1
+            if deadly > MAX_DEADLY:
+                raise _not_the_photos(f"{deadly} photos of {job.path.name} ended the process that looked at them")
+            rows.append(row)
+    finally:
+        worker.end()
     return rows
 
 
-def _rows_of_one_process(job: PartJob) -> Iterator[LandmarkRow]:
-    """As many rows as one process makes before it dies."""
-    with _process() as connection:
-        try:
-            connection.send(job)
-            ready = connection.recv()
-        except (EOFError, OSError) as error:
-            raise _not_the_photos("a process that had only loaded the detector died") from error
-        if isinstance(ready, Exception):
-            raise ready
-        with contextlib.suppress(EOFError, OSError):
-            for _ in job.samples:
-                row = connection.recv()
-                if isinstance(row, Exception):
-                    raise row
-                yield row
+@dataclass(frozen=True)
+class _Detection:
+    """What the other process does: make a photo's row, or for None only what comes before the first photo."""
+
+    job: PartJob
+
+    @one_opencv_thread()
+    def __call__(self, sample: Sample | None, tell: object) -> LandmarkRow | None:
+        if sample is None:
+            _sacrifice()
+        detector, known = shared_detector(self.job.config.detector, self.job.config.model), known_landmarks(self.job)
+        return None if sample is None else detect_sample(sample, self.job.root, detector, self.job.config, known)
 
 
-@contextlib.contextmanager
-def _process() -> Iterator[Connection]:
-    # Not multiprocessing.Process: Dask's workers are daemons, which may not have any.
-    ours, theirs = Pipe()
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-c", f"import {__name__} as m; m.serve({theirs.fileno()})"],
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is the worker's business
-        )
-    try:
-        with ours:
-            yield ours
-    finally:
-        process.kill()
-        process.wait()
+def _row(worker: _Process, sample: Sample) -> LandmarkRow | None:
+    """The photo's row; None when the process dies."""
+    if not worker.alive and isinstance(worker.ask(None), Death):
+        raise _not_the_photos("a process that had only loaded the detector died")
+    row = worker.ask(sample)
+    return row if isinstance(row, LandmarkRow) else None
 
 
-def serve(descriptor: int) -> None:
-    """The other process: takes a job from the connection and sends its rows one by one."""
+def _sacrifice() -> None:
+    """Let this process die in silence, and when memory runs out let the system end it instead of the worker."""
     with contextlib.suppress(OSError):
-        # When memory runs out, the system should end this process and not the worker.
         Path("/proc/self/oom_score_adj").write_text("1000")
-    connection = Connection(descriptor)
-    try:
-        job: PartJob = connection.recv()
-        detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
-        connection.send(_READY)
-        for sample in job.samples:
-            connection.send(detect_sample(sample, job.root, detector, job.config, known))
-    except (BrokenPipeError, ConnectionResetError, EOFError):
-        pass  # the worker is gone
-    except Exception as error:
-        connection.send(error)
-    os._exit(0)  # native libraries may hang in an orderly end
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
 
 
 def _deadly_row(sample: Sample, root: Path) -> LandmarkRow:

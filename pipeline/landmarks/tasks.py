@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
@@ -60,6 +60,7 @@ class PartResult:
     skipped: bool
 
 
+@one_opencv_thread()
 def detect_part(job: PartJob) -> PartResult:
     """Task: make one part, unless it is there, intact, of this plan and of these very photos.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -17,7 +17,11 @@ from aupipe.fer_data.files import canonical_json
 from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.landmarks.frame import landmarks_frame
 from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,17 @@ class FinishedWork:
         for part in self.parts():
             for at, sample_id in enumerate(part.sample_ids):
                 yield _row(part, at, self.samples[sample_id])
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Make a table of every sample: ``reason``, ``x0, y0 ... x67, y67`` in source pixels, pose, score.
+
+        Numbers are absent (``pandas.NA``) where no face was found. Raises :class:`UserInputError` when pandas is not
+        installed.
+        """
+        return landmarks_frame(self)
+
+    def __repr__(self) -> str:
+        return f"landmarks of {len(self.manifest.samples)} images by {self.detector} in {self.folder}"
 
 
 def open_work(folder: Path) -> FinishedWork:

@@ -19,7 +19,7 @@ from aupipe.fer_data.au_maps.codebook import codebook_from_dict
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import digest, sha256_bytes, sha256_file
-from aupipe.fer_data.images import UnreadableImageError, decode_image
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, describe_shard, load_index, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
@@ -120,6 +120,7 @@ class ShardResult:
     skipped: bool = False
 
 
+@one_opencv_thread()
 def build_shard(job: ShardJob) -> ShardResult:
     """Task: make one shard, unless it is there, intact and of this plan.
 

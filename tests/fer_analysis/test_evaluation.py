@@ -18,6 +18,7 @@ from aupipe.fer_data.shards.index import save_index
 from aupipe.fer_models import metrics
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from drawings import read_drawing
 from synthetic import CLASSES, synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")
@@ -52,7 +53,7 @@ def test_metrics_json_is_strict_and_complete(run: Path, content: dict[str, Any])
     assert set(wanted.split()) <= set(stored)
     assert set(stored["controls"]) == {"uniform", "centre", "mean_map", "wrong_class", "ceiling", "ceiling_per_layer"}
     assert set(stored["att_cos"]) == set("12345")
-    assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    read_drawing(run / "confusion.png")
 
 
 def test_counts_add_up(content: dict[str, Any]) -> None:
@@ -116,7 +117,7 @@ def test_a_perfect_attention_would_score_one(run: Path, monkeypatch: pytest.Monk
 
     def perfect(model: Any, batch: Any) -> Any:
         reading = original(model, batch)
-        return measuring.Reading(reading.probability, dict.fromkeys(reading.maps, batch.au_map))
+        return measuring.BatchReading(reading.probability, dict.fromkeys(reading.maps, batch.au_map))
 
     monkeypatch.setattr(measuring, "read", perfect)
     content = evaluate(run).as_json()

@@ -27,6 +27,7 @@ from aupipe.fer_models.targets import positive_part, resize_maps
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from drawings import read_drawing
 from synthetic import CLASSES
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")
@@ -166,7 +167,7 @@ def test_average_maps_are_divided_by_each_class_own_count(run: Path, readings: d
         scaled = [cam[row] / max(cam[row].max(), 1e-8) for row in rows]
         assert found["cam"][number] == pytest.approx(np.mean(scaled, 0), abs=1e-3)
     for name in ("average_maps.png", "cosines.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        read_drawing(tmp_path / name)
 
 
 def test_the_cosine_matrix_names_its_rows_and_columns(content: dict[str, Any]) -> None:
@@ -207,7 +208,7 @@ def test_a_method_that_differentiates_leaves_no_graph(
         (gradient,) = torch.autograd.grad(score, prediction.features[-1], retain_graph=True)
         return (gradient * prediction.features[-1]).sum(1)
 
-    kept: list[measuring.Reading] = []
+    kept: list[measuring.BatchReading] = []
     original = measuring.read
 
     def read(model: Any, batch: Any) -> Any:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aupipe.fer_analysis.evaluation import evaluate
-from aupipe.fer_analysis.overlays import contact_sheet, draw_points, explain_batch, overlay
+from aupipe.fer_analysis.overlays import draw_points, explain_batch, overlay
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_demo.page import comparison_table, example_rows, write_demo_page
@@ -48,13 +48,6 @@ def test_points_are_drawn_where_they_are_and_the_input_is_kept() -> None:
     assert (GREY == 128).all()
 
 
-def test_contact_sheet_places_tiles() -> None:
-    tiles = [np.full((4, 5, 3), value, np.uint8) for value in (10, 20, 30)]
-    sheet = contact_sheet(tiles, 2, gap=1)
-    assert sheet.shape == (9, 11, 3)
-    assert sheet[0, 6, 0] == 20 and sheet[5, 0, 0] == 30 and sheet[5, 6, 0] == 255 and sheet[4, 0, 0] == 255
-
-
 def test_an_explanation_shows_the_rows_it_was_asked_for(runs: dict[str, Path], store: Store) -> None:
     rows = [5, 2]
     said = explain_batch(runs["without AUs"], store, rows)
@@ -83,7 +76,7 @@ def test_the_page_needs_no_network_and_shows_every_expression(
     assert page.count("<img") == 7 * 6
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
     table = comparison_table(runs)
-    assert table.splitlines()[1].startswith("without AUs")
-    assert len({len(line) for line in table.splitlines()}) == 1
+    assert table[1].startswith("without AUs")
+    assert len({len(line) for line in table}) == 1
     assert example_rows(store, "test", 2)[:2] == [0, 7]
     assert torch.is_grad_enabled()

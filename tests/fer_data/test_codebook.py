@@ -16,7 +16,7 @@ from aupipe.fer_data.au_maps.codebook import (
 from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN
 
-SOURCES = Path(__file__).parents[2] / "fer_data" / "codebooks"
+SOURCES = Path(__file__).parents[2] / "fer_data" / "au_maps" / "codebooks"
 
 MARTINEZ = {
     "happiness": {6, 12, 25},
@@ -128,7 +128,7 @@ def test_the_digest_covers_regions_taken_from_another_book() -> None:
 def test_own_regions_replace_or_add_to_the_shared_ones() -> None:
     own = "[[au]]" + GAUSSIAN.split("[[au]]")[1]
     default, book = load_codebook("default"), parse_codebook(SHARED + own + own.replace("12", "18"), "mine.toml")
-    assert book.action_units[12].gaussians[0].up == 0.05 != default.action_units[12].gaussians[0].up
+    assert book.action_units[12].shapes[0].up == 0.05 != default.action_units[12].shapes[0].up
     assert set(book.action_units) == {*default.action_units, 18}
     assert book.action_units[1] == default.action_units[1]
 
@@ -177,8 +177,8 @@ def test_a_user_s_own_file(tmp_path: Path) -> None:
     path.write_text(GAUSSIAN.replace("happiness = [12]", 'happiness = { "12" = 0.67 }'))
     codebook = load_codebook(str(path))
     assert codebook.expressions["happiness"] == {12: 0.67}
-    assert codebook.action_units[12].gaussians[0].mirror
-    assert parse_codebook(ELLIPSE, "here").action_units[25].ellipses[0].y == (51, 57)
+    assert codebook.action_units[12].shapes[0].mirror
+    assert parse_codebook(ELLIPSE, "here").action_units[25].shapes[0].y == (51, 57)
 
 
 def test_unknown_names_list_what_exists_and_suggest(tmp_path: Path) -> None:
@@ -255,5 +255,5 @@ def test_left_and_right_are_described_once() -> None:
     """Off-midline points need `mirror`, so no built-in Gaussian can be lop-sided."""
     codebook: Codebook = load_codebook("default")
     for unit in codebook.action_units.values():
-        for shape in unit.gaussians:
+        for shape in unit.shapes:
             assert shape.mirror or all(point in {8, 21, 22, 48, 51, 54, 57, 62, 66} for point in shape.points)

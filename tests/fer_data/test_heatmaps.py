@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook, parse_codebook
-from aupipe.fer_data.au_maps.gaussians import yaw_from_points
-from aupipe.fer_data.au_maps.heatmaps import area_matrix, bilinear_matrix, render_aus, render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
+from aupipe.fer_data.au_maps.shapes.gaussian import yaw_from_points
 from aupipe.fer_data.errors import UserInputError
 
 SIZE, MAP = 256, 64

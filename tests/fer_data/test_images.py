@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from aupipe.fer_data.errors import FerError
-from aupipe.fer_data.images import UnreadableImageError, decode_image, read_image, write_png
+from aupipe.fer_data.image_size import image_size
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_image, write_png
 
 
 def photo(height: int = 60, width: int = 80) -> np.ndarray:
@@ -126,6 +127,45 @@ def test_a_gigapixel_in_a_small_file_is_refused_without_taking_its_memory() -> N
     with pytest.raises(UnreadableImageError, match="200 megapixels"):
         decode_image(bomb)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize("extension", [".png", ".jpg", ".webp", ".tiff", ".bmp", ".gif", ".jp2"])
+def test_the_size_is_read_before_the_pixels(extension: str) -> None:
+    data = encode(photo(61, 83), extension)
+    assert image_size(data) == (61, 83) == decode_image(data).shape[:2]
+    assert all(image_size(data[:length]) in (None, (61, 83)) for length in range(0, len(data), 7))
+
+
+@pytest.mark.parametrize(
+    ("extension", "parameters"),
+    [(".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)), (".webp", (cv2.IMWRITE_WEBP_QUALITY, 101)),
+     (".webp", (cv2.IMWRITE_WEBP_QUALITY, 80)), (".tiff", (cv2.IMWRITE_TIFF_COMPRESSION, 5))],
+)  # fmt: skip
+def test_the_size_is_read_of_every_kind(extension: str, parameters: tuple[int, ...]) -> None:
+    assert image_size(encode(photo(), extension, *parameters)) == (60, 80)
+
+
+def test_the_size_of_other_bytes_is_not_known() -> None:
+    for content in (b"", b"\xff\xd8", b"BM", b"RIFFxxxxWEBP", b"hello", b"II*\x00\xff\xff\xff\xff", b"P6 3 3 255"):
+        assert image_size(content) is None
+
+
+def test_the_limit_is_the_variable_s_where_it_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encode(photo(), ".jpg")
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "4799")
+    with pytest.raises(UnreadableImageError, match="OPENCV_IO_MAX_IMAGE_PIXELS"):
+        decode_image(data)
+    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "4800")
+    assert decode_image(data).shape == (60, 80, 3)
+
+
+def test_opencv_s_settings_are_the_user_s_again_afterwards() -> None:
+    log, threads = cv2.utils.logging.getLogLevel(), cv2.getNumThreads()
+    with one_opencv_thread():
+        assert cv2.getNumThreads() == 1
+    with pytest.raises(UnreadableImageError):
+        decode_image(encode(photo(), ".jpg")[:200])
+    assert (cv2.utils.logging.getLogLevel(), cv2.getNumThreads()) == (log, threads)
 
 
 def test_a_missing_file_is_the_operating_system_s_error(tmp_path: Path) -> None:

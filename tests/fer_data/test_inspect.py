@@ -14,9 +14,10 @@ import pytest
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.images import decode_image, read_image
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.contact_sheet import save_sheet
 from aupipe.fer_data.shards.inspect import inspect_path
 from aupipe.fer_data.shards.notebook import split_html, store_html
-from aupipe.fer_data.shards.thumbnails import example, overlay, random_rows, save_sheet
+from aupipe.fer_data.shards.thumbnails import example, overlay, random_rows
 from jpeg_store import jpeg_copy
 from synthetic import CLASSES, synthetic_store
 
@@ -174,7 +175,7 @@ def test_points_are_drawn_on_the_overlay_only_and_never_outside(
     own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_sheet(own.folder, tmp_path / "with.png", split="val", per_class=1)
-    monkeypatch.setattr("aupipe.fer_data.shards.thumbnails._points", lambda axes, points: None)
+    monkeypatch.setattr("aupipe.fer_data.shards.contact_sheet._points", lambda axes, points: None)
     save_sheet(own.folder, tmp_path / "without.png", split="val", per_class=1)
     bare = read_image(tmp_path / "without.png")
     changed = np.argwhere((read_image(tmp_path / "with.png") != bare).any(2))

@@ -22,6 +22,7 @@ from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import MovingAverage, learning_rate
 from aupipe.fer_models.training.run import train
 from aupipe.fer_models.training.run_log import best_row
+from drawings import read_drawing
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=3, batch_size=14, crop_size=64, device="cpu")
@@ -71,9 +72,17 @@ def test_a_run_leaves_its_record(finished: Path, store: Store) -> None:
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     with (finished / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
-    assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert read_drawing(finished / "curves.png").shape == (300, 1000, 3)
     row = rows[1]
     assert row["train_total"] == pytest.approx(row["train_ce"] + 4 * row["train_align"], abs=1e-5)
+
+
+def test_how_the_batches_are_read_is_no_part_of_a_run(store: Store, finished: Path, tmp_path: Path) -> None:
+    train(store.folder, tmp_path / "run", replace(CONFIG, max_steps=5, loader_threads=2))
+    report = train(store.folder, tmp_path / "run", replace(CONFIG, loader_threads=3, resident=True))
+    assert report.resumed and report.finished and same_weights(tmp_path / "run", finished)
+    record, other = (json.loads((run / "config.json").read_text()) for run in (tmp_path / "run", finished))
+    assert record["config"] == other["config"] and not {"resident", "loader_threads"} & set(record["config"])
 
 
 def test_the_best_checkpoint_is_the_best_validation_epoch(finished: Path) -> None:

@@ -17,6 +17,7 @@ import aupipe.pipeline.executors.submission as submission
 import aupipe.pipeline.executors.workers as workers
 import dask_cluster
 from aupipe.fer_data.errors import FerError, UserInputError
+from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
 from aupipe.pipeline.executors.handshake import checked_call, installed_software
@@ -55,7 +56,7 @@ def test_the_options_choose_the_executor() -> None:
     assert isinstance(chosen, DaskExecutor) and chosen.workers == 3
     assert isinstance(create_executor(0, "tcp://head:8786"), SchedulerExecutor)
     default = create_executor(None)
-    assert isinstance(default, DaskExecutor) and default.workers == os.cpu_count()
+    assert isinstance(default, DaskExecutor) and default.workers == usable_cpus()
 
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), DaskExecutor(1), SchedulerExecutor("tcp://head:8786")])

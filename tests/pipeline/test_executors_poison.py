@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,8 @@ def test_many_deaths_are_not_the_photos_fault(tmp_path: Path) -> None:
 def test_a_process_that_cannot_start_is_not_the_photos_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = simulated_config()
     (job,) = plan_landmarks(simulated_manifest(tmp_path, 2), tmp_path, config, stage_identity(config))
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     with pytest.raises(FerError, match="only loaded the detector"):
         isolated_rows(job)
     shared_detector.cache_clear()

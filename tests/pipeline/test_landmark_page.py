@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import re
 from collections import Counter
 from dataclasses import replace
@@ -9,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
-from aupipe.pipeline.landmark_views import charts, write_summary
+from aupipe.pipeline.landmark_views import write_summary
 from aupipe.pipeline.landmark_views.summary import summarise
 from aupipe.pipeline.landmarks.run import read_parts
 from aupipe.pipeline.landmarks.work import open_work
@@ -161,33 +157,6 @@ def test_an_unfinished_stage_has_no_page(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="does not hold finished landmarks"):
         write_summary(tmp_path, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
-
-
-finite = st.floats(-1e4, 1e4, width=32)
-
-
-@given(arrays.arrays(np.float32, st.integers(1, 80), elements=finite))
-def test_every_value_lies_in_its_bin(values: np.ndarray) -> None:
-    edges, counts = charts.bins(values)
-    assert counts.sum() == len(values) and len(edges) == len(counts) + 1 <= 40
-    tolerance = 1e-6 * (edges[-1] - edges[0])
-    for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True):
-        inside = ((values >= low - tolerance) & (values <= high + tolerance)).sum()
-        assert inside >= count >= ((values > low + tolerance) & (values < high - tolerance)).sum()
-
-
-@pytest.mark.parametrize("values", [[1.0, 1.0], [0.0], [-3.5, 1000.25], [0.2, 0.21]])
-def test_a_histogram_is_drawn_of_anything(values: list[float]) -> None:
-    drawn = charts.histogram("score", "", np.array(values, np.float32))
-    heights = [float(text) for text in re.findall(r'<rect [^>]*height="([\d.]+)"', drawn)]
-    assert "nan" not in drawn and "inf" not in drawn and max(heights) > 100
-    assert sum(height > 0 for height in heights) == len(set(values))
-    assert sum(map(int, re.findall(r"<title>(\d+)</title>", drawn))) == len(values)
-
-
-def test_the_examples_of_the_charts_hold() -> None:
-    tried = doctest.testmod(charts)
-    assert tried.attempted == 2 and tried.failed == 0
 
 
 def test_a_page_of_a_real_run(built: Built, tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import io
 import json
 import multiprocessing
 import os
-import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ import pytest
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.collect import TIMES
 from aupipe.fer_analysis.benchmark.plan import GridRequest, plan_grid, trainings
-from aupipe.fer_analysis.benchmark.processes import _Worker, run_trainings, spoken
+from aupipe.fer_analysis.benchmark.processes import run_trainings, spoken
 from aupipe.fer_analysis.benchmark.run import GridReport, Ways, estimate, run_benchmark
-from aupipe.fer_analysis.benchmark.worker import Order, Outcome
+from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from synthetic import synthetic_store
@@ -139,18 +140,24 @@ def test_ctrl_c_leaves_no_process_behind(small: Store, tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_a_failure_and_is_replaced(small: Store, tmp_path: Path) -> None:
-    training = trainings(plan_grid(GRID))[0]
-    worker = _Worker(order(small, tmp_path))
-    worker.give(training)
-    first = worker.process
-    assert first.pid is not None
-    os.kill(first.pid, signal.SIGKILL)
-    said = worker.hear()
-    assert isinstance(said, Outcome) and said.name == training.name and "signal 9" in said.reason
-    worker.give(training)
-    assert worker.process is not first and worker.process.is_alive()
-    worker.process.terminate()
-    worker.stop()
+    """The only process is killed at the first of two trainings; another one does the second."""
+
+    class Killer(Lines):
+        def start(self, label: str, total: int, unit: str) -> None:
+            super().start(label, total, unit)
+            threading.Thread(target=self.kill).start()
+
+        def kill(self) -> None:
+            while not multiprocessing.active_children():
+                time.sleep(0.01)
+            multiprocessing.active_children()[0].kill()
+
+    plan, lines = trainings(plan_grid(GRID)), Killer()
+    first, second = run_trainings(plan, order(small, tmp_path), small.index.digest, 1, lines)
+    assert (first.name, second.name) == (plan[0].name, plan[1].name)
+    assert "signal 9" in first.reason and "fewer --jobs" in first.reason and second.reason == ""
+    assert [line.split(": ")[1].split()[0] for line in lines.notes] == ["started", "FAILED", "started", "done"]
+    assert multiprocessing.active_children() == []
 
 
 def test_the_plan_is_told_beforehand_with_its_time(small: Store, tmp_path: Path) -> None:

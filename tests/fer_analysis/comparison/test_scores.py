@@ -10,8 +10,9 @@ import pytest
 from skimage.filters import threshold_otsu
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from aupipe.fer_analysis.comparison.controls import assignment_test, bootstrap_interval, measure_controls
+from aupipe.fer_analysis.comparison.controls import assignment_test, measure_controls
 from aupipe.fer_analysis.comparison.scores import SCORES, chance_iou, count_levels, iou, otsu, otsu_iou
+from aupipe.fer_models.metrics.resampling import bootstrap_interval
 
 RNG = np.random.default_rng(5)
 

@@ -24,6 +24,7 @@ from aupipe.fer_data.manifest import build_manifest
 from aupipe.fer_data.preparation import AlignedFace
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.photos import PhotoPreparer
+from drawings import read_drawing
 from explain_runs import Trained
 from offline import snapshot
 
@@ -92,7 +93,7 @@ def test_a_folder_is_explained_in_order_and_what_is_left_out_has_a_reason(done: 
 def test_each_face_has_its_files_and_they_agree(done: ExplainReport, opened: OpenRun) -> None:
     for name in ("b.png.face1", "more/ü <i>.png.face1", "two.png.face2"):
         content = strict(done.out / "faces" / f"{name}.json")
-        assert (done.out / "faces" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert read_drawing(done.out / "faces" / f"{name}.png").shape == (800, 1100, 3)
         assert sum(content["probabilities"].values()) == pytest.approx(1)
         assert content["confidence"] == max(content["probabilities"].values())
         assert content["predicted"] == max(content["logits"], key=content["logits"].get)
@@ -168,7 +169,7 @@ def test_a_video_gives_a_timeline_with_gaps(
     assert [failure.sample_id for failure in report.failures] == ["clip.avi/frame-000002"]
     with (tmp_path / "out" / "faces.csv").open(newline="") as file:
         assert [(row["frame"], row["seconds"]) for row in csv.DictReader(file)] == [("0", "0.0"), ("4", "0.4")]
-    assert (tmp_path / "out" / "timeline.png").read_bytes().startswith(b"\x89PNG")
+    assert read_drawing(tmp_path / "out" / "timeline.png").shape == (400, 1100, 3)
     assert "over time" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
 

@@ -18,6 +18,7 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from drawings import read_drawing
 from planted_patch import planted_store
 
 FILES = ("faithfulness.csv", "faithfulness.json", "faithfulness.png")
@@ -54,7 +55,7 @@ def test_every_map_every_control_and_every_read_out_is_there(measured: Path) -> 
     assert content["randomisation"]["stages"] == ["head", *(f"layer {number}" for number in (5, 4, 3, 2, 1))]
     assert content["shares_removed"] == [0, 0.25, 0.5, 0.75, 1]
     assert content["faces_sha256"] == sha256_file(measured / "faithfulness.csv")
-    assert (measured / "faithfulness.png").read_bytes().startswith(b"\x89PNG")
+    read_drawing(measured / "faithfulness.png")
     assert sorted(path.name for path in measured.iterdir()) == list(FILES)
 
 

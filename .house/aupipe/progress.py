@@ -1,0 +1,1 @@
+../../aupipe/progress.py

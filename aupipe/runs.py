@@ -1,0 +1,414 @@
+"""A trained run, asked about images in memory: what it predicts, where it looks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
+
+from aupipe.fer_analysis.explain import view
+from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun, open_run
+from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.frames import load_pandas, masked_column
+from aupipe.fer_data.preparation import AlignedFace
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.types import Reason
+from aupipe.pipeline.photos import PhotoPreparer
+
+if TYPE_CHECKING:
+    import pandas
+
+Images = UInt8[np.ndarray, "..."] | Sequence[np.ndarray]
+"""One image ``(h, w, 3)``, a batch ``(n, h, w, 3)``, or a list of images of any sizes; RGB uint8."""
+
+_IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+
+@dataclass(frozen=True, repr=False)
+class Faces:
+    """One face of each image, as the network's store cuts it; where none was found, zeros and a reason.
+
+    crop: ``(n, s, s, 3)`` uint8 RGB. to_image: ``(n, 2, 3)``, pixels of the crop to pixels of the image. sizes: height
+    and width of each image. reasons: ``ok``, or why there is no face (``no_face``, ``face_too_small`` ...).
+    """
+
+    crop: UInt8[np.ndarray, "n s s 3"]
+    to_image: Float64[np.ndarray, "n 2 3"]
+    sizes: tuple[tuple[int, int], ...]
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    @property
+    def found(self) -> Bool[np.ndarray, "n"]:
+        """Whether there is a face."""
+        return np.array([reason == Reason.OK.key for reason in self.reasons], bool)
+
+    def __repr__(self) -> str:
+        return f"{self.found.sum()} faces in {len(self)} images{_absences(self.reasons)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Predictions:
+    """What a run says about n images; where there was no face, ``found`` is False and all else is zero.
+
+    probability: ``(n, k)`` float64, sums to 1, calibrated on the store's validation split where that is possible.
+    label: ``(n,)`` int64, the most probable class. reasons: ``ok``, or why there is no prediction.
+    """
+
+    classes: tuple[str, ...]
+    probability: Float64[np.ndarray, "n k"]
+    label: Int64[np.ndarray, "n"]
+    found: Bool[np.ndarray, "n"]
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def expression(self) -> list[str | None]:
+        """Name of the most probable class; None without a face."""
+        return [self.classes[at] if there else None for at, there in zip(self.label, self.found, strict=True)]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Make a table with the columns ``expression, confidence, reason`` and ``p_CLASS`` of every class.
+
+        Raises :class:`UserInputError` when pandas is not installed.
+        """
+        library = load_pandas()
+        columns = {
+            "expression": library.array(self.expression, dtype="string"),
+            "confidence": masked_column(self.probability.max(1), self.found),
+            "reason": library.array(self.reasons, dtype="string"),
+        }
+        for number, name in enumerate(self.classes):
+            columns[f"p_{name}"] = masked_column(self.probability[:, number], self.found)
+        return library.DataFrame(columns)
+
+    def __repr__(self) -> str:
+        said = [
+            f"{name} {row.max():.0%}"
+            for name, row in zip(self.expression, self.probability, strict=True)
+            if name is not None
+        ]
+        more = ", ..." if len(said) > 8 else ""
+        return f"{len(self)} predictions: {', '.join(said[:8])}{more}{_absences(self.reasons)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Maps:
+    """One map an image; where there was no face, ``found`` is False and the map is zero.
+
+    grid: ``(n, h, w)`` float32, 0 or more, at the network's own resolution over its window, the centre of the crop.
+    on_crop: ``(n, s, s)`` float32 in [0, 1], on the pixels of the aligned crop. on_image: a ``(height, width)`` float32
+    array in [0, 1] for each image, on its own pixels. Both are the grid divided by its largest value, and 0 outside the
+    window. labels: the class that a CAM is of; empty for attention. reasons: ``ok``, or why there is no map.
+    """
+
+    grid: Float32[np.ndarray, "n h w"]
+    on_crop: Float32[np.ndarray, "n s s"]
+    on_image: tuple[np.ndarray, ...]
+    labels: tuple[str, ...]
+    found: Bool[np.ndarray, "n"]
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def __repr__(self) -> str:
+        height, width = self.grid.shape[1:]
+        what = "CAMs" if self.labels else "attention maps"
+        return f"{len(self)} {what} of {height} x {width}{_absences(self.reasons)}"
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A trained run, ready to be asked about images in memory.
+
+    Its methods take one image ``(h, w, 3)``, a batch ``(n, h, w, 3)``, or a list of images of any sizes: RGB uint8.
+    By default these are aligned crops, square, framed as the store's own; with ``align=True`` they are photos, in
+    which the largest face is found, aligned and cut out first. Results have one entry an image, whatever the input was.
+    """
+
+    opened: OpenRun
+    detector: str | None = None
+    model: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.opened.folder
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities."""
+        return tuple(self.opened.record.classes)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers with an attention; the last is the deepest."""
+        return self.opened.model.backbone.n_layers
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the results must know."""
+        return self.opened.notes
+
+    def align(self, photos: Images) -> Faces:
+        """Find, align and cut out the largest face of each photo, as the run's store did.
+
+        Args:
+            photos: One photo, a batch, or a list.
+
+        Returns:
+            Faces that the other methods take in place of images, so that photos are searched once.
+
+        Raises:
+            UserInputError: Arrays that are no images.
+            ModelFileError: The detector's model is not on this machine.
+        """
+        images = _as_list(photos)
+        preparer = PhotoPreparer(self.opened.preparation, detector=self.detector, model=self.model, faces="largest")
+        with contextlib.closing(preparer):
+            found = [preparer(image, None, None)[0] for image in images]
+        return self._gathered(
+            images,
+            [one if isinstance(one, AlignedFace) else None for one in found],
+            [Reason.OK.key if isinstance(one, AlignedFace) else one.reason.key for one in found],
+        )
+
+    def predict(self, images: Images | Faces, *, align: bool = False) -> Predictions:
+        """Predict the expression of each image.
+
+        Args:
+            images: One image, a batch, a list, or what :meth:`align` gives.
+            align: The images are photos.
+
+        Returns:
+            Probabilities ``(n, k)`` and the most probable class of each image.
+
+        Raises:
+            UserInputError: Arrays that are no images, or crops that are not square.
+        """
+        faces = self._faces(images, align)
+        probability, label = np.zeros((len(faces), len(self.classes))), np.zeros(len(faces), np.int64)
+        for row, prediction in self._predictions(faces):
+            probability[row], label[row] = prediction.probability, prediction.predicted
+        return Predictions(self.classes, probability, label, faces.found, faces.reasons)
+
+    def attention(self, images: Images | Faces, layer: int | None = None, *, align: bool = False) -> Maps:
+        """Show where the network looks: the mean of a layer's feature maps, its positive part.
+
+        Args:
+            images: One image, a batch, a list, or what :meth:`align` gives.
+            layer: 1 to :attr:`layers`. None: the deepest.
+            align: The images are photos.
+
+        Returns:
+            A map for each image: on the network's grid, on the aligned crop, and on the image itself.
+
+        Raises:
+            UserInputError: Arrays that are no images, crops that are not square, or no such layer.
+        """
+        chosen = self.opened.check_layer(layer)
+        faces = self._faces(images, align)
+        return self._maps(faces, (), lambda prediction: prediction.attention, layer=chosen)
+
+    def cam(self, images: Images | Faces, label: str | Sequence[str] | None = None, *, align: bool = False) -> Maps:
+        """Show what speaks for a class: its class activation map, its positive part.
+
+        Args:
+            images: One image, a batch, a list, or what :meth:`align` gives.
+            label: The class, or one for each image. None: the predicted one.
+            align: The images are photos.
+
+        Returns:
+            A map for each image: on the network's grid, on the aligned crop, and on the image itself.
+
+        Raises:
+            UserInputError: Arrays that are no images, crops that are not square, an unknown class, or a method that has
+                no class map.
+        """
+        if not self.opened.model.has_cam:
+            raise UserInputError(
+                paragraph(f"The method {self.opened.record.config.method!r} has no class map.", fix="Use attention().")
+            )
+        faces = self._faces(images, align)
+        names = self.predict(faces).expression if label is None else self._checked(label, len(faces))
+        labels = tuple(name or "" for name in names)
+        return self._maps(faces, labels, lambda prediction: prediction.cam)
+
+    def _checked(self, label: str | Sequence[str], count: int) -> Sequence[str]:
+        names = [label] * count if isinstance(label, str) else list(label)
+        for name in names:
+            if name not in self.classes:
+                raise UserInputError(unknown_name("class", name, list(self.classes)))
+        if len(names) != count:
+            raise UserInputError(paragraph("Each image needs one label.", expected=f"{count} labels", got=len(names)))
+        return names
+
+    def _faces(self, images: Images | Faces, align: bool) -> Faces:
+        if isinstance(images, Faces):
+            return images
+        return self.align(images) if align else self._crops(_as_list(images))
+
+    def _crops(self, images: list[np.ndarray]) -> Faces:
+        """Aligned crops of any size, brought to the store's."""
+        size = self.opened.preparation.image_size
+        for number, image in enumerate(images):
+            if image.shape[0] != image.shape[1]:
+                raise UserInputError(
+                    paragraph(
+                        f"Image {number} is no aligned crop: it is not square.",
+                        expected=f"crops framed as the store's, of {size} x {size} pixels or another size",
+                        got=f"{image.shape[1]} x {image.shape[0]} pixels",
+                        fix="Photos are aligned with align=True.",
+                    )
+                )
+        return self._gathered(images, [_as_crop(image, size) for image in images], [Reason.OK.key] * len(images))
+
+    def _gathered(
+        self,
+        images: list[np.ndarray],
+        faces: Sequence[AlignedFace | tuple[np.ndarray, np.ndarray] | None],
+        reasons: Sequence[str],
+    ) -> Faces:
+        size = self.opened.preparation.image_size
+        crop, to_image = np.zeros((len(images), size, size, 3), np.uint8), np.zeros((len(images), 2, 3))
+        for row, face in enumerate(faces):
+            if face is not None:
+                crop[row], to_image[row] = (face.image, face.to_source) if isinstance(face, AlignedFace) else face
+        return Faces(crop, to_image, tuple((one.shape[0], one.shape[1]) for one in images), tuple(reasons))
+
+    def _predictions(
+        self, faces: Faces, labels: Sequence[str] = (), layer: int | None = None
+    ) -> list[tuple[int, FacePrediction]]:
+        """What the model says about the faces that are there, with their rows."""
+        rows, step = np.flatnonzero(faces.found), self.opened.record.config.batch_size
+        predictions: list[FacePrediction] = []
+        for start in range(0, len(rows), step):
+            some = rows[start : start + step]
+            chosen = np.array([self.classes.index(labels[row]) for row in some], np.int64) if labels else None
+            predictions += self.opened.predict_images(faces.crop[some], labels=chosen, layer=layer)
+        return list(zip(rows.tolist(), predictions, strict=True))
+
+    def _maps(
+        self,
+        faces: Faces,
+        labels: tuple[str, ...],
+        pick: Callable[[FacePrediction], np.ndarray | None],
+        layer: int | None = None,
+    ) -> Maps:
+        picked = {row: pick(prediction) for row, prediction in self._predictions(faces, labels, layer)}
+        grids = {row: values for row, values in picked.items() if values is not None}
+        shape = next(iter(grids.values())).shape if grids else (1, 1)
+        size, crop, centre = faces.crop.shape[1], self.opened.crop.crop_size, self.opened.placement().centre[0]
+        grid, on_crop = (np.zeros((len(faces), *sides), np.float32) for sides in (shape, (size, size)))
+        on_image = [np.zeros(sides, np.float32) for sides in faces.sizes]
+        for row, values in grids.items():
+            grid[row] = values
+            scaled = values / max(float(values.max()), 1e-12)
+            on_crop[row] = view.warp_map(scaled, view.window_to_photo(_IDENTITY, centre, crop), crop, (size, size))
+            to_image = view.window_to_photo(faces.to_image[row], centre, crop)
+            on_image[row] = view.warp_map(scaled, to_image, crop, faces.sizes[row])
+        return Maps(grid, on_crop, tuple(on_image), labels, faces.found, faces.reasons)
+
+    def __repr__(self) -> str:
+        config, size = self.opened.record.config, self.opened.preparation.image_size
+        return (
+            f"Run {self.folder.name}: {config.method} on {config.backbone}, {len(self.classes)} classes, sees "
+            f"{config.crop_size} of {size} pixels, on {self.opened.device}"
+        )
+
+
+def load_run(
+    run: str | os.PathLike[str],
+    *,
+    layer: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    store: Store | str | os.PathLike[str] | None = None,
+    detector: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Run:
+    """Load a run's best checkpoint, to be asked about images in memory.
+
+    Args:
+        run: The run's folder.
+        layer: Whose attention is the usual one. None: the deepest.
+        method: Read the CAM out as another method with the same training.
+        method_options: That method's settings.
+        store: Where the run's store is now, if it was moved.
+        detector: Another landmark detector for photos. None: the store's.
+        model: The detector's model file, if not found by itself.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The run, with ``classes``, ``predict``, ``attention``, ``cam`` and ``align``.
+
+    Raises:
+        RunError: There is no such run, or nobody knows any more how its photos were prepared.
+        UserInputError: No such layer, method or device.
+
+    Example:
+        >>> import numpy as np
+        >>> from aupipe.fer_demo.portrait import portrait_faces
+        >>> run = aupipe.load_run("run", device="cpu")
+        >>> photo = next(portrait_faces("happiness", 1, seed=5)).image
+        >>> found = run.predict([photo, np.zeros((90, 120, 3), np.uint8)], align=True)
+        >>> found.probability.shape, found.reasons
+        ((2, 7), ('ok', 'no_face'))
+        >>> maps = run.cam(photo, "happiness", align=True)
+        >>> maps.on_crop.shape, maps.on_image[0].shape
+        ((1, 96, 96), (192, 192))
+    """
+    folder = None if store is None else store.folder if isinstance(store, Store) else Path(store)
+    opened = open_run(
+        Path(run), store_folder=folder, layer=layer, method=method, method_options=method_options, device=device
+    )
+    return Run(opened, detector, None if model is None else Path(model))
+
+
+def _as_list(images: Images) -> list[np.ndarray]:
+    """The images one by one, checked."""
+    single = isinstance(images, np.ndarray) and images.ndim == 3
+    found = [images] if single else list(images)
+    for number, image in enumerate(found):
+        if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise UserInputError(
+                paragraph(
+                    f"Image {number} is no image.",
+                    expected="an array (height, width, 3) of RGB uint8, a batch (n, height, width, 3), or a list",
+                    got=got,
+                )
+            )
+        if not image.size:
+            raise UserInputError(paragraph(f"Image {number} has no pixels.", got=image.shape))
+    return found
+
+
+def _as_crop(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A square crop at the store's size, and the way from its pixels back to the given ones."""
+    scale = len(image) / size
+    offset = (scale - 1) / 2  # pixel centres
+    back = np.array([[scale, 0.0, offset], [0.0, scale, offset]])
+    if len(image) == size:
+        return image, back
+    how = cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8), back
+
+
+def _absences(reasons: Sequence[str]) -> str:
+    absent = [reason for reason in reasons if reason != Reason.OK.key]
+    counts = ", ".join(f"{absent.count(reason)} {reason}" for reason in dict.fromkeys(absent))
+    return f"; absent: {counts}" if absent else ""

@@ -1,0 +1,395 @@
+"""The commands as functions: from a manifest to landmarks, a store, a run, and what is measured and shown of it.
+
+Where a command and a function have the same option, it has the same name and default, but for ``workers``: 0 here, so
+that a script needs no ``if __name__ == "__main__"``. What a call finished is kept, and the same call continues there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
+from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.manifest import Manifest, read_manifest
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.types import Progress
+from aupipe.pipeline.executors import create_executor
+from aupipe.pipeline.landmarks.work import FinishedWork, open_work
+from aupipe.progress import shown_progress
+
+if TYPE_CHECKING:
+    from aupipe.fer_analysis.comparison.run import ExternalModel
+    from aupipe.fer_analysis.comparison.study import Comparison
+    from aupipe.fer_analysis.evaluation import Evaluation
+    from aupipe.fer_analysis.explain.run import ExplainReport
+    from aupipe.fer_models.training.run_log import TrainReport
+    from aupipe.runs import Run
+
+PathLike = str | os.PathLike[str]
+
+
+def detect_landmarks(
+    manifest: Manifest | PathLike,
+    out: PathLike,
+    *,
+    detector: str = "mediapipe",
+    model: PathLike | None = None,
+    faces: str = "box",
+    mirror: bool = False,
+    workers: int | None = 0,
+    scheduler: str | None = None,
+    progress: bool | Progress = False,
+) -> FinishedWork:
+    """Detect 68 facial landmarks for every image of a manifest.
+
+    Args:
+        manifest: What :func:`read_manifest` gives, or the path of a manifest.
+        out: Work folder for the landmarks.
+        detector: ``mediapipe``, ``dlib``, or ``dataset``: the points that ship with it.
+        model: The detector's model file, if not found by itself.
+        faces: Which face is meant where there are several: ``box`` (the one in the manifest's box, or else the
+            largest), ``largest``, ``central``, or ``error``: none.
+        mirror: Look at every face in the mirror image too, for twice the time.
+        workers: Worker processes on this machine; 0: in this process; None: one a core.
+        scheduler: Address of a running Dask cluster to use instead, ``tcp://head:8786``.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        The finished work folder: ``rows()`` yields every image with its points or the reason why there are none,
+        ``to_pandas()`` gives one table.
+
+    Raises:
+        UserInputError: An option that cannot be used, or a manifest without rows.
+        ModelFileError: The detector's model is not on this machine.
+        FolderInUseError: ``out`` belongs to another manifest.
+
+    Example:
+        >>> work = aupipe.detect_landmarks("faces.csv", "work")
+        >>> work
+        landmarks of 42 images by mediapipe in work
+        >>> work.to_pandas()["reason"].value_counts().to_dict()
+        {'ok': 42}
+    """
+    from aupipe.pipeline.landmarks.faces import POLICIES
+    from aupipe.pipeline.landmarks.run import run_landmarks
+    from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+
+    if faces not in POLICIES:
+        raise UserInputError(unknown_name("choice of faces", faces, list(POLICIES)))
+    config = LandmarkConfig(detector, None if model is None else Path(model).resolve(), faces, mirror)
+    rows = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
+    shown = shown_progress(progress)
+    run_landmarks(rows, Path(out), config, create_executor(workers, scheduler, shown.note), shown)
+    return open_work(Path(out))
+
+
+def build_maps(
+    work: FinishedWork | PathLike,
+    out: PathLike,
+    *,
+    codebook: Codebook | PathLike = "default",
+    image_size: int = 256,
+    map_size: int = 64,
+    rows_per_shard: int = 2048,
+    encoding: str = "raw",
+    jpeg_quality: int = 95,
+    images_from: PathLike | None = None,
+    overwrite: bool = False,
+    workers: int | None = 0,
+    scheduler: str | None = None,
+    progress: bool | Progress = False,
+) -> Store:
+    """Build a store: crop the faces and draw the AU map of each one's expression.
+
+    Args:
+        work: What :func:`detect_landmarks` gives, or its folder.
+        out: Folder of the store.
+        codebook: What :func:`load_codebook` gives, the name of a built-in one, or a TOML file.
+        image_size: Side of the aligned crop in pixels.
+        map_size: Side of the AU map in pixels.
+        rows_per_shard: Faces in a file.
+        encoding: Images as pixels (``raw``) or as ``jpeg``; ``auto``: pixels where they take at most half of the
+            memory there is.
+        jpeg_quality: 1 to 100.
+        images_from: A store with the same crops, whose images are taken over: only the maps are drawn.
+        overwrite: Replace a store that was built with other options.
+        workers: Worker processes on this machine; 0: in this process; None: one a core.
+        scheduler: Address of a running Dask cluster to use instead.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        The store, as :func:`open_store` gives it. Images without a usable face stay out and are listed in
+        ``OUT/failures.csv``.
+
+    Raises:
+        UserInputError: An option that cannot be used, or an expression that the codebook does not know.
+        StoreError: The landmarks are not finished, or there is no face at all.
+        FolderInUseError: ``out`` holds a store with other options.
+
+    Example:
+        >>> aupipe.build_maps("work", "store", image_size=96, map_size=24)
+        Store store: 42 of 42 samples (train 28, val 7, test 7), images 96 x 96 raw, maps 24 x 24, codebook default
+    """
+    from aupipe.pipeline.maps.run import run_maps
+    from aupipe.pipeline.maps.tasks import MapConfig
+
+    chosen = codebook if isinstance(codebook, Codebook) else load_codebook(codebook)
+    config = MapConfig(
+        codebook=dict(chosen.content),
+        image_size=image_size,
+        map_size=map_size,
+        rows_per_shard=rows_per_shard,
+        encoding=encoding,
+        jpeg_quality=jpeg_quality,
+    )
+    folder = work.folder if isinstance(work, FinishedWork) else Path(work)
+    shown = shown_progress(progress)
+    run_maps(
+        folder.resolve(),
+        Path(out).resolve(),
+        config,
+        create_executor(workers, scheduler, shown.note),
+        shown,
+        overwrite=overwrite,
+        images_from=None if images_from is None else Path(images_from).resolve(),
+    )
+    return open_store(Path(out))
+
+
+def train(
+    store: Store | PathLike, out: PathLike, *, preset: str = "", progress: bool | Progress = False, **settings: Any
+) -> TrainReport:
+    """Train a classifier on a store, guided by the AU maps.
+
+    Args:
+        store: What :func:`open_store` gives, a folder, or a URL.
+        out: Folder of the run.
+        preset: Published settings; those given beside it win.
+        progress: True shows a bar on stderr.
+        settings: The options of ``aupipe train``, listed below.
+
+    Returns:
+        What was done, and the figures of the best epoch.
+
+    Raises:
+        UserInputError: A setting that does not exist or that no run can use.
+        RunError: The folder belongs to another run, there is no validation split, or the loss is not finite.
+        StoreError: The store cannot be read.
+        KeyboardInterrupt: Told to stop; the run is saved first.
+
+    Example:
+        >>> aupipe.train("store", "run", backbone="test_resnet", epochs=2, crop_size=80, batch_size=8, device="cpu")
+        run: trained 2 epochs, 6 steps (6 now, ... s)
+        best validation epoch ...: accuracy ...%, cross-entropy ...
+    """
+    from aupipe.fer_models.training.config import TrainConfig
+    from aupipe.fer_models.training.presets import preset_config
+    from aupipe.fer_models.training.run import train as run_training
+
+    known = [setting.name for setting in fields(TrainConfig)]
+    for name in settings:
+        if name not in known:
+            raise UserInputError(unknown_name("setting", name, known))
+    config = preset_config(preset, settings) if preset else TrainConfig(**settings)
+    return run_training(_opened(store).folder, Path(out), config, shown_progress(progress))
+
+
+def evaluate(
+    run: Run | PathLike,
+    *,
+    store: Store | PathLike | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    batch_size: int | None = None,
+    device: str = "auto",
+    progress: bool | Progress = False,
+) -> Evaluation:
+    """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
+
+    Args:
+        run: What :func:`load_run` gives, or the run's folder.
+        store: Another store. None: the one it was trained on.
+        split: ``train``, ``val`` or ``test``.
+        limit: Only the first rows, which lie in hash order.
+        batch_size: Images at once. None: as in training.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        The figures (``content``; ``docs/evaluation.md`` says what they mean). ``to_pandas()`` gives them face by face,
+        ``against(other_run)`` compares two evaluated runs.
+
+    Raises:
+        RunError: There is no such run, or its classes are not the store's.
+        StoreError: The store cannot be read, or has no such split.
+
+    Example:
+        >>> result = aupipe.evaluate("run")
+        >>> result.content["n"], sorted(result.to_pandas()["true"].unique())[:3]
+        (7, ['anger', 'disgust', 'fear'])
+    """
+    from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
+
+    folder = None if store is None else _opened(store).folder
+    shown = shown_progress(progress)
+    return run_evaluation(_run_folder(run), folder, split, limit, device, shown, batch_size)
+
+
+def explain(
+    run: Run | PathLike,
+    path: PathLike,
+    out: PathLike,
+    *,
+    faces: str = "all",
+    every: int = 5,
+    layer: int | None = None,
+    method: str | None = None,
+    method_options: str = "",
+    store: Store | PathLike | None = None,
+    detector: str | None = None,
+    model: PathLike | None = None,
+    device: str = "auto",
+    progress: bool | Progress = False,
+) -> ExplainReport:
+    """Explain photos or a video: expression, confidence, and which action units the network looked at.
+
+    Writes ``OUT/index.html``, ``OUT/faces.csv``, ``OUT/failures.csv``, and a PNG and a JSON file per face. For arrays
+    instead of files there is :func:`load_run`.
+
+    Args:
+        run: What :func:`load_run` gives, or the run's folder.
+        path: A photo, a folder of photos, a manifest or a video.
+        out: Folder for the page, the table and the files of each face.
+        faces: Which faces of a picture: ``all``, ``box``, ``largest``, ``central``, or ``error``: none where there are
+            several.
+        every: Of a video, each N-th frame.
+        layer: Whose attention is shown. None: the deepest.
+        method: Read the CAM out as another method with the same training.
+        method_options: That method's settings.
+        store: Where the run's store is now, if it was moved.
+        detector: Another landmark detector. None: the store's.
+        model: The detector's model file, if not found by itself.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        What was explained, what was left out, and the files that were written.
+
+    Raises:
+        UserInputError: There is nothing to explain, or an option that cannot be used.
+        RunError: There is no such run, or nobody knows any more how its photos were prepared.
+
+    Example:
+        >>> report = aupipe.explain("run", "faces/test/fear", "explained")
+        >>> report.pictures, report.faces
+        (1, 1)
+    """
+    from aupipe.fer_analysis.explain import explain as run_explain
+    from aupipe.fer_analysis.explain import open_run, open_source
+    from aupipe.pipeline.photos import PhotoPreparer
+    from aupipe.pipeline.report import write_failures
+
+    source, folder = open_source(Path(path), every), None if store is None else _opened(store).folder
+    opened = open_run(
+        _run_folder(run), store_folder=folder, layer=layer, method=method, method_options=method_options, device=device
+    )
+    file = None if model is None else Path(model)
+    preparer = PhotoPreparer(opened.preparation, detector=detector, model=file, faces=faces)
+    try:
+        report = run_explain(opened, source, Path(out), preparer, shown_progress(progress), preparer.notes)
+    finally:
+        preparer.close()
+    write_failures(Path(out), report.failures)
+    return report
+
+
+def compare(
+    runs: Sequence[Run | PathLike],
+    out: PathLike,
+    *,
+    maps: PathLike | None = None,
+    masks: str | None = None,
+    shape: str | None = None,
+    store: Store | PathLike | None = None,
+    split: str = "test",
+    images: int = 100,
+    select: str = "correct",
+    explainer: str = "lime",
+    samples: int = 1000,
+    batch: int = 64,
+    resamples: int = 200,
+    seed: int = 0,
+    device: str = "auto",
+    models: Sequence[ExternalModel] = (),
+    progress: bool | Progress = False,
+) -> Comparison:
+    """Compare networks by one explanation map per network and expression: with masks, and with one another.
+
+    Writes ``OUT/results.md``, tables and figures.
+
+    Args:
+        runs: Folders of runs, or what :func:`load_run` gives; their maps are made first. Empty with ``maps``.
+        out: Folder of the results.
+        maps: Compare the maps of this folder, ``NETWORK_EXPRESSION.png``, instead of making them.
+        masks: ``study``, ``codebook``, or a folder. None: study; with ``maps``: those beside them.
+        shape: Canonical face, ``own`` or ``uib``. None: own; with ``maps``: none.
+        store: Faces to explain. None: the first run's store.
+        split: ``train``, ``val`` or ``test``.
+        images: Faces an expression.
+        select: Which faces: ``correct``, ``predicted`` or ``labelled``.
+        explainer: ``lime``, ``occlusion``, ``rise``, ``cam`` or ``attention``.
+        samples: Of LIME and RISE, a face.
+        batch: Perturbed images at once.
+        resamples: For intervals over faces; 0: none.
+        seed: Of selection and perturbation.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        models: Other torch classifiers to compare with.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        Everything that the report shows: maps, masks, scores, trees of similarity.
+
+    Raises:
+        UserInputError: Neither runs nor maps, both, or an option that cannot be used.
+        RunError: There is no such run.
+        StoreError: The store cannot be read.
+
+    Example:
+        >>> compared = aupipe.compare(["run"], "compared", explainer="cam", images=1, select="labelled", resamples=0)
+        >>> compared.maps.networks, compared.maps.maps.shape
+        (('run',), (1, 6, 275, 224))
+    """
+    from aupipe.fer_analysis.comparison.run import RunOptions, compare_folder, compare_networks
+
+    if (maps is not None) == bool(runs or models):
+        raise UserInputError("Give either runs (or models), or maps.")
+    if maps is not None:
+        return compare_folder(Path(maps), masks, Path(out), shape=shape)
+    options = RunOptions(
+        explainer=explainer,
+        images=images,
+        select=select,
+        split=split,
+        samples=samples,
+        seed=seed,
+        shape=shape or "own",
+        masks=masks or "study",
+        device=device,
+        batch=batch,
+        resamples=resamples,
+    )
+    folder = None if store is None else _opened(store).folder
+    folders = [_run_folder(run) for run in runs]
+    return compare_networks(folders, folder, Path(out), options, models, shown_progress(progress))
+
+
+def _opened(store: Store | PathLike) -> Store:
+    return store if isinstance(store, Store) else open_store(os.fspath(store))
+
+
+def _run_folder(run: Run | PathLike) -> Path:
+    return Path(run) if isinstance(run, str | os.PathLike) else run.folder

@@ -1,0 +1,154 @@
+"""The table of figures that every map is given; to add one is to add an entry to :data:`FIGURES`.
+
+A :class:`FaceFigure` is measured face by face and averaged over groups of faces; a :class:`DerivedFigure` is computed
+from such averages. Whatever measures, averages, prints or writes figures walks over the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Float32, Float64
+from numpy import ndarray
+from torch import Tensor
+
+from aupipe.fer_models import metrics
+from aupipe.fer_models.metrics import localisation
+from aupipe.fer_models.targets import cosine
+
+Needs = Literal["map", "region", "predicted_map"]
+"""What a face must have for a figure: an AU map, a region in it, an AU map of the predicted expression."""
+
+
+@dataclass(frozen=True)
+class MapsOnFaces:
+    """Maps of one kind on a batch of faces, at the size of the AU maps, and what they are measured against.
+
+    ``native``: (height, width) that the network gave the maps; None: a control, which has no size of its own.
+    ``others``: AU maps of the other expressions on the same face, its own slot empty. ``region``: of the AU map.
+    ``predicted_map``: AU map of the predicted expression on the face.
+    """
+
+    maps: Float32[Tensor, "b m m"]
+    native: tuple[int, int] | None
+    au_map: Float32[Tensor, "b m m"]
+    others: Float32[Tensor, "b o m m"]
+    region: Bool[Tensor, "b m m"]
+    predicted_map: Float32[Tensor, "b m m"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Where a figure appears besides ``metrics.json``.
+
+    ``heading``: of its column in the printed table and the report, where it has one. ``benchmark``: whether a
+    benchmark compares methods by it.
+    """
+
+    heading: str = ""
+    benchmark: bool = False
+
+
+@dataclass(frozen=True)
+class FaceFigure:
+    """A figure of one map on one face.
+
+    ``column``: its name in ``predictions.csv``, behind that of the map. ``measure``: its values (b), or None where the
+    batch or the kind of map has none. ``chance``: what a map that knows nothing scores on each face, from the region's
+    share of the pixels; None: where only the controls can tell. ``only``: the one kind of map that has it; empty: all.
+    """
+
+    column: str
+    measure: Callable[[MapsOnFaces], Float[Tensor, "b"] | None]
+    needs: Needs = "map"
+    chance: Callable[[Float64[ndarray, "n"]], Float64[ndarray, "n"]] | None = None
+    only: str = ""
+    shown: Shown = Shown()
+
+
+Means = Callable[..., float | None]
+"""``mean(name, owner)``: average of the face figure ``name`` over a group of faces, of the map in question or, where
+one is named, of the map ``owner``; None where no face stands behind it."""
+
+
+@dataclass(frozen=True)
+class DerivedFigure:
+    """A figure of one map over a group of faces."""
+
+    derive: Callable[[Means], float | None]
+    shown: Shown = Shown()
+
+
+def mean_over_others(maps: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"]) -> Float[Tensor, "b"] | None:
+    """Mean cosine with the other expressions' maps; None where the codebook has a single expression."""
+    if others.shape[1] < 2:
+        return None
+    present = others.flatten(2).any(2)
+    values = torch.stack([cosine(maps, others[:, number]) for number in range(others.shape[1])], 1)
+    return (values * present).sum(1) / present.sum(1).clamp_min(1)
+
+
+def _ceiling(of: MapsOnFaces) -> Float64[Tensor, "b"] | None:
+    return None if of.native is None else torch.from_numpy(metrics.ceilings(of.au_map.cpu().numpy(), *of.native))
+
+
+def _specificity(mean: Means) -> float | None:
+    own, wrong = mean("cosine"), mean("cosine_wrong")
+    return None if own is None or wrong is None else own - wrong
+
+
+def _above(floor: str) -> Callable[[Means], float | None]:
+    return lambda mean: metrics.normalised(mean("cosine"), mean("cosine", floor), mean("ceiling"))
+
+
+def _share(region_share: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
+    return region_share
+
+
+FIGURES: dict[str, FaceFigure | DerivedFigure] = {
+    "cosine": FaceFigure("cos", lambda of: cosine(of.maps, of.au_map), shown=Shown("cosine")),
+    "cosine_wrong": FaceFigure("cos_wrong", lambda of: mean_over_others(of.maps, of.others)),
+    "normalised": DerivedFigure(_above("uniform"), Shown("normalised", benchmark=True)),
+    "normalised_over_mean_map": DerivedFigure(_above("mean_map")),
+    "specificity": DerivedFigure(_specificity, Shown("specificity", benchmark=True)),
+    "pointing": FaceFigure(
+        "pointing",
+        lambda of: localisation.pointing(of.maps, of.region),
+        needs="region",
+        chance=_share,
+        shown=Shown("pointing", benchmark=True),
+    ),
+    "energy": FaceFigure(
+        "energy",
+        lambda of: localisation.energy(of.maps, of.region),
+        needs="region",
+        chance=_share,
+        shown=Shown("energy"),
+    ),
+    "pixel_ap": FaceFigure(
+        "pixel_ap",
+        lambda of: localisation.pixel_ap(of.maps, of.region),
+        needs="region",
+        chance=_share,
+        shown=Shown("pixel AP"),
+    ),
+    "empty": FaceFigure("empty", lambda of: (of.maps.amax((1, 2)) <= 0).double()),
+    "cosine_predicted": FaceFigure(
+        "cos_predicted", lambda of: cosine(of.maps, of.predicted_map), needs="predicted_map", only="cam_predicted"
+    ),
+    "ceiling": FaceFigure("ceiling", _ceiling),
+}
+"""All figures by their name in ``metrics.json``, in the order of the printed columns and of ``predictions.csv``."""
+
+
+def face_figures() -> Iterator[tuple[str, FaceFigure]]:
+    """Yield the figures that are measured face by face, with their names."""
+    return ((name, figure) for name, figure in FIGURES.items() if isinstance(figure, FaceFigure))
+
+
+def headings() -> dict[str, str]:
+    """Map the figures of the printed table to their headings."""
+    return {name: figure.shown.heading for name, figure in FIGURES.items() if figure.shown.heading}
