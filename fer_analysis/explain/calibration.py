@@ -35,9 +35,14 @@ FEW_ROWS = 200
 class Calibration:
     """A run's temperature and what it does to the expected calibration error and to the cross-entropy (nats).
 
-    ``before`` is on all ``n`` validation rows at temperature 1; ``after`` is held out: each half of the rows at the
-    temperature of the other half. ``temperature`` itself is fitted on all of them. ``checkpoint``: SHA-256 of the
-    weights it belongs to.
+    Attributes:
+        temperature: The temperature, fitted on all validation rows.
+        n: Number of validation rows.
+        ece_before: Expected calibration error in [0, 1], at temperature 1.
+        ece_after: The same held out: each half of the rows at the temperature of the other half.
+        nll_before: Cross-entropy at temperature 1.
+        nll_after: The same held out.
+        checkpoint: SHA-256 of the weights it belongs to.
     """
 
     temperature: float

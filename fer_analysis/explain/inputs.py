@@ -27,8 +27,14 @@ ENDS_EARLY = 0.95
 class InputPicture:
     """One picture to explain.
 
-    ``name``: unique within the input, forward slashes. ``frame`` and ``seconds``: of a video.
-    ``label``, ``box`` and ``known`` (the 68 points that ship with a dataset) come from a manifest.
+    Attributes:
+        name: Unique within the input, forward slashes.
+        image: RGB.
+        frame: Number of a video's frame, from 0.
+        seconds: Its time.
+        label: The manifest's label.
+        box: The manifest's box, in pixels.
+        known: The 68 points ``(x, y)`` that ship with a manifest's dataset, in pixels.
     """
 
     name: str
@@ -42,9 +48,16 @@ class InputPicture:
 
 @dataclass(frozen=True)
 class Source:
-    """An input that was found. ``kind``: image, folder, manifest or video; ``total``: pictures it should yield.
+    """An input that was found.
 
-    ``ignored``: files of a folder that are no photos by their name.
+    Attributes:
+        path: The input.
+        kind: ``image``, ``folder``, ``manifest`` or ``video``.
+        total: Pictures it should yield.
+        every: Each N-th frame of a video is taken.
+        ignored: Files of a folder that are no photos by their name.
+        photos: Names of an image's or a folder's photos, in order.
+        manifest: The manifest, where the input is one.
     """
 
     path: Path
@@ -68,9 +81,15 @@ class Source:
 
 
 def open_source(path: Path, every: int = 1) -> Source:
-    """Find out what ``path`` is. ``every``: take each N-th frame of a video.
+    """Find out what an input is, and what it holds.
 
-    Raises :class:`UserInputError` when there is nothing to explain, :class:`ManifestError` for a broken manifest.
+    Args:
+        path: A photo, a folder of photos, a manifest (``.csv``) or a video.
+        every: Take each N-th frame of a video.
+
+    Raises:
+        UserInputError: There is nothing to explain.
+        ManifestError: The manifest is broken.
     """
     if path.is_dir():
         return _folder(path)

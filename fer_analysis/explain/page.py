@@ -95,8 +95,14 @@ def _named(units: Sequence[int]) -> str:
 
 
 def timeline(png: bytes, size: tuple[int, int], name: str, means: Mapping[str, float]) -> Wide:
-    """Show the plot of a video, ``size`` (width, height); ``means``: mean probability of each class, for those who do
-    not see it."""
+    """Show the plot of a video.
+
+    Args:
+        png: The plot.
+        size: Its ``(width, height)`` in pixels.
+        name: The video's name.
+        means: Mean probability of each class, for those who do not see the plot.
+    """
     said = ", ".join(f"{label} {value:.0%}" for label, value in means.items())
     caption = f"Class probabilities over time of the largest face of each frame. On average: {said}."
     alt = f"{name}: class probabilities over time. On average: {said}"
