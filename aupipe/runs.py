@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from aupipe.fer_analysis.explain import view
-from aupipe.fer_analysis.explain.opened import OpenRun, Reading, open_run
+from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun, open_run
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.frames import load_pandas, masked_column
 from aupipe.fer_data.preparation import AlignedFace
@@ -200,8 +200,8 @@ class Run:
         """
         faces = self._faces(images, align)
         probability, label = np.zeros((len(faces), len(self.classes))), np.zeros(len(faces), np.int64)
-        for row, reading in self._readings(faces):
-            probability[row], label[row] = reading.probability, reading.predicted
+        for row, prediction in self._predictions(faces):
+            probability[row], label[row] = prediction.probability, prediction.predicted
         return Predictions(self.classes, probability, label, faces.found, faces.reasons)
 
     def attention(self, images: Images | Faces, layer: int | None = None, *, align: bool = False) -> Maps:
@@ -220,7 +220,7 @@ class Run:
         """
         chosen = self.opened.check_layer(layer)
         faces = self._faces(images, align)
-        return self._maps(faces, (), lambda reading: reading.attention, layer=chosen)
+        return self._maps(faces, (), lambda prediction: prediction.attention, layer=chosen)
 
     def cam(self, images: Images | Faces, label: str | Sequence[str] | None = None, *, align: bool = False) -> Maps:
         """Show what speaks for a class: its class activation map, its positive part.
@@ -244,7 +244,7 @@ class Run:
         faces = self._faces(images, align)
         names = self.predict(faces).expression if label is None else self._checked(label, len(faces))
         labels = tuple(name or "" for name in names)
-        return self._maps(faces, labels, lambda reading: reading.cam)
+        return self._maps(faces, labels, lambda prediction: prediction.cam)
 
     def _checked(self, label: str | Sequence[str], count: int) -> Sequence[str]:
         names = [label] * count if isinstance(label, str) else list(label)
@@ -288,26 +288,26 @@ class Run:
                 crop[row], to_image[row] = (face.image, face.to_source) if isinstance(face, AlignedFace) else face
         return Faces(crop, to_image, tuple((one.shape[0], one.shape[1]) for one in images), tuple(reasons))
 
-    def _readings(
+    def _predictions(
         self, faces: Faces, labels: Sequence[str] = (), layer: int | None = None
-    ) -> list[tuple[int, Reading]]:
+    ) -> list[tuple[int, FacePrediction]]:
         """What the model says about the faces that are there, with their rows."""
         rows, step = np.flatnonzero(faces.found), self.opened.record.config.batch_size
-        readings: list[Reading] = []
+        predictions: list[FacePrediction] = []
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
             chosen = np.array([self.classes.index(labels[row]) for row in some], np.int64) if labels else None
-            readings += self.opened.read_images(faces.crop[some], labels=chosen, layer=layer)
-        return list(zip(rows.tolist(), readings, strict=True))
+            predictions += self.opened.predict_images(faces.crop[some], labels=chosen, layer=layer)
+        return list(zip(rows.tolist(), predictions, strict=True))
 
     def _maps(
         self,
         faces: Faces,
         labels: tuple[str, ...],
-        pick: Callable[[Reading], np.ndarray | None],
+        pick: Callable[[FacePrediction], np.ndarray | None],
         layer: int | None = None,
     ) -> Maps:
-        picked = {row: pick(reading) for row, reading in self._readings(faces, labels, layer)}
+        picked = {row: pick(prediction) for row, prediction in self._predictions(faces, labels, layer)}
         grids = {row: values for row, values in picked.items() if values is not None}
         shape = next(iter(grids.values())).shape if grids else (1, 1)
         size, crop, centre = faces.crop.shape[1], self.opened.crop.crop_size, self.opened.placement().centre[0]

@@ -36,10 +36,12 @@ EXAMPLE_BATCH, CHECK_BATCH = 2, 3
 """The file is made with one batch size and checked with another: its batch must be free."""
 
 
-class Exportable(nn.Module):
-    """The graph that is exported: ``image (B, 3, c, c)`` -> logits ``(B, K)``, attention ``(B, h, w)`` of each layer,
-    and, ``with_cam``, the CAM of every class ``(B, K, h, w)``. Attention and CAM are positive parts, as shown and
-    measured everywhere else."""
+class ExportableModel(nn.Module):
+    """The graph that is exported.
+
+    ``image (B, 3, c, c)`` -> logits ``(B, K)``, attention ``(B, h, w)`` of each layer and, ``with_cam``, the CAM of
+    every class ``(B, K, h, w)``. Attention and CAM are positive parts, as shown and measured everywhere else.
+    """
 
     def __init__(self, method: Method, with_cam: bool) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class Exportable(nn.Module):
         return ("logits", *layers, *(("cam",) if self.with_cam else ()))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
+        """Compute the outputs, see the class."""
         out = self.method(image)
         maps = [positive_part(attention(layer)) for layer in out.features]
         if self.with_cam:
@@ -63,9 +65,12 @@ class Exportable(nn.Module):
 
 
 @dataclass(frozen=True)
-class ExportReport:
-    """What was written. ``difference``: largest deviation of the file's outputs from the model's, as a share of each
-    output's largest value; None where the file could not be run here. ``notes``: what the file lacks, and why."""
+class ModelExportReport:
+    """The file that was written.
+
+    ``difference``: largest deviation of its outputs from the model's, as a share of each output's largest value; None
+    where the file could not be run here. ``notes``: what the file lacks, and why.
+    """
 
     path: Path
     form: str
@@ -75,11 +80,11 @@ class ExportReport:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {**vars(self), "path": str(self.path), "outputs": list(self.outputs), "notes": list(self.notes)}
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         checked = "not checked" if self.difference is None else f"checked: differs by at most {self.difference:.1e}"
         return [
             f"{self.path}: {self.form}, {self.bytes / 1e6:.1f} MB, {checked}",
@@ -96,16 +101,23 @@ def export_model(
     store_folder: Path | None = None,
     method: str | None = None,
     method_options: str = "",
-) -> ExportReport:
-    """Write a run's best model as ``form``, a key of :data:`FORMS`, and check the file against the model.
+) -> ModelExportReport:
+    """Write a run's best model as one file, and check the file against the model.
 
-    ``method``: whose CAM the file holds, if not the run's own: one that shares its training.
+    Args:
+        run_folder: The run.
+        form: The file's format, a key of :data:`EXPORTERS`.
+        out: The file.
+        store_folder: The run's store, where it no longer lies where the run says.
+        method: The method whose CAM the file holds, if not the run's own: one that shares its training.
+        method_options: That method's own settings.
 
-    Raises :class:`UserInputError` for an unknown form or a missing library, :class:`RunError` when the model cannot be
-    exported or the file does not do what the model does.
+    Raises:
+        UserInputError: The format is unknown, or a library for it is missing.
+        RunError: The model cannot be exported, or the file does not do what the model does.
     """
-    if form not in FORMS:
-        raise UserInputError(unknown_name("export format", form, sorted(FORMS)))
+    if form not in EXPORTERS:
+        raise UserInputError(unknown_name("export format", form, sorted(EXPORTERS)))
     if form == "onnx":
         _check_onnx()
     opened = open_run(run_folder, store_folder=store_folder, method=method, method_options=method_options, device="cpu")
@@ -114,21 +126,21 @@ def export_model(
     if not with_cam:
         why = "its maps are made of gradients, which no exported graph holds" if model.has_cam else "it has none"
         notes.append(f"The file has no CAM: the method {opened.record.config.method!r} cannot give one, {why}.")
-    graph = Exportable(model, with_cam).eval()
+    graph = ExportableModel(model, with_cam).eval()
     size = opened.crop.crop_size
-    content = json.dumps(metadata_of(opened, graph), ensure_ascii=False)
+    content = json.dumps(describe_export(opened, graph), ensure_ascii=False)
     try:
-        data = FORMS[form](graph, torch.randn(EXAMPLE_BATCH, 3, size, size), content)
+        data = EXPORTERS[form](graph, torch.randn(EXAMPLE_BATCH, 3, size, size), content)
     except Exception as error:  # the exporters raise whatever comes to hand
         raise RunError(
             paragraph(
                 f"The model cannot be exported as {form}.",
                 where=run_folder,
                 got=(str(error).strip() or type(error).__name__).splitlines()[0],
-                fix=f"Try another format: {', '.join(sorted(set(FORMS) - {form}))}.",
+                fix=f"Try another format: {', '.join(sorted(set(EXPORTERS) - {form}))}.",
             )
         ) from error
-    difference = compare(graph, RUNNERS[form](data), size) if form != "onnx" or _has("onnxruntime") else None
+    difference = largest_difference(graph, RUNNERS[form](data), size) if form != "onnx" or _has("onnxruntime") else None
     if difference is None:
         notes.append("The file was not run: onnxruntime is not installed (extra [onnx]).")
     elif not difference <= TOLERANCE:
@@ -137,16 +149,16 @@ def export_model(
                 f"The {form} file does not give the model's outputs, so it was not written.",
                 expected=f"a difference of at most {TOLERANCE:g}",
                 got=f"{difference:.2g}",
-                fix=f"Try another format: {', '.join(sorted(set(FORMS) - {form}))}.",
+                fix=f"Try another format: {', '.join(sorted(set(EXPORTERS) - {form}))}.",
             )
         )
     with atomic_path(out) as temporary:
         temporary.write_bytes(data)
-    return ExportReport(out, form, graph.names, len(data), difference, tuple(notes))
+    return ModelExportReport(out, form, graph.names, len(data), difference, tuple(notes))
 
 
-def metadata_of(opened: OpenRun, graph: Exportable) -> dict[str, Any]:
-    """What a program needs to feed the file and to read its outputs."""
+def describe_export(opened: OpenRun, graph: ExportableModel) -> dict[str, Any]:
+    """Describe what a program needs to feed the file and to read its outputs."""
     record = opened.record
     return {
         "aupipe": record.versions.get("aupipe", ""),
@@ -168,7 +180,7 @@ def metadata_of(opened: OpenRun, graph: Exportable) -> dict[str, Any]:
     }
 
 
-def _to_onnx(graph: Exportable, example: Tensor, content: str) -> bytes:
+def _to_onnx(graph: ExportableModel, example: Tensor, content: str) -> bytes:
     with warnings.catch_warnings():  # the exporter's own use of torch is deprecated in places
         warnings.simplefilter("ignore")
         program: Any = torch.onnx.export(
@@ -185,7 +197,7 @@ def _to_onnx(graph: Exportable, example: Tensor, content: str) -> bytes:
     return data
 
 
-def _to_torchscript(graph: Exportable, example: Tensor, content: str) -> bytes:
+def _to_torchscript(graph: ExportableModel, example: Tensor, content: str) -> bytes:
     data = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():  # torch.jit warns that it is deprecated
         warnings.simplefilter("ignore")
@@ -194,7 +206,7 @@ def _to_torchscript(graph: Exportable, example: Tensor, content: str) -> bytes:
     return data.getvalue()
 
 
-def _to_pt2(graph: Exportable, example: Tensor, content: str) -> bytes:
+def _to_pt2(graph: ExportableModel, example: Tensor, content: str) -> bytes:
     data = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -204,7 +216,7 @@ def _to_pt2(graph: Exportable, example: Tensor, content: str) -> bytes:
     return data.getvalue()
 
 
-FORMS: dict[str, Callable[[Exportable, Tensor, str], bytes]] = {
+EXPORTERS: dict[str, Callable[[ExportableModel, Tensor, str], bytes]] = {
     "onnx": _to_onnx,
     "torchscript": _to_torchscript,
     "pt2": _to_pt2,
@@ -240,12 +252,12 @@ RUNNERS: dict[str, Callable[[bytes], Runner]] = {
     "torchscript": _run_torchscript,
     "pt2": _run_pt2,
 }
-"""How a file of each format is run again."""
+"""The way to run a file of each format again."""
 
 
 @torch.no_grad()
-def compare(graph: Exportable, run: Runner, size: int) -> float:
-    """Largest deviation of a file from the graph on fresh input, as a share of each output's largest value."""
+def largest_difference(graph: ExportableModel, run: Runner, size: int) -> float:
+    """Measure a file's largest deviation from the graph on fresh input, as a share of each output's largest value."""
     image = torch.randn(CHECK_BATCH, 3, size, size, generator=torch.Generator().manual_seed(0))
     pairs = zip((value.numpy() for value in graph(image)), run(image), strict=True)
     return max(float(np.abs(mine - its).max() / max(np.abs(mine).max(), 1e-6)) for mine, its in pairs)

@@ -17,9 +17,14 @@ from aupipe.fer_data.types import Box, Reason
 class Preparation:
     """Everything needed to treat another photo as the store treated its own.
 
-    ``crop``: image size, eye positions and encoding of the crops, as in the index's ``config``. ``landmarks``: the
-    detector's identity, its ladder and the policy for several faces. ``codebook``: its complete content. ``crop`` and
-    ``landmarks`` are empty where the store does not tell.
+    Attributes:
+        image_size: Side of a crop in pixels.
+        map_size: Side of an AU map in pixels.
+        codebook: Its complete content.
+        crop: Image size, eye positions and encoding of the crops, as in the index's ``config``; empty where the store
+            does not tell.
+        landmarks: The detector's identity, its ladder and the policy for several faces; empty where the store does not
+            tell.
     """
 
     image_size: int
@@ -48,9 +53,15 @@ class Preparation:
 class AlignedFace:
     """A face of a photo, cut out as for a store.
 
-    image: (s, s, 3) RGB uint8. landmarks: (68, 2) in crop pixels, points: the same in photo pixels. to_source: (2, 3),
-    crop pixels to photo pixels. pose: yaw, pitch, roll in degrees. score: the detector's confidence. rung: which try of
-    the ladder found it, 0 being the plain look. faces_seen: in the whole photo.
+    Attributes:
+        image: The crop, RGB.
+        landmarks: ``(x, y)`` in crop pixels.
+        points: The same in photo pixels.
+        to_source: Crop pixels to photo pixels.
+        pose: Yaw, pitch, roll in degrees.
+        score: The detector's confidence.
+        rung: Number of the attempt that found the face, 0 being the plain one.
+        faces_seen: Faces in the whole photo.
     """
 
     image: UInt8[np.ndarray, "s s 3"]

@@ -114,7 +114,7 @@ class HasLines(Protocol):
     """A result that says for people what was done."""
 
     def lines(self) -> list[str]:
-        """The lines to print."""
+        """Return the lines to print."""
 
 
 def lines_repr(result: HasLines) -> str:

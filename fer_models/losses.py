@@ -40,9 +40,13 @@ def local_share(has_map: Bool[Tensor, "b"]) -> Float[Tensor, ""]:
 class Objective:
     """``total = ce + align_weight * align`` over the given layers (numbered from 1).
 
-    ``average``: the alignment is a mean over the ``batch``, or over its ``valid`` samples, those with a map.
-    ``share_with_map``: the share of samples with a map in the whole batch, of which ``has_map`` may be one process's
-    part.
+    Attributes:
+        align_weight: Weight of the alignment; 0: it is reported, but not minimised.
+        layers: Numbers of the layers to align.
+        label_smoothing: Smoothing of the labels, in [0, 1].
+        average: The alignment is a mean over the ``batch``, or over its ``valid`` samples, those with a map.
+        share_with_map: Gives the share of samples with a map in the whole batch, of which ``has_map`` may be one
+            process's part.
     """
 
     align_weight: float
@@ -106,8 +110,14 @@ def alignment(
     """Average ``1 - cos(T_l, A)`` over layers, summed over the samples with a map, divided by the **batch** size.
 
     Dividing by the batch size keeps a sample's weight the same however many of its batch have a map. ``A`` is brought
-    to the size of ``T_l``; ``T_l`` itself is compared as it is. ``valid`` says of each pixel of A how much it counts:
-    a pixel of the layer is compared by the share of it that is valid, with the part of A that lies there.
+    to the size of ``T_l``; ``T_l`` itself is compared as it is.
+
+    Args:
+        features: Feature maps ``(b, c, h, w)`` of the layers to align.
+        au_map: AU maps A.
+        has_map: True for samples with a map.
+        valid: How much each pixel of A counts, in [0, 1]; None: all alike. A pixel of the layer is compared by the
+            share of it that is valid, with the part of A that lies there.
     """
     mask = has_map.to(torch.float32)
     losses = []

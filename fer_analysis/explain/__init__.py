@@ -4,15 +4,15 @@ Finding and aligning faces is the offline stages' business; they hand over
 :class:`aupipe.fer_data.preparation.AlignedFace` values.
 """
 
-from aupipe.fer_analysis.explain.inputs import Picture, Source, open_source
-from aupipe.fer_analysis.explain.opened import OpenRun, Reading, open_run
+from aupipe.fer_analysis.explain.inputs import InputPicture, Source, open_source
+from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun, open_run
 from aupipe.fer_analysis.explain.run import ExplainReport, explain, explain_faces
 
 __all__ = [
     "ExplainReport",
+    "FacePrediction",
+    "InputPicture",
     "OpenRun",
-    "Picture",
-    "Reading",
     "Source",
     "explain",
     "explain_faces",

@@ -1,4 +1,4 @@
-"""Which action units a map looks at: shares of its mass in each unit's region, beside what chance would give.
+"""The action units a map looks at: shares of its mass in each unit's region, beside what chance would give.
 
 For a map T >= 0 over the crop and the region A_u in [0, 1] of action unit u, drawn on this face's own landmarks,
 ``share(u) = sum(T A_u) / sum(T)``. An even map has ``chance(u) = mean(A_u)``, the region's share of the crop.
@@ -24,13 +24,12 @@ from aupipe.fer_models.targets import cosine, resize_maps
 BRIDGE, CHIN = 27, 8
 """Landmarks on the face's own midline."""
 
-
-SHOWS = 0.5
+MIN_PEAK = 0.5
 """A region belongs to the crop when the crop shows at least this much of its peak, which is 1."""
 
 
 @dataclass(frozen=True)
-class Share:
+class MapShare:
     """A map's mass in one region; ``left`` and ``right`` of the face's midline, as the image shows them, add up to
     ``share``."""
 
@@ -40,7 +39,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class UnitRow:
+class ActionUnitRow:
     """One action unit on one face. ``expected``: its weight for the predicted expression, 0 where it does not belong
     to it. ``cam`` is None for methods without a class map."""
 
@@ -48,29 +47,33 @@ class UnitRow:
     name: str
     expected: float
     chance: float
-    attention: Share
-    cam: Share | None
+    attention: MapShare
+    cam: MapShare | None
 
     @property
     def lift(self) -> float:
-        """How many times chance the attention's share is."""
+        """The attention's share as a multiple of chance; 0 where chance is 0."""
         return self.attention.share / self.chance if self.chance > 0 else 0.0
 
 
 @dataclass(frozen=True)
-class UnitCard:
+class ActionUnitCard:
     """The AU card of one face.
 
-    ``units``: those whose region shows in the crop, by FACS number. ``expected`` / ``missed``: AUs that the codebook
-    gives the predicted expression, and those of them that get no more attention than chance. ``elsewhere``: other AUs
-    with at least :data:`UNEXPECTED` times chance, and as many times what the expression's own map would give them.
-    ``asymmetry``: (right - left) / (right + left) of all the attention, in [-1, 1], right being image right.
-    ``cosine``: attention and the AU map of the predicted expression; ``cosine_uniform``: an even map's. Both None where
-    the expression has no map.
+    Attributes:
+        expression: The predicted expression.
+        action_units: Those whose region shows in the crop, by FACS number.
+        expected: AUs that the codebook gives the expression.
+        missed: Those of them that get no more attention than chance.
+        elsewhere: Other AUs with at least :data:`UNEXPECTED_LIFT` times chance, and as many times what the
+            expression's own map would give them.
+        asymmetry: (right - left) / (right + left) of all the attention, in [-1, 1], right being image right.
+        cosine: Cosine of the attention and the expression's AU map; None where it has no map.
+        cosine_uniform: The same of an even map.
     """
 
     expression: str
-    units: tuple[UnitRow, ...]
+    action_units: tuple[ActionUnitRow, ...]
     expected: tuple[int, ...]
     missed: tuple[int, ...]
     elsewhere: tuple[int, ...]
@@ -79,16 +82,19 @@ class UnitCard:
     cosine_uniform: float | None
 
 
-UNEXPECTED = 1.5
+UNEXPECTED_LIFT = 1.5
 """Attention at an AU that is not expected is worth naming from this many times what place alone would give it."""
 
 
 @dataclass(frozen=True)
 class Regions:
-    """What the codebook draws on one face for one expression, at the crop's map size ``m``.
+    """The maps that the codebook draws on one face for one expression, at the crop's map size ``m``.
 
-    maps: every AU's region. target: the expression's AU map, None where it has none. right: the half of the image to
-    the right of the face's midline.
+    Attributes:
+        expression: The expression.
+        maps: Every AU's region, in [0, 1].
+        target: The expression's AU map, in [0, 1]; None where it has none.
+        right: True in the half of the image to the right of the face's midline.
     """
 
     expression: str
@@ -99,7 +105,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class Canvas:
-    """Where regions are drawn: the aligned image and the map that covers it, then the centre crop of both."""
+    """The place where regions are drawn: the aligned image and the map that covers it, then the centre crop of both."""
 
     codebook: Codebook
     crop: AugmentConfig
@@ -113,7 +119,7 @@ class Canvas:
         return augment.cropped_map_size(self.crop.crop_size, self.image_size, self.map_size)
 
     def draw(self, landmarks: Float[np.ndarray, "68 2"], weights: Mapping[int, float]) -> Float32[np.ndarray, "m m"]:
-        """The centre crop of the AUs' map, as the evaluation draws and cuts it; ``landmarks`` in aligned pixels."""
+        """Draw the centre crop of the AUs' map as the evaluation does; ``landmarks`` ``(x, y)`` in aligned pixels."""
         drawn = render_aus(landmarks, weights, self.codebook, self.image_size, self.map_size)
         return augment.apply_to_maps(self.crop, self.placement, torch.from_numpy(drawn)[None], self.image_size)[
             0
@@ -121,85 +127,96 @@ class Canvas:
 
 
 def face_regions(landmarks: Float[np.ndarray, "68 2"], canvas: Canvas, expression: str) -> Regions:
-    """Draw every AU of the codebook on a face, and the expression's map. AUs whose core lies outside of the centre crop
-    are left out."""
+    """Draw every AU of the codebook on a face, and the expression's map.
+
+    AUs whose core lies outside of the centre crop are left out. ``landmarks``: ``(x, y)`` in aligned pixels.
+    """
     drawn = {au: canvas.draw(landmarks, {au: 1.0}) for au in sorted(canvas.codebook.action_units)}
     weights = canvas.codebook.expressions.get(expression, {})
     points = augment.crop_landmarks(np.asarray(landmarks, np.float32)[None], canvas.placement, canvas.crop.crop_size)[0]
     points = geometry.rescale_points(points, canvas.size / canvas.crop.crop_size)
     return Regions(
         expression=expression,
-        maps={au: values for au, values in drawn.items() if values.max() >= SHOWS},
+        maps={au: values for au, values in drawn.items() if values.max() >= MIN_PEAK},
         target=canvas.draw(landmarks, weights) if weights else None,
         right=right_of_midline(points, canvas.size),
     )
 
 
 def right_of_midline(points: Float[np.ndarray, "68 2"], size: int) -> Bool[np.ndarray, "m m"]:
-    """Pixels to the image's right of the line from the nose bridge to the chin, which turns and leans with the face."""
+    """Mark the pixels to the image's right of the line from nose bridge to chin, which turns with the face."""
     (x0, y0), (x1, y1) = points[BRIDGE], points[CHIN]
     y, x = np.mgrid[:size, :size]
     return np.asarray((x - x0) * (y1 - y0) - (y - y0) * (x1 - x0) > 0)
 
 
-def unit_card(
+def action_unit_card(
     regions: Regions,
     codebook: Codebook,
     attention: Float[np.ndarray, "h w"],
     cam: Float[np.ndarray, "_ _"] | None = None,
-) -> UnitCard:
-    """The card of one face: ``attention`` and ``cam`` are positive maps over the centre crop, at any resolution."""
+) -> ActionUnitCard:
+    """Make the card of one face.
+
+    Args:
+        regions: The AUs' regions on this face, from :func:`face_regions`.
+        codebook: The codebook they were drawn from.
+        attention: Positive map over the centre crop, at any resolution.
+        cam: The same of the predicted class; None for methods without a class map.
+    """
     weights = codebook.expressions.get(regions.expression, {})
     size = len(regions.right)
-    looked, classed = grown(attention, size), None if cam is None else grown(cam, size)
+    attended, activated = resize_to_regions(attention, size), None if cam is None else resize_to_regions(cam, size)
     units = tuple(
-        UnitRow(
+        ActionUnitRow(
             number=au,
             name=codebook.action_units[au].name,
             expected=float(weights.get(au, 0.0)),
             chance=float(region.mean()),
-            attention=_share(looked, region, regions.right),
-            cam=None if classed is None else _share(classed, region, regions.right),
+            attention=_share(attended, region, regions.right),
+            cam=None if activated is None else _share(activated, region, regions.right),
         )
         for au, region in regions.maps.items()
     )
-    whole = _share(looked, np.ones_like(looked), regions.right)
+    whole = _share(attended, np.ones_like(attended), regions.right)
     target = regions.target
-    return UnitCard(
+    return ActionUnitCard(
         expression=regions.expression,
-        units=units,
+        action_units=units,
         expected=tuple(sorted(weights)),
         missed=tuple(unit.number for unit in units if unit.expected and unit.lift <= 1),
         elsewhere=tuple(unit.number for unit in units if _is_elsewhere(unit, regions)),
         asymmetry=whole.right - whole.left,
-        cosine=None if target is None else _cosine(looked, target),
+        cosine=None if target is None else _cosine(attended, target),
         cosine_uniform=None if target is None else _cosine(np.ones_like(target), target),
     )
 
 
-def grown(values: Float[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "m m"]:
-    """A map brought to the regions' size as the evaluation does it."""
+def resize_to_regions(values: Float[np.ndarray, "h w"], size: int) -> Float32[np.ndarray, "m m"]:
+    """Bring a map to the regions' size as the evaluation does it."""
     return resize_maps(torch.from_numpy(np.ascontiguousarray(values, np.float32))[None], (size, size))[0].numpy()
 
 
 def _share(
     values: Float32[np.ndarray, "m m"], region: Float32[np.ndarray, "m m"], right: Bool[np.ndarray, "m m"]
-) -> Share:
+) -> MapShare:
     inside, total = values.astype(np.float64) * region, float(values.sum(dtype=np.float64))
     if total <= 0:
-        return Share(0.0, 0.0, 0.0)
+        return MapShare(0.0, 0.0, 0.0)
     on_right = float(inside[right].sum()) / total
     share = float(inside.sum()) / total
-    return Share(share, share - on_right, on_right)
+    return MapShare(share, share - on_right, on_right)
 
 
-def _is_elsewhere(unit: UnitRow, regions: Regions) -> bool:
-    """Whether an AU that is not expected gets clearly more than chance, and than the expected ones' own map gives it:
-    neighbours share their place."""
+def _is_elsewhere(unit: ActionUnitRow, regions: Regions) -> bool:
+    """Return whether an AU that is not expected gets clearly more attention than chance and the expected AUs explain.
+
+    Neighbours share their place, so the expected ones' own map gives some of it.
+    """
     owed = 1.0
     if regions.target is not None and unit.chance > 0:
         owed = max(owed, _share(regions.target, regions.maps[unit.number], regions.right).share / unit.chance)
-    return not unit.expected and unit.lift >= UNEXPECTED * owed
+    return not unit.expected and unit.lift >= UNEXPECTED_LIFT * owed
 
 
 def _cosine(a: Float32[np.ndarray, "m m"], b: Float32[np.ndarray, "m m"]) -> float:

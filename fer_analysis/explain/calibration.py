@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
-from scipy import optimize
+from scipy import optimize, special
 
 from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.files import sha256_file, write_json
@@ -23,11 +23,11 @@ from aupipe.fer_models import metrics
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training import checkpoint
 
-FILE = "calibration.json"
-RANGE = (0.25, 8.0)
+CALIBRATION_FILE = "calibration.json"
+TEMPERATURE_RANGE = (0.25, 8.0)
 """Temperatures looked at: a split without an error has its optimum at 0, which would claim certainty."""
 
-FEW = 200
+FEW_ROWS = 200
 """With fewer validation rows a calibration error is mostly noise."""
 
 
@@ -35,9 +35,14 @@ FEW = 200
 class Calibration:
     """A run's temperature and what it does to the expected calibration error and to the cross-entropy (nats).
 
-    ``before`` is on all ``n`` validation rows at temperature 1; ``after`` is held out: each half of the rows at the
-    temperature of the other half. ``temperature`` itself is fitted on all of them. ``checkpoint``: SHA-256 of the
-    weights it belongs to.
+    Attributes:
+        temperature: The temperature, fitted on all validation rows.
+        n: Number of validation rows.
+        ece_before: Expected calibration error in [0, 1], at temperature 1.
+        ece_after: The same held out: each half of the rows at the temperature of the other half.
+        nll_before: Cross-entropy at temperature 1.
+        nll_after: The same held out.
+        checkpoint: SHA-256 of the weights it belongs to.
     """
 
     temperature: float
@@ -49,8 +54,8 @@ class Calibration:
     checkpoint: str
 
     def sentence(self) -> str:
-        """For people."""
-        few = " So few images make it rough." if self.n < FEW else ""
+        """Say it for people."""
+        few = " So few images make it rough." if self.n < FEW_ROWS else ""
         return (
             f"Confidence: temperature {self.temperature:.2f}, fitted on {self.n} validation images; expected "
             f"calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} after (held out).{few}"
@@ -58,24 +63,31 @@ class Calibration:
 
 
 def softmax(logits: Float64[np.ndarray, "n k"], temperature: float = 1.0) -> Float64[np.ndarray, "n k"]:
-    """Probabilities at a temperature."""
-    scaled = logits / temperature
-    powers = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True))
+    """Turn logits into probabilities at a temperature."""
+    return np.asarray(special.softmax(logits / temperature, axis=1))
 
 
 def fit_temperature(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"]) -> float:
-    """The temperature of the least cross-entropy within :data:`RANGE`: convex in 1 / T, so there is one minimum."""
+    """Find the temperature of the least cross-entropy within :data:`TEMPERATURE_RANGE`.
+
+    The cross-entropy is convex in 1 / T, so there is one minimum.
+    """
 
     def loss(log_temperature: float) -> float:
         return float(metrics.calibration(softmax(logits, float(np.exp(log_temperature))), label)["nll"])
 
-    found = optimize.minimize_scalar(loss, bounds=(np.log(RANGE[0]), np.log(RANGE[1])), method="bounded")
+    found = optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURE_RANGE), method="bounded")
     return float(np.exp(found.x))
 
 
 def calibrate(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"], weights: str) -> Calibration:
-    """Fit on all rows; measure each half at the other half's temperature. Needs at least two rows."""
+    """Fit the temperature on all rows, and measure each half at the other half's. Needs at least two rows.
+
+    Args:
+        logits: Class scores of the validation rows.
+        label: Their class indices.
+        weights: SHA-256 of the checkpoint they come from.
+    """
     held_out = np.empty_like(logits)
     for half in (0, 1):
         held_out[half::2] = logits[half::2] / fit_temperature(logits[1 - half :: 2], label[1 - half :: 2])
@@ -94,19 +106,19 @@ def calibrate(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"],
 def run_calibration(
     run_folder: Path, record: checkpoint.RunRecord, model: Method, store: Store | None, device: torch.device
 ) -> Calibration | None:
-    """The run's calibration: read from RUN/calibration.json, or fitted on the store's validation split and kept there.
+    """Read a run's calibration from RUN/calibration.json, or fit it on the store's validation split and keep it there.
 
-    None when it is not there and cannot be fitted: the store is gone, or has no two validation rows.
+    Returns None when it is not there and cannot be fitted: the store is gone, or has no two validation rows.
     """
     weights = sha256_file(run_folder / checkpoint.BEST)
-    kept = _read(run_folder / FILE)
+    kept = _read(run_folder / CALIBRATION_FILE)
     if kept is not None and kept.checkpoint == weights:
         return kept
     if store is None or store.index.digest != record.store_digest or store.index.rows("val") < 2:
         return None
     calibration = calibrate(*validation_logits(record, model, store, device), weights)
     with contextlib.suppress(FerError):  # a run on a read-only disk is calibrated again each time
-        write_json(run_folder / FILE, asdict(calibration))
+        write_json(run_folder / CALIBRATION_FILE, asdict(calibration))
     return calibration
 
 
@@ -121,7 +133,7 @@ def _read(path: Path) -> Calibration | None:
 def validation_logits(
     record: checkpoint.RunRecord, model: Method, store: Store, device: torch.device
 ) -> tuple[Float64[np.ndarray, "n k"], Int64[np.ndarray, "n"]]:
-    """Logits and labels of the validation split, as the evaluation computes them."""
+    """Compute logits and labels of the validation split, as the evaluation does."""
     config = record.config
     loader = TripletLoader(store.split("val"), config.batch_size, config.centre_crop, device=device, mode="none")
     logits, label = [], []

@@ -1,5 +1,4 @@
-"""What is to be explained: a photo, a folder of photos, a manifest, or a video, as one stream of pictures in a fixed
-order."""
+"""The pictures to explain: a photo, a folder of photos, a manifest, or a video, as one stream in a fixed order."""
 
 from __future__ import annotations
 
@@ -25,10 +24,17 @@ ENDS_EARLY = 0.95
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One picture. ``name``: unique within the input, forward slashes. ``frame`` and ``seconds``: of a video.
+class InputPicture:
+    """One picture to explain.
 
-    ``label``, ``box`` and ``known`` (the 68 points that ship with a dataset) come from a manifest.
+    Attributes:
+        name: Unique within the input, forward slashes.
+        image: RGB.
+        frame: Number of a video's frame, from 0.
+        seconds: Its time.
+        label: The manifest's label.
+        box: The manifest's box, in pixels.
+        known: The 68 points ``(x, y)`` that ship with a manifest's dataset, in pixels.
     """
 
     name: str
@@ -42,9 +48,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Source:
-    """An input that was found. ``kind``: image, folder, manifest or video; ``total``: pictures it should yield.
+    """An input that was found.
 
-    ``ignored``: files of a folder that are no photos by their name.
+    Attributes:
+        path: The input.
+        kind: ``image``, ``folder``, ``manifest`` or ``video``.
+        total: Pictures it should yield.
+        every: Each N-th frame of a video is taken.
+        ignored: Files of a folder that are no photos by their name.
+        photos: Names of an image's or a folder's photos, in order.
+        manifest: The manifest, where the input is one.
     """
 
     path: Path
@@ -55,8 +68,8 @@ class Source:
     photos: tuple[str, ...] = ()
     manifest: Manifest | None = None
 
-    def pictures(self) -> Iterator[Picture | Failure]:
-        """The pictures in order; one that cannot be read is a :class:`Failure`."""
+    def pictures(self) -> Iterator[InputPicture | Failure]:
+        """Yield the pictures in order, RGB uint8; one that cannot be read is a :class:`Failure`."""
         if self.kind == "video":
             yield from _frames(self.path, self.every)
         elif self.manifest is not None:
@@ -68,9 +81,15 @@ class Source:
 
 
 def open_source(path: Path, every: int = 1) -> Source:
-    """Find out what ``path`` is. ``every``: take each N-th frame of a video.
+    """Find out what an input is, and what it holds.
 
-    Raises :class:`UserInputError` when there is nothing to explain, :class:`ManifestError` for a broken manifest.
+    Args:
+        path: A photo, a folder of photos, a manifest (``.csv``) or a video.
+        every: Take each N-th frame of a video.
+
+    Raises:
+        UserInputError: There is nothing to explain.
+        ManifestError: The manifest is broken.
     """
     if path.is_dir():
         return _folder(path)
@@ -107,7 +126,7 @@ def _folder(path: Path) -> Source:
     return Source(path, "folder", len(photos), ignored=len(files) - len(photos), photos=photos)
 
 
-def _samples(manifest: Manifest) -> Iterator[Picture | Failure]:
+def _samples(manifest: Manifest) -> Iterator[InputPicture | Failure]:
     known = None if manifest.landmarks is None else np.load(manifest.landmarks, mmap_mode="r", allow_pickle=False)
     for sample in manifest.samples:
         points = None if known is None or sample.landmarks_row is None else known[sample.landmarks_row]
@@ -122,14 +141,14 @@ def _samples(manifest: Manifest) -> Iterator[Picture | Failure]:
 
 def _picture(
     path: Path, name: str, label: str = "", box: Box | None = None, known: Float64[np.ndarray, "68 2"] | None = None
-) -> Picture | Failure:
+) -> InputPicture | Failure:
     try:
         image = decode_image(path.read_bytes(), name)
     except UnreadableImageError:
         return Failure(name, str(path), Reason.UNREADABLE.key, "not an image that can be decoded")
     except OSError as error:
         return Failure(name, str(path), Reason.MISSING_FILE.key, error.strerror or "")
-    return Picture(name, image, label=label, box=box, known=known)
+    return InputPicture(name, image, label=label, box=box, known=known)
 
 
 @contextmanager
@@ -143,12 +162,12 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _frame_count(path: Path) -> int:
-    """Frames as the header says; 1 where it does not say or cannot be read."""
+    """Read the number of frames off the header; 1 where it does not say or cannot be read."""
     with _opened(path) as video:
         return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
 
 
-def _frames(path: Path, every: int) -> Iterator[Picture | Failure]:
+def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
     with _opened(path) as video:
         stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
         number = 0
@@ -163,10 +182,10 @@ def _frames(path: Path, every: int) -> Iterator[Picture | Failure]:
         yield Failure(f"{path.name}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
 
 
-def _frame(video: cv2.VideoCapture, path: Path, number: int, rate: float) -> Picture | Failure:
+def _frame(video: cv2.VideoCapture, path: Path, number: int, rate: float) -> InputPicture | Failure:
     name = f"{path.name}/frame-{number:06d}"
     ok, image = video.retrieve()
     if not ok:
         return Failure(name, str(path), Reason.UNREADABLE.key, "the frame cannot be decoded")
     rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return Picture(name, rgb, frame=number, seconds=round(number / rate, 3) if rate > 0 else None)
+    return InputPicture(name, rgb, frame=number, seconds=round(number / rate, 3) if rate > 0 else None)

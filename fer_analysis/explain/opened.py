@@ -25,12 +25,17 @@ from aupipe.fer_models.training import checkpoint
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the model says about one face.
+class FacePrediction:
+    """A model's prediction for one face, and the maps behind it.
 
-    logits (k), probability (k) calibrated where the run is; predicted: class index. attention (h, w) of the chosen
-    layer and cam (h', w') of the *predicted* class: positive parts at native resolution, over the centre crop; cam is
-    None for methods without a class map.
+    Maps are positive parts at native resolution, over the centre crop.
+
+    Attributes:
+        logits: Class scores.
+        probability: Class probabilities, calibrated where the run is.
+        predicted: Index of the predicted class.
+        attention: Attention of the chosen layer.
+        cam: The *predicted* class's activation map; None for methods without one.
     """
 
     logits: Float64[np.ndarray, "k"]
@@ -64,43 +69,46 @@ class OpenRun:
         return self.record.config.centre_crop
 
     def placement(self, count: int = 1) -> AugmentParameters:
-        """Where the centre crop lies in the aligned image, for ``count`` faces."""
+        """Place the centre crop in the aligned image, for ``count`` faces."""
         rows = np.arange(count, dtype=np.int64)
         return augment.sample_parameters(self.crop, 0, 0, rows, self.preparation.image_size)
 
-    def read(self, faces: Sequence[AlignedFace]) -> list[Reading]:
+    def predict(self, faces: Sequence[AlignedFace]) -> list[FacePrediction]:
         """Classify faces along the evaluation's own path: centre crop, normalisation, forward pass, positive parts."""
-        return self.read_images(np.stack([face.image for face in faces]))
+        return self.predict_images(np.stack([face.image for face in faces]))
 
     @torch.no_grad()
-    def read_images(
+    def predict_images(
         self,
         images: UInt8[np.ndarray, "n s s 3"],
         *,
         labels: Int64[np.ndarray, "n"] | None = None,
         layer: int | None = None,
-    ) -> list[Reading]:
-        """Classify aligned images; ``labels``: the classes whose CAM is read instead of the predicted ones', ``layer``:
-        another layer's attention."""
+    ) -> list[FacePrediction]:
+        """Classify aligned images.
+
+        Args:
+            images: RGB, of the size of the store's crops.
+            labels: Classes whose CAM is read; None: the predicted ones.
+            layer: Layer whose attention is read; None: :attr:`layer`.
+        """
         mean, std = torch.tensor(self.record.channel_mean), torch.tensor(self.record.channel_std).clamp_min(1e-6)
         aligned = torch.from_numpy(images)
         pictures = augment.apply_to_images(self.crop, self.placement(len(images)), aligned, mean, std).to(self.device)
         out = self.model.read(pictures)
         chosen = out.logits.argmax(1) if labels is None else torch.from_numpy(labels).to(self.device)
         maps = explanation_maps(self.model, out, chosen)
-        attention, cam = (
-            maps[str(layer or self.layer)].cpu().numpy(),
-            maps["cam"].cpu().numpy() if "cam" in maps else None,
-        )
+        attention = maps[str(layer or self.layer)].cpu().numpy()
+        cam = maps["cam"].cpu().numpy() if "cam" in maps else None
         logits = out.logits.double().detach().cpu().numpy()
         probability = softmax(logits, self.calibration.temperature if self.calibration else 1.0)
         return [
-            Reading(logits[n], probability[n], int(logits[n].argmax()), attention[n], None if cam is None else cam[n])
-            for n in range(len(images))
+            FacePrediction(row, probability[n], int(row.argmax()), attention[n], None if cam is None else cam[n])
+            for n, row in enumerate(logits)
         ]
 
     def check_layer(self, layer: int | None) -> int:
-        """The layer itself, or :attr:`layer` for None. Raises :class:`UserInputError` for one that does not exist."""
+        """Check a layer and return it, :attr:`layer` for None. Raises :class:`UserInputError` for an unknown one."""
         return _checked_layer(layer, self.model) or self.layer
 
 
@@ -113,11 +121,21 @@ def open_run(
     method_options: str = "",
     device: str = "auto",
 ) -> OpenRun:
-    """Open a run's best model to explain photos; ``layer`` None: the deepest; ``method`` None: the run's own, else one
-    that shares its training.
+    """Open a run's best model to explain photos.
 
-    The store may be gone: then there is no calibration unless it is kept with the run already. Raises
-    :class:`RunError` where nobody knows any more how photos are prepared, :class:`UserInputError` for an unknown layer.
+    The store may be gone: then there is no calibration unless it is kept with the run already.
+
+    Args:
+        folder: The run.
+        store_folder: Its store, where it no longer lies where the run says.
+        layer: The layer whose attention is shown, from 1; None: the deepest.
+        method: The method by which maps are read out; None: the run's own, else one that shares its training.
+        method_options: That method's own settings.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        RunError: The folder is no run, or neither it nor the store says how photos are prepared.
+        UserInputError: The network has no such layer, or this machine no such device.
     """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(folder, where, method, method_options)
@@ -148,7 +166,7 @@ def _checked_layer(layer: int | None, model: Method) -> int | None:
 
 
 def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, str]:
-    """The run's store, or why there is none; one that was asked for must be there."""
+    """Open the run's store, or say why there is none; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), ""
     except StoreError as error:

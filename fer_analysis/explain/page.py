@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aupipe.fer_analysis.explain.action_units import Share, UnitCard, UnitRow
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare
 from aupipe.fer_analysis.explain.opened import OpenRun
-from aupipe.fer_analysis.explain.pictures import shown_units
+from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_display.blocks import Bar, BarTable, Section, Text, Tiles, Wide
 from aupipe.fer_display.pages import Picture, data_uri
@@ -19,7 +19,7 @@ _HEADS = ("action unit", "attention", "chance", "times chance", "expected", "CAM
 
 def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture]) -> Section:
     """Describe one face: pictures, what was predicted, the AU card, how good its landmarks are."""
-    predicted = opened.record.classes[result.reading.predicted]
+    predicted = opened.record.classes[result.prediction.predicted]
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
     face = result.face
     yaw, pitch, roll = (round(float(angle)) for angle in face.pose)
@@ -37,8 +37,8 @@ def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture
     return Section(f"{result.title}: {predicted} {result.confidence():.0%}{label}", blocks)
 
 
-def card_sentences(card: UnitCard) -> list[str]:
-    """What the attention hits and misses, in words."""
+def card_sentences(card: ActionUnitCard) -> list[str]:
+    """Say in words what the attention hits and misses."""
     sentences = []
     if not card.expected:
         sentences.append(f"The codebook gives {card.expression} no AUs, so nothing is expected and nothing missed.")
@@ -60,14 +60,14 @@ def card_sentences(card: UnitCard) -> list[str]:
     return sentences
 
 
-def unit_table(card: UnitCard) -> BarTable:
+def unit_table(card: ActionUnitCard) -> BarTable:
     """Show the AU card as a table; bars are drawn to the largest share on it."""
-    units = shown_units(card)
+    units = shown_action_units(card)
     top = max([unit.attention.share for unit in units] + [unit.chance for unit in units], default=0) or 1.0
     return BarTable(_HEADS, [_row(unit, top) for unit in units])
 
 
-def _row(unit: UnitRow, top: float) -> tuple[str, Bar, list[str]]:
+def _row(unit: ActionUnitRow, top: float) -> tuple[str, Bar, list[str]]:
     share = unit.attention.share
     expected = "–" if not unit.expected else "yes" if unit.expected == 1 else f"yes ({unit.expected:g})"
     cells = [
@@ -81,12 +81,12 @@ def _row(unit: UnitRow, top: float) -> tuple[str, Bar, list[str]]:
     return f"AU {unit.number} {unit.name}", bar, cells
 
 
-def _sides(share: Share) -> str:
+def _sides(share: MapShare) -> str:
     return f"{share.left:.1%} / {share.right:.1%}"
 
 
 def _probabilities(opened: OpenRun, result: FaceResult) -> str:
-    pairs = sorted(zip(opened.record.classes, result.reading.probability, strict=True), key=lambda pair: -pair[1])
+    pairs = sorted(zip(opened.record.classes, result.prediction.probability, strict=True), key=lambda pair: -pair[1])
     return ", ".join(f"{name} {value:.0%}" for name, value in pairs)
 
 
@@ -95,8 +95,14 @@ def _named(units: Sequence[int]) -> str:
 
 
 def timeline(png: bytes, size: tuple[int, int], name: str, means: Mapping[str, float]) -> Wide:
-    """Show the plot of a video, ``size`` (width, height); ``means``: mean probability of each class, for those who do
-    not see it."""
+    """Show the plot of a video.
+
+    Args:
+        png: The plot.
+        size: Its ``(width, height)`` in pixels.
+        name: The video's name.
+        means: Mean probability of each class, for those who do not see the plot.
+    """
     said = ", ".join(f"{label} {value:.0%}" for label, value in means.items())
     caption = f"Class probabilities over time of the largest face of each frame. On average: {said}."
     alt = f"{name}: class probabilities over time. On average: {said}"

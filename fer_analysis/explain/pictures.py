@@ -1,4 +1,4 @@
-"""What one explained face looks like: the photo with landmarks, attention and CAM over it; the PNG with its card."""
+"""Pictures of one explained face: the photo with landmarks, attention and CAM over it; the PNG with its card."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from aupipe.fer_analysis.explain import view
-from aupipe.fer_analysis.explain.action_units import UnitCard, UnitRow
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_analysis.overlays import draw_points, overlay
@@ -38,30 +38,33 @@ class Panel:
     alt: str
 
     def encoded(self) -> Picture:
-        """The panel as a page carries it."""
+        """Encode the panel as a page carries it."""
         return jpeg_picture(self.image, self.caption, self.alt)
 
 
 def window(opened: OpenRun, result: FaceResult) -> tuple[Float64[np.ndarray, "2 3"], Float64[np.ndarray, "4 2"]]:
-    """The network's window of a face: its pixels to photo pixels, and its corners in the photo."""
+    """Place the network's window of a face: its pixels to photo pixels, and its corners ``(x, y)`` in the photo."""
     size = opened.crop.crop_size
     to_photo = view.window_to_photo(result.face.to_source, opened.placement().centre[0], size)
     return to_photo, view.window_corners(to_photo, size)
 
 
 def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> list[Panel]:
-    """The part of the photo around the face: with its landmarks and the network's window, with the attention, with the
-    CAM of the prediction (where the method has one)."""
+    """Draw the part of the photo around a face, ``side`` pixels long, two or three times.
+
+    With its landmarks and the network's window, with the attention, and with the CAM of the prediction where the method
+    has one.
+    """
     to_photo, corners = window(opened, result)
     seen = view.face_view(result.picture.image, corners, side)
     to_view, size = view.compose(seen.from_photo, to_photo), opened.crop.crop_size
     frame = geometry.apply_affine(seen.from_photo, corners)
     points = geometry.apply_affine(seen.from_photo, result.face.points)
     plain = draw_points(view.draw_outline(seen.image, frame), points, radius=1.6)
-    predicted, where = opened.record.classes[result.reading.predicted], result.title
-    maps = [("attention", f"attention of layer {opened.layer}", result.reading.attention)]
-    if result.reading.cam is not None:
-        maps.append(("CAM", f"CAM of {predicted}", result.reading.cam))
+    predicted, where = opened.record.classes[result.prediction.predicted], result.title
+    maps = [("attention", f"attention of layer {opened.layer}", result.prediction.attention)]
+    if result.prediction.cam is not None:
+        maps.append(("CAM", f"CAM of {predicted}", result.prediction.cam))
     panels = [Panel(plain, "landmarks; the frame is what the network saw", f"{where}: the face with its 68 landmarks")]
     for kind, caption, values in maps:
         warped = view.warp_map(values, to_view, size, (seen.image.shape[0], seen.image.shape[1]))
@@ -71,11 +74,11 @@ def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> l
     return panels
 
 
-def _strongest(card: UnitCard, kind: str) -> str:
-    shares = {unit.number: (unit.attention if kind == "attention" else unit.cam) for unit in card.units}
+def _strongest(card: ActionUnitCard, kind: str) -> str:
+    shares = {unit.number: (unit.attention if kind == "attention" else unit.cam) for unit in card.action_units}
     lifts = {
         unit.number: share.share / unit.chance
-        for unit in card.units
+        for unit in card.action_units
         if (share := shares[unit.number]) is not None and unit.chance > 0
     }
     best = max(lifts, key=lambda au: lifts[au], default=None)
@@ -85,7 +88,7 @@ def _strongest(card: UnitCard, kind: str) -> str:
 def photo_picture(
     photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.ndarray, "4 2"]], name: str
 ) -> Picture:
-    """The whole photo with the numbered windows of its faces."""
+    """Draw the whole photo with the numbered windows of its faces; ``corners`` ``(x, y)`` in photo pixels."""
     seen = view.resized_view(photo, np.zeros(2), side=2 * view.SIDE)
     drawn = seen.image
     for number, window_ in enumerate(corners, 1):
@@ -97,33 +100,33 @@ def photo_picture(
     return jpeg_picture(drawn, "the whole photo", f"{name}: {len(corners)} faces, numbered as below")
 
 
-def shown_units(card: UnitCard) -> list[UnitRow]:
-    """The expected AUs by number, then those others that get most attention beside chance."""
-    expected = [unit for unit in card.units if unit.expected]
-    others = sorted((unit for unit in card.units if not unit.expected), key=lambda unit: -unit.lift)
+def shown_action_units(card: ActionUnitCard) -> list[ActionUnitRow]:
+    """Choose the AUs to show: the expected ones by number, then those that get most attention beside chance."""
+    expected = [unit for unit in card.action_units if unit.expected]
+    others = sorted((unit for unit in card.action_units if not unit.expected), key=lambda unit: -unit.lift)
     return expected + others[:OTHERS]
 
 
 def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> None:
-    """One picture that stands alone: panels, AU card, probabilities, notes."""
+    """Write one picture that stands alone: panels, AU card, probabilities, notes."""
     figure = new_figure(11, 8, layout=None)  # a layout engine takes longer than the drawing
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
-    said = f"{opened.record.classes[result.reading.predicted]} {result.confidence():.0%}"
+    said = f"{opened.record.classes[result.prediction.predicted]} {result.confidence():.0%}"
     figure.suptitle(f"{_short(result.title)}: {said}{label}", fontsize=13, y=0.985)
     for column, panel in enumerate(panels):
         axes = figure.add_axes((0.01 + column / 3, 0.515, 0.313, 0.41))
         axes.imshow(panel.image)
         axes.set_title(panel.caption, fontsize=9)
         axes.set_axis_off()
-    draw_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
-    draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.reading.probability)
+    draw_action_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
+    draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.prediction.probability)
     figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
     write_bytes(path, png_bytes(figure))
 
 
-def draw_units(axes: Axes, card: UnitCard) -> None:
-    """Bars: share of attention and of the CAM per AU; a black stroke marks chance; expected AUs are bold."""
-    units = shown_units(card)
+def draw_action_units(axes: Axes, card: ActionUnitCard) -> None:
+    """Draw bars: share of attention and of the CAM per AU; a black stroke marks chance; expected AUs are bold."""
+    units = shown_action_units(card)
     rows = np.arange(len(units))
     with_cam = any(unit.cam is not None for unit in units)
     height = 0.38 if with_cam else 0.7
@@ -147,7 +150,7 @@ def draw_units(axes: Axes, card: UnitCard) -> None:
 
 
 def draw_probabilities(axes: Axes, classes: Sequence[str], probability: Float64[np.ndarray, "k"]) -> None:
-    """Bars of the class probabilities, in the classes' order."""
+    """Draw bars of the class probabilities, in the classes' order."""
     rows = np.arange(len(classes))
     axes.barh(rows, probability, 0.7, color="#6b7280")
     axes.set_yticks(rows, list(classes), fontsize=8)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from aupipe.fer_analysis.explain.action_units import UnitCard
-from aupipe.fer_analysis.explain.inputs import Picture
-from aupipe.fer_analysis.explain.opened import OpenRun, Reading
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard
+from aupipe.fer_analysis.explain.inputs import InputPicture
+from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun
 from aupipe.fer_data import geometry
 from aupipe.fer_data.preparation import AlignedFace
 
@@ -24,30 +24,30 @@ ENLARGED = 2.0
 class FaceResult:
     """A face of a picture. ``number`` counts the picture's faces from 1; ``notes`` say what makes it less reliable."""
 
-    picture: Picture
+    picture: InputPicture
     number: int
     face: AlignedFace
-    reading: Reading
-    card: UnitCard
+    prediction: FacePrediction
+    card: ActionUnitCard
     notes: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """Unique within the input."""
+        """A name unique within the input."""
         return f"{self.picture.name}.face{self.number}"
 
     @property
     def title(self) -> str:
-        """For people."""
+        """A title for people."""
         return f"{self.picture.name}, face {self.number}"
 
     def confidence(self) -> float:
-        """Probability of the prediction."""
-        return float(self.reading.probability[self.reading.predicted])
+        """Return the probability of the prediction."""
+        return float(self.prediction.probability[self.prediction.predicted])
 
 
 def face_notes(face: AlignedFace) -> tuple[str, ...]:
-    """What makes this face's landmarks, and so everything drawn on them, less reliable."""
+    """Note what makes this face's landmarks, and so everything drawn on them, less reliable."""
     notes = []
     if face.rung:
         notes.append(f"The face was found only at try {face.rung + 1}: its points may be less exact.")
@@ -61,22 +61,22 @@ def face_notes(face: AlignedFace) -> tuple[str, ...]:
 
 
 def magnification(face: AlignedFace) -> float:
-    """Crop pixels per photo pixel."""
+    """Compute the number of crop pixels per photo pixel."""
     return float(1 / np.sqrt(abs(np.linalg.det(face.to_source[:, :2]))))
 
 
 def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
-    """The face's row of ``faces.csv``."""
+    """Make the face's row of ``faces.csv``."""
     classes = opened.record.classes
     yaw, pitch, roll = (round(float(angle), 1) for angle in result.face.pose)
-    probability = {f"p_{name}": round(float(result.reading.probability[k]), 6) for k, name in enumerate(classes)}
+    probability = {f"p_{name}": round(float(result.prediction.probability[k]), 6) for k, name in enumerate(classes)}
     return {
         "name": result.picture.name,
         "frame": "" if result.picture.frame is None else result.picture.frame,
         "seconds": "" if result.picture.seconds is None else result.picture.seconds,
         "face": result.number,
         "label": result.picture.label,
-        "predicted": classes[result.reading.predicted],
+        "predicted": classes[result.prediction.predicted],
         "confidence": round(result.confidence(), 6),
         **probability,
         "asymmetry": round(result.card.asymmetry, 4),
@@ -90,24 +90,26 @@ def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
 
 
 def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
-    """The face's JSON file. Points and corners in photo pixels, integer coordinates at pixel centres."""
-    reading, face, card, classes = result.reading, result.face, result.card, opened.record.classes
+    """Make the content of a face's JSON file. Points and corners in photo pixels, integers at pixel centres."""
+    prediction, face, card, classes = result.prediction, result.face, result.card, opened.record.classes
     yaw, pitch, roll = (float(angle) for angle in face.pose)
+    predicted = classes[prediction.predicted]
+    cam = None if prediction.cam is None else {"class": predicted, "map": _rounded(prediction.cam)}
     return {
         "name": result.picture.name,
         "face": result.number,
         "frame": result.picture.frame,
         "seconds": result.picture.seconds,
         "label": result.picture.label or None,
-        "predicted": classes[reading.predicted],
+        "predicted": predicted,
         "confidence": result.confidence(),
         "calibration": asdict(opened.calibration) if opened.calibration else None,
-        "probabilities": {name: float(reading.probability[k]) for k, name in enumerate(classes)},
-        "logits": {name: float(reading.logits[k]) for k, name in enumerate(classes)},
-        "attention": {"layer": opened.layer, "map": _rounded(reading.attention)},
-        "cam": None if reading.cam is None else {"class": classes[reading.predicted], "map": _rounded(reading.cam)},
+        "probabilities": {name: float(prediction.probability[k]) for k, name in enumerate(classes)},
+        "logits": {name: float(prediction.logits[k]) for k, name in enumerate(classes)},
+        "attention": {"layer": opened.layer, "map": _rounded(prediction.attention)},
+        "cam": cam,
         "codebook": opened.codebook.name,
-        "action_units": [{**asdict(unit), "lift": unit.lift} for unit in card.units],
+        "action_units": [{**asdict(unit), "lift": unit.lift} for unit in card.action_units],
         "expected": list(card.expected),
         "missed": list(card.missed),
         "elsewhere": list(card.elsewhere),
@@ -125,13 +127,13 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         },
         "crop": {"size": opened.preparation.image_size, "to_photo": face.to_source.tolist()},
         "notes": [*result.notes, *opened.notes],
-        "limits": list(limits(opened, reading)),
+        "limits": list(limits(opened, prediction)),
     }
 
 
-def limits(opened: OpenRun, reading: Reading) -> tuple[str, ...]:
-    """What an explanation does not say; true of every face of the run."""
-    rows, columns = reading.attention.shape
+def limits(opened: OpenRun, prediction: FacePrediction) -> tuple[str, ...]:
+    """List what an explanation does not say; true of every face of the run."""
+    rows, columns = prediction.attention.shape
     return (
         "A map shows where the network's features are strong. It does not show which muscles moved: an AU's share is "
         "attention at the AU's place, not the AU's activity.",

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.explain import page
-from aupipe.fer_analysis.explain.action_units import Canvas, face_regions, unit_card
-from aupipe.fer_analysis.explain.inputs import Picture, Source
+from aupipe.fer_analysis.explain.action_units import Canvas, action_unit_card, face_regions
+from aupipe.fer_analysis.explain.inputs import InputPicture, Source
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
@@ -34,9 +34,10 @@ MAX_SECTIONS = 200
 
 @dataclass(frozen=True)
 class ExplainReport:
-    """What was done. ``explained`` pictures have at least one face; ``failures`` lists pictures and single faces.
+    """The outcome of explaining an input.
 
-    ``files``: what was written, relative to ``out``.
+    ``explained`` pictures have at least one face; ``failures`` lists pictures and single faces; ``files`` are those
+    written, relative to ``out``.
     """
 
     out: Path
@@ -55,7 +56,7 @@ class ExplainReport:
         return 1 - self.explained / self.pictures if self.pictures else 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             "out": str(self.out),
             "kind": self.kind,
@@ -71,7 +72,7 @@ class ExplainReport:
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         said = ", ".join(f"{count} {name}" for name, count in self.predicted.items()) or "none"
         what = "frames" if self.kind == "video" else "photos"
         return [
@@ -83,7 +84,7 @@ class ExplainReport:
 
 @dataclass
 class _Work:
-    """What gathers while the pictures pass: no pixels are kept."""
+    """Results that gather while the pictures pass: no pixels are kept."""
 
     files: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -99,11 +100,18 @@ class _Work:
 def explain(
     opened: OpenRun, source: Source, out: Path, find: FaceFinder, progress: Progress, notes: Sequence[str] = ()
 ) -> ExplainReport:
-    """Explain every face of an input and write OUT: ``index.html``, ``faces.csv``, ``explain.json``, ``faces/``, and
-    ``timeline.png`` for a video.
+    """Explain every face of an input.
 
     Nothing that is wrong with one picture ends the whole: it becomes a failure. Files are replaced one by one,
     atomically; those that an earlier run left and this one did not make again are removed at the end.
+
+    Args:
+        opened: The run.
+        source: The pictures.
+        out: Receives ``index.html``, ``faces.csv``, ``explain.json``, ``faces/``, and ``timeline.png`` for a video.
+        find: Finds, aligns and cuts out the faces of a photo.
+        progress: Told of each picture.
+        notes: Sentences for the page and the report, beside the run's own.
     """
     with folder_lock(out):
         earlier, work = _earlier_files(out), _Work()
@@ -122,7 +130,7 @@ def explain(
     return report
 
 
-def _explain_picture(opened: OpenRun, picture: Picture, out: Path, find: FaceFinder, work: _Work) -> None:
+def _explain_picture(opened: OpenRun, picture: InputPicture, out: Path, find: FaceFinder, work: _Work) -> None:
     found = find(picture.image, picture.box, picture.known)
     faces = {number: one for number, one in enumerate(found, 1) if isinstance(one, AlignedFace)}
     for number, one in enumerate(found, 1):
@@ -134,7 +142,7 @@ def _explain_picture(opened: OpenRun, picture: Picture, out: Path, find: FaceFin
     if picture.frame is not None:
         work.times.append(picture.frame if picture.seconds is None else picture.seconds)
         blank = np.full(len(opened.record.classes), np.nan)
-        work.probability.append(results[0].reading.probability if results else blank)
+        work.probability.append(results[0].prediction.probability if results else blank)
     if len(results) > 1 and len(work.blocks) < MAX_SECTIONS:
         corners = [window(opened, result)[1] for result in results]
         work.blocks.append(Wide(photo_picture(picture.image, corners, picture.name)))
@@ -142,17 +150,17 @@ def _explain_picture(opened: OpenRun, picture: Picture, out: Path, find: FaceFin
         _write_face(opened, result, out, work)
 
 
-def explain_faces(opened: OpenRun, picture: Picture, faces: Mapping[int, AlignedFace]) -> list[FaceResult]:
+def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, AlignedFace]) -> list[FaceResult]:
     """Classify and explain the numbered faces of one picture."""
     if not faces:
         return []
     prepared = opened.preparation
     canvas = Canvas(opened.codebook, opened.crop, opened.placement(), prepared.image_size, prepared.map_size)
     results = []
-    for (number, face), reading in zip(faces.items(), opened.read(list(faces.values())), strict=True):
-        regions = face_regions(face.landmarks, canvas, opened.record.classes[reading.predicted])
-        card = unit_card(regions, opened.codebook, reading.attention, reading.cam)
-        results.append(FaceResult(picture, number, face, reading, card, face_notes(face)))
+    for (number, face), prediction in zip(faces.items(), opened.predict(list(faces.values())), strict=True):
+        regions = face_regions(face.landmarks, canvas, opened.record.classes[prediction.predicted])
+        card = action_unit_card(regions, opened.codebook, prediction.attention, prediction.cam)
+        results.append(FaceResult(picture, number, face, prediction, card, face_notes(face)))
     return results
 
 
@@ -163,13 +171,13 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
     write_json(out / f"{stem}.json", result_json(result, opened))
     work.files += [f"{stem}.png", f"{stem}.json"]
     work.rows.append(summary_row(result, opened))
-    work.limits = work.limits or limits(opened, result.reading)
+    work.limits = work.limits or limits(opened, result.prediction)
     if len(work.blocks) < MAX_SECTIONS:
         work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels]))
 
 
 def safe_path(name: str) -> str:
-    """A name as a path that stays below its folder.
+    """Turn a name into a path that stays below its folder.
 
     >>> safe_path("../a//b.jpg")
     'a/b.jpg'
@@ -178,7 +186,7 @@ def safe_path(name: str) -> str:
 
 
 def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...]) -> ExplainReport:
-    """The table, the timeline, the page; the report last."""
+    """Write the table, the timeline and the page; the report last."""
     notes = (*notes, *_more_notes(source, work))
     if work.rows:
         write_text(out / TABLE, csv_of_records(work.rows))
@@ -238,7 +246,7 @@ def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> Wide:
 
 
 def _earlier_files(out: Path) -> list[str]:
-    """What an earlier run says it wrote into the folder, as far as it lies below it."""
+    """Read which files an earlier run says it wrote into the folder, as far as they lie below it."""
     try:
         names = json.loads((out / REPORT).read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -19,7 +19,7 @@ STYLES = ("-", "--", "-.", ":")
 def draw_timeline(
     times: Float64[np.ndarray, "t"], probability: Float64[np.ndarray, "t k"], classes: Sequence[str], unit: str
 ) -> Figure:
-    """One line a class; a time without a face (a row of NaN) leaves a gap, marked below the lines."""
+    """Draw one line a class; a time without a face (a row of NaN) leaves a gap, marked below the lines."""
     figure = new_figure(11, 4)
     axes = figure.subplots()
     for k, name in enumerate(classes):

@@ -45,9 +45,16 @@ _FORMAT = "aupipe-manifest/1"
 class Manifest:
     """A dataset ready for the pipeline: every image is ``manifest.root / sample.path``.
 
-    ``digest`` is the SHA-256 of the CSV as it is now; ``recorded_digest`` the one noted when it was built
-    (empty when unknown), so that a hand-edited manifest can be told. ``landmarks`` is the file of the points that
-    ship with the dataset, float32 ``(k, 68, 2)``, to which each ``sample.landmarks_row`` refers; None without any.
+    Attributes:
+        root: Folder of the images.
+        samples: The samples, sorted by ``sample_id``.
+        classes: The labels that occur, in canonical order.
+        layout: Name of the layout it was read from.
+        digest: SHA-256 of the CSV as it is now.
+        options: Options of the build.
+        recorded_digest: SHA-256 of the CSV as it was built, which tells a hand-edited manifest; empty when unknown.
+        landmarks: The file of the points that ship with the dataset, float32 ``(k, 68, 2)``, to which each
+            ``sample.landmarks_row`` refers; None without any.
     """
 
     root: Path

@@ -57,8 +57,13 @@ def attach_points(
 def write_points(path: Path, points: np.ndarray | Path, rows: int) -> str:
     """Write the landmarks file ``path`` from an array or another such file, and return its SHA-256.
 
-    ``rows`` is the number of rows the samples refer to. Raises :class:`ManifestError` when there are fewer, or the
-    points are not of the shape ``(k, 68, 2)``.
+    Args:
+        path: The file to write.
+        points: Points ``(k, 68, 2)`` in pixels, or a file that holds them.
+        rows: Number of rows that the samples refer to.
+
+    Raises:
+        ManifestError: There are fewer rows, or the points are of another shape.
     """
     if isinstance(points, Path):
         read_points(points, rows)
@@ -75,8 +80,13 @@ def write_points(path: Path, points: np.ndarray | Path, rows: int) -> str:
 def read_points(path: Path, rows: int, sha256: str = "") -> np.ndarray:
     """Open a landmarks file: its points are mapped and not loaded, float32 ``(k, 68, 2)`` with ``k >= rows``.
 
-    Raises :class:`ManifestError` when the file is absent, no array of that shape, too short, or not the one whose
-    ``sha256`` was recorded (empty: not compared).
+    Args:
+        path: The file.
+        rows: Number of rows that the samples refer to.
+        sha256: The recorded digest; empty: not compared.
+
+    Raises:
+        ManifestError: The file is absent, no array of that shape, too short, or not the one that was recorded.
     """
     try:
         points = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -36,7 +36,16 @@ def assign_splits(
     Without any split, ``test_fraction`` of all becomes test and the rest train. Then, if there is no validation split,
     ``val_fraction`` of train becomes val. Test samples that the dataset names are never touched. A class with at least
     three groups gets one into each cut split, as far as subjects with several expressions allow it. A fraction of 0
-    cuts nothing. Raises :class:`UserInputError` for a fraction outside [0, 1).
+    cuts nothing.
+
+    Args:
+        samples: The samples; ``split`` is empty where the dataset names none.
+        seed: Seed of the order in which groups are taken.
+        val_fraction: Share of train, in [0, 1).
+        test_fraction: Share of everything, in [0, 1).
+
+    Raises:
+        UserInputError: A fraction is outside [0, 1).
     """
     check_fractions(val_fraction, test_fraction)
     splits = {sample.split for sample in samples}

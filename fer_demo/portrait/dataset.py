@@ -51,7 +51,10 @@ class PortraitFace:
 def portrait_faces(expression: str, count: int, seed: int, size: int = 192) -> Iterator[PortraitFace]:
     """Yield ``count`` pictures of ``expression``, ``size`` pixels square.
 
-    Picture ``k`` depends on ``expression``, ``seed``, ``size`` and ``k`` only. Raises :class:`UserInputError`.
+    Picture ``k`` depends on ``expression``, ``seed``, ``size`` and ``k`` only.
+
+    Raises:
+        UserInputError: The expression is unknown, ``count`` or ``seed`` is below 0, or ``size`` below 32.
     """
     _check(count, seed, size)
     if expression not in VARIANTS:

@@ -110,7 +110,7 @@ def thin_plate(
     values: Float64[np.ndarray, "k 2"],
     places: Float64[np.ndarray, "n 2"],
 ) -> Float64[np.ndarray, "n 2"]:
-    """Evaluate the thin-plate spline through ``values`` at ``targets`` at ``places``."""
+    """Evaluate at ``places`` the thin-plate spline that takes ``targets`` to ``values``."""
     count = len(targets)
     system = np.zeros((count + 3, count + 3))
     system[:count, :count] = _kernel(targets, targets)

@@ -26,7 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs", "loader_threads")
 LOADING = ("loader_threads", "resident")
-"""How the very same batches are read on this machine: no part of what a run is, and not recorded."""
+"""Settings of reading the very same batches on this machine: no part of what a run is, and not recorded."""
 
 NOT_NEGATIVE = (
     "align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast",

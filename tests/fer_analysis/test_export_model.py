@@ -19,7 +19,7 @@ import torch
 from aupipe.fer_analysis import export_model as export
 from aupipe.fer_analysis.evaluation import explanation_maps
 from aupipe.fer_analysis.explain import OpenRun, open_run
-from aupipe.fer_analysis.export_model import ExportReport, export_model
+from aupipe.fer_analysis.export_model import ModelExportReport, export_model
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.preparation import AlignedFace
@@ -44,7 +44,7 @@ def opened(run: Path) -> OpenRun:
 
 
 @pytest.fixture(scope="module")
-def onnx(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+def onnx(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelExportReport:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
     return export_model(run, "onnx", tmp_path_factory.mktemp("onnx") / "m" / "model.onnx")
@@ -95,7 +95,7 @@ def test_the_file_gives_the_models_figures_for_any_batch(
 
 
 def test_the_example_of_the_docs_runs_without_aupipe(
-    onnx: ExportReport, opened: OpenRun, store: Store, tmp_path: Path
+    onnx: ModelExportReport, opened: OpenRun, store: Store, tmp_path: Path
 ) -> None:
     page = (Path(__file__).parents[2] / "docs" / "explain.md").read_text(encoding="utf-8")
     example = re.search(r"```python\n(.*?)```", page, re.DOTALL)
@@ -109,7 +109,7 @@ def test_the_example_of_the_docs_runs_without_aupipe(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     points = store.split("test").landmarks[3]
-    (reading,) = opened.read([AlignedFace(crop, points, points, np.eye(2, 3), np.zeros(3, np.float32), 1.0, 0, 1)])
+    (reading,) = opened.predict([AlignedFace(crop, points, points, np.eye(2, 3), np.zeros(3, np.float32), 1.0, 0, 1)])
     said = json.loads(done.stdout)
     assert list(said) == list(opened.record.classes)
     assert list(said.values()) == pytest.approx(reading.probability.tolist(), abs=1e-4)
@@ -144,7 +144,7 @@ def test_what_cannot_be_exported_is_told(run: Path, tmp_path: Path, monkeypatch:
     def fail(*_: object) -> bytes:
         raise ValueError("an operator\nthat it does not know")
 
-    monkeypatch.setitem(export.FORMS, "pt2", fail)
+    monkeypatch.setitem(export.EXPORTERS, "pt2", fail)
     with pytest.raises(RunError, match=r"an operator\. Try another format: onnx, torchscript"):
         export_model(run, "pt2", tmp_path / "m.pt2")
     with pytest.raises(UserInputError, match="Did you mean 'onnx'"):

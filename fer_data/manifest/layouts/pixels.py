@@ -67,16 +67,11 @@ def pixel_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         yield line, {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
 
 
-def image_of_row(row: Mapping[str, str]) -> UInt8[np.ndarray, "48 48"] | None:
-    """Return the image of a row of :func:`pixel_rows`, or None when its pixels are none."""
-    return parse_pixels(row.get("pixels", ""))
-
-
 def _parse(
     row: Mapping[str, str], index: int, place: Place, splits: Mapping[str, str]
 ) -> tuple[RawRow, UInt8[np.ndarray, "h w"]] | Problem:
     label, usage = row.get("label", ""), row.get("split", "")
-    split, image = canonical_split(usage, splits), image_of_row(row)
+    split, image = canonical_split(usage, splits), parse_pixels(row.get("pixels", ""))
     detail = ""
     if not label or not is_plain(label):
         detail = "no label"
@@ -90,7 +85,7 @@ def _parse(
 
 
 def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
-    """Parse the grey image of one cell; None when it is not 2304 whole numbers from 0 to 255."""
+    """Parse the grey image of a cell ``pixels``; None when it is not 2304 whole numbers from 0 to 255."""
     try:
         values = bytes(map(_GREY.__getitem__, text.split()))
     except KeyError:

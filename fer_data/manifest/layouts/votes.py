@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import UInt8
+
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
-from aupipe.fer_data.manifest.layouts.pixels import image_of_row, pixel_rows, write_once
+from aupipe.fer_data.manifest.layouts.pixels import parse_pixels, pixel_rows, write_once
 from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
@@ -50,16 +53,12 @@ class VotesReader:
                         got=f"only one of them has a row {index + 1}",
                     )
                 )
-            place = Place(VOTES_TABLE, voted[0])
-            verdict = _judge(voted[1], pixels[1], request.splits)
-            image = image_of_row(pixels[1])
-            if verdict[0] is None and image is not None:
-                path = f"{verdict[2]}/row_{index:05d}.png"
-                write_once(request.images_out / path, image)
-                rows.append(RawRow(path, verdict[1], place, verdict[2]))
+            parsed = _parse(voted[1], pixels[1], index, Place(VOTES_TABLE, voted[0]), request.splits)
+            if isinstance(parsed, Problem):
+                problems.append(parsed)
             else:
-                detail = verdict[2] if verdict[0] is not None else "its image has not the grey values it needs"
-                problems.append(Problem(place, "", verdict[1], verdict[0] or ProblemReason.BAD_ROW, detail))
+                rows.append(parsed[0])
+                write_once(request.images_out / parsed[0].path, parsed[1])
         return Listing(request.images_out, tuple(rows), tuple(problems))
 
 
@@ -80,29 +79,35 @@ def _vote_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     return [(line, {name: cell.strip() for name, cell in zip(names, cells, strict=False)}) for line, cells in rows]
 
 
-def _judge(
-    row: Mapping[str, str], pixels: Mapping[str, str], splits: Mapping[str, str]
-) -> tuple[ProblemReason | None, str, str]:
-    """Return ``(None, label, split)`` of a usable row, ``(reason, label, detail)`` of another."""
+def _parse(
+    row: Mapping[str, str], pixels: Mapping[str, str], index: int, place: Place, splits: Mapping[str, str]
+) -> tuple[RawRow, UInt8[np.ndarray, "h w"]] | Problem:
+    def problem(reason: ProblemReason, detail: str, label: str = "") -> Problem:
+        return Problem(place, "", label, reason, detail)
+
     usage = row.get("usage", "")
     split = canonical_split(usage, splits)
     if split is None:
         detail = f"unknown Usage {usage!r}, expected Training, PublicTest or PrivateTest"
-        return ProblemReason.BAD_ROW, "", detail
+        return problem(ProblemReason.BAD_ROW, detail)
     if usage.casefold() != pixels.get("split", "").casefold():
-        return ProblemReason.BAD_ROW, "", f"Usage is {usage!r} here and {pixels.get('split', '')!r} at its image"
+        detail = f"Usage is {usage!r} here and {pixels.get('split', '')!r} at its image"
+        return problem(ProblemReason.BAD_ROW, detail)
     votes = [row.get(name, "") for name in (*_FACES, *_OTHERS)]
     if not all(vote.isascii() and vote.isdigit() for vote in votes):
-        return ProblemReason.BAD_ROW, "", "the votes are not ten whole numbers"
+        return problem(ProblemReason.BAD_ROW, "the votes are not ten whole numbers")
     if not row.get("image name"):
-        return ProblemReason.DROPPED_LABEL, "", "it has no image name: FERPlus removed it"
+        return problem(ProblemReason.DROPPED_LABEL, "it has no image name: FERPlus removed it")
     winner = majority(dict(zip((*_FACES, *_OTHERS), map(int, votes), strict=True)))
     if winner is None:
-        return ProblemReason.NO_MAJORITY, "", "no class has more than half of the votes"
+        return problem(ProblemReason.NO_MAJORITY, "no class has more than half of the votes")
     if winner in _OTHERS:
         meaning = "no face" if winner == "nf" else "an unknown expression"
-        return ProblemReason.DROPPED_LABEL, winner, f"the majority voted for {meaning}"
-    return None, winner, split
+        return problem(ProblemReason.DROPPED_LABEL, f"the majority voted for {meaning}", winner)
+    image = parse_pixels(pixels.get("pixels", ""))
+    if image is None:
+        return problem(ProblemReason.BAD_ROW, "its image has not the grey values it needs", winner)
+    return RawRow(f"{split}/row_{index:05d}.png", winner, place, split), image
 
 
 def majority(votes: Mapping[str, int]) -> str | None:

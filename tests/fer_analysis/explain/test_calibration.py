@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from aupipe.fer_analysis.explain import OpenRun, open_run
-from aupipe.fer_analysis.explain.calibration import RANGE, calibrate, fit_temperature, softmax
+from aupipe.fer_analysis.explain.calibration import TEMPERATURE_RANGE, calibrate, fit_temperature, softmax
 from aupipe.fer_data.errors import RunError, UserInputError
 from explain_runs import Trained
 
@@ -40,7 +40,7 @@ def test_calibration_mends_what_is_too_sure_and_changes_no_prediction() -> None:
 def test_a_split_without_an_error_claims_no_certainty() -> None:
     logits = np.eye(3)[np.arange(30) % 3] * 5.0
     found = calibrate(logits, np.arange(30) % 3, "weights")
-    assert found.temperature == pytest.approx(RANGE[0], rel=0.01)
+    assert found.temperature == pytest.approx(TEMPERATURE_RANGE[0], rel=0.01)
     assert "So few images" in found.sentence() and "30 validation images" in found.sentence()
 
 

@@ -14,7 +14,7 @@ from aupipe.fer_analysis.explain import OpenRun
 from aupipe.fer_data.files import canonical_json
 from aupipe.fer_data.images import read_image
 from aupipe.fer_data.loading.loader import TripletLoader
-from aupipe.fer_data.preparation import AlignedFace, Missed, Preparation
+from aupipe.fer_data.preparation import AlignedFace, MissedFace, Preparation
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.photos import PhotoPreparer
@@ -36,7 +36,7 @@ def test_a_test_samples_photo_gives_the_evaluations_logits(
         assert isinstance(face, AlignedFace)
         assert np.array_equal(face.image, reader.image(row))
         assert np.array_equal(face.landmarks, reader.landmarks[row])
-        (reading,) = opened.read([face])
+        (reading,) = opened.predict([face])
         assert reading.logits == pytest.approx(evaluated[row], abs=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_a_jpeg_stores_crop_went_through_jpeg(opened: OpenRun, trained: Trained,
 
 
 def test_what_shows_no_face_is_missed_with_a_reason(preparer: PhotoPreparer) -> None:
-    assert preparer(np.full((64, 64, 3), 90, np.uint8), None, None) == (Missed(Reason.NO_FACE),)
+    assert preparer(np.full((64, 64, 3), 90, np.uint8), None, None) == (MissedFace(Reason.NO_FACE),)
 
 
 def test_every_face_the_largest_first(trained: Trained, preparer: PhotoPreparer) -> None:

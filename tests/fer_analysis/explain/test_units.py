@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from aupipe.fer_analysis.explain.action_units import (
-    UNEXPECTED,
+    UNEXPECTED_LIFT,
     Canvas,
     Regions,
+    action_unit_card,
     face_regions,
     right_of_midline,
-    unit_card,
 )
 from aupipe.fer_analysis.explain.page import card_sentences
-from aupipe.fer_analysis.explain.pictures import shown_units
+from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
@@ -35,9 +35,9 @@ def regions(expression: str = "happiness", crop: int = SIZE) -> Regions:
 
 
 def test_an_even_map_gets_exactly_chance() -> None:
-    card = unit_card(regions(), BOOK, np.full((4, 4), 0.3), np.full((7, 7), 2.0))
-    assert {unit.number for unit in card.units} == set(BOOK.action_units)
-    for unit in card.units:
+    card = action_unit_card(regions(), BOOK, np.full((4, 4), 0.3), np.full((7, 7), 2.0))
+    assert {unit.number for unit in card.action_units} == set(BOOK.action_units)
+    for unit in card.action_units:
         assert unit.attention.share == pytest.approx(unit.chance, rel=1e-5)
         assert unit.cam is not None and unit.cam.share == pytest.approx(unit.chance, rel=1e-5)
         assert 0 < unit.chance < 0.2
@@ -49,24 +49,25 @@ def test_an_even_map_gets_exactly_chance() -> None:
 @pytest.mark.parametrize("au", [1, 4, 6, 9, 12, 43])
 def test_a_map_planted_at_an_au_is_found_there(au: int) -> None:
     drawn = regions()
-    card = unit_card(drawn, BOOK, drawn.maps[au] ** 2)
-    best = max(card.units, key=lambda unit: unit.attention.share)
+    card = action_unit_card(drawn, BOOK, drawn.maps[au] ** 2)
+    best = max(card.action_units, key=lambda unit: unit.attention.share)
     assert best.number == au and best.lift > 5
     assert best.attention.left + best.attention.right == pytest.approx(best.attention.share)
 
 
 def test_what_is_expected_missed_and_elsewhere() -> None:
     drawn = regions("happiness")
-    card = unit_card(drawn, BOOK, drawn.maps[1])
+    card = action_unit_card(drawn, BOOK, drawn.maps[1])
     assert card.expected == card.missed == (6, 12, 25)
     assert 1 in card.elsewhere and not set(card.elsewhere) & {6, 12, 25}
-    assert [unit.number for unit in shown_units(card)][:4] == [6, 12, 25, 1]
+    assert [unit.number for unit in shown_action_units(card)][:4] == [6, 12, 25, 1]
     words = " ".join(card_sentences(card))
     assert "misses AU 6, AU 12, AU 25" in words and "also looks at AU 1" in words
     assert drawn.target is not None
-    full = unit_card(drawn, BOOK, drawn.target)
+    full = action_unit_card(drawn, BOOK, drawn.target)
     assert full.missed == () and full.cosine == pytest.approx(1)
-    assert any(unit.lift >= UNEXPECTED and not unit.expected for unit in full.units)  # AU 23 covers the same lips
+    # AU 23 covers the same lips.
+    assert any(unit.lift >= UNEXPECTED_LIFT and not unit.expected for unit in full.action_units)
     assert full.elsewhere == ()
     assert "All AUs expected for happiness" in " ".join(card_sentences(full))
 
@@ -78,7 +79,7 @@ def test_the_target_is_the_evaluations_map() -> None:
 
 
 def test_neutral_expects_nothing() -> None:
-    card = unit_card(regions("neutral"), BOOK, np.eye(5))
+    card = action_unit_card(regions("neutral"), BOOK, np.eye(5))
     assert card.expected == card.missed == () and card.cosine is None
     assert "nothing is expected" in card_sentences(card)[0]
 
@@ -86,8 +87,8 @@ def test_neutral_expects_nothing() -> None:
 def test_one_side_shows_as_asymmetry_and_a_mirror_image_turns_it() -> None:
     drawn = regions()
     one_sided = drawn.maps[12] * drawn.right
-    card, mirrored = unit_card(drawn, BOOK, one_sided), unit_card(drawn, BOOK, one_sided[:, ::-1])
-    smile = next(unit for unit in card.units if unit.number == 12).attention
+    card, mirrored = action_unit_card(drawn, BOOK, one_sided), action_unit_card(drawn, BOOK, one_sided[:, ::-1])
+    smile = next(unit for unit in card.action_units if unit.number == 12).attention
     assert card.asymmetry == pytest.approx(1) and smile.left == pytest.approx(0) and smile.right > 0.2
     assert mirrored.asymmetry == pytest.approx(-1, abs=0.05)
     assert "image's right" in card_sentences(card)[-1] and "image's left" in card_sentences(mirrored)[-1]
@@ -104,8 +105,8 @@ def test_the_midline_leans_with_the_face() -> None:
 
 
 def test_an_empty_map_has_no_shares() -> None:
-    card = unit_card(regions(), BOOK, np.zeros((4, 4)))
-    assert all(unit.attention.share == 0 for unit in card.units) and card.asymmetry == 0 and card.cosine == 0
+    card = action_unit_card(regions(), BOOK, np.zeros((4, 4)))
+    assert all(unit.attention.share == 0 for unit in card.action_units) and card.asymmetry == 0 and card.cosine == 0
 
 
 def test_a_crop_leaves_out_what_it_does_not_show() -> None:
