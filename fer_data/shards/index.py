@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import digest, write_text
+from aupipe.fer_data.files import digest, withdraw, write_text
 from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version
 
 INDEX_NAME = "index.json"
@@ -100,6 +100,11 @@ def save_index(folder: Path, index: StoreIndex) -> bool:
         return False
     write_text(path, text)
     return True
+
+
+def withdraw_index(folder: Path) -> None:
+    """Take a store's index back: until the next one is written, the folder holds no store."""
+    withdraw(folder / INDEX_NAME)
 
 
 def load_index(folder: Path) -> StoreIndex:

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import atomic_path, flushing, sha256_file, steady_file
+from aupipe.fer_data.files import atomic_path, flushing, steady_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
 from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.spec import ShardHeader, TripletRow
-from aupipe.fer_data.shards.verify import verify_shard
 
 PAGE = 4096
 BLOCK = 64
@@ -73,38 +73,17 @@ def write_blocks(
             file.attrs["channel_sum"] = totals.sums.astype(np.int64)
             file.attrs["channel_sum_of_squares"] = totals.squares.astype(np.int64)
             _describe_dimensions(file, header, count)
-        with flushing(temporary):
-            problems = verify_shard(temporary, rows=True)
-        if problems:
-            raise StoreError(
-                paragraph(
-                    f"The shard {path.name} did not read back as written.",
-                    got="; ".join(problem.what for problem in problems[:3]),
-                    fix="Check the disk and the memory of this machine, then run the command again.",
+        with flushing(temporary), open_shard(temporary) as written:
+            if problems := written.findings(rows=True):
+                raise StoreError(
+                    paragraph(
+                        f"The shard {path.name} did not read back as written.",
+                        got="; ".join(problem.what for problem in problems[:3]),
+                        fix="Check the disk and the memory of this machine, then run the command again.",
+                    )
                 )
-            )
-    return describe_shard(path)
-
-
-def describe_shard(path: Path) -> ShardEntry:
-    """Entry of a finished shard: rows, size, digest, dataset offsets, label histogram, channel sums."""
-    with h5py.File(path, "r") as file:
-        names = [str(name) for name in file.attrs["classes"]]
-        histogram = np.bincount(file["label"][:], minlength=len(names))
-        datasets = spec.dataset_names("jpeg" if "image_jpeg" in file else "raw")
-        return ShardEntry(
-            name=path.name,
-            split=str(file.attrs["split"]),
-            rows=int(file["label"].shape[0]),
-            with_map=int(file["has_map"][:].sum()),
-            bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-            plan_digest=str(file.attrs["plan_digest"]),
-            offsets={name: int(file[name].id.get_offset()) for name in datasets},
-            labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},
-            channel_sum=[int(value) for value in file.attrs["channel_sum"]],
-            channel_sum_of_squares=[int(value) for value in file.attrs["channel_sum_of_squares"]],
-        )
+            entry = written.entry(path.name)
+    return entry
 
 
 def _write_header(file: h5py.File, header: ShardHeader) -> None:

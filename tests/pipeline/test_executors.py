@@ -20,7 +20,8 @@ from aupipe.fer_data.errors import FerError, UserInputError
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
 from aupipe.pipeline.executors.handshake import checked_call, installed_software
-from aupipe.pipeline.landmarks.run import PARTS_FOLDER, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from dask_cluster import Cluster
 from offline import snapshot
 from simulated_detectors import simulated_config, simulated_manifest

@@ -35,7 +35,7 @@ def build(work: Path, store: Path, config: MapConfig = CONFIG, **options: object
 
 
 def repair(work: Path, store: Path, codebook: str | None = None) -> StageReport:
-    return build(work, store, stated_config(store, codebook), mend=True)
+    return build(work, store, stated_config(store, codebook), repair=True)
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +261,7 @@ def test_auto_continues_what_was_begun(
         (store / "index.json").unlink()
         (store / "train-00000.h5").unlink()
     monkeypatch.setattr(
-        "aupipe.pipeline.maps.run.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0
+        "aupipe.pipeline.maps.plan.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0
     )
     report = build(origin / "work", store, replace(CONFIG, encoding="auto"))
     assert report.parts_skipped == report.parts - (not finished) and snapshot(store) == snapshot(origin / begun)
