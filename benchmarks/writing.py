@@ -30,12 +30,12 @@ import numpy as np
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.files import canonical_json, sha256_file
-from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.landmark_parts import LandmarkRow, PartFile, write_part
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.types import Reason, Sample, Silent
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.work import MANIFEST_NAME, PARTS_FOLDER, PartFile, content_digest, save_report
+from aupipe.pipeline.landmarks.work import MANIFEST_NAME, PARTS_FOLDER, content_digest, save_report
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
 from aupipe.pipeline.planning import batched, hash_order

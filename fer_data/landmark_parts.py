@@ -90,6 +90,26 @@ class LandmarkPart:
     blendshapes: Float32[np.ndarray, "m 52"]
 
 
+@dataclass(frozen=True)
+class PartFile:
+    """A part that WORK's report names: where it lies, and the digests of its file and of its plan."""
+
+    path: Path
+    sha256: str
+    plan_digest: str
+
+    def read(self, *, mesh: bool = False) -> LandmarkPart:
+        """Read the part; HDF5 sees no byte before the file's digest was compared.
+
+        Raises :class:`StoreError` when it is missing or another one.
+        """
+        data = _file_bytes(self.path)
+        part = parse_part(data, self.path, mesh=mesh, checksum=False) if sha256_bytes(data) == self.sha256 else None
+        if part is None or part.plan_digest != self.plan_digest:
+            raise mixed_work(self.path.parents[1])
+        return part
+
+
 def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config_json: str) -> None:
     """Write a part atomically; the same rows give the same bytes."""
     columns = {
@@ -128,18 +148,7 @@ def read_part(path: Path, *, mesh: bool = False) -> LandmarkPart:
 
     Raises :class:`StoreError` when it is damaged or of another version.
     """
-    return parse_part(part_bytes(path), path, mesh=mesh)
-
-
-def part_bytes(path: Path) -> bytes:
-    """Read a part's file whole, so that its digest can be compared before HDF5 has to make sense of it.
-
-    Raises :class:`StoreError` when it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _damaged(path, str(error)) from error
+    return parse_part(_file_bytes(path), path, mesh=mesh)
 
 
 def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = True) -> LandmarkPart:
@@ -186,6 +195,25 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
         mesh=columns["mesh"] if mesh else _zeros(0, 478, 3),
         blendshapes=columns["blendshapes"] if mesh else _zeros(0, 52),
     )
+
+
+def mixed_work(folder: Path) -> StoreError:
+    """Say that the files of a WORK folder belong to different runs."""
+    return StoreError(
+        paragraph(
+            f"The landmarks in {folder} are not those that its manifest and landmarks.json speak of: a later run was "
+            "interrupted, or files were changed.",
+            fix="Run `aupipe landmarks` again with this folder as --out: intact parts are kept.",
+        )
+    )
+
+
+def _file_bytes(path: Path) -> bytes:
+    """The whole file, so that its digest can be compared before HDF5 has to make sense of it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _crc32(columns: dict[str, np.ndarray], attributes: str) -> int:

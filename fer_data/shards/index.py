@@ -94,7 +94,21 @@ def index_text(index: StoreIndex) -> str:
 
 
 def save_index(folder: Path, index: StoreIndex) -> bool:
-    """Write the index unless the very same one is there; whether it was written."""
+    """Write the index unless the very same one is there; whether it was written.
+
+    Raises :class:`StoreError` when the rows and the failures are not the manifest's total.
+    """
+    rows, failed = sum(shard.rows for shard in index.shards), sum(index.failed.values())
+    if rows + failed != index.total:
+        raise StoreError(
+            paragraph(
+                "The store was not finished: its rows and the samples left out do not add up.",
+                where=folder,
+                expected=f"{index.total} samples, as in the manifest",
+                got=f"{rows} rows and {failed} left out",
+                fix="Run `aupipe landmarks`, then `aupipe build-maps` again: what is right is kept.",
+            )
+        )
     path, text = folder / INDEX_NAME, index_text(index)
     if path.is_file() and path.read_bytes() == text.encode():
         return False

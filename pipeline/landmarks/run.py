@@ -12,7 +12,7 @@ import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import canonical_json, digest, folder_lock, remove_temporaries, sha256_bytes
-from aupipe.fer_data.landmark_parts import read_part
+from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells
 from aupipe.fer_data.types import Failure, Progress, Sample, StageReport, count_reasons
@@ -29,10 +29,8 @@ from aupipe.pipeline.landmarks.tasks import (
 from aupipe.pipeline.landmarks.work import (
     MANIFEST_NAME,
     PARTS_FOLDER,
-    PartFile,
     content_digest,
     landmark_failures,
-    mixed_work,
     save_report,
     withdraw_report,
 )

@@ -121,7 +121,7 @@ def detect_sample(
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:
         return LandmarkRow(
-            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.rung, faces_seen=found.faces_seen
+            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.attempt, faces_seen=found.faces_seen
         )
     return LandmarkRow(
         sample_id=sample.sample_id,
@@ -134,7 +134,7 @@ def detect_sample(
         blendshapes=found.face.blendshapes,
         pose=found.face.pose,
         score=found.face.score,
-        rung=found.rung,
+        rung=found.attempt,
         faces_seen=found.faces_seen,
     )
 
@@ -172,7 +172,8 @@ def is_current(job: PartJob) -> bool:
     except StoreError:
         return False
     ids = tuple(sample.sample_id for sample in job.samples)
-    return part.plan_digest == job.plan_digest and part.sample_ids == ids and _sources_unchanged(part, job)
+    stated = (job.plan_digest, job.config_json, ids)
+    return (part.plan_digest, part.config_json, part.sample_ids) == stated and _sources_unchanged(part, job)
 
 
 def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:

@@ -19,7 +19,7 @@ from jaxtyping import Float32
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_file, withdraw, write_json
-from aupipe.fer_data.landmark_parts import LandmarkPart, parse_part, part_bytes
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.model import render_csv
 from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
@@ -28,28 +28,6 @@ from aupipe.pipeline.planning import hash_order
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"
 PARTS_FOLDER = "landmarks"
-
-
-@dataclass(frozen=True)
-class PartFile:
-    """A part that WORK's report names: where it lies, and the digests of its file and of its plan."""
-
-    path: Path
-    sha256: str
-    plan_digest: str
-
-    def read(self, *, mesh: bool = False) -> LandmarkPart:
-        """Read the part; HDF5 sees no byte before the file's digest was compared.
-
-        Raises :class:`StoreError` when it is missing or another one.
-        """
-        data = part_bytes(self.path)
-        if sha256_bytes(data) != self.sha256:
-            raise mixed_work(self.path.parents[1])
-        part = parse_part(data, self.path, mesh=mesh, checksum=False)
-        if part.plan_digest != self.plan_digest:
-            raise mixed_work(self.path.parents[1])
-        return part
 
 
 @dataclass(frozen=True)
@@ -220,15 +198,4 @@ def _row(part: LandmarkPart, at: int, sample: Sample) -> Row:
         score=float(part.score[at]),
         rung=int(part.rung[at]),
         faces_seen=int(part.faces_seen[at]),
-    )
-
-
-def mixed_work(folder: Path) -> StoreError:
-    """The error of a WORK whose files belong to different runs."""
-    return StoreError(
-        paragraph(
-            f"The landmarks in {folder} are not those that its manifest and {REPORT_NAME} speak of: a later run was "
-            "interrupted, or files were changed.",
-            fix="Run `aupipe landmarks` again with this folder as --out: intact parts are kept.",
-        )
     )

@@ -19,16 +19,13 @@ from aupipe.fer_data.au_maps.codebook import codebook_from_dict
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.files import digest, sha256_bytes
 from aupipe.fer_data.images import UnreadableImageError, decode_image
-from aupipe.fer_data.landmark_parts import LandmarkPart
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
-from aupipe.fer_data.shards.redraw import redraw_shard
-from aupipe.fer_data.shards.shard_file import ShardFile, open_shard
-from aupipe.fer_data.shards.writer import BLOCK
+from aupipe.fer_data.shards.shard_file import open_shard
+from aupipe.fer_data.shards.writer import BLOCK, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
-from aupipe.pipeline.landmarks.work import PartFile
 from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
-from aupipe.pipeline.planning import batched
 
 
 @dataclass(frozen=True)
@@ -133,24 +130,21 @@ def build_shard(job: ShardJob) -> ShardResult:
 
     Where an intact shard differs in its maps only, they are drawn again and its images taken over.
     """
-    for made in job.made:
-        if made.path.is_file():
-            with open_shard(made.path) as shard:
-                if (result := _from_shard(shard, made, job)) is not None:
-                    return result
-    return _from_photos(job)
+    found = (_from_shard(made, job) for made in job.made if made.path.is_file())
+    return next((result for result in found if result is not None), None) or _from_photos(job)
 
 
-def _from_shard(shard: ShardFile, made: MadeShard, job: ShardJob) -> ShardResult | None:
+def _from_shard(made: MadeShard, job: ShardJob) -> ShardResult | None:
     """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
-    if not shard.is_stated(made.sha256) or shard.findings(rows=True):
-        return None
-    if shard.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
-        return ShardResult(len(job.members), shard.entry(), skipped=True)
-    if shard.notes.crop_digest != job.header.crop_digest:
-        return None
-    entry = redraw_shard(shard, job.path, partial(_draw, job=job), job.header)
-    return ShardResult(entry.rows, entry)
+    with open_shard(made.path) as shard:
+        if not shard.is_stated(made.sha256) or shard.findings(rows=True):
+            return None
+        if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
+            return ShardResult(len(job.members), shard.entry(), skipped=True)
+        if shard.notes.crop_digest != job.header.crop_digest:
+            return None
+        entry = redraw_shard(shard, job.path, partial(_draw, job=job), job.header)
+        return ShardResult(entry.rows, entry)
 
 
 def _from_photos(job: ShardJob) -> ShardResult:
@@ -167,7 +161,8 @@ class _UnusableSamplesError(Exception):
 
 
 def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
-    for members in batched(job.members, BLOCK):
+    for start in range(0, len(job.members), BLOCK):
+        members = job.members[start : start + BLOCK]
         crops = []
         for member in members:
             crop = crop_member(member, job.root, job.config)

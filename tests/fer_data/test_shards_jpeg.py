@@ -20,8 +20,8 @@ from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_data.shards import Store, StoreIndex, open_store, verify_store, write_shard
 from aupipe.fer_data.shards.encoding import channel_sums, decode_jpeg, encode_jpeg, resolve_encoding
 from aupipe.fer_data.shards.index import save_index
-from aupipe.fer_data.shards.redraw import redraw_shard
 from aupipe.fer_data.shards.shard_file import open_shard, read_notes
+from aupipe.fer_data.shards.writer import redraw_shard
 from golden_stores import CLASSES, SIZE, golden_row, write_golden
 
 NAME = "train-00000.h5"
