@@ -174,13 +174,13 @@ def withdraw_report(folder: Path) -> None:
 
 
 def content_digest(manifest: Manifest) -> str:
-    """Identity of a manifest's rows and of the points that ship with them, however its file is laid out."""
+    """Compute the identity of a manifest's rows and of the points that ship with them, however its file is laid out."""
     rows = sha256_bytes(render_csv(manifest.samples).encode())
     return rows if manifest.landmarks is None else digest([rows, sha256_file(manifest.landmarks)])
 
 
 def landmark_failures(part: LandmarkPart) -> Iterator[Failure]:
-    """Samples of a part without landmarks, each with its reason."""
+    """List a part's samples without landmarks, each with its reason."""
     for sample_id, path, reason in zip(part.sample_ids, part.paths, part.reasons, strict=True):
         if reason is not Reason.OK:
             yield Failure(sample_id, path, reason.key)

@@ -45,7 +45,7 @@ class StorePlan:
     failures: tuple[Failure, ...]
 
     def without(self, unusable: Sequence[Failure]) -> StorePlan:
-        """The plan with these members left out too."""
+        """Leave these members out too."""
         out = {failure.sample_id for failure in unusable}
         members = tuple(member for member in self.members if member.sample_id not in out)
         return replace(self, members=members, failures=(*self.failures, *unusable))
@@ -61,11 +61,11 @@ class StorePlan:
         return tuple(self._shards())
 
     def digests(self) -> dict[str, str]:
-        """The plan's digest of each shard, by file name."""
+        """List the plan's digest of each shard, by file name."""
         return {shard.name: shard.header.plan_digest for shard in self.shards}
 
     def jobs(self, store: Path, images_from: Path | None = None) -> list[ShardJob]:
-        """What the workers are told. ``images_from``: another store whose crops may be taken over."""
+        """Tell the workers what to make. ``images_from``: another store whose crops may be taken over."""
         stores = [store, *([] if images_from is None else [images_from])]
         stated = [_stated_digests(folder) for folder in stores]
         jobs = []
@@ -122,7 +122,7 @@ def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
 
 
 def software() -> dict[str, str]:
-    """Versions of what decides a shard's bytes."""
+    """List the versions of what decides a shard's bytes."""
     return {name: version(name) for name in ("aupipe", "numpy", "h5py", "opencv-python")}
 
 

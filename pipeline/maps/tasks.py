@@ -202,7 +202,7 @@ def _draw(
 
 
 def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure:
-    """The aligned crop of one sample, or why there is none."""
+    """Cut the aligned crop of one sample out of its photo, or say why there is none."""
     size = config.image_size
     points = landmark_part(member.part).landmarks[member.row]
     placed = place_face(points, size, config.crop)
@@ -229,5 +229,5 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
 
 @lru_cache(maxsize=4096)
 def landmark_part(file: PartFile) -> LandmarkPart:
-    """A part of the landmark stage, kept in memory by this process."""
+    """Read a part of the landmark stage; this process keeps it in memory."""
     return file.read()

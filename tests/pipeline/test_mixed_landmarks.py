@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from aupipe.fer_data import landmark_parts
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import sha256_file
-from aupipe.fer_data.landmark_parts import LandmarkRow, read_part, write_part
+from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.shards.index import save_index
@@ -23,7 +24,7 @@ from aupipe.pipeline.executors import SerialExecutor
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER, REPORT_NAME, open_work
 from aupipe.pipeline.maps.run import run_maps
-from aupipe.pipeline.maps.tasks import MapConfig
+from aupipe.pipeline.maps.tasks import MapConfig, landmark_part
 from offline import snapshot
 from simulated_detectors import SimulatedConfig, simulated_config, simulated_manifest
 
@@ -204,6 +205,20 @@ def test_other_bytes_are_refused_before_hdf5_opens_them(work: Path, monkeypatch:
     with pytest.raises(StoreError, match="speak of"):
         second.read()
     assert opened == []
+
+
+def test_a_build_reads_each_part_once_and_no_mesh(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process; another process reads those that its shards need."""
+    read, parse = list[tuple[str, bool, bool]](), landmark_parts.parse_part
+
+    def counted(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = True) -> LandmarkPart:
+        read.append((path.name, mesh, checksum))
+        return parse(data, path, mesh=mesh, checksum=checksum)
+
+    monkeypatch.setattr(landmark_parts, "parse_part", counted)
+    landmark_part.cache_clear()
+    build(work)
+    assert read == [(f"part-{number:05d}.h5", False, False) for number in range(3)]
 
 
 @pytest.mark.parametrize("change", ["no digests", "cut", "no part"])
