@@ -23,7 +23,7 @@ from aupipe.progress import shown_progress
 
 if TYPE_CHECKING:
     from aupipe.fer_analysis.comparison.run import ExternalModel
-    from aupipe.fer_analysis.comparison.study import Comparison
+    from aupipe.fer_analysis.comparison.study import MapComparison
     from aupipe.fer_analysis.evaluation import Evaluation
     from aupipe.fer_analysis.explain.run import ExplainReport
     from aupipe.fer_models.training.run_log import TrainReport
@@ -326,7 +326,7 @@ def compare(
     device: str = "auto",
     models: Sequence[ExternalModel] = (),
     progress: bool | Progress = False,
-) -> Comparison:
+) -> MapComparison:
     """Compare networks by one explanation map per network and expression: with masks, and with one another.
 
     Writes ``OUT/results.md``, tables and figures.

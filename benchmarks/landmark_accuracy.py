@@ -31,7 +31,7 @@ from aupipe.fer_data.images import read_image
 from aupipe.pipeline.detectors import Face, LandmarkDetector, create_detector, detector_names
 from aupipe.pipeline.detectors.mesh68 import map_plain
 from aupipe.pipeline.detectors.pose68 import pose_from_points
-from aupipe.pipeline.landmarks.passes import evened, look
+from aupipe.pipeline.landmarks.passes import detect_pass, mirror_average
 from fit_mesh68 import Sample, cross_validated, read_truth, shared_folder
 
 REGIONS = {
@@ -61,7 +61,7 @@ class Outcome:
 
 
 def look_at(detector: LandmarkDetector, folder: Path, both: bool = False) -> list[Look]:
-    """Every photo of ``landmarks68``, as it is and mirrored; ``both``: each with the evened points of both looks."""
+    """Every photo of ``landmarks68``, as it is and mirrored; ``both``: each with the mirror average of its points."""
     looks: list[Look] = []
     for name, source, truth in read_truth(folder):
         image = read_image(folder / "images" / name)
@@ -182,10 +182,10 @@ def _table(title: str, rows: dict[str, dict[str, float]], columns: Sequence[str]
 
 def _nearest(image: np.ndarray, detector: LandmarkDetector, truth: Points, both: bool) -> Face | None:
     for rung in detector.ladder:
-        faces, _ = look(image, detector, rung)
+        faces, _ = detect_pass(image, detector, rung)
         if faces:
             face = min(faces, key=lambda face: float(np.linalg.norm(face.points.mean(0) - truth.mean(0))))
-            return evened(face, image, detector, rung) if both else face
+            return mirror_average(face, image, detector, rung) if both else face
     return None
 
 

@@ -29,16 +29,16 @@ import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.mean_face import mean_face
-from aupipe.fer_data.files import canonical_json, sha256_file, write_json
-from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.files import canonical_json, sha256_file
+from aupipe.fer_data.landmark_parts import LandmarkRow, PartFile, write_part
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.types import Reason, Sample, Silent
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.pipeline.landmarks.work import MANIFEST_NAME, PARTS_FOLDER, content_digest, save_report
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
-from aupipe.pipeline.planning import chunks, hash_order
+from aupipe.pipeline.planning import batched, hash_order
 
 SIDE = 350
 CLASSES = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -53,7 +53,7 @@ PARTS = {
     "checksums": ["aupipe.fer_data.shards.spec.zlib.crc32"],
     "write": ["aupipe.fer_data.files._SteadyFile.write"],
     "sync": ["aupipe.fer_data.files._fsync"],
-    "hash the shard": ["aupipe.fer_data.shards.writer.sha256_file"],
+    "hash the shard": ["aupipe.fer_data.shards.shard_file.hashlib.file_digest"],
 }
 """What is timed: none of these calls another of them."""
 
@@ -78,14 +78,14 @@ def make_work(folder: Path, count: int, real: list[Path]) -> Path:
         rows[sample.sample_id] = LandmarkRow(
             sample.sample_id, sample.path, Reason.OK, sha256_file(path), (SIDE, SIDE), found
         )
-    names = []
-    for at, part in enumerate(chunks(hash_order(samples), 256)):
-        names.append(f"part-{at:05d}.h5")
-        made = [rows[sample.sample_id] for sample in part]
-        write_part(folder / "work" / PARTS_FOLDER / names[-1], made, "plan", canonical_json({}))
-    identity = content_digest(read_manifest(folder / "work" / MANIFEST_NAME))
-    write_json(folder / "work" / REPORT_NAME, {"config": {}, "manifest_digest": identity, "parts": names})
-    return folder / "work"
+    parts, work = [], folder / "work"
+    for at, part in enumerate(batched(hash_order(samples), 256)):
+        path = work / PARTS_FOLDER / f"part-{at:05d}.h5"
+        write_part(path, [rows[sample.sample_id] for sample in part], "plan", canonical_json({}))
+        parts.append(PartFile(path, sha256_file(path), "plan"))
+    manifest = read_manifest(work / MANIFEST_NAME)
+    save_report(work, manifest, content_digest(manifest), {}, parts, [])
+    return work
 
 
 @contextmanager

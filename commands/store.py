@@ -116,7 +116,7 @@ def repair(
     folder = Path(store)
     config = stated_config(folder, codebook)
     executor = make_executor(workers, scheduler, bar)
-    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, mend=True)
+    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, repair=True)
     return finish_stage(report, 1.0, as_json, folder)
 
 

@@ -58,16 +58,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, FerError):
             raise
-        raise FerError(
-            paragraph(
-                f"Could not write {path}: {error.strerror or error}.",
-                fix="What was already written is intact: free some space or mend the folder's permissions, then run "
-                "the same command again.",
-            )
-        ) from error
+        raise _refused("write", path, error) from error
     finally:
         with contextlib.suppress(OSError):  # the folder itself may be missing or read-only
             temporary.unlink()
+
+
+def withdraw(path: Path) -> None:
+    """Remove a file, if it is there, so that no crash brings it back: for reports that are about to become untrue.
+
+    Raises :class:`FerError` when the disk refuses.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _fsync(path.parent)
+    except OSError as error:
+        raise _refused("remove", path, error) from error
 
 
 @contextlib.contextmanager
@@ -156,6 +162,16 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 )
             ) from error
         yield
+
+
+def _refused(what: str, path: Path, error: OSError) -> FerError:
+    return FerError(
+        paragraph(
+            f"Could not {what} {path}: {error.strerror or error}.",
+            fix="What was already written is intact: free some space or mend the folder's permissions, then run "
+            "the same command again.",
+        )
+    )
 
 
 def _fsync(path: Path) -> None:

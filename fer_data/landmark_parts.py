@@ -8,6 +8,7 @@ A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``landmarks 
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, UInt8, UInt16
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import atomic_path, steady_file
+from aupipe.fer_data.files import atomic_path, sha256_bytes, steady_file
 from aupipe.fer_data.types import Reason
 
 SCHEMA_VERSION = "2.0"
@@ -38,6 +39,8 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "sample_id": ("sample id of the manifest, UTF-8", "1"),
     "path": ("path below the manifest's root, UTF-8", "1"),
 }
+
+_LARGE = ("mesh", "blendshapes")  # nine tenths of a part
 
 
 def _zeros(*shape: int) -> Float32[np.ndarray, "..."]:
@@ -66,9 +69,10 @@ class LandmarkRow:
 class LandmarkPart:
     """A part read back: the columns as arrays, in the file's row order.
 
-    ``mesh`` and ``blendshapes`` have no rows unless they were asked for.
+    ``sha256`` is the file's. ``mesh`` and ``blendshapes`` have no rows unless they were asked for.
     """
 
+    sha256: str
     plan_digest: str
     config_json: str
     sample_ids: tuple[str, ...]
@@ -84,6 +88,26 @@ class LandmarkPart:
     has_mesh: UInt8[np.ndarray, "n"]
     mesh: Float32[np.ndarray, "m 478 3"]
     blendshapes: Float32[np.ndarray, "m 52"]
+
+
+@dataclass(frozen=True)
+class PartFile:
+    """A part that WORK's report names: where it lies, and the digests of its file and of its plan."""
+
+    path: Path
+    sha256: str
+    plan_digest: str
+
+    def read(self, *, mesh: bool = False) -> LandmarkPart:
+        """Read the part; HDF5 sees no byte before the file's digest was compared.
+
+        Raises :class:`StoreError` when it is missing or another one.
+        """
+        data = _file_bytes(self.path)
+        part = parse_part(data, self.path, mesh=mesh, checksum=False) if sha256_bytes(data) == self.sha256 else None
+        if part is None or part.plan_digest != self.plan_digest:
+            raise mixed_work(self.path.parents[1])
+        return part
 
 
 def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config_json: str) -> None:
@@ -124,19 +148,37 @@ def read_part(path: Path, *, mesh: bool = False) -> LandmarkPart:
 
     Raises :class:`StoreError` when it is damaged or of another version.
     """
+    return parse_part(_file_bytes(path), path, mesh=mesh)
+
+
+def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = True) -> LandmarkPart:
+    """Read a part from its file's bytes.
+
+    Args:
+        data: The file's bytes.
+        path: Where they lie, for messages.
+        mesh: Keep mesh and blendshapes.
+        checksum: Compare the part's own checksum, which runs over every column. Who has compared the file's SHA-256
+            needs it not, and reads fewer columns.
+
+    Raises:
+        StoreError: It is damaged or of another version.
+    """
+    names = [name for name in _COLUMNS if mesh or checksum or name not in _LARGE]
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(io.BytesIO(data), "r") as file:
             version = str(file.attrs["schema_version"])
             if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
                 raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
-            columns = {name: file[name][:] for name in _COLUMNS}
+            columns = {name: file[name][:] for name in names}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
             config_json = str(file.attrs["config"])
     except (OSError, KeyError, RuntimeError) as error:
         raise _damaged(path, str(error)) from error
-    if _crc32(columns, plan_digest + config_json) != stated:
+    if checksum and _crc32(columns, plan_digest + config_json) != stated:
         raise _damaged(path, "its checksum does not fit")
     return LandmarkPart(
+        sha256=sha256_bytes(data),
         plan_digest=plan_digest,
         config_json=config_json,
         sample_ids=tuple(value.decode() for value in columns["sample_id"]),
@@ -153,6 +195,25 @@ def read_part(path: Path, *, mesh: bool = False) -> LandmarkPart:
         mesh=columns["mesh"] if mesh else _zeros(0, 478, 3),
         blendshapes=columns["blendshapes"] if mesh else _zeros(0, 52),
     )
+
+
+def mixed_work(folder: Path) -> StoreError:
+    """Say that the files of a WORK folder belong to different runs."""
+    return StoreError(
+        paragraph(
+            f"The landmarks in {folder} are not those that its manifest and landmarks.json speak of: a later run was "
+            "interrupted, or files were changed.",
+            fix="Run `aupipe landmarks` again with this folder as --out: intact parts are kept.",
+        )
+    )
+
+
+def _file_bytes(path: Path) -> bytes:
+    """The whole file, so that its digest can be compared before HDF5 has to make sense of it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _damaged(path, str(error)) from error
 
 
 def _crc32(columns: dict[str, np.ndarray], attributes: str) -> int:

@@ -77,7 +77,7 @@ class PhotoPreparer:
             to_source=geometry.invert_affine(placed.matrix),
             pose=found.face.pose,
             score=found.face.score,
-            rung=found.rung,
+            rung=found.attempt,
             faces_seen=found.faces_seen,
         )
 

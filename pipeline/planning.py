@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 def hash_order(samples: Sequence[Sample]) -> list[Sample]:
-    """Samples sorted by the hash of their id: neighbours are unrelated, so any block of rows is a fair draw."""
+    """Sort samples by the hash of their id: neighbours are unrelated, so any block of rows is a fair draw."""
     return sorted(samples, key=lambda sample: hashlib.sha256(sample.sample_id.encode()).digest())
 
 
-def chunks(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    """Consecutive pieces of ``size`` items; the last may be shorter.
+def batched(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    """Cut a sequence into consecutive pieces of ``size`` items; the last may be shorter.
 
-    >>> chunks([1, 2, 3, 4, 5], 2)
+    >>> batched([1, 2, 3, 4, 5], 2)
     [[1, 2], [3, 4], [5]]
     """
     return [items[start : start + size] for start in range(0, len(items), size)]

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from aupipe.fer_data.au_maps.mean_face import mean_face
-from aupipe.fer_data.files import canonical_json, sha256_file, write_json
-from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.files import canonical_json, sha256_file
+from aupipe.fer_data.landmark_parts import LandmarkRow, PartFile, write_part
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.types import Reason, Sample
-from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
-from aupipe.pipeline.planning import chunks, hash_order
+from aupipe.pipeline.landmarks.work import MANIFEST_NAME, PARTS_FOLDER, content_digest, save_report
+from aupipe.pipeline.planning import batched, hash_order
 
 SIDE = 96
 LABELS = ("anger", "happiness", "neutral")
@@ -72,13 +72,14 @@ def make_work(
         "ladder": [{"confidence": 0.5, "grey": 0, "padding": 0.25 * i, "twice": i == 2} for i in range(3)],
     }
     numbers = {sample.sample_id: number for number, sample in enumerate(chosen)}
-    names = []
-    for at, part in enumerate(chunks(hash_order(chosen), part_size)):
+    parts = []
+    for at, part in enumerate(batched(hash_order(chosen), part_size)):
         rows = [edit(numbers[sample.sample_id], found_row(root, sample, numbers[sample.sample_id])) for sample in part]
-        names.append(f"part-{at:05d}.h5")
-        write_part(work / PARTS_FOLDER / names[-1], rows, "plan", canonical_json(config))
-    digest = content_digest(read_manifest(work / MANIFEST_NAME))
-    write_json(work / REPORT_NAME, {"config": config, "manifest_digest": digest, "parts": names})
+        path = work / PARTS_FOLDER / f"part-{at:05d}.h5"
+        write_part(path, rows, "plan", canonical_json(config))
+        parts.append(PartFile(path, sha256_file(path), "plan"))
+    manifest = read_manifest(work / MANIFEST_NAME)
+    save_report(work, manifest, content_digest(manifest), config, parts, [])
     return work
 
 

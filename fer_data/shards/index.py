@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import digest, write_text
+from aupipe.fer_data.files import digest, withdraw, write_text
 from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version
 
 INDEX_NAME = "index.json"
@@ -99,12 +99,31 @@ def index_text(index: StoreIndex) -> str:
 
 
 def save_index(folder: Path, index: StoreIndex) -> bool:
-    """Write the index unless the very same one is there; whether it was written."""
+    """Write the index unless the very same one is there; whether it was written.
+
+    Raises :class:`StoreError` when the rows and the failures are not the manifest's total.
+    """
+    rows, failed = sum(shard.rows for shard in index.shards), sum(index.failed.values())
+    if rows + failed != index.total:
+        raise StoreError(
+            paragraph(
+                "The store was not finished: its rows and the samples left out do not add up.",
+                where=folder,
+                expected=f"{index.total} samples, as in the manifest",
+                got=f"{rows} rows and {failed} left out",
+                fix="Run `aupipe landmarks`, then `aupipe build-maps` again: what is right is kept.",
+            )
+        )
     path, text = folder / INDEX_NAME, index_text(index)
     if path.is_file() and path.read_bytes() == text.encode():
         return False
     write_text(path, text)
     return True
+
+
+def withdraw_index(folder: Path) -> None:
+    """Take a store's index back: until the next one is written, the folder holds no store."""
+    withdraw(folder / INDEX_NAME)
 
 
 def load_index(folder: Path) -> StoreIndex:

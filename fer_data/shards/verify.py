@@ -2,93 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 
-from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
-
-BLOCK = 64
-"""Rows checked at once."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something wrong with a store: which file, what, and the samples concerned where they are known."""
-
-    file: str
-    what: str
-    samples: tuple[str, ...] = ()
+from aupipe.fer_data.shards.shard_file import Finding, damaged_rows, open_shard, stored_images
 
 
 def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
     """Check one shard's structure, and with ``rows`` every row's CRC-32."""
     try:
-        with h5py.File(path, "r") as file:
-            spec.check_version(str(file.attrs["schema_version"]), path)
-            size, count = int(file.attrs["image_size"]), file["crc32"].shape[0]
-            tail = spec.tail_columns(size, int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize)
-            shapes = [(column.name, np.dtype(column.dtype), (count, *column.shape)) for column in tail]
-            if "image_jpeg" in file:
-                shapes += [("image_jpeg", np.dtype("u1"), file["image_jpeg"].shape[:1])]
-                shapes += [("image_offset", np.dtype("<u8"), (count + 1,))]
-            else:
-                shapes += [("image", np.dtype("u1"), (count, size, size, 3))]
-            wrong = [name for name, dtype, shape in shapes if (file[name].dtype, file[name].shape) != (dtype, shape)]
-            if wrong:
-                return [Finding(path.name, f"wrong shape or type: {', '.join(wrong)}")]
-            if not rows:
-                return []
-            return _damaged_rows(
-                path.name, stored_images(file), [file[column.name] for column in tail], file["crc32"][:]
-            )
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        if isinstance(error, StoreError):
-            raise
+        with open_shard(path) as shard:
+            return shard.findings(rows=rows)
+    except OSError as error:
         return [Finding(path.name, f"not a complete shard ({error})")]
-
-
-class _Jpegs:
-    """Rows of JPEG bytes, cut out of one array as ``rows[start:stop]``."""
-
-    def __init__(self, data: Any, offsets: np.ndarray) -> None:
-        self.data, self.offsets = data, offsets.astype(np.int64)
-
-    def __getitem__(self, chosen: slice) -> list[np.ndarray]:
-        ends = self.offsets[chosen.start : chosen.stop + 1]
-        return [self.data[start:stop] for start, stop in pairwise(ends)]
-
-
-def stored_images(file: Mapping[str, Any]) -> Any:
-    """Something whose slices are the stored images of these rows."""
-    if "image" in file:
-        return file["image"]
-    return _Jpegs(file["image_jpeg"], file["image_offset"][:])
-
-
-def _damaged_rows(name: str, images: Any, tail: Sequence[Any], stated: np.ndarray) -> list[Finding]:
-    """Rows that do not match their checksum; ``tail`` are the other columns in order, the sample ids last."""
-    damaged: list[int] = []
-    for start in range(0, len(stated), BLOCK):
-        block = slice(start, min(start + BLOCK, len(stated)))
-        found = spec.rows_crc32(images[block], [np.asarray(column[block], column.dtype) for column in tail])
-        damaged += (start + np.flatnonzero(found != stated[block])).tolist()
-    findings = []
-    if isinstance(images, _Jpegs) and not offsets_fit(images.offsets, len(images.data)):
-        findings.append(Finding(name, "the offsets of the images do not fit"))
-    if damaged:
-        samples = tuple(tail[-1][row].decode(errors="replace") for row in damaged)
-        findings.append(Finding(name, f"{len(damaged)} rows do not match their checksum", samples))
-    return findings
 
 
 def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
@@ -143,7 +74,7 @@ def _damaged_in_place(path: Path, entry: ShardEntry, index: StoreIndex) -> list[
         tail = [arrays[column.name] for column in columns[1:]]
     except (OSError, KeyError, ValueError):
         return []
-    return _damaged_rows(entry.name, stored_images(arrays), tail, stated)
+    return damaged_rows(entry.name, stored_images(arrays), tail, stated)
 
 
 def _mapped_jpegs(path: Path, entry: ShardEntry) -> dict[str, np.ndarray]:

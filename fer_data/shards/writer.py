@@ -1,27 +1,34 @@
-"""Writing one shard: contiguous, page-aligned datasets in a file that is complete or does not exist."""
+"""Writing one shard, from rows or from another shard with the same crops: a file that is complete or does not exist."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import atomic_path, flushing, sha256_file, steady_file
+from aupipe.fer_data.files import atomic_path, flushing, steady_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import IMAGE_ATTRIBUTES, channel_sums, encode_jpeg
 from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.shard_file import ShardFile, open_shard, stored_images
 from aupipe.fer_data.shards.spec import ShardHeader, TripletRow
-from aupipe.fer_data.shards.verify import verify_shard
 
 PAGE = 4096
 BLOCK = 64
 """Rows written at once: few calls of HDF5, and little memory."""
+
+Draw = Callable[
+    [Float32[np.ndarray, "n 68 2"], UInt8[np.ndarray, "n"]],
+    tuple[UInt8[np.ndarray, "n m m"], UInt8[np.ndarray, "n"]],
+]
+"""Landmarks and labels of some rows to their maps and ``has_map``."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,20 @@ def write_shard(path: Path, rows: Iterable[TripletRow], count: int, header: Shar
     return write_blocks(path, _blocks(rows, count, header, totals), count, header, totals)
 
 
+def redraw_shard(old: ShardFile, path: Path, draw: Draw, header: ShardHeader) -> ShardEntry:
+    """Write the rows of ``old`` to ``path`` with new maps; ``old`` must be intact and have the header's crops.
+
+    The result has the bytes that :func:`write_shard` would give. ``old`` may be the file of that ``path``. Raises as
+    :func:`write_shard` does.
+    """
+    file = old.file
+    totals = ChannelTotals(
+        file.attrs["channel_sum"].astype(np.float64), file.attrs["channel_sum_of_squares"].astype(np.float64)
+    )
+    count = len(file["label"])
+    return write_blocks(path, _redrawn(file, count, draw), count, header, totals)
+
+
 def write_blocks(
     path: Path, blocks: Iterable[Block], count: int, header: ShardHeader, totals: ChannelTotals
 ) -> ShardEntry:
@@ -73,38 +94,17 @@ def write_blocks(
             file.attrs["channel_sum"] = totals.sums.astype(np.int64)
             file.attrs["channel_sum_of_squares"] = totals.squares.astype(np.int64)
             _describe_dimensions(file, header, count)
-        with flushing(temporary):
-            problems = verify_shard(temporary, rows=True)
-        if problems:
-            raise StoreError(
-                paragraph(
-                    f"The shard {path.name} did not read back as written.",
-                    got="; ".join(problem.what for problem in problems[:3]),
-                    fix="Check the disk and the memory of this machine, then run the command again.",
+        with flushing(temporary), open_shard(temporary) as written:
+            if problems := written.findings(rows=True):
+                raise StoreError(
+                    paragraph(
+                        f"The shard {path.name} did not read back as written.",
+                        got="; ".join(problem.what for problem in problems[:3]),
+                        fix="Check the disk and the memory of this machine, then run the command again.",
+                    )
                 )
-            )
-    return describe_shard(path)
-
-
-def describe_shard(path: Path) -> ShardEntry:
-    """Entry of a finished shard: rows, size, digest, dataset offsets, label histogram, channel sums."""
-    with h5py.File(path, "r") as file:
-        names = [str(name) for name in file.attrs["classes"]]
-        histogram = np.bincount(file["label"][:], minlength=len(names))
-        datasets = spec.dataset_names("jpeg" if "image_jpeg" in file else "raw")
-        return ShardEntry(
-            name=path.name,
-            split=str(file.attrs["split"]),
-            rows=int(file["label"].shape[0]),
-            with_map=int(file["has_map"][:].sum()),
-            bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-            plan_digest=str(file.attrs["plan_digest"]),
-            offsets={name: int(file[name].id.get_offset()) for name in datasets},
-            labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},
-            channel_sum=[int(value) for value in file.attrs["channel_sum"]],
-            channel_sum_of_squares=[int(value) for value in file.attrs["channel_sum_of_squares"]],
-        )
+            entry = written.entry(path.name)
+    return entry
 
 
 def _write_header(file: h5py.File, header: ShardHeader) -> None:
@@ -166,6 +166,15 @@ def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals:
         yield Block(images, tail)
     if given != count:
         raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
+
+
+def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[Block]:
+    images = stored_images(file)
+    for start in range(0, count, BLOCK):
+        rows = slice(start, min(start + BLOCK, count))
+        values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
+        values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
+        yield Block(list(images[rows]), list(values.values()))
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:

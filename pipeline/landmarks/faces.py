@@ -11,7 +11,7 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors.base import Face, LandmarkDetector
-from aupipe.pipeline.landmarks.passes import evened, look, looks_config, merged, middle, moved, size
+from aupipe.pipeline.landmarks.passes import detect_pass, merged, middle, mirror_average, moved, passes_config, size
 
 POLICIES = {
     "box": "the face in the manifest's box; where it has none, the largest",
@@ -31,20 +31,20 @@ neighbour."""
 
 @dataclass(frozen=True)
 class Detection:
-    """The outcome for one image: ``face`` in source pixels when ``reason`` is OK; which rung found it; faces seen."""
+    """The outcome for one image: ``face`` in source pixels when ``reason`` is OK; its attempt; the faces seen."""
 
     reason: Reason
     face: Face | None = None
-    rung: int = 0
+    attempt: int = 0
     faces_seen: int = 0
 
 
 def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
     """The ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
-        "ladder": [asdict(rung) for rung in detector.ladder],
+        "ladder": [asdict(attempt) for attempt in detector.ladder],
         "reach": detector.reach,
-        **looks_config(),
+        **passes_config(),
         "min_face_size": MIN_FACE_SIZE,
         "faces": faces,
         **({"box_margin": BOX_MARGIN} if faces == "box" else {}),
@@ -64,7 +64,7 @@ def find_face(
 
     ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
     have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
-    ``mirror``: the face is also looked at in the mirror image, and its points are the mean of both looks.
+    ``mirror``: the face is also detected in the mirror image, and its points are the mean of both passes.
     """
     if policy == "box" and box is not None:
         found = _find_in_box(image, detector, box, known)
@@ -80,7 +80,7 @@ def find_faces(
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
 ) -> tuple[Detection, ...]:
-    """Every usable face of the first rung that shows one, largest first; or one :class:`Detection` without a face.
+    """Every usable face of the first attempt that shows one, largest first; or one :class:`Detection` without a face.
 
     The first of them is what :func:`find_face` finds by the policy ``largest``.
     """
@@ -93,7 +93,7 @@ def _completed(
 ) -> Detection:
     if found.face is None:
         return found
-    face = evened(found.face, image, detector, detector.ladder[found.rung]) if mirror else found.face
+    face = mirror_average(found.face, image, detector, detector.ladder[found.attempt]) if mirror else found.face
     return replace(found, face=detector.complete(image, face))
 
 
@@ -120,16 +120,16 @@ def _climb(
     box: Box | None,
     known: Float64[np.ndarray, "68 2"] | None,
 ) -> list[Detection]:
-    """Climb the ladder until a rung yields believable faces that are large enough; all of that rung's.
+    """Climb the ladder until an attempt yields believable faces that are large enough; all of that attempt's.
 
     Without any, one detection whose reason is the best thing seen on the way up: a face too small, an implausible one,
     nothing.
     """
     reason = Reason.NO_FACE
-    for number, rung in enumerate(detector.ladder):
-        faces, seen = look(image, detector, rung, known)
-        if faces and not rung.tiles and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
-            faces = merged(faces, look(image, detector, replace(rung, tiles=True), known)[0])
+    for number, attempt in enumerate(detector.ladder):
+        faces, seen = detect_pass(image, detector, attempt, known)
+        if faces and not attempt.tiles and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
+            faces = merged(faces, detect_pass(image, detector, replace(attempt, tiles=True), known)[0])
         if box is not None:
             faces = [face for face in faces if _is_centred_in(face, box)]
         large = [face for face in faces if size(face) >= MIN_FACE_SIZE]
@@ -148,7 +148,7 @@ def _chosen(found: Sequence[Detection], policy: str, shape: tuple[int, ...], box
     if not faces:
         return found[0]
     if len(faces) > 1 and policy == "error":
-        return Detection(Reason.SEVERAL_FACES, rung=found[0].rung, faces_seen=len(faces))
+        return Detection(Reason.SEVERAL_FACES, attempt=found[0].attempt, faces_seen=len(faces))
     return replace(found[0], face=_choose(faces, policy, shape, box))
 
 

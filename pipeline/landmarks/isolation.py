@@ -13,7 +13,7 @@ from pathlib import Path
 
 from aupipe.fer_data.errors import FerError, paragraph
 from aupipe.fer_data.images import one_opencv_thread
-from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
+from aupipe.fer_data.landmark_parts import LandmarkRow
 from aupipe.fer_data.processes import Death, Worker
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.landmarks.tasks import (
@@ -23,6 +23,7 @@ from aupipe.pipeline.landmarks.tasks import (
     detect_sample,
     is_current,
     known_landmarks,
+    replace_part,
     sha256_or_empty,
     shared_detector,
 )
@@ -41,7 +42,7 @@ def detect_part_isolated(job: PartJob) -> PartResult:
     check_folders(job)
     if is_current(job):
         return PartResult(len(job.samples), skipped=True)
-    write_part(job.path, isolated_rows(job), job.plan_digest, job.config_json)
+    replace_part(job, isolated_rows(job))
     return PartResult(len(job.samples), skipped=False)
 
 

@@ -1,9 +1,9 @@
-"""Looking at an image: with a border, from close by, in tiles, twice; and what is believed of what is seen.
+"""Detection passes over an image: with a border, from close by, in tiles, twice; and what is believed of what is seen.
 
 A face detector works on a picture of fixed, small size (MediaPipe's: 128 pixels), so what it sees depends on how much
 of the picture a face fills. Measured with faces of known points pasted into larger pictures: from a quarter of the
 longer side on every face is found and the points are as good as they get; at 0.13 one in seven is missed and some
-meshes slip down to the neck, with a high score; at 0.08 no face is found. A second look from close by repairs all of
+meshes slip down to the neck, with a high score; at 0.08 no face is found. A second pass from close by repairs all of
 those that were found.
 """
 
@@ -24,19 +24,19 @@ Image = UInt8[np.ndarray, "h w 3"]
 Known = Float64[np.ndarray, "68 2"] | None
 
 MAX_MIRROR_GAP = 0.12
-"""Largest mean distance between the two looks of a ``twice`` rung, as a share of the face's size (root of its box)."""
+"""Largest mean distance between the passes of a ``twice`` attempt, as a share of the face's size (root of its box)."""
 
 MAX_CLOSE_GAP = 0.5
 """Largest distance between the middles of a small face and of the face seen from close by, as a share of its size."""
 
 CLOSE_UP = 2.2
-"""Side of a look from close by, as a multiple of the face's size."""
+"""Side of a pass from close by, as a multiple of the face's size."""
 
 MIN_TILE = 200
 """Smallest side of a tile in pixels."""
 
 
-def looks_config() -> dict[str, Any]:
+def passes_config() -> dict[str, Any]:
     """The limits as JSON, for the plan's digest."""
     return {
         "max_mirror_gap": MAX_MIRROR_GAP,
@@ -46,29 +46,31 @@ def looks_config() -> dict[str, Any]:
     }
 
 
-def look(image: Image, detector: LandmarkDetector, rung: Rung, known: Known = None) -> tuple[list[Face], bool]:
-    """The faces of one rung that are believed, in pixels of ``image``, and whether anything was seen at all."""
-    seen = _in_tiles(image, detector, rung) if rung.tiles else _padded(image, detector, rung, known)
+def detect_pass(
+    image: Image, detector: LandmarkDetector, attempt: Rung, known: Known = None
+) -> tuple[list[Face], bool]:
+    """Detect the faces of one attempt that are believed, in pixels of ``image``; tell whether anything was seen."""
+    seen = _in_tiles(image, detector, attempt) if attempt.tiles else _padded(image, detector, attempt, known)
     faces = [face for face in seen if is_plausible(face, image.shape[0], image.shape[1])]
-    if rung.twice and faces:
-        faces = _confirmed(faces, image, detector, rung)
-    near = [_from_close_by(face, image, detector, rung) if _is_small(face, image, detector, rung) else face
+    if attempt.twice and faces:
+        faces = _confirmed(faces, image, detector, attempt)
+    near = [_from_close_by(face, image, detector, attempt) if _is_small(face, image, detector, attempt) else face
             for face in faces]  # fmt: skip
     return merged([], [face for face in near if face is not None]), bool(seen)
 
 
-def evened(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> Face:
-    """The face with the mean of its points and of those seen in the mirror image: so found, points know no side.
+def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> Face:
+    """Average a face's points with those seen in the mirror image: so found, points know no side.
 
     Where the mirror image shows no such face, or one that disagrees, the face comes back as it is. The mesh and all
-    else stay those of the first look.
+    else stay those of the first pass.
     """
-    if _is_small(face, image, detector, rung):
+    if _is_small(face, image, detector, attempt):
         x, y, around = _surroundings(face, image)
-        whole = replace(rung, padding=0.0)
+        whole = replace(attempt, padding=0.0)
         again = [points + np.array([x, y]) for points in _mirror_points(around, detector, whole)]
     else:
-        again = _mirror_points(image, detector, rung)
+        again = _mirror_points(image, detector, attempt)
     nearest = min(again, key=lambda points: _gap(points, face), default=None)
     if nearest is None or _gap(nearest, face) > MAX_MIRROR_GAP * size(face):
         return face
@@ -119,24 +121,24 @@ def is_plausible(face: Face, height: int, width: int) -> bool:
     return bool(proportions and inside.mean() >= 0.5)
 
 
-def _padded(image: Image, detector: LandmarkDetector, rung: Rung, known: Known) -> list[Face]:
-    border = round(rung.padding * max(image.shape[:2]))
+def _padded(image: Image, detector: LandmarkDetector, attempt: Rung, known: Known) -> list[Face]:
+    border = round(attempt.padding * max(image.shape[:2]))
     if border == 0:
-        return detector.detect(image, rung.confidence, known)
-    padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=(rung.grey,) * 3)
+        return detector.detect(image, attempt.confidence, known)
+    padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=(attempt.grey,) * 3)
     shifted = None if known is None else known + border
-    found = detector.detect(np.asarray(padded, np.uint8), rung.confidence, shifted)
+    found = detector.detect(np.asarray(padded, np.uint8), attempt.confidence, shifted)
     return [moved(face, -border, -border) for face in found]
 
 
-def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, rung: Rung) -> list[Face]:
-    again = _mirror_points(image, detector, rung)
+def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Face]:
+    again = _mirror_points(image, detector, attempt)
     return [face for face in faces if any(_gap(points, face) <= MAX_MIRROR_GAP * size(face) for points in again)]
 
 
-def _mirror_points(image: Image, detector: LandmarkDetector, rung: Rung) -> list[Float64[np.ndarray, "68 2"]]:
+def _mirror_points(image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Float64[np.ndarray, "68 2"]]:
     """The points of every face in the mirror image, mirrored back."""
-    mirrored = _padded(np.ascontiguousarray(image[:, ::-1]), detector, rung, None)
+    mirrored = _padded(np.ascontiguousarray(image[:, ::-1]), detector, attempt, None)
     return [geometry.flip_points(face.points, image.shape[1]) for face in mirrored]
 
 
@@ -144,9 +146,9 @@ def _gap(points: Float64[np.ndarray, "68 2"], face: Face) -> float:
     return float(np.linalg.norm(points - face.points, axis=1).mean())
 
 
-def _is_small(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> bool:
+def _is_small(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> bool:
     """Whether a face must be looked at from close by. Always in a tile, which may cut a face in two."""
-    return rung.tiles or size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * rung.padding)
+    return attempt.tiles or size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * attempt.padding)
 
 
 def _surroundings(face: Face, image: Image) -> tuple[float, float, UInt8[np.ndarray, "_ _ 3"]]:
@@ -157,10 +159,10 @@ def _surroundings(face: Face, image: Image) -> tuple[float, float, UInt8[np.ndar
     return float(x0), float(y0), np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
-def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, rung: Rung) -> Face | None:
+def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> Face | None:
     """The same face seen larger; None when it is not seen again."""
     x, y, around = _surroundings(face, image)
-    again = [moved(found, x, y) for found in detector.detect(around, rung.confidence)]
+    again = [moved(found, x, y) for found in detector.detect(around, attempt.confidence)]
     again = [found for found in again if is_plausible(found, image.shape[0], image.shape[1])]
     nearest = min(again, key=lambda found: float(np.linalg.norm(middle(found) - middle(face))), default=None)
     if nearest is None or np.linalg.norm(middle(nearest) - middle(face)) > MAX_CLOSE_GAP * size(face):
@@ -168,7 +170,7 @@ def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, rung: R
     return nearest
 
 
-def _in_tiles(image: Image, detector: LandmarkDetector, rung: Rung) -> list[Face]:
+def _in_tiles(image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Face]:
     """Faces in half-size tiles that overlap by half; in quarter-size ones when those show none."""
     for share in (2, 4):
         side = -(-max(image.shape[:2]) // share)
@@ -177,7 +179,7 @@ def _in_tiles(image: Image, detector: LandmarkDetector, rung: Rung) -> list[Face
         found: list[Face] = []
         for x, y in _tile_corners(image.shape[1], image.shape[0], side):
             tile = np.ascontiguousarray(image[y : y + side, x : x + side])
-            found += [moved(face, x, y) for face in detector.detect(tile, rung.confidence)]
+            found += [moved(face, x, y) for face in detector.detect(tile, attempt.confidence)]
         if found:
             return found
     return []

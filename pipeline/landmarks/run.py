@@ -1,32 +1,21 @@
-"""``aupipe landmarks``: 68 points for every image of a manifest, part by part, resumable.
-
-WORK/manifest.csv (a copy, with its root), WORK/landmarks/part-00000.h5 ..., WORK/failures.csv, WORK/landmarks.json
-(written last).
-"""
+"""``aupipe landmarks``: 68 points for every image of a manifest, part by part, resumable."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import (
-    canonical_json,
-    digest,
-    folder_lock,
-    remove_temporaries,
-    sha256_bytes,
-    sha256_file,
-    write_json,
-)
-from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.files import canonical_json, digest, folder_lock, remove_temporaries, sha256_bytes
+from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
-from aupipe.fer_data.manifest.model import box_cells, render_csv
-from aupipe.fer_data.types import Failure, Progress, Reason, Sample, StageReport, count_reasons
+from aupipe.fer_data.manifest.model import box_cells
+from aupipe.fer_data.types import Failure, Progress, Sample, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
 from aupipe.pipeline.landmarks.isolation import detect_part_isolated
 from aupipe.pipeline.landmarks.tasks import (
@@ -37,12 +26,16 @@ from aupipe.pipeline.landmarks.tasks import (
     shared_detector,
     stage_identity,
 )
-from aupipe.pipeline.planning import chunks, hash_order
+from aupipe.pipeline.landmarks.work import (
+    MANIFEST_NAME,
+    PARTS_FOLDER,
+    content_digest,
+    landmark_failures,
+    save_report,
+    withdraw_report,
+)
+from aupipe.pipeline.planning import batched, hash_order
 from aupipe.pipeline.report import write_failures
-
-MANIFEST_NAME = "manifest.csv"
-REPORT_NAME = "landmarks.json"
-PARTS_FOLDER = "landmarks"
 
 
 def run_landmarks(
@@ -65,10 +58,11 @@ def run_landmarks(
             folder.mkdir(exist_ok=True)
             remove_temporaries(folder)
             jobs = plan_landmarks(manifest, folder, config, identity)
-            _remove_strangers(folder, {job.path.name for job in jobs})
+            _remove_strangers(work, jobs)
             skipped = _run_parts(jobs, len(manifest.samples), executor, progress)
-            failures = list(landmark_failures(_made_parts(jobs)))
+            parts, failures = _gather(work, jobs)
             write_failures(work, failures)
+            save_report(work, manifest, manifest_digest, identity, parts, failures)
             report = StageReport(
                 stage="landmarks",
                 total=len(manifest.samples),
@@ -78,7 +72,6 @@ def run_landmarks(
                 parts=len(jobs),
                 parts_skipped=skipped,
             )
-            _write_report(work, report, manifest_digest, identity, [job.path.name for job in jobs])
     finally:
         # An open landmarker can hang the interpreter's shutdown; worker processes are simply ended.
         close_detector(config)
@@ -104,8 +97,12 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
     return skipped
 
 
-def _made_parts(jobs: Sequence[PartJob]) -> Iterator[LandmarkPart]:
-    """The plan's parts. Raises :class:`StoreError` when one is not there."""
+def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure]]:
+    """What the plan's parts are, and the samples without landmarks.
+
+    Raises :class:`StoreError` when one is not there, or not the plan's.
+    """
+    files, failures = list[PartFile](), list[Failure]()
     for job in jobs:
         if not job.path.is_file():
             raise StoreError(
@@ -115,21 +112,12 @@ def _made_parts(jobs: Sequence[PartJob]) -> Iterator[LandmarkPart]:
                     fix="The workers must write to the same folder that this machine sees: use a shared file system.",
                 )
             )
-        yield read_part(job.path)
-
-
-def _write_report(
-    work: Path, report: StageReport, manifest_digest: str, identity: dict[str, Any], parts: list[str]
-) -> None:
-    content = {
-        "manifest_digest": manifest_digest,
-        "config": identity,
-        "parts": parts,
-        "total": report.total,
-        "ok": report.ok,
-        "failed": dict(report.failed),
-    }
-    write_json(work / REPORT_NAME, content)
+        part = read_part(job.path)
+        if part.plan_digest != job.plan_digest:
+            raise mixed_work(work)
+        files.append(PartFile(job.path, part.sha256, part.plan_digest))
+        failures += landmark_failures(part)
+    return files, failures
 
 
 def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, identity: dict[str, Any]) -> list[PartJob]:
@@ -158,7 +146,7 @@ def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, ide
             config=config,
             known=known,
         )
-        for number, samples in enumerate(chunks(hash_order(manifest.samples), config.part_size))
+        for number, samples in enumerate(batched(hash_order(manifest.samples), config.part_size))
     ]
 
 
@@ -172,59 +160,41 @@ def _what_is_detected(samples: Sequence[Sample], config: LandmarkConfig, known: 
         yield [None if row is None else sha256_bytes(points[row].tobytes()) for row in rows]
 
 
-def read_parts(work: Path, *, mesh: bool = False) -> Iterator[LandmarkPart]:
-    """Every part of a finished or running stage, in order, one at a time."""
-    for path in part_paths(work):
-        yield read_part(path, mesh=mesh)
-
-
-def part_paths(work: Path) -> list[Path]:
-    """The part files, in order."""
-    return sorted((work / PARTS_FOLDER).glob("part-*.h5"))
-
-
-def landmark_failures(parts: Iterable[LandmarkPart]) -> Iterable[Failure]:
-    """Samples without landmarks, each with its reason."""
-    for part in parts:
-        for sample_id, path, reason in zip(part.sample_ids, part.paths, part.reasons, strict=True):
-            if reason is not Reason.OK:
-                yield Failure(sample_id, path, reason.key)
-
-
-def content_digest(manifest: Manifest) -> str:
-    """Identity of a manifest's rows and of the points that ship with them, however its file is laid out."""
-    rows = sha256_bytes(render_csv(manifest.samples).encode())
-    return rows if manifest.landmarks is None else digest([rows, sha256_file(manifest.landmarks)])
-
-
 def _claim(work: Path, manifest: Manifest) -> str:
-    """Copy the manifest into WORK and return its digest, or refuse a WORK that holds another one."""
+    """Copy the manifest into WORK and return its digest, or refuse a WORK that holds another one.
+
+    Where the photos have moved since, the copy learns their new place.
+    """
     copy, expected = work / MANIFEST_NAME, content_digest(manifest)
-    if not (copy.exists() and copy.with_suffix(".meta.json").exists()):
-        write_manifest(
-            copy,
-            manifest.samples,
-            root=manifest.root,
-            layout=manifest.layout,
-            options=manifest.options,
-            landmarks=manifest.landmarks,
-        )
-        return expected
-    got = content_digest(read_manifest(copy))
-    if got != expected:
-        raise FolderInUseError(
-            paragraph(
-                f"{work} holds the landmarks of another manifest, or of this one before it was changed.",
-                expected=f"manifest {expected[:12]}",
-                got=f"manifest {got[:12]}",
-                fix="Choose another --out, or delete that folder if it is no longer needed.",
+    if copy.exists() and copy.with_suffix(".meta.json").exists():
+        found = read_manifest(copy)
+        if (got := content_digest(found)) != expected:
+            raise FolderInUseError(
+                paragraph(
+                    f"{work} holds the landmarks of another manifest, or of this one before it was changed.",
+                    expected=f"manifest {expected[:12]}",
+                    got=f"manifest {got[:12]}",
+                    fix="Choose another --out, or delete that folder if it is no longer needed.",
+                )
             )
-        )
+        if found.root == manifest.root:
+            return expected
+        manifest = replace(found, root=manifest.root)
+    write_manifest(
+        copy,
+        manifest.samples,
+        root=manifest.root,
+        layout=manifest.layout,
+        options=manifest.options,
+        landmarks=manifest.landmarks,
+    )
     return expected
 
 
-def _remove_strangers(folder: Path, expected: set[str]) -> None:
-    """Parts of an earlier plan with more parts."""
-    for path in folder.glob("part-*.h5"):
-        if path.name not in expected:
-            path.unlink()
+def _remove_strangers(work: Path, jobs: Sequence[PartJob]) -> None:
+    """Parts of an earlier plan with more parts; the report that names them goes first."""
+    strangers = set((work / PARTS_FOLDER).resolve().glob("part-*.h5")) - {job.path for job in jobs}
+    if strangers:
+        withdraw_report(work)
+    for path in strangers:
+        path.unlink()

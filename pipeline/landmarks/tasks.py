@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part,
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
 from aupipe.pipeline.landmarks.faces import detection_config, find_face
+from aupipe.pipeline.landmarks.work import withdraw_report
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,14 @@ def detect_part(job: PartJob) -> PartResult:
         return PartResult(len(job.samples), skipped=True)
     detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
     rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
-    write_part(job.path, rows, job.plan_digest, job.config_json)
+    replace_part(job, rows)
     return PartResult(len(rows), skipped=False)
+
+
+def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:
+    """Write the part; WORK's report is withdrawn first, because it speaks of the part that was there."""
+    withdraw_report(job.path.parents[1])
+    write_part(job.path, rows, job.plan_digest, job.config_json)
 
 
 def check_folders(job: PartJob) -> None:
@@ -114,7 +122,7 @@ def detect_sample(
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:
         return LandmarkRow(
-            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.rung, faces_seen=found.faces_seen
+            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.attempt, faces_seen=found.faces_seen
         )
     return LandmarkRow(
         sample_id=sample.sample_id,
@@ -127,7 +135,7 @@ def detect_sample(
         blendshapes=found.face.blendshapes,
         pose=found.face.pose,
         score=found.face.score,
-        rung=found.rung,
+        rung=found.attempt,
         faces_seen=found.faces_seen,
     )
 
@@ -164,7 +172,9 @@ def is_current(job: PartJob) -> bool:
         part = read_part(job.path)
     except StoreError:
         return False
-    return part.plan_digest == job.plan_digest and _sources_unchanged(part, job)
+    ids = tuple(sample.sample_id for sample in job.samples)
+    stated = (job.plan_digest, job.config_json, ids)
+    return (part.plan_digest, part.config_json, part.sample_ids) == stated and _sources_unchanged(part, job)
 
 
 def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:

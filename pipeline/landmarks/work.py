@@ -1,9 +1,14 @@
-"""A finished WORK folder of the landmark stage, read part by part or row by row."""
+"""The WORK folder of the landmark stage: its report, and its rows once the stage is finished.
+
+WORK/manifest.csv (a copy, with its root), WORK/landmarks/part-00000.h5 ..., WORK/failures.csv, WORK/landmarks.json:
+the report, written last, which says what every part must be. It is withdrawn before a part is replaced, so parts of two
+runs never pass for the result of one.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,12 +18,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import canonical_json
-from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
+from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_file, withdraw, write_json
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
 from aupipe.fer_data.manifest import Manifest, read_manifest
-from aupipe.fer_data.types import Reason, Sample
+from aupipe.fer_data.manifest.model import render_csv
+from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
 from aupipe.pipeline.landmarks.frame import landmarks_frame
-from aupipe.pipeline.landmarks.run import MANIFEST_NAME, PARTS_FOLDER, REPORT_NAME, content_digest
+from aupipe.pipeline.planning import hash_order
+
+MANIFEST_NAME = "manifest.csv"
+REPORT_NAME = "landmarks.json"
+PARTS_FOLDER = "landmarks"
 
 if TYPE_CHECKING:
     import pandas
@@ -55,7 +65,7 @@ class FinishedWork:
     manifest: Manifest
     manifest_digest: str
     config: Mapping[str, Any]
-    part_names: tuple[str, ...]
+    part_files: tuple[PartFile, ...]
 
     @cached_property
     def samples(self) -> dict[str, Sample]:
@@ -72,19 +82,33 @@ class FinishedWork:
         """The detector's name."""
         return str(self.config.get("detector", "unknown"))
 
-    def parts(self, *, mesh: bool = False) -> Iterator[LandmarkPart]:
-        """The parts in order, one at a time; together they hold every sample once, in hash order.
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a store says of its landmarks."""
+        return {"manifest_digest": self.manifest_digest, "layout": self.manifest.layout, "landmarks": self.config}
 
-        Raises :class:`StoreError` for a part that is missing, damaged or of another run.
+    def parts(
+        self, *, mesh: bool = False, read: Callable[[PartFile], LandmarkPart] | None = None
+    ) -> Iterator[LandmarkPart]:
+        """The parts in order, one at a time; together they hold every sample of the manifest once, in hash order.
+
+        Args:
+            mesh: Keep mesh and blendshapes.
+            read: How a part is read, for a caller that keeps what it has read.
+
+        Raises:
+            StoreError: A part is missing, or not the one that the report and the manifest speak of.
         """
-        expected, rows = canonical_json(self.config), 0
-        for name in self.part_names:
-            part = read_part(self.folder / PARTS_FOLDER / name, mesh=mesh)
-            rows += len(part.sample_ids)
-            if part.config_json != expected or not self.samples.keys() >= set(part.sample_ids):
+        config, begun = canonical_json(self.config), 0
+        order = [sample.sample_id for sample in hash_order(self.manifest.samples)]
+        for file in self.part_files:
+            part = file.read(mesh=mesh) if read is None else read(file)
+            ended = begun + len(part.sample_ids)
+            if part.config_json != config or list(part.sample_ids) != order[begun:ended]:
                 raise mixed_work(self.folder)
+            begun = ended
             yield part
-        if rows != len(self.samples):
+        if begun != len(order):
             raise mixed_work(self.folder)
 
     def rows(self) -> Iterator[Row]:
@@ -118,12 +142,63 @@ def open_work(folder: Path) -> FinishedWork:
                 fix="Run `aupipe landmarks M.csv --out` with this folder (again): it continues where it stopped.",
             )
         )
-    content = json.loads(report.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+        config, stated, digests = content["config"], content["manifest_digest"], content["part_digests"]
+        files = [PartFile(folder / PARTS_FOLDER / name, **digests[name]) for name in content["parts"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            paragraph(
+                f"{REPORT_NAME} does not say the digest of every part: it is damaged, or of an earlier version.",
+                where=folder,
+                fix="Run `aupipe landmarks M.csv --out` with this folder again: it checks every part, keeps those that "
+                "are right, and writes the report anew.",
+            )
+        ) from error
     manifest = read_manifest(folder / MANIFEST_NAME)
-    digest = content_digest(manifest)
-    if digest != content["manifest_digest"]:
+    if content_digest(manifest) != stated:
         raise mixed_work(folder)
-    return FinishedWork(folder, manifest, digest, content["config"], tuple(content["parts"]))
+    return FinishedWork(folder, manifest, stated, config, tuple(files))
+
+
+def save_report(
+    folder: Path,
+    manifest: Manifest,
+    manifest_digest: str,
+    config: Mapping[str, Any],
+    parts: Iterable[PartFile],
+    failures: Iterable[Failure],
+) -> None:
+    """Write WORK's report: from now on its landmarks are finished."""
+    files, failed = list(parts), count_reasons(failures)
+    content = {
+        "manifest_digest": manifest_digest,
+        "config": config,
+        "parts": [file.path.name for file in files],
+        "part_digests": {file.path.name: {"plan_digest": file.plan_digest, "sha256": file.sha256} for file in files},
+        "total": len(manifest.samples),
+        "ok": len(manifest.samples) - sum(failed.values()),
+        "failed": failed,
+    }
+    write_json(folder / REPORT_NAME, content)
+
+
+def withdraw_report(folder: Path) -> None:
+    """Take WORK's report back, before its parts change: its landmarks are unfinished until the next one."""
+    withdraw(folder / REPORT_NAME)
+
+
+def content_digest(manifest: Manifest) -> str:
+    """Compute the identity of a manifest's rows and of the points that ship with them, however its file is laid out."""
+    rows = sha256_bytes(render_csv(manifest.samples).encode())
+    return rows if manifest.landmarks is None else digest([rows, sha256_file(manifest.landmarks)])
+
+
+def landmark_failures(part: LandmarkPart) -> Iterator[Failure]:
+    """List a part's samples without landmarks, each with its reason."""
+    for sample_id, path, reason in zip(part.sample_ids, part.paths, part.reasons, strict=True):
+        if reason is not Reason.OK:
+            yield Failure(sample_id, path, reason.key)
 
 
 def _row(part: LandmarkPart, at: int, sample: Sample) -> Row:
@@ -138,15 +213,4 @@ def _row(part: LandmarkPart, at: int, sample: Sample) -> Row:
         score=float(part.score[at]),
         rung=int(part.rung[at]),
         faces_seen=int(part.faces_seen[at]),
-    )
-
-
-def mixed_work(folder: Path) -> StoreError:
-    """The error of a WORK whose files belong to different runs."""
-    return StoreError(
-        paragraph(
-            f"The landmarks in {folder} are not those that its manifest and {REPORT_NAME} speak of: a later run was "
-            "interrupted, or files were changed.",
-            fix="Run `aupipe landmarks` again with this folder as --out: intact parts are kept.",
-        )
     )

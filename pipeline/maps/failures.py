@@ -1,43 +1,85 @@
-"""Samples that an earlier run found unusable: left out of the plan at once, so that intact shards stay."""
+"""Samples with landmarks that cannot be used, as far as an earlier run says: left out at once, so that shards stay."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.shards import StoreIndex
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.files import canonical_json, sha256_bytes
+from aupipe.fer_data.shards import StoreIndex, load_index
 from aupipe.fer_data.types import Failure
-from aupipe.pipeline.maps.plan import Members
-from aupipe.pipeline.maps.tasks import MapConfig, crop_member
+from aupipe.pipeline.maps.plan import StorePlan
+from aupipe.pipeline.maps.tasks import Member, crop_member
 from aupipe.pipeline.report import FAILURES_NAME
 
 
-def failures_still_there(store: Path, members: Members, root: Path, config: MapConfig) -> list[Failure]:
-    """Members that STORE's ``failures.csv`` names, and that cannot be used now either.
+def failures_still_there(store: Path, plan: StorePlan) -> list[Failure]:
+    """List the members that STORE's ``failures.csv`` names, and that cannot be used now either.
 
     Only a hint is taken from the file: each sample is tried again.
     """
     path = store / FAILURES_NAME
     named = {failure.sample_id for failure in _parse(path.read_bytes())} if path.is_file() else set()
-    again = {split: [member for member in rows if member.sample_id in named] for split, rows in members.items()}
-    return failures_found_anew(again, root, config)
+    return _found_anew((member for member in plan.members if member.sample_id in named), plan)
 
 
-def failures_as_recorded(store: Path, index: StoreIndex, members: Members) -> list[Failure] | None:
+def failures_to_keep(store: Path, plan: StorePlan) -> list[Failure]:
+    """List the members that the store left out, so that its shards keep their rows when it is repaired.
+
+    Where the store does not say, every photo is read.
+    """
+    try:
+        recorded = _as_recorded(store, load_index(store), plan)
+    except StoreError:
+        recorded = None
+    return _found_anew(plan.members, plan) if recorded is None else recorded
+
+
+def failures_of_other(other: Path, plan: StorePlan) -> list[Failure]:
+    """List what a store left out whose images are taken over. Raises :class:`StoreError` where its crops differ."""
+    index, config = load_index(other), plan.config
+    origin = _origin(plan.work.provenance)
+    wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **origin}
+    given = {**index.config, **_origin(index.provenance)}
+    differing = [key for key, value in wanted.items() if given.get(key) != value]
+    recorded = _as_recorded(other, index, plan)
+    if differing or recorded is None:
+        raise StoreError(
+            paragraph(
+                "The images of the other store cannot be taken over: "
+                + ("its crops are not those asked for." if differing else "its failures.csv was changed."),
+                where=other,
+                expected=", ".join(f"{key} {canonical_json(wanted[key])[:80]}" for key in differing) or None,
+                got=", ".join(f"{key} {canonical_json(given.get(key))[:80]}" for key in differing) or None,
+                fix="Give the same WORK and options, or leave --images-from out."
+                if differing
+                else "Mend it with `aupipe repair` first.",
+            )
+        )
+    return recorded
+
+
+def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: provenance.get(key) for key in ("manifest_digest", "landmarks")}
+
+
+def _as_recorded(store: Path, index: StoreIndex, plan: StorePlan) -> list[Failure] | None:
     """Members that a finished store left out, in its own words; None when its ``failures.csv`` is not as it was."""
     path = store / FAILURES_NAME
     data = path.read_bytes() if path.is_file() else b""
     if sha256_bytes(data) != index.files.get(FAILURES_NAME):
         return None
-    planned = {member.sample_id for rows in members.values() for member in rows}
+    planned = {member.sample_id for member in plan.members}
     return [failure for failure in _parse(data) if failure.sample_id in planned]
 
 
-def failures_found_anew(members: Members, root: Path, config: MapConfig) -> list[Failure]:
-    """Every member that cannot be used now: reads every photo."""
-    found = (crop_member(member, root, config) for rows in members.values() for member in rows)
+def _found_anew(members: Iterable[Member], plan: StorePlan) -> list[Failure]:
+    """Members that cannot be used now: reads their photos."""
+    found = (crop_member(member, plan.work.manifest.root, plan.config) for member in members)
     return [outcome for outcome in found if isinstance(outcome, Failure)]
 
 

@@ -1,91 +1,146 @@
-"""Which rows go into which shard: pure planning, and the digests that say when a shard must be made anew."""
+"""The plan of a store: which rows it has, in which shard, from which parts, under which options and digests.
+
+Building, repairing and drawing again all ask this plan; it reads no photo and writes nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
-from aupipe.fer_data.landmark_parts import read_part
-from aupipe.fer_data.manifest import Manifest
-from aupipe.fer_data.shards import ShardHeader
+from aupipe.fer_data.shards import ShardHeader, load_index
+from aupipe.fer_data.shards.encoding import resolve_encoding
+from aupipe.fer_data.shards.shard_file import read_notes
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Reason
 from aupipe.fer_data.versions import BYTES, installed_versions
-from aupipe.pipeline.landmarks.run import landmark_failures, part_paths
-from aupipe.pipeline.maps.tasks import MapConfig, Member, ShardJob, landmark_part
-from aupipe.pipeline.planning import chunks, hash_order
-
-Members = dict[str, list[Member]]
-"""Rows of each split, in hash order."""
+from aupipe.pipeline.landmarks.work import FinishedWork, landmark_failures
+from aupipe.pipeline.maps.tasks import MadeShard, MapConfig, Member, ShardJob, landmark_part
+from aupipe.pipeline.planning import batched
 
 
-def plan_shards(
-    store: Path, manifest: Manifest, members: Members, config: MapConfig, images_from: Path | None = None
-) -> list[ShardJob]:
-    """Cut each split, in hash order, into shards of a fixed number of rows.
+@dataclass(frozen=True)
+class ShardPlan:
+    """One shard of the plan: its file's name, its rows, and what it will say of itself."""
 
-    ``images_from``: another store whose crops may be taken over.
+    name: str
+    members: tuple[Member, ...]
+    header: ShardHeader
+
+
+@dataclass(frozen=True)
+class StorePlan:
+    """What a store is to hold.
+
+    ``members`` become rows, in hash order of their ids; ``failures`` are left out: together they are the manifest.
     """
-    width = id_bytes(manifest)
-    config_json, software_json = canonical_json(config.as_json()), canonical_json(software())
-    jobs = []
-    for split in SPLITS:
-        for number, rows in enumerate(chunks(members[split], config.rows_per_shard)):
-            crop_digest = _crop_digest(rows, config, software_json, manifest.classes, width)
-            header = ShardHeader(
-                split=split,
-                classes=manifest.classes,
-                image_size=config.image_size,
-                map_size=config.map_size,
-                plan_digest=digest([crop_digest, config_json]),
-                codebook_name=str(config.codebook["name"]),
-                codebook_digest=digest(config.codebook),
-                config_json=config_json,
-                software_json=software_json,
-                id_bytes=width,
-                encoding=config.encoding,
-                jpeg_quality=config.jpeg_quality,
-                crop_digest=crop_digest,
-            )
-            name = f"{split}-{number:05d}.h5"
-            jobs.append(ShardJob(store / name, manifest.root, tuple(rows), header, config, images_from))
-    return jobs
+
+    work: FinishedWork
+    config: MapConfig
+    members: tuple[Member, ...]
+    failures: tuple[Failure, ...]
+
+    def without(self, unusable: Sequence[Failure]) -> StorePlan:
+        """Leave these members out too."""
+        out = {failure.sample_id for failure in unusable}
+        members = tuple(member for member in self.members if member.sample_id not in out)
+        return replace(self, members=members, failures=(*self.failures, *unusable))
+
+    @property
+    def id_bytes(self) -> int:
+        """Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it."""
+        return -(-max(len(sample.sample_id.encode()) for sample in self.work.manifest.samples) // 16) * 16
+
+    @cached_property
+    def shards(self) -> tuple[ShardPlan, ...]:
+        """Each split cut into shards of a fixed number of rows; their digests say when one must be made anew."""
+        return tuple(self._shards())
+
+    def digests(self) -> dict[str, str]:
+        """List the plan's digest of each shard, by file name."""
+        return {shard.name: shard.header.plan_digest for shard in self.shards}
+
+    def jobs(self, store: Path, images_from: Path | None = None) -> list[ShardJob]:
+        """Tell the workers what to make. ``images_from``: another store whose crops may be taken over."""
+        stores = [store, *([] if images_from is None else [images_from])]
+        stated = [_stated_digests(folder) for folder in stores]
+        jobs = []
+        for shard in self.shards:
+            made = [
+                MadeShard(folder / shard.name, known.get(shard.name))
+                for folder, known in zip(stores, stated, strict=True)
+            ]
+            path, root = store / shard.name, self.work.manifest.root
+            jobs.append(ShardJob(path, root, shard.members, shard.header, self.config, tuple(made)))
+        return jobs
+
+    def _shards(self) -> Iterator[ShardPlan]:
+        config, manifest, width = self.config, self.work.manifest, self.id_bytes
+        config_json, software_json = canonical_json(config.as_json()), canonical_json(software())
+        for split in SPLITS:
+            members = [member for member in self.members if self.work.samples[member.sample_id].split == split]
+            for number, rows in enumerate(batched(members, config.rows_per_shard)):
+                crop_digest = _crop_digest(rows, config, software_json, manifest.classes, width)
+                header = ShardHeader(
+                    split=split,
+                    classes=manifest.classes,
+                    image_size=config.image_size,
+                    map_size=config.map_size,
+                    plan_digest=digest([crop_digest, config_json]),
+                    codebook_name=str(config.codebook["name"]),
+                    codebook_digest=digest(config.codebook),
+                    config_json=config_json,
+                    software_json=software_json,
+                    id_bytes=width,
+                    encoding=config.encoding,
+                    jpeg_quality=config.jpeg_quality,
+                    crop_digest=crop_digest,
+                )
+                yield ShardPlan(f"{split}-{number:05d}.h5", tuple(rows), header)
 
 
-def plan_members(work: Path, manifest: Manifest) -> tuple[Members, list[Failure]]:
-    """Samples with landmarks by split, in hash order; and the others."""
-    members: Members = {split: [] for split in SPLITS}
-    places: dict[str, tuple[str, int, str]] = {}
-    failures: list[Failure] = []
-    for path in part_paths(work):
-        part = read_part(path)
-        failures += landmark_failures([part])
+def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
+    """Plan the store of all samples with landmarks; each part is read once.
+
+    ``begun``: a store, finished or not, whose encoding ``auto`` follows. Raises :class:`StoreError` where a part is
+    not what WORK's report says.
+    """
+    members, failures = list[Member](), list[Failure]()
+    for file, part in zip(work.part_files, work.parts(read=landmark_part), strict=True):
+        failures += landmark_failures(part)
         for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
             if reason is Reason.OK:
-                places[sample_id] = (str(path), row, part.source_sha256[row])
-    for sample in hash_order(manifest.samples):
-        if sample.sample_id in places:
-            part_path, row, sha256 = places[sample.sample_id]
-            members[sample.split].append(Member(sample.sample_id, sample.path, sample.label, sha256, part_path, row))
-    return members, failures
-
-
-def without(members: Members, failures: Sequence[Failure]) -> Members:
-    """The members that are not among the failures."""
-    out = {failure.sample_id for failure in failures}
-    return {split: [member for member in rows if member.sample_id not in out] for split, rows in members.items()}
-
-
-def id_bytes(manifest: Manifest) -> int:
-    """Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it."""
-    longest = max(len(sample.sample_id.encode()) for sample in manifest.samples)
-    return -(-longest // 16) * 16
+                sample = work.samples[sample_id]
+                members.append(Member(sample_id, sample.path, sample.label, part.source_sha256[row], file, row))
+    encoding = _encoding_of(begun) if config.encoding == "auto" else None
+    encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
+    return StorePlan(work, replace(config, encoding=encoding), tuple(members), tuple(failures))
 
 
 def software() -> dict[str, str]:
-    """Versions of what decides a shard's bytes."""
+    """List the versions of what decides a shard's bytes."""
     return installed_versions(BYTES)
+
+
+def _encoding_of(store: Path) -> str | None:
+    """How a store, finished or begun, keeps its images."""
+    try:
+        return load_index(store).encoding
+    except StoreError:
+        notes = (read_notes(path) for path in sorted(store.glob("*.h5")))
+        return next((found.encoding for found in notes if found is not None), None)
+
+
+def _stated_digests(store: Path) -> dict[str, str]:
+    """What a store's index says of its files; nothing where there is no index."""
+    try:
+        return {entry.name: entry.sha256 for entry in load_index(store).shards}
+    except StoreError:
+        return {}
 
 
 def _crop_digest(

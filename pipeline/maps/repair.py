@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,10 @@ from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import canonical_json
 from aupipe.fer_data.shards import load_index
-from aupipe.fer_data.shards.redraw import ShardNotes, read_notes
+from aupipe.fer_data.shards.shard_file import ShardNotes, read_notes
 from aupipe.fer_data.types import Failure
-from aupipe.pipeline.maps.failures import failures_as_recorded, failures_found_anew
-from aupipe.pipeline.maps.plan import Members
-from aupipe.pipeline.maps.tasks import MapConfig, ShardJob
+from aupipe.pipeline.maps.plan import StorePlan
+from aupipe.pipeline.maps.tasks import MapConfig
 
 
 def stated_config(store: Path, codebook: str | None = None) -> MapConfig:
@@ -51,23 +50,14 @@ def stated_config(store: Path, codebook: str | None = None) -> MapConfig:
         ) from error
 
 
-def failures_to_keep(store: Path, members: Members, root: Path, config: MapConfig) -> list[Failure]:
-    """Samples with landmarks that the store left out, so that its shards keep their rows."""
-    try:
-        recorded = failures_as_recorded(store, load_index(store), members)
-    except StoreError:
-        recorded = None
-    return failures_found_anew(members, root, config) if recorded is None else recorded
-
-
-def check_same_plan(store: Path, jobs: Sequence[ShardJob], provenance: Mapping[str, Any]) -> None:
-    """Raise :class:`StoreError` unless these jobs make the shards that the store has, or had."""
-    planned = {job.path.name: job.header.plan_digest for job in jobs}
+def check_same_plan(store: Path, plan: StorePlan) -> None:
+    """Raise :class:`StoreError` unless the plan is that of the shards that the store has, or had."""
+    planned = plan.digests()
     try:
         index = load_index(store)
         stated = {entry.name: entry.plan_digest for entry in index.shards}
         complete = stated.keys() == planned.keys() and all(
-            index.provenance.get(key) == value for key, value in provenance.items()
+            index.provenance.get(key) == value for key, value in plan.work.provenance.items()
         )
     except StoreError:
         stated = {name: notes.plan_digest for name, notes in _all_notes(store).items()}

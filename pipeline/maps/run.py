@@ -6,30 +6,24 @@ STORE/train-00000.h5 ..., STORE/failures.csv, STORE/index.json (written last: th
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import canonical_json, folder_lock, remove_temporaries
-from aupipe.fer_data.manifest import Manifest
+from aupipe.fer_data.files import canonical_json, digest, folder_lock, remove_temporaries
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.encoding import resolve_encoding
-from aupipe.fer_data.shards.index import INDEX_NAME, save_index
-from aupipe.fer_data.shards.redraw import read_notes
+from aupipe.fer_data.shards.index import save_index, withdraw_index
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
-from aupipe.pipeline.landmarks.run import part_paths
-from aupipe.pipeline.landmarks.work import mixed_work, open_work
-from aupipe.pipeline.maps.failures import failures_as_recorded, failures_still_there
-from aupipe.pipeline.maps.plan import Members, id_bytes, plan_members, plan_shards, software, without
-from aupipe.pipeline.maps.repair import check_same_plan, failures_to_keep, photos_missing
-from aupipe.pipeline.maps.tasks import MapConfig, ShardJob, ShardResult, build_shard
+from aupipe.pipeline.landmarks.work import open_work
+from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep
+from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
+from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
+from aupipe.pipeline.maps.tasks import MapConfig, ShardResult, build_shard
 from aupipe.pipeline.report import FAILURES_NAME, write_failures
 
 
@@ -42,12 +36,12 @@ def run_maps(
     *,
     overwrite: bool = False,
     images_from: Path | None = None,
-    mend: bool = False,
+    repair: bool = False,
 ) -> StageReport:
     """Build the store from the landmark stage's folder.
 
-    ``images_from``: a finished store with the same crops, whose images are taken over: no photo is read. ``mend``: make
-    what is damaged or missing again, and refuse whatever would give another store than STORE was.
+    ``images_from``: a finished store with the same crops, whose images are taken over: no photo is read. ``repair``:
+    make what is damaged or missing again, and refuse whatever would give another store than STORE was.
 
     Raises :class:`StoreError` when the landmark stage is not finished, :class:`FolderInUseError` when STORE holds a
     store built with other options (unless ``overwrite``), :class:`UserInputError` when the codebook does not know an
@@ -55,145 +49,77 @@ def run_maps(
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
-    manifest, provenance = _finished_work(work)
-    members, lost = plan_members(work, manifest)
-    config = with_encoding(config, images_from or store, sum(len(rows) for rows in members.values()))
-    _check_options(config, codebook, manifest)
+    plan = plan_store(open_work(work), config, begun=images_from or store)
+    _check_options(plan, codebook)
     with folder_lock(store):
-        plan = _Plan(work, store, manifest, config, provenance, images_from, mend, members, lost)
-        plan = plan.less(_known_failures(plan))
-        if mend:
-            check_same_plan(store, plan.jobs(), provenance)
+        plan = plan.without(_unusable_before(plan, store, images_from, repair))
+        if repair:
+            check_same_plan(store, plan)
         else:
-            _claim(store, config, provenance, overwrite)
+            _claim(store, plan, overwrite)
         remove_temporaries(store)
-        progress.start("maps", sum(len(rows) for rows in plan.members.values()), "img")
-        results, failures = _build(plan, executor, progress)
+        progress.start("maps", len(plan.members), "img")
+        plan, results = _build(plan, store, images_from, repair, executor, progress)
         progress.finish()
         entries = [result.entry for result in results if result.entry is not None]
-        index = _index(store, manifest, entries, failures, config, codebook, provenance)
-        save_index(store, index)
+        save_index(store, _index(store, plan, entries))
         _remove_strangers(store, {entry.name for entry in entries})
     return StageReport(
-        stage="repair" if mend else "build-maps",
-        total=len(manifest.samples),
+        stage="repair" if repair else "build-maps",
+        total=len(plan.members) + len(plan.failures),
         ok=sum(entry.rows for entry in entries),
-        failed=count_reasons(failures),
+        failed=count_reasons(plan.failures),
         seconds=time.monotonic() - started,
         parts=len(results),
         parts_skipped=sum(result.skipped for result in results),
     )
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be built: ``members`` become rows, ``failures`` are left out."""
-
-    work: Path
-    store: Path
-    manifest: Manifest
-    config: MapConfig
-    provenance: dict[str, Any]
-    images_from: Path | None
-    mend: bool
-    members: Members
-    failures: list[Failure]
-
-    def jobs(self) -> list[ShardJob]:
-        return plan_shards(self.store, self.manifest, self.members, self.config, self.images_from)
-
-    def less(self, unusable: list[Failure]) -> _Plan:
-        return replace(self, members=without(self.members, unusable), failures=[*self.failures, *unusable])
+def _unusable_before(plan: StorePlan, store: Path, images_from: Path | None, repair: bool) -> list[Failure]:
+    """Members that cannot be used, as far as an earlier run says."""
+    if images_from is not None:
+        return failures_of_other(images_from, plan)
+    return failures_to_keep(store, plan) if repair else failures_still_there(store, plan)
 
 
-def _build(plan: _Plan, executor: Executor, progress: Progress) -> tuple[list[ShardResult], list[Failure]]:
+def _build(
+    plan: StorePlan, store: Path, images_from: Path | None, repair: bool, executor: Executor, progress: Progress
+) -> tuple[StorePlan, list[ShardResult]]:
     """Run the shards; samples found unusable on the way are taken out and the plan is made again without them."""
     while True:
-        jobs = plan.jobs()
+        jobs = plan.jobs(store, images_from)
         if not jobs:
-            raise StoreError(
-                paragraph(
-                    "No sample has landmarks, so there is nothing to put into a store.",
-                    where=plan.work,
-                    got=", ".join(f"{count} {reason}" for reason, count in count_reasons(plan.failures).items()),
-                    fix="Look at failures.csv in that folder.",
-                )
-            )
-        if not plan.mend:
-            _uncommit_stale(plan.store, jobs)
+            raise _nothing_to_store(plan)
+        if not repair:
+            _withdraw_stale(store, plan)
         results = []
         for result in executor.run(build_shard, jobs):
             results.append(result)
             progress.advance(result.rows)
         unusable = [failure for result in results for failure in result.failures]
         if not unusable:
-            return sorted(results, key=lambda result: result.entry.name if result.entry else ""), plan.failures
-        if plan.mend:
-            raise photos_missing(plan.store, unusable)
-        plan = plan.less(unusable)
+            return plan, results
+        if repair:
+            raise photos_missing(store, unusable)
+        plan = plan.without(unusable)
         # An interrupted run starts from these, instead of finding them again at the cost of intact shards.
-        (plan.store / INDEX_NAME).unlink(missing_ok=True)
-        write_failures(plan.store, plan.failures)
+        withdraw_index(store)
+        write_failures(store, plan.failures)
 
 
-def with_encoding(config: MapConfig, store: Path, rows: int) -> MapConfig:
-    """The configuration with ``auto`` resolved: as in ``store``, finished or begun, else by the size of the images."""
-    begun: str | None = None
-    if config.encoding == "auto":
-        try:
-            begun = load_index(store).encoding
-        except StoreError:
-            notes = (read_notes(path) for path in sorted(store.glob("*.h5")))
-            begun = next((found.encoding for found in notes if found is not None), None)
-    return replace(config, encoding=begun or resolve_encoding(config.encoding, rows, config.image_size))
-
-
-def _known_failures(plan: _Plan) -> list[Failure]:
-    """Samples with landmarks that cannot be used, as far as an earlier run says."""
-    if plan.images_from is not None:
-        return _left_out_by(plan.images_from, plan)
-    if plan.mend:
-        return failures_to_keep(plan.store, plan.members, plan.manifest.root, plan.config)
-    return failures_still_there(plan.store, plan.members, plan.manifest.root, plan.config)
-
-
-def _left_out_by(other: Path, plan: _Plan) -> list[Failure]:
-    """What a store with the same crops left out; it must have the same crops."""
-    index = load_index(other)
-    config = plan.config
-    wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **_origin(plan.provenance)}
-    given = {**index.config, **_origin(index.provenance)}
-    differing = [key for key, value in wanted.items() if given.get(key) != value]
-    recorded = failures_as_recorded(other, index, plan.members)
-    if differing or recorded is None:
-        raise StoreError(
-            paragraph(
-                "The images of the other store cannot be taken over: "
-                + ("its crops are not those asked for." if differing else "its failures.csv was changed."),
-                where=other,
-                expected=", ".join(f"{key} {canonical_json(wanted[key])[:80]}" for key in differing) or None,
-                got=", ".join(f"{key} {canonical_json(given.get(key))[:80]}" for key in differing) or None,
-                fix="Give the same WORK and options, or leave --images-from out."
-                if differing
-                else "Mend it with `aupipe repair` first.",
-            )
+def _nothing_to_store(plan: StorePlan) -> StoreError:
+    return StoreError(
+        paragraph(
+            "No sample has landmarks, so there is nothing to put into a store.",
+            where=plan.work.folder,
+            got=", ".join(f"{count} {reason}" for reason, count in count_reasons(plan.failures).items()),
+            fix="Look at failures.csv in that folder.",
         )
-    return recorded
+    )
 
 
-def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: provenance.get(key) for key in ("manifest_digest", "landmarks")}
-
-
-def _finished_work(folder: Path) -> tuple[Manifest, dict[str, Any]]:
-    work = open_work(folder)
-    if {path.name for path in part_paths(folder)} != set(work.part_names):
-        raise mixed_work(folder)
-    provenance = {"manifest_digest": work.manifest_digest, "layout": work.manifest.layout, "landmarks": work.config}
-    return work.manifest, provenance
-
-
-def _check_options(config: MapConfig, codebook: Codebook, manifest: Manifest) -> None:
+def _check_options(plan: StorePlan, codebook: Codebook) -> None:
+    config = plan.config
     if not 16 <= config.map_size <= config.image_size or config.rows_per_shard < 1:
         raise UserInputError(
             paragraph(
@@ -202,7 +128,7 @@ def _check_options(config: MapConfig, codebook: Codebook, manifest: Manifest) ->
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )
-    unknown = [name for name in manifest.classes if name not in codebook.expressions]
+    unknown = [name for name in plan.work.manifest.classes if name not in codebook.expressions]
     if unknown:
         raise UserInputError(
             paragraph(
@@ -213,65 +139,58 @@ def _check_options(config: MapConfig, codebook: Codebook, manifest: Manifest) ->
         )
 
 
-def _claim(store: Path, config: MapConfig, provenance: dict[str, Any], overwrite: bool) -> None:
+def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
     """Refuse to replace a finished store that was built differently; with ``overwrite`` take it back first."""
+    config = plan.config.as_json()
     try:
         index = load_index(store)
     except SchemaVersionError:
         if not overwrite:
             raise
-        (store / INDEX_NAME).unlink()
+        withdraw_index(store)
         return
     except StoreError:
         return  # none yet, or damaged: it is made anew from the shards
-    if index.config == config.as_json() and index.provenance["manifest_digest"] == provenance["manifest_digest"]:
+    if index.config == config and index.provenance["manifest_digest"] == plan.work.manifest_digest:
         return
     if not overwrite:
         raise FolderInUseError(
             paragraph(
                 f"{store} already holds a store that was built with other options or from another manifest.",
-                expected=canonical_json(config.as_json()),
+                expected=canonical_json(config),
                 got=canonical_json(dict(index.config)),
                 fix="Choose another --out, or pass --overwrite to replace it.",
             )
         )
-    (store / INDEX_NAME).unlink()
 
 
-def _uncommit_stale(store: Path, jobs: Sequence[ShardJob]) -> None:
+def _withdraw_stale(store: Path, plan: StorePlan) -> None:
     """Take the index back before a shard it names is replaced by another one: a store is whole or it is none."""
     try:
         stated = {entry.name: entry.plan_digest for entry in load_index(store).shards}
     except StoreError:
         return
-    if stated != {job.path.name: job.header.plan_digest for job in jobs}:
-        (store / INDEX_NAME).unlink()
+    if stated != plan.digests():
+        withdraw_index(store)
 
 
-def _index(
-    store: Path,
-    manifest: Manifest,
-    entries: list[ShardEntry],
-    failures: list[Failure],
-    config: MapConfig,
-    codebook: Codebook,
-    provenance: dict[str, Any],
-) -> StoreIndex:
+def _index(store: Path, plan: StorePlan, entries: Sequence[ShardEntry]) -> StoreIndex:
+    config = plan.config
     mean, std = _channel_statistics(entries, config.image_size)
     return StoreIndex(
-        classes=manifest.classes,
+        classes=plan.work.manifest.classes,
         image_size=config.image_size,
         map_size=config.map_size,
-        id_bytes=id_bytes(manifest),
+        id_bytes=plan.id_bytes,
         rows_per_shard=config.rows_per_shard,
         shards=tuple(sorted(entries, key=lambda entry: (SPLITS.index(entry.split), entry.name))),
-        total=len(manifest.samples),
-        failed=count_reasons(failures),
-        files={FAILURES_NAME: write_failures(store, failures)},
+        total=len(plan.work.manifest.samples),
+        failed=count_reasons(plan.failures),
+        files={FAILURES_NAME: write_failures(store, plan.failures)},
         config=config.as_json(),
         codebook=config.codebook,
-        codebook_digest=codebook.digest,
-        provenance={**provenance, "software": software()},
+        codebook_digest=digest(config.codebook),
+        provenance={**plan.work.provenance, "software": software()},
         channel_mean=mean,
         channel_std=std,
         schema_version=SCHEMA_VERSIONS[config.encoding],

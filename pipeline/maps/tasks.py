@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,15 @@ from jaxtyping import Float32, Float64, UInt8
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import codebook_from_dict
 from aupipe.fer_data.au_maps.heatmaps import render_maps
-from aupipe.fer_data.errors import StoreError
-from aupipe.fer_data.files import digest, sha256_bytes, sha256_file
+from aupipe.fer_data.files import digest, sha256_bytes
 from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
-from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
-from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, describe_shard, load_index, write_shard
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
+from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
-from aupipe.fer_data.shards.redraw import read_notes, redraw_shard
-from aupipe.fer_data.shards.verify import verify_shard
-from aupipe.fer_data.shards.writer import BLOCK
+from aupipe.fer_data.shards.shard_file import open_shard
+from aupipe.fer_data.shards.writer import BLOCK, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
 from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
-from aupipe.pipeline.planning import chunks
 
 
 @dataclass(frozen=True)
@@ -82,15 +79,23 @@ class Member:
     path: str
     label: str
     source_sha256: str
-    part: str
+    part: PartFile
     row: int
+
+
+@dataclass(frozen=True)
+class MadeShard:
+    """A shard that may be there already, and the SHA-256 that its store's index states, if there is one."""
+
+    path: Path
+    sha256: str | None
 
 
 @dataclass(frozen=True)
 class ShardJob:
     """One shard, small enough to send to a worker.
 
-    ``images_from``: another store that may hold the same crops.
+    ``made``: where this shard, or one with the same crops, may be found: in its own place, in another store.
     """
 
     path: Path
@@ -98,7 +103,7 @@ class ShardJob:
     members: tuple[Member, ...]
     header: ShardHeader
     config: MapConfig
-    images_from: Path | None = None
+    made: tuple[MadeShard, ...]
 
 
 @dataclass(frozen=True)
@@ -126,11 +131,24 @@ def build_shard(job: ShardJob) -> ShardResult:
 
     Where an intact shard differs in its maps only, they are drawn again and its images taken over.
     """
-    if (entry := _current_entry(job)) is not None:
-        return ShardResult(len(job.members), entry, skipped=True)
-    if (old := _same_crops(job)) is not None:
-        entry = redraw_shard(old, job.path, lambda points, labels: _draw(points, labels, job), job.header)
+    found = (_from_shard(made, job) for made in job.made if made.path.is_file())
+    return next((result for result in found if result is not None), None) or _from_photos(job)
+
+
+def _from_shard(made: MadeShard, job: ShardJob) -> ShardResult | None:
+    """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
+    with open_shard(made.path) as shard:
+        if not shard.is_stated(made.sha256) or shard.findings(rows=True):
+            return None
+        if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
+            return ShardResult(len(job.members), shard.entry(), skipped=True)
+        if shard.notes.crop_digest != job.header.crop_digest:
+            return None
+        entry = redraw_shard(shard, job.path, partial(_draw, job=job), job.header)
         return ShardResult(entry.rows, entry)
+
+
+def _from_photos(job: ShardJob) -> ShardResult:
     unusable: list[Failure] = []
     try:
         entry = write_shard(job.path, _rows(job, unusable), len(job.members), job.header)
@@ -144,7 +162,8 @@ class _UnusableSamplesError(Exception):
 
 
 def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
-    for members in chunks(job.members, BLOCK):
+    for start in range(0, len(job.members), BLOCK):
+        members = job.members[start : start + BLOCK]
         crops = []
         for member in members:
             crop = crop_member(member, job.root, job.config)
@@ -184,7 +203,7 @@ def _draw(
 
 
 def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure:
-    """The aligned crop of one sample, or why there is none."""
+    """Cut the aligned crop of one sample out of its photo, or say why there is none."""
     size = config.image_size
     points = landmark_part(member.part).landmarks[member.row]
     placed = place_face(points, size, config.crop)
@@ -210,42 +229,6 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
 
 
 @lru_cache(maxsize=4096)
-def landmark_part(path: str) -> LandmarkPart:
-    """A part of the landmark stage, kept in memory by this process."""
-    return read_part(Path(path))
-
-
-def _current_entry(job: ShardJob) -> ShardEntry | None:
-    if not _is_intact(job.path):
-        return None
-    entry = describe_shard(job.path)
-    return entry if entry.plan_digest == job.header.plan_digest else None
-
-
-def _same_crops(job: ShardJob) -> Path | None:
-    """An intact shard with the images that this one needs: in the other store, or under its own name."""
-    others = [] if job.images_from is None else [job.images_from / job.path.name]
-    for path in (*others, job.path):
-        if _is_intact(path):
-            notes = read_notes(path)
-            if notes is not None and notes.crop_digest == job.header.crop_digest:
-                return path
-    return None
-
-
-def _is_intact(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    stated = _stated_sha256(path)
-    # The digest first: it sees damage anywhere in the file, before HDF5 has to make sense of it.
-    if stated is not None and sha256_file(path) != stated:
-        return False
-    return not verify_shard(path, rows=True)
-
-
-def _stated_sha256(path: Path) -> str | None:
-    """What the index says of a shard, if there is one: it also covers the bytes that row checksums do not."""
-    try:
-        return next((entry.sha256 for entry in load_index(path.parent).shards if entry.name == path.name), None)
-    except StoreError:
-        return None
+def landmark_part(file: PartFile) -> LandmarkPart:
+    """Read a part of the landmark stage; this process keeps it in memory."""
+    return file.read()

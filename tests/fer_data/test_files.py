@@ -22,6 +22,7 @@ from aupipe.fer_data.files import (
     remove_temporaries,
     sha256_bytes,
     sha256_file,
+    withdraw,
     write_json,
     write_text,
 )
@@ -120,6 +121,23 @@ with atomic_path(Path(sys.argv[1])) as temporary:
     assert len(names(tmp_path)) == 1 and names(tmp_path)[0].endswith(".tmp")
     remove_temporaries(tmp_path)
     assert names(tmp_path) == []
+
+
+def test_a_withdrawn_file_is_gone_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder reaches the disk after the file went, whoever removed it; a refusal is one paragraph."""
+    (tmp_path / "report.json").write_text("{}")
+    seen: list[list[str]] = []
+    monkeypatch.setattr("aupipe.fer_data.files._fsync", lambda path: seen.append(names(path)))
+    for _ in range(2):
+        withdraw(tmp_path / "report.json")
+    assert seen == [[], []]
+
+    def full(path: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr("aupipe.fer_data.files._fsync", full)
+    with pytest.raises(FerError, match=r"Could not remove .*report\.json: Input/output error.*run the same command"):
+        withdraw(tmp_path / "report.json")
 
 
 def run(program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

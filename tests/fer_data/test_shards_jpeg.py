@@ -20,7 +20,8 @@ from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_data.shards import Store, StoreIndex, open_store, verify_store, write_shard
 from aupipe.fer_data.shards.encoding import channel_sums, decode_jpeg, encode_jpeg, resolve_encoding
 from aupipe.fer_data.shards.index import save_index
-from aupipe.fer_data.shards.redraw import read_notes, redraw_shard
+from aupipe.fer_data.shards.shard_file import open_shard, read_notes
+from aupipe.fer_data.shards.writer import redraw_shard
 from golden_stores import CLASSES, SIZE, golden_row, write_golden
 
 NAME = "train-00000.h5"
@@ -179,9 +180,11 @@ def test_redrawn_maps_leave_the_rest_as_it_is(tmp_path: Path, encoding: str) -> 
         np.testing.assert_array_equal(labels, [row.label for row in rows])
         return np.array([row.au_map for row in rows]), np.ones(3, np.uint8)
 
-    assert redraw_shard(old, tmp_path / "new" / NAME, draw, header) == fresh
+    with open_shard(old) as shard:
+        assert redraw_shard(shard, tmp_path / "new" / NAME, draw, header) == fresh
     assert (tmp_path / "new" / NAME).read_bytes() == (tmp_path / "fresh" / NAME).read_bytes()
-    assert redraw_shard(old, old, draw, header) == fresh
+    with open_shard(old) as shard:
+        assert redraw_shard(shard, old, draw, header) == fresh
     assert old.read_bytes() == (tmp_path / "fresh" / NAME).read_bytes()
 
 

@@ -14,8 +14,9 @@ from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
 from aupipe.fer_data.types import Reason, Silent
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor, create_executor
-from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.landmarks.work import open_work
 
 CONFIG = LandmarkConfig(detector="dataset", part_size=4)
 COLUMNS = [f"{axis}{i}" for i in range(68) for axis in "xy"]
@@ -46,7 +47,7 @@ def points(tmp_path: Path) -> dict[str, np.ndarray | None]:
 def test_the_points_of_the_table_are_the_points_of_the_parts(tmp_path: Path, points: dict[str, np.ndarray]) -> None:
     report = run_landmarks(write_table(tmp_path, points), tmp_path / "work", CONFIG, SerialExecutor(), Silent())
     assert (report.ok, report.failed) == (9, {"no_face": 1})
-    for part in read_parts(tmp_path / "work"):
+    for part in open_work(tmp_path / "work").parts():
         for row, path in enumerate(part.paths):
             if points[path] is None:
                 assert part.reasons[row] is Reason.NO_FACE

@@ -21,7 +21,8 @@ from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
 from aupipe.pipeline.executors.handshake import checked_call, installed_software
-from aupipe.pipeline.landmarks.run import PARTS_FOLDER, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from dask_cluster import Cluster
 from offline import snapshot
 from protocols import assert_fulfils
@@ -123,7 +124,7 @@ def test_other_software_is_refused() -> None:
     other = tuple((name, "0.0" if name == "numpy" else found) for name, found in installed_software())
     with pytest.raises(FerError, match=r"Expected: numpy 0\.0\. Got: numpy \d"):
         checked_call(double, 4, other)
-    stated, shared = dict(installed_software()), {"aupipe", "h5py", "mediapipe", "numpy", "opencv-python"}
+    stated = dict(installed_software())
     assert {"aupipe", "h5py", "mediapipe", "numpy", "opencv-python", "dlib-bin", "face-recognition-models"} <= set(
         stated
     )

@@ -16,8 +16,9 @@ from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Reason, Silent, StageReport
 from aupipe.pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
 from aupipe.pipeline.landmarks.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
-from aupipe.pipeline.landmarks.run import PARTS_FOLDER, plan_landmarks, read_parts, run_landmarks
+from aupipe.pipeline.landmarks.run import plan_landmarks, run_landmarks
 from aupipe.pipeline.landmarks.tasks import close_detector, shared_detector, stage_identity
+from aupipe.pipeline.landmarks.work import PARTS_FOLDER, open_work
 from dask_cluster import Cluster
 from offline import LANDMARKS, Built, snapshot
 from simulated_detectors import EXIT, KILL, SEGFAULT, simulated_config, simulated_manifest
@@ -59,7 +60,7 @@ def test_deadly_images_cost_themselves_alone(tmp_path: Path) -> None:
                 (name, "worker_died") for name in deadly
             }
         for part, other in zip(
-            read_parts(work, mesh=True), read_parts(tmp_path / "undisturbed", mesh=True), strict=True
+            open_work(work).parts(mesh=True), open_work(tmp_path / "undisturbed").parts(mesh=True), strict=True
         ):
             assert_same_but(part, other, deadly)
     once = snapshot(tmp_path / "work1" / PARTS_FOLDER)

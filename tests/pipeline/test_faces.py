@@ -205,7 +205,7 @@ def test_faces_too_small_for_one_look_are_found_in_tiles() -> None:
     ladder = (Rung(0.0, 0.5), Rung(0.0, 0.5, tiles=True))
     detector = ShortSighted([SMALL + (SMALL - SMALL.mean(0)) * 0.5], ladder=ladder, reach=0.25)  # 60 pixels
     found = find_face(photo(), detector, "largest")
-    assert found.reason is Reason.OK and found.face is not None and found.rung == 1
+    assert found.reason is Reason.OK and found.face is not None and found.attempt == 1
     np.testing.assert_allclose(found.face.points, detector.faces[0])
 
 

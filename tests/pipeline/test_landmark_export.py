@@ -12,7 +12,7 @@ from aupipe.fer_data.landmark_parts import LandmarkPart
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import export, export_landmarks
-from aupipe.pipeline.landmarks.run import REPORT_NAME, read_parts
+from aupipe.pipeline.landmarks.work import REPORT_NAME, open_work
 from aupipe.pipeline.planning import hash_order
 from landmark_works import make_work, samples_of
 from offline import Built
@@ -29,7 +29,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 
 def rows_of(work: Path) -> dict[str, tuple[LandmarkPart, int]]:
-    return {key: (part, at) for part in read_parts(work, mesh=True) for at, key in enumerate(part.sample_ids)}
+    return {key: (part, at) for part in open_work(work).parts(mesh=True) for at, key in enumerate(part.sample_ids)}
 
 
 def numbers(row: dict[str, str], names: tuple[str, ...]) -> np.ndarray:

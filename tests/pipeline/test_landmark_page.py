@@ -14,7 +14,6 @@ from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import write_summary
 from aupipe.pipeline.landmark_views.summary import summarise
-from aupipe.pipeline.landmarks.run import read_parts
 from aupipe.pipeline.landmarks.work import open_work
 from landmark_works import failed, make_work, samples_of
 from offline import Built
@@ -146,7 +145,7 @@ def test_the_same_landmarks_give_the_same_page(tmp_path: Path) -> None:
 def test_measures_are_those_of_the_faces(tmp_path: Path) -> None:
     work = make_work(tmp_path)
     measures = summarise(open_work(work).rows()).measures
-    parts = list(read_parts(work))
+    parts = list(open_work(work).parts())
     found = np.concatenate([[reason is Reason.OK for reason in part.reasons] for part in parts])
     pose, points = (np.concatenate([getattr(part, name) for part in parts]) for name in ("pose", "landmarks"))
     np.testing.assert_array_equal(np.stack([measures[key] for key in ("yaw", "pitch", "roll")], 1), pose[found])

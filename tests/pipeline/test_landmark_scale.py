@@ -14,8 +14,9 @@ from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.run import content_digest, plan_landmarks, run_landmarks
+from aupipe.pipeline.landmarks.run import plan_landmarks, run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig, PartJob, PartResult, shared_detector, stage_identity
+from aupipe.pipeline.landmarks.work import content_digest
 from simulated_detectors import SIZE, simulated_config, simulated_manifest
 
 

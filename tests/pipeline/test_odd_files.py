@@ -14,8 +14,9 @@ from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Reason, Silent
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.landmarks.work import open_work
 
 
 def encoded(image: np.ndarray, extension: str) -> bytes:
@@ -94,7 +95,7 @@ def outcome(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     assert report.ok + sum(report.failed.values()) == report.total == len(manifest.samples)
     return {
         path.rpartition("/")[2]: (reason, points)
-        for part in read_parts(folder / "work")
+        for part in open_work(folder / "work").parts()
         for path, reason, points in zip(part.paths, part.reasons, part.landmarks, strict=True)
     }
 

@@ -20,7 +20,8 @@ from aupipe.fer_data.files import folder_lock
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, SerialExecutor
-from aupipe.pipeline.landmarks.run import PARTS_FOLDER, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
 from simulated_detectors import simulated_config, simulated_manifest

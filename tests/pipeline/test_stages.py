@@ -18,8 +18,9 @@ from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.run import read_parts, run_landmarks
+from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
+from aupipe.pipeline.landmarks.work import open_work
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
 
@@ -49,7 +50,7 @@ def test_each_kind_of_bad_photo_has_its_reason(built: Built) -> None:
 
 
 def test_odd_encodings_are_read(built: Built) -> None:
-    parts = list(read_parts(built.work))
+    parts = list(open_work(built.work).parts())
     found = {name for part in parts for name, reason in zip(part.sample_ids, part.reasons, strict=True) if not reason}
     assert {f"train/happiness/{name}" for name in ("alpha", "sixteen", "grey", "webp")} <= found
 

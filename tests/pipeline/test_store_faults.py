@@ -295,5 +295,5 @@ def test_any_changed_byte_is_found_and_mended(origin: Path, lasting: Path, data:
         assert "index.json" in str(error)
         found = ["index.json"]
     assert found == [name]
-    run_maps(origin / "work", lasting, stated_config(lasting), SerialExecutor(), Silent(), mend=True)
+    run_maps(origin / "work", lasting, stated_config(lasting), SerialExecutor(), Silent(), repair=True)
     assert snapshot(lasting) == reference

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -35,7 +40,7 @@ def build(work: Path, store: Path, config: MapConfig = CONFIG, **options: object
 
 
 def repair(work: Path, store: Path, codebook: str | None = None) -> StageReport:
-    return build(work, store, stated_config(store, codebook), mend=True)
+    return build(work, store, stated_config(store, codebook), repair=True)
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +239,41 @@ def test_images_of_an_unfinished_store_are_refused(own: Path, tmp_path: Path) ->
         build(own / "work", tmp_path / "new", images_from=own / "store")
 
 
+def test_each_shard_is_opened_and_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as it was, where the index states it or keeps it; once as it was written. Counted per shard."""
+    hashed, opened = Counter[str](), Counter[str]()
+    digest_of, open_file = hashlib.file_digest, h5py.File
+
+    def hashing(stream: io.FileIO, name: str) -> Any:
+        hashed[str(stream.name)] += 1
+        return digest_of(stream, name)
+
+    def opening(file: io.FileIO, mode: str, **options: Any) -> h5py.File:
+        if mode == "r" and isinstance(file, io.FileIO):
+            opened[str(file.name)] += 1
+        return open_file(file, mode, **options)
+
+    def counts(folder: Path, config: MapConfig, **options: object) -> tuple[dict[str, int], dict[str, int]]:
+        """Of the shards that were there, and of the new ones, which still have their temporary name."""
+        hashed.clear()
+        opened.clear()
+        build(work, folder, config, **options)
+        assert hashed == opened
+        found = [Counter(count for path, count in hashed.items() if path.endswith(".tmp") == new) for new in (0, 1)]
+        return dict(found[0]), dict(found[1])
+
+    work, store = make_work(tmp_path, count=20), tmp_path / "store"
+    build(work, store)
+    shards = len(list(store.glob("*.h5")))
+    monkeypatch.setattr(hashlib, "file_digest", hashing)
+    monkeypatch.setattr(h5py, "File", opening)
+    assert counts(tmp_path / "fresh", CONFIG) == ({}, {1: shards})
+    assert counts(store, CONFIG) == ({1: shards}, {})
+    assert counts(tmp_path / "new", OTHER, images_from=store) == ({1: shards}, {1: shards})
+    assert counts(store, OTHER, overwrite=True) == ({1: shards}, {1: shards})
+    assert counts(store, CONFIG, overwrite=True, images_from=store) == ({1: shards}, {1: shards})
+
+
 # --- encodings ---
 
 
@@ -261,7 +301,7 @@ def test_auto_continues_what_was_begun(
         (store / "index.json").unlink()
         (store / "train-00000.h5").unlink()
     monkeypatch.setattr(
-        "aupipe.pipeline.maps.run.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0
+        "aupipe.pipeline.maps.plan.resolve_encoding", lambda asked, *_: asked if asked != "auto" else 1 / 0
     )
     report = build(origin / "work", store, replace(CONFIG, encoding="auto"))
     assert report.parts_skipped == report.parts - (not finished) and snapshot(store) == snapshot(origin / begun)
