@@ -93,10 +93,7 @@ def _render(title: tuple[str, str, str], facts: str, index: StoreIndex, readers:
         ]
         rows.append(_Row(name, pictures.get(name), bars))
     totals = {split: sum(by_class.values()) for split, by_class in counts.items()}
-    kind, name, of = title
-    return render(
-        "notebook", kind=kind, name=name, of=of, about=about, trouble=trouble, totals=totals, rows=rows
-    )  # fmt: skip
+    return render("notebook", title=title, about=about, trouble=trouble, totals=totals, rows=rows)
 
 
 def _pictures(reader: _Split) -> dict[str, Picture]:

@@ -111,7 +111,7 @@ def test_each_face_has_its_files_and_they_agree(done: ExplainReport, opened: Ope
 def test_the_page_stands_alone_and_says_what_it_shows(done: ExplainReport) -> None:
     text = (done.out / "index.html").read_text(encoding="utf-8")
     assert not re.findall(r"(?:src|href)=\"(?!data:)", text) and "http" not in text and "<script" not in text
-    assert text.count("<section>") == 4 and text.count('class="whole"') == 1
+    assert text.count("<section>") == 4 and text.count('class="wide photo"') == 1
     images = re.findall(r"<img [^>]*>", text)
     assert len(images) == 4 * 3 + 1 and all(re.search(r'alt="[^"]{10,}"', image) for image in images)
     assert "ü &lt;i&gt;.png" in text and "<i>.png" not in text
