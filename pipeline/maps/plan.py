@@ -66,7 +66,7 @@ class StorePlan:
 
     def jobs(self, store: Path, images_from: Path | None = None) -> list[ShardJob]:
         """Tell the workers what to make. ``images_from``: another store whose crops may be taken over."""
-        stores = [store, *([] if images_from is None else [images_from])]
+        stores = list(dict.fromkeys([store, images_from or store]))
         stated = [_stated_digests(folder) for folder in stores]
         jobs = []
         for shard in self.shards:
