@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.processes import without_interrupts
 from aupipe.pipeline.executors.base import Job, Note, Result, ignore
-from aupipe.pipeline.executors.submission import drive, first_line
+from aupipe.pipeline.executors.submission import NO_WORKER_SECONDS, drive, first_line
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 8.0
 FIRST_WORKER_SECONDS = 300.0
 """A batch system may need its time to start one."""
+
+_OF_DEATHS = {
+    # The first one tells: a job that is tried again kills the next worker, too.
+    "distributed.scheduler.allowed-failures": 0,
+    # The next worker may take its time on a busy machine: after 15 seconds Dask would do without.
+    "distributed.deploy.lost-worker-timeout": f"{NO_WORKER_SECONDS} s",
+}
 
 
 class DaskExecutor:
@@ -41,10 +48,9 @@ class DaskExecutor:
         import dask
         from distributed import Client
 
-        # The first death tells: a job that is tried again kills the next worker, too.
         with (
             _quiet(),
-            dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+            dask.config.set(_OF_DEATHS),
             _own_workers(self.workers) as cluster,
             Client(cluster) as client,
         ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import resource
@@ -24,7 +25,7 @@ from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
-from simulated_detectors import simulated_config, simulated_manifest
+from simulated_detectors import KILL, simulated_config, simulated_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -170,6 +171,26 @@ def test_control_c_ends_within_two_seconds(tmp_path: Path, workers: int, whole_g
     assert b"Interrupted" in said and b"Traceback" not in said and b"Warning" not in said, said.decode()
     assert_gone(children)
     assert_continues(tmp_path, manifest)
+
+
+@pytest.mark.slow
+def test_control_c_ends_the_processes_of_single_photos(tmp_path: Path) -> None:
+    """While a part whose worker died is tried again, workers have processes of their own."""
+    simulated_manifest(tmp_path, 12, {5: KILL})
+    process = start_command_line(tmp_path, tmp_path / "faces.csv", 2)
+    deadline, first = time.monotonic() + 120, psutil.Process(process.pid)
+    workers_with_one = list[psutil.Process]()
+    while not workers_with_one:
+        assert process.poll() is None and time.monotonic() < deadline
+        with contextlib.suppress(psutil.NoSuchProcess):  # workers die in the first attempt
+            workers_with_one = [worker for worker in first.children() if worker.children()]
+        time.sleep(0.02)
+    children = first.children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130 and b"each photo in a process of its own" in said
+    assert b"Traceback" not in said and b"Warning" not in said, said.decode()
+    assert_gone(children)
 
 
 @pytest.mark.slow
