@@ -27,6 +27,9 @@ STORY = (
 )  # fmt: skip
 """The public names in the order in which one needs them; their examples run in this order, in one folder."""
 
+METHODS = {"TripletLoader": ("epoch", "state_dict", "load_state_dict", "resume")}
+"""What is called on a public class."""
+
 RESULTS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (Manifest, ("counts", "to_pandas")),
     (FinishedWork, ("rows", "to_pandas")),
@@ -63,6 +66,7 @@ def api_page() -> str:
     parts = [INTRODUCTION]
     for name in STORY:
         parts.append("\n".join([f"## {name}\n", signature(name, getattr(aupipe, name)), *body(getattr(aupipe, name))]))
+        parts += [member(getattr(aupipe, name), method) for method in METHODS.get(name, ())]
         if name == "train":
             parts.append("\n".join(["### Settings of train\n", *settings()]))
     parts.append("## What they return\n")

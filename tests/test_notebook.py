@@ -47,6 +47,7 @@ def test_the_second_notebook_is_short_and_committed_clean() -> None:
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("model")
 def test_the_second_notebook_goes_from_photos_to_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUPIPE_NOTEBOOK", str(tmp_path / "notebook"))
