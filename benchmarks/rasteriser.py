@@ -56,7 +56,7 @@ def reference_ellipses(points: np.ndarray, expression: str, book: Codebook) -> E
     shapes: Ellipses = [[] for _ in weights]
     for placed in ellipse.Ellipse.place(book.regions(weights), points[None], IMAGE, IMAGE)[0]:
         centre, half = placed[ellipse.CENTRE].astype(int).tolist(), placed[ellipse.HALF].astype(int).tolist()
-        shapes[int(placed[ellipse.UNIT])].append((tuple(centre), tuple(half)))
+        shapes[int(placed[ellipse.ROW])].append((tuple(centre), tuple(half)))
     return shapes
 
 

@@ -61,8 +61,8 @@ class Codebook:
     def regions(self, weights: Mapping[int, float]) -> tuple[Region, ...]:
         """The shapes of the given AUs, with the AUs' weights."""
         return tuple(
-            Region(shape, unit, weight)
-            for unit, (number, weight) in enumerate(weights.items())
+            Region(shape, row, weight)
+            for row, (number, weight) in enumerate(weights.items())
             for shape in self.action_units[number].of_kind(self.kind)
         )
 
@@ -166,9 +166,9 @@ def _with_regions(content: dict[str, Any], where: str) -> dict[str, Any]:
     if not (isinstance(own, list) and all(isinstance(entry, dict) for entry in own)):
         raise CodebookError(paragraph("A codebook's `au` is not a list of tables.", where=where, got=own))
     replaced = {entry.get("number") for entry in own}
-    units = [*(entry for entry in shared["au"] if entry["number"] not in replaced), *own]
+    action_units = [*(entry for entry in shared["au"] if entry["number"] not in replaced), *own]
     rest = {key: value for key, value in content.items() if key != "regions"}
-    return {**rest, "kind": shared["kind"], "au": units}
+    return {**rest, "kind": shared["kind"], "au": action_units}
 
 
 def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
@@ -178,14 +178,14 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             raise CodebookError(
                 paragraph("A codebook has another schema.", where=where, expected=SCHEMA, got=content["schema"])
             )
-        units = [parse_action_unit(entry, where) for entry in content["au"]]
+        action_units = [parse_action_unit(entry, where) for entry in content["au"]]
         expressions = {name: parse_weights(aus) for name, aus in content["expressions"].items()}
         codebook = Codebook(
             name=content["name"],
             kind=content["kind"],
             description=content.get("description", ""),
             source=content.get("source", ""),
-            action_units={unit.number: unit for unit in units},
+            action_units={one.number: one for one in action_units},
             expressions=expressions,
             content=content,
         )
@@ -200,7 +200,7 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
                 fix="Compare with `aupipe codebook show default`.",
             )
         ) from error
-    _check(codebook, len(units), where)
+    _check(codebook, len(action_units), where)
     return codebook
 
 
@@ -237,8 +237,8 @@ def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
     )
 
 
-def _check(codebook: Codebook, n_units: int, where: str) -> None:
-    problems = [] if n_units == len(codebook.action_units) else ["an AU number appears twice"]
+def _check(codebook: Codebook, described: int, where: str) -> None:
+    problems = [] if described == len(codebook.action_units) else ["an AU number appears twice"]
     problems += [problem for _, problem in contradictions(codebook)]
     if problems:
         raise CodebookError(paragraph("A codebook contradicts itself.", where=where, got="; ".join(problems)))
@@ -255,11 +255,15 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
         known = codebook.action_units
         found += [(place, f"{name} names AU {au}, which is not described") for au in aus if au not in known]
         found += [(place, f"{name}: weight of AU {au} is not in (0, 1]") for au, w in aus.items() if not 0 < w <= 1]
-    for unit in codebook.action_units.values():
-        place = f"[[au]] number = {unit.number}"
-        if known_kind and not unit.of_kind(codebook.kind):
-            found.append((place, f"AU {unit.number} has no {codebook.kind}"))
-        found += [(place, f"AU {unit.number}: {problem}") for shape in unit.shapes for problem in shape.problems()]
+    for action_unit in codebook.action_units.values():
+        place = f"[[au]] number = {action_unit.number}"
+        if known_kind and not action_unit.of_kind(codebook.kind):
+            found.append((place, f"AU {action_unit.number} has no {codebook.kind}"))
+        found += [
+            (place, f"AU {action_unit.number}: {problem}")
+            for shape in action_unit.shapes
+            for problem in shape.problems()
+        ]
     return found
 
 
@@ -273,7 +277,7 @@ def describe(codebook: Codebook) -> list[str]:
         rows.append((name, units or "none: no map"))
     lines += aligned(rows, indent=2)
     lines.append("")
-    for unit in codebook.action_units.values():
-        region = SHAPES[codebook.kind].describe(unit.of_kind(codebook.kind))
-        lines.append(f"  AU{unit.number:<4}{unit.name:<24}{region}")
+    for action_unit in codebook.action_units.values():
+        region = SHAPES[codebook.kind].describe(action_unit.of_kind(codebook.kind))
+        lines.append(f"  AU{action_unit.number:<4}{action_unit.name:<24}{region}")
     return lines

@@ -41,12 +41,12 @@ SAME_PLACE = 0.99
 SYMMETRIC = 0.99
 """Cosine of a region with its mirror image on the mean face, below which it is lop-sided."""
 
-FACS_UNITS = frozenset([1, 2, *range(4, 29), *range(30, 40), *range(41, 47)])
+FACS_NUMBERS = frozenset([1, 2, *range(4, 29), *range(30, 40), *range(41, 47)])
 """Numbers of the facial action units and descriptors of FACS; head and eye movements (51 upwards) have no region."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CodebookFinding:
     """``level`` is ``error`` (to be repaired) or ``warning`` (to be meant); ``where`` names the table and the entry."""
 
     level: str
@@ -57,7 +57,7 @@ class Finding:
         return f"{self.level}: {self.where}: {self.message}"
 
 
-def check_codebook(name_or_path: str) -> list[Finding]:
+def check_codebook(name_or_path: str) -> list[CodebookFinding]:
     """All findings in a built-in codebook or a TOML file, errors first.
 
     Raises :class:`CodebookError` when there is no such codebook.
@@ -66,59 +66,61 @@ def check_codebook(name_or_path: str) -> list[Finding]:
     try:
         content = parse_toml(text, name_or_path)
     except CodebookError as error:
-        return [Finding(ERROR, "file", str(error))]
+        return [CodebookFinding(ERROR, "file", str(error))]
     return check_content(content)
 
 
-def check_content(content: Mapping[str, Any]) -> list[Finding]:
+def check_content(content: Mapping[str, Any]) -> list[CodebookFinding]:
     """All findings in a codebook's complete content, errors first."""
     findings = list(_header_findings(content))
-    units = _parsed_units(content.get("au"), findings)
+    action_units = _parsed_action_units(content.get("au"), findings)
     expressions = _parsed_expressions(content.get("expressions"), findings)
     book = Codebook(
         name=str(content.get("name")),
         kind=content.get("kind", "gaussian"),
         description="",
         source="",
-        action_units={unit.number: unit for unit in units},
+        action_units={action_unit.number: action_unit for action_unit in action_units},
         expressions=expressions,
         content=content,
     )
-    findings += [Finding(ERROR, where, message) for where, message in contradictions(book)]
+    findings += [CodebookFinding(ERROR, where, message) for where, message in contradictions(book)]
     findings += _expression_findings(book)
     findings += _region_findings(book, {finding.where for finding in findings if finding.level == ERROR})
     return sorted(dict.fromkeys(findings), key=lambda finding: finding.level != ERROR)
 
 
-def _header_findings(content: Mapping[str, Any]) -> Iterator[Finding]:
+def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
     for key in ("schema", "name", "kind", "expressions", "au"):
         if key not in content:
-            yield Finding(ERROR, key, f"the key {key!r} is missing")
+            yield CodebookFinding(ERROR, key, f"the key {key!r} is missing")
     if content.get("schema", SCHEMA) != SCHEMA:
-        yield Finding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
+        yield CodebookFinding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
     known = {"schema", "name", "kind", "description", "source", "expressions", "au"}
     for key in sorted(set(content) - known):
-        yield Finding(WARNING, key, f"the key {key!r} has no meaning")
+        yield CodebookFinding(WARNING, key, f"the key {key!r} has no meaning")
 
 
-def _parsed_units(entries: Any, findings: list[Finding]) -> list[ActionUnit]:
-    units = []
+def _parsed_action_units(entries: Any, findings: list[CodebookFinding]) -> list[ActionUnit]:
+    action_units = []
     for position, entry in enumerate(entries if isinstance(entries, list) else []):
         where = f"[[au]] {position + 1}"
         if isinstance(entry, Mapping) and "number" in entry:
-            where = _unit_place(entry["number"])
-        unit = _attempt(partial(parse_action_unit, entry, where), where, findings)
-        if unit is not None:
-            units.append(unit)
-            if unit.number not in FACS_UNITS:
-                findings.append(Finding(WARNING, where, f"AU {unit.number} is not an action unit of FACS"))
-    for number, count in Counter(unit.number for unit in units).items():
+            where = _au_place(entry["number"])
+        action_unit = _attempt(partial(parse_action_unit, entry, where), where, findings)
+        if action_unit is not None:
+            action_units.append(action_unit)
+            if action_unit.number not in FACS_NUMBERS:
+                findings.append(
+                    CodebookFinding(WARNING, where, f"AU {action_unit.number} is not an action unit of FACS")
+                )
+    for number, count in Counter(action_unit.number for action_unit in action_units).items():
         if count > 1:
-            findings.append(Finding(ERROR, _unit_place(number), f"AU {number} is described {count} times"))
-    return units
+            findings.append(CodebookFinding(ERROR, _au_place(number), f"AU {number} is described {count} times"))
+    return action_units
 
 
-def _parsed_expressions(table: Any, findings: list[Finding]) -> dict[str, dict[int, float]]:
+def _parsed_expressions(table: Any, findings: list[CodebookFinding]) -> dict[str, dict[int, float]]:
     expressions = {}
     for name, aus in (table if isinstance(table, Mapping) else {}).items():
         where = _expression_place(name)
@@ -128,48 +130,48 @@ def _parsed_expressions(table: Any, findings: list[Finding]) -> dict[str, dict[i
     return expressions
 
 
-def _attempt(parse: Callable[[], Any], where: str, findings: list[Finding]) -> Any:
+def _attempt(parse: Callable[[], Any], where: str, findings: list[CodebookFinding]) -> Any:
     """What ``parse`` returns; None, with a finding, where it fails."""
     try:
         return parse()
     except CodebookError as error:
-        findings.append(Finding(ERROR, where, str(error)))
+        findings.append(CodebookFinding(ERROR, where, str(error)))
     except KeyError as error:
-        findings.append(Finding(ERROR, where, f"the key {error} is missing"))
+        findings.append(CodebookFinding(ERROR, where, f"the key {error} is missing"))
     except (TypeError, ValueError, AttributeError) as error:
-        findings.append(Finding(ERROR, where, f"cannot be read: {error}"))
+        findings.append(CodebookFinding(ERROR, where, f"cannot be read: {error}"))
     return None
 
 
-def _expression_findings(book: Codebook) -> Iterator[Finding]:
+def _expression_findings(book: Codebook) -> Iterator[CodebookFinding]:
     known = [*EXPRESSIONS, *COMPOUND_EXPRESSIONS]
     for name, weights in book.expressions.items():
         if name not in known:
-            yield Finding(WARNING, _expression_place(name), unknown_name("expression", name, known))
+            yield CodebookFinding(WARNING, _expression_place(name), unknown_name("expression", name, known))
         if not weights and name != "neutral":
-            yield Finding(WARNING, _expression_place(name), f"{name} has no AUs, so its samples have no map")
+            yield CodebookFinding(WARNING, _expression_place(name), f"{name} has no AUs, so its samples have no map")
     for (a, first), (b, second) in itertools.combinations(book.expressions.items(), 2):
         if first and first == second:
-            yield Finding(WARNING, _expression_place(b), f"{b} has the same AUs and weights as {a}")
+            yield CodebookFinding(WARNING, _expression_place(b), f"{b} has the same AUs and weights as {a}")
 
 
-def _region_findings(book: Codebook, broken: set[str]) -> Iterator[Finding]:
+def _region_findings(book: Codebook, broken: set[str]) -> Iterator[CodebookFinding]:
     """Findings from the regions of the sound AUs, drawn on the mean face."""
     if book.kind not in list(SHAPES):
         return
     face = mean_face(SIZE)
-    numbers = [number for number in book.action_units if _unit_place(number) not in broken]
+    numbers = [number for number in book.action_units if _au_place(number) not in broken]
     maps = {number: render_aus(face, {number: 1.0}, book, SIZE, SIZE) for number in numbers}
     for number, drawn in maps.items():
-        where = _unit_place(number)
+        where = _au_place(number)
         outside = [centre for centre in _centres(book, number) if not ((centre >= -0.5) & (centre < SIZE - 0.5)).all()]
         if outside:
-            yield Finding(ERROR, where, f"AU {number} lies outside the crop on the mean face")
+            yield CodebookFinding(ERROR, where, f"AU {number} lies outside the crop on the mean face")
         elif max(drawn[0].max(), drawn[-1].max(), drawn[:, 0].max(), drawn[:, -1].max()) > 0.5:
-            yield Finding(WARNING, where, f"AU {number} is cut off by the edge of the crop on the mean face")
+            yield CodebookFinding(WARNING, where, f"AU {number} is cut off by the edge of the crop on the mean face")
         mirrored = cosine(drawn, drawn[:, ::-1])
         if mirrored < SYMMETRIC:
-            yield Finding(
+            yield CodebookFinding(
                 WARNING,
                 where,
                 f"AU {number} is lop-sided: cosine {mirrored:.2f} with its mirror image on the mean face",
@@ -177,7 +179,7 @@ def _region_findings(book: Codebook, broken: set[str]) -> Iterator[Finding]:
     for position, b in enumerate(maps):
         twin = next((a for a in list(maps)[:position] if cosine(maps[a], maps[b]) >= SAME_PLACE), None)
         if twin is not None:
-            yield Finding(WARNING, _unit_place(b), f"AU {b} covers the same region as AU {twin}")
+            yield CodebookFinding(WARNING, _au_place(b), f"AU {b} covers the same region as AU {twin}")
 
 
 def _centres(book: Codebook, number: int) -> np.ndarray:
@@ -191,7 +193,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.vdot(a, b)) / norms if norms else 0.0
 
 
-def _unit_place(number: Any) -> str:
+def _au_place(number: Any) -> str:
     return f"[[au]] number = {number}"
 
 

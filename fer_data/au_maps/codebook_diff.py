@@ -93,15 +93,15 @@ def _cosine(a: Codebook, b: Codebook, first: Mapping[int, float], second: Mappin
 
 
 def _expression_line(diff: ExpressionDiff) -> str:
-    parts = [f"only {book}: {_units(units)}" for book, units in (("A", diff.only_a), ("B", diff.only_b)) if units]
+    parts = [f"only {book}: {_au_list(aus)}" for book, aus in (("A", diff.only_a), ("B", diff.only_b)) if aus]
     if diff.weights:
         changes = " ".join(f"AU{au} {first:g} -> {second:g}" for au, (first, second) in diff.weights.items())
         parts.append(f"weights: {changes}")
     if diff.regions:
-        parts.append(f"other regions: {_units(diff.regions)}")
+        parts.append(f"other regions: {_au_list(diff.regions)}")
     value = "no map    " if diff.cosine is None else f"cosine {diff.cosine:.2f}"
     return f"  {diff.expression:<22}{value:<13}{'; '.join(parts) or 'the same AUs'}"
 
 
-def _units(numbers: tuple[int, ...]) -> str:
+def _au_list(numbers: tuple[int, ...]) -> str:
     return " ".join(f"AU{number}" for number in numbers)

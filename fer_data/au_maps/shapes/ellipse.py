@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
-from aupipe.fer_data.au_maps.shapes.base import Region, Shape, Table, are_landmarks, is_number, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Placed, Region, Shape, are_landmarks, is_number, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ LEAST = BACKGROUND
 COARSE = 28
 """The reference blurs each AU at this size."""
 
-CENTRE, HALF, UNIT, WEIGHT = slice(0, 2), slice(2, 4), 4, 5
+CENTRE, HALF, ROW, WEIGHT = slice(0, 2), slice(2, 4), 4, 5
 """Columns of the table: centre and half axes ``(x, y)`` in image pixels, the row of the AU, and its weight."""
 
 Length = float | str | Mapping[str, Any]
@@ -75,10 +75,10 @@ class Ellipse(Shape):
     @classmethod
     def place(
         cls, regions: Sequence[Region], points: Float[np.ndarray, "n 68 2"], image_size: int, map_size: int
-    ) -> Table:
+    ) -> Placed:
         """Put the ellipses on each face, in image pixels whatever the map's size."""
         table = np.empty((len(points), len(regions), 6))
-        table[..., UNIT] = [region.unit for region in regions]
+        table[..., ROW] = [region.row for region in regions]
         table[..., WEIGHT] = [region.weight for region in regions]
         for row, face in zip(table, points, strict=True):
             for ellipse, region in zip(row, regions, strict=True):
@@ -86,7 +86,7 @@ class Ellipse(Shape):
         return table
 
     @classmethod
-    def draw(cls, table: Table, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
+    def draw(cls, table: Placed, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw as the reference does; see :func:`coarse_matrices`."""
         for face, ellipses in enumerate(table):
             maps[face] = _draw(ellipses, image_size, maps.shape[1])
@@ -106,14 +106,14 @@ class Ellipse(Shape):
         dx, dy = ((at - table[:, :, axis, None]) / table[:, :, axis + 2, None] for axis in (0, 1))
         inside = dx[:, :, None, :] ** 2 + dy[:, :, :, None] ** 2 <= 1
         weight = table[..., WEIGHT].float()
-        units = torch.arange(int(table[..., UNIT].max()) + 1, device=device)
-        member = (table[:, None, :, UNIT] == units[:, None]) & (weight > 0)[:, None]
+        rows = torch.arange(int(table[..., ROW].max()) + 1, device=device)
+        member = (table[:, None, :, ROW] == rows[:, None]) & (weight > 0)[:, None]
         covered = torch.einsum("bae,behw->bahw", member.float(), inside.float()) > 0
         canvas = torch.where(covered, INSIDE, BACKGROUND)
         coarse = (member * weight[:, None]).amax(2)[:, :, None, None] * (shrink @ canvas @ shrink.T)
         merged = torch.full((len(table), image_size, image_size), BACKGROUND, device=device)
-        for unit in coarse.unbind(1):
-            torch.maximum(merged, grow @ unit @ grow.T, out=merged)
+        for canvas in coarse.unbind(1):
+            torch.maximum(merged, grow @ canvas @ grow.T, out=merged)
         merged = resize @ merged @ resize.T
         low, high = merged.amin((1, 2), keepdim=True), merged.amax((1, 2), keepdim=True)
         spread = high - low
@@ -171,8 +171,8 @@ def _draw(ellipses: Float64[np.ndarray, "e 6"], image_size: int, map_size: int) 
     dx, dy = ((read - ellipses[:, axis, None]) / ellipses[:, axis + 2, None] for axis in (0, 1))
     inside = dx[:, None, :] ** 2 + dy[:, :, None] ** 2 <= 1
     merged = np.full((image_size, image_size), BACKGROUND)
-    for unit in np.unique(ellipses[:, UNIT]):
-        own = ellipses[:, UNIT] == unit
+    for row in np.unique(ellipses[:, ROW]):
+        own = ellipses[:, ROW] == row
         canvas = np.where(inside[own].any(0), INSIDE, BACKGROUND)
         weight = ellipses[own, WEIGHT].max()
         np.maximum(merged, weight * (grow @ (shrink @ canvas @ shrink.T) @ grow.T), out=merged)

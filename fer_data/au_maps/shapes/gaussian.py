@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.au_maps.shapes.base import Region, Shape, Table, are_landmarks, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Placed, Region, Shape, are_landmarks, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,13 +105,13 @@ class Gaussian(Shape):
     @classmethod
     def place(
         cls, regions: Sequence[Region], points: Float[np.ndarray, "n 68 2"], image_size: int, map_size: int
-    ) -> Table:
+    ) -> Placed:
         """Put the Gaussians and their mirror images on each face, in map pixels."""
         scaled = geometry.rescale_points(np.asarray(points, np.float64), map_size / image_size)
         return _place(make_template(tuple(regions)), scaled)
 
     @classmethod
-    def draw(cls, table: Table, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
+    def draw(cls, table: Placed, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw some faces at a time, so that they stay in the processor's cache."""
         step = max(CACHE_BYTES // maps[0].nbytes, 1)
         for start in range(0, len(maps), step):
@@ -184,18 +184,18 @@ def _both_sides(shape: Gaussian) -> Iterator[tuple[list[int], tuple[float, float
         yield geometry.FLIP_68[points].tolist(), (shape.out, shape.up), RIGHT
 
 
-def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> Table:
+def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> Placed:
     """Put a template on each face; ``points`` are in the pixels that are to be drawn."""
     right, down = geometry.face_axes(points)
     axes = np.stack([right, down], 1)
     height = np.ptp(np.einsum("npd,nd->np", points, down), axis=1)
-    unit = np.maximum(np.maximum(geometry.inter_ocular(points), MIN_SCALE_OF_HEIGHT * height), 1e-6)
+    length = np.maximum(np.maximum(geometry.inter_ocular(points), MIN_SCALE_OF_HEIGHT * height), 1e-6)
     offset = template.offset * np.array([1.0, -1.0])
-    spread = (template.sigma * unit[:, None, None]) ** 2
+    spread = (template.sigma * length[:, None, None]) ** 2
     products = axes[:, :, [0, 0, 1]] * axes[:, :, [0, 1, 1]]
     table = np.empty((len(points), len(template.weight), 7))
     table[..., CENTRE] = np.tensordot(points, template.mean, (1, 1)).swapaxes(1, 2)
-    table[..., CENTRE] += unit[:, None, None] * (offset @ axes)
+    table[..., CENTRE] += length[:, None, None] * (offset @ axes)
     table[..., FORM] = (1 / spread) @ (products * np.array([-0.5, -1.0, -0.5]))
     table[..., VISIBLE] = template.weight * _visible(points)[:, template.side]
     table[..., WEIGHT] = template.weight
@@ -227,7 +227,7 @@ def yaw_from_points(points: Float[np.ndarray, "... 68 2"]) -> Float[np.ndarray, 
 # --- drawing: the maximum is taken of their logarithms, quadratics that one small matrix product draws ---
 
 
-def _draw(table: Table, size: int) -> Float32[np.ndarray, "n m m"]:
+def _draw(table: Placed, size: int) -> Float32[np.ndarray, "n m m"]:
     x, y, a, b, c = (table[..., column, None].astype(np.float32) for column in range(5))
     with np.errstate(divide="ignore"):
         log_weight = np.maximum(np.log(table[..., VISIBLE, None]), NOTHING).astype(np.float32)
@@ -241,4 +241,4 @@ def _draw(table: Table, size: int) -> Float32[np.ndarray, "n m m"]:
     # Sampling misses a sub-pixel peak by a little; a face outside the frame must not be blown up to full range.
     peak, enough = logs.max((1, 2)), np.log(0.5 * table[..., WEIGHT].max(1))
     scale = np.where(peak > enough, peak, np.float32(0))[:, None, None]
-    return np.exp(logs - scale) * (logs >= LOG_FLOOR)
+    return np.asarray(np.exp(logs - scale) * (logs >= LOG_FLOOR))
