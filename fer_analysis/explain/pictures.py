@@ -30,7 +30,7 @@ OTHERS = 5
 
 
 @dataclass(frozen=True)
-class Panel:
+class FacePanel:
     """A picture with what it shows: a caption for people who see it, ``alt`` for those who do not."""
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -49,7 +49,7 @@ def window(opened: OpenRun, result: FaceResult) -> tuple[Float64[np.ndarray, "2 
     return to_photo, view.window_corners(to_photo, size)
 
 
-def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> list[Panel]:
+def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> list[FacePanel]:
     """Draw the part of the photo around a face, ``side`` pixels long, two or three times.
 
     With its landmarks and the network's window, with the attention, and with the CAM of the prediction where the method
@@ -65,12 +65,14 @@ def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> l
     maps = [("attention", f"attention of layer {opened.layer}", result.prediction.attention)]
     if result.prediction.cam is not None:
         maps.append(("CAM", f"CAM of {predicted}", result.prediction.cam))
-    panels = [Panel(plain, "landmarks; the frame is what the network saw", f"{where}: the face with its 68 landmarks")]
+    panels = [
+        FacePanel(plain, "landmarks; the frame is what the network saw", f"{where}: the face with its 68 landmarks")
+    ]
     for kind, caption, values in maps:
         warped = view.warp_map(values, to_view, size, (seen.image.shape[0], seen.image.shape[1]))
         strongest = _strongest(result.card, kind)
         drawn = view.draw_outline(overlay(seen.image, warped), frame)
-        panels.append(Panel(drawn, caption, f"{where}: {caption} over the face{strongest}"))
+        panels.append(FacePanel(drawn, caption, f"{where}: {caption} over the face{strongest}"))
     return panels
 
 
@@ -107,7 +109,7 @@ def shown_action_units(card: ActionUnitCard) -> list[ActionUnitRow]:
     return expected + others[:OTHERS]
 
 
-def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequence[Panel]) -> None:
+def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequence[FacePanel]) -> None:
     """Write one picture that stands alone: panels, AU card, probabilities, notes."""
     figure = new_figure(11, 8, layout=None)  # a layout engine takes longer than the drawing
     label = f" (labelled {result.picture.label})" if result.picture.label else ""

@@ -14,7 +14,7 @@ from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph
 from aupipe.fer_data.manifest.descriptors import compile_pattern
 from aupipe.fer_data.manifest.labels import make_vocabulary
 from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout
-from aupipe.fer_data.manifest.layouts.base import Listing, ReadRequest, describe_folder
+from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
 from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, write_manifest
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
@@ -109,7 +109,7 @@ def _write(
     out: Path,
     samples: Sequence[Sample],
     choice: ChosenLayout,
-    listing: Listing,
+    listing: DatasetListing,
     screened: ScreenedRows,
     options: Mapping[str, Any],
     published: tuple[PublishedCount, ...],
@@ -190,13 +190,13 @@ def _check_output(out: Path, root: Path) -> None:
         )
 
 
-def _read(choice: ChosenLayout, root: Path, out: Path, variant: str | None) -> Listing:
+def _read(choice: ChosenLayout, root: Path, out: Path, variant: str | None) -> DatasetListing:
     images_out = companion_path(out, "_images")
     request = ReadRequest(root, choice.form, choice.base, images_out, choice.descriptor.splits, variant)
     return choice.reader.read(request)
 
 
-def _rows_read(listing: Listing) -> int:
+def _rows_read(listing: DatasetListing) -> int:
     return len(listing.rows) + sum(not problem.reason.concerns_a_file for problem in listing.problems)
 
 
@@ -218,7 +218,7 @@ def _point_notes(usable: int, samples: int, unusable: int) -> list[str]:
     return notes
 
 
-def _nothing_usable(root: Path, choice: ChosenLayout, listing: Listing, screened: ScreenedRows) -> ManifestError:
+def _nothing_usable(root: Path, choice: ChosenLayout, listing: DatasetListing, screened: ScreenedRows) -> ManifestError:
     first: Problem | None = min(screened.problems, default=None)
     reasons = ", ".join(f"{reason} {n}" for reason, n in count_problems(screened.problems).items())
     example = f"{reasons}; the first: {first.place}: {first.detail}" if first is not None else ""

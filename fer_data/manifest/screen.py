@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.base import Listing, RawRow
+from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow
 from aupipe.fer_data.manifest.problems import Problem, ProblemReason
 from aupipe.fer_data.types import Box
 
@@ -37,7 +37,7 @@ class ScreenedRows:
     usable_counts: Mapping[tuple[str, str], int]
 
 
-def screen_rows(listing: Listing, vocabulary: Vocabulary) -> ScreenedRows:
+def screen_rows(listing: DatasetListing, vocabulary: Vocabulary) -> ScreenedRows:
     """Sort rows into kept ones and problems.
 
     Reads file sizes, and the content of files that share their size.

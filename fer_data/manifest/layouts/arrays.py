@@ -14,7 +14,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
-    Listing,
+    DatasetListing,
     RawRow,
     ReadRequest,
     describe_folder,
@@ -36,7 +36,7 @@ class ArraysReader:
         """Return whether some part has both folders."""
         return any(_has_both(folder / part, form) for part in form.parts)
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List every label file as a row or a problem, and images without one as problems.
 
         Raises :class:`ManifestError` when no part is there.
@@ -51,7 +51,7 @@ class ArraysReader:
                     rows.append(item)
                 else:
                     problems.append(item)
-        return Listing(request.folder, tuple(rows), tuple(problems))
+        return DatasetListing(request.folder, tuple(rows), tuple(problems))
 
 
 def _has_both(folder: Path, form: Form) -> bool:

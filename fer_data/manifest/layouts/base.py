@@ -48,7 +48,7 @@ class RawRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
+class DatasetListing:
     """All that a reader found: rows in the dataset's own order, rows it could not read, files that are no row."""
 
     root: Path
@@ -80,7 +80,7 @@ class LayoutReader(Protocol):
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
         """Return whether ``folder`` looks like this kind of layout; must not raise on odd content."""
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List the rows. Raises :class:`ManifestError` when the layout is not there."""
 
 

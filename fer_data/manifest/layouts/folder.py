@@ -9,7 +9,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
-    Listing,
+    DatasetListing,
     RawRow,
     ReadRequest,
     canonical_split,
@@ -34,7 +34,7 @@ class FolderReader:
                 return True
         return False
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List every image below a class folder as a row, other files as problems."""
         folder, rows, problems = request.folder, list[RawRow](), list[Problem]()
         if not folder.is_dir():
@@ -54,7 +54,7 @@ class FolderReader:
             elif is_image_name(path):
                 detail = "lies in no class folder"
                 problems.append(Problem(Place(printable(path)), path, "", ProblemReason.UNLISTED_FILE, detail))
-        return Listing(folder, tuple(rows), tuple(problems))
+        return DatasetListing(folder, tuple(rows), tuple(problems))
 
 
 def class_and_split(path: str, splits: Mapping[str, str]) -> tuple[str | None, str]:

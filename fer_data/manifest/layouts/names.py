@@ -10,7 +10,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form, compile_name_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
-    Listing,
+    DatasetListing,
     RawRow,
     ReadRequest,
     canonical_split,
@@ -39,7 +39,7 @@ class NamesReader:
         fitting = [path for path in images if any(pattern.search(path) for pattern in patterns)]
         return bool(images) and 2 * len(fitting) >= len(images)
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List every image as a row or a problem. Raises :class:`ManifestError` when there is no folder."""
         folder, form = request.folder, request.form
         if not folder.is_dir():
@@ -55,7 +55,7 @@ class NamesReader:
                 rows.append(parsed)
             else:
                 problems.append(parsed)
-        return Listing(folder, tuple(rows), tuple(problems))
+        return DatasetListing(folder, tuple(rows), tuple(problems))
 
 
 def _patterns(form: Form) -> list[re.Pattern[str]]:

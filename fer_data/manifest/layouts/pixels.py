@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from aupipe.fer_data.errors import FerError, ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow, ReadRequest, canonical_split, register_reader
 from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
 from aupipe.fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
@@ -30,7 +30,7 @@ class PixelsReader:
         table = find_table(folder, form)
         return table is not None and (folder.is_dir() or read_header(table).keys() >= _ROLES)
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """Write each usable row's image below ``request.images_out`` and list it."""
         table = find_table(request.folder, request.form)
         if table is None:
@@ -43,7 +43,7 @@ class PixelsReader:
             else:
                 found.append(parsed[0])
                 write_once(request.images_out / parsed[0].path, parsed[1])
-        return Listing(request.images_out, tuple(found), tuple(problems))
+        return DatasetListing(request.images_out, tuple(found), tuple(problems))
 
 
 def pixel_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:

@@ -11,7 +11,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
-    Listing,
+    DatasetListing,
     RawRow,
     ReadRequest,
     choose_variant,
@@ -38,7 +38,7 @@ class SequencesReader:
         """Return whether the folders of images and of labels are there."""
         return all(find_role_folder(folder, form, role) is not None for role in ("images", "labels"))
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List the rows of each sequence, or one problem that says why it gives none.
 
         Raises :class:`ManifestError` when the folders are not there.
@@ -58,7 +58,7 @@ class SequencesReader:
                 problems.append(parsed)
             else:
                 rows += [_with_points(row, points, name) for row in parsed]
-        return Listing(root, tuple(rows), tuple(problems))
+        return DatasetListing(root, tuple(rows), tuple(problems))
 
 
 def _sequences(folder: Path, root: Path, problems: list[Problem]) -> Iterator[str]:

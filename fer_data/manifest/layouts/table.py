@@ -14,7 +14,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
-    Listing,
+    DatasetListing,
     RawRow,
     ReadRequest,
     canonical_split,
@@ -50,7 +50,7 @@ class TableReader:
         tables = find_tables(folder, form)
         return bool(tables) and (bool(form.columns) or {"path", "label"} <= read_header(tables[0][0]).keys())
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """List every line of the table as a row or a problem.
 
         Raises :class:`ManifestError` when there is no table.
@@ -73,7 +73,7 @@ class TableReader:
                     problems.append(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
         named = {row.path for row in rows} | {problem.path for problem in problems}
         problems += _unlisted(root, rows, named, problems)
-        return Listing(root, tuple(rows), tuple(problems))
+        return DatasetListing(root, tuple(rows), tuple(problems))
 
 
 def find_tables(folder: Path, form: Form) -> list[tuple[Path, str]]:

@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.base import Listing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow, ReadRequest, canonical_split, register_reader
 from aupipe.fer_data.manifest.layouts.pixels import parse_pixels, pixel_rows, write_once
 from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
@@ -34,7 +34,7 @@ class VotesReader:
         """Return whether both tables are there."""
         return folder.is_dir() and find_table(folder, form) is not None and (folder / VOTES_TABLE).is_file()
 
-    def read(self, request: ReadRequest) -> Listing:
+    def read(self, request: ReadRequest) -> DatasetListing:
         """Write each usable row's image below ``request.images_out`` and list it.
 
         Raises :class:`ManifestError` when a table is absent, lacks a column, or they differ in length.
@@ -59,7 +59,7 @@ class VotesReader:
             else:
                 rows.append(parsed[0])
                 write_once(request.images_out / parsed[0].path, parsed[1])
-        return Listing(request.images_out, tuple(rows), tuple(problems))
+        return DatasetListing(request.images_out, tuple(rows), tuple(problems))
 
 
 def _vote_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
