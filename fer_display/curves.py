@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ class Panel:
     y_limits: tuple[float, float] | None = None
     legend: str | None = ""
     grid: bool = True
-    place: str = "best"
+    place: Literal["best", "lower left"] = "best"
 
 
 def draw_panel(axis: Axes, panel: Panel) -> None:
@@ -79,7 +80,7 @@ def draw_panel(axis: Axes, panel: Panel) -> None:
     limits = {"xlim": panel.x_limits, "ylim": panel.y_limits}
     axis.set(**{name: value for name, value in limits.items() if value is not None})  # None would freeze the limits
     if panel.ticks:
-        axis.set_xticks(*zip(*panel.ticks, strict=True))
+        axis.set_xticks([place for place, _ in panel.ticks], [name for _, name in panel.ticks])
     tidy(axis, grid=panel.grid)
     if panel.legend is not None:
         axis.legend(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,15 +94,18 @@ def draw_lambdas(request: GridRequest, results: Results) -> Figure:
     cells = list(request.lambda_cells())
     figure = new_figure(10, 4.2, dpi=DPI)
     left, right = figure.subplots(1, 2)
-    common = {
-        "across": f"align weight λ ({method_title(request.ablation)})",
-        "ticks": [(place, f"{cell.weight:g}") for place, cell in enumerate(cells)],
-        "grid": False,
-        "legend": None,
-    }
-    draw_panel(left, Panel("", [_sweep(cells, results, "cl", INK, "o")], up="CL %", **common))
+    accuracy = Panel(
+        "",
+        [_sweep(cells, results, "cl", INK, "o")],
+        across=f"align weight λ ({method_title(request.ablation)})",
+        up="CL %",
+        ticks=[(place, f"{cell.weight:g}") for place, cell in enumerate(cells)],
+        grid=False,
+        legend=None,
+    )
     cosines = [_sweep(cells, results, "att_cos", WITH, "o"), _sweep(cells, results, "cam_cos", OTHER, "s")]
-    draw_panel(right, Panel("", cosines, up="cosine with the AU map", **common))
+    draw_panel(left, accuracy)
+    draw_panel(right, replace(accuracy, curves=cosines, up="cosine with the AU map"))
     _control_lines(right, results, vertical=False)
     _legend(figure)
     return figure

@@ -69,10 +69,11 @@ def measure_controls(levels: Int64[np.ndarray, "n e e 2 256"]) -> Controls:
     table = scores.otsu_iou(levels)
     off = ~np.eye(k, dtype=bool)
     per_network = scores.otsu_iou(own).mean(1)
+    mean = float(per_network.mean())
     return Controls(
         networks=len(levels),
-        mean_iou=float(per_network.mean()),
-        interval=bootstrap_interval(per_network) or (float(per_network.mean()),) * 2,  # of one network
+        mean_iou=mean,
+        interval=bootstrap_interval(per_network) or (mean, mean),
         all_ones=float(scores.ones_iou(own).mean()),
         fixed_threshold=float(scores.fixed_iou(own).mean()),
         chance=float(scores.chance_iou(own).mean()),

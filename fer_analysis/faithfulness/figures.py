@@ -86,11 +86,15 @@ def _draw_randomisation(axis: Axes, entry: Mapping[str, Any]) -> None:
     drawn = []
     for number, (name, figures) in enumerate(shown.items()):
         above = len(shown) - number - 1
-        curves = ([1.0, *figures[key]] for key in ("spearman", "low", "high"))
+        mean, low, high = ([1.0, *figures[key]] for key in ("spearman", "low", "high"))
         label = f"{name}  {two(figures['final'])}{'' if figures['passes'] else '  FAILS'}"
         # Methods that agree lie on one another: each its own marker and a width that lets the ones below be seen.
-        style = {"marker": "osD^vP"[number % 6], "width": 1.5 + 0.9 * above, "marker_size": 5 + 1.5 * above}
-        drawn.append(Curve(label, places, *curves, **style))
+        drawn.append(
+            Curve(
+                label, places, mean, low, high,
+                width=1.5 + 0.9 * above, marker="osD^vP"[number % 6], marker_size=5 + 1.5 * above,
+            )
+        )  # fmt: skip
     axis.fill_between([last - 0.3, last + 0.3], entry["fails_from"], 1, color=QUIET, alpha=0.25)
     axis.text(last, (entry["fails_from"] + 1) / 2, "fails\nhere", ha="center", va="center", fontsize="small")
     axis.axhline(0, color="black", linewidth=0.8)

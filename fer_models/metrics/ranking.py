@@ -24,8 +24,8 @@ def pointing_game(inside: Counts, outside: Counts) -> Counts:
     """
     total = inside + outside
     first = (total > 0) & (total.cumsum(-1) == total)
-    share = (inside * first).sum(-1) / (total * first).sum(-1)
-    return share[...]  # an array, too, where no axis is left
+    share: Counts = ((inside * first).sum(-1) / (total * first).sum(-1))[...]  # an array, too, where no axis is left
+    return share
 
 
 def average_precision(inside: Counts, outside: Counts) -> Counts:
@@ -36,5 +36,5 @@ def average_precision(inside: Counts, outside: Counts) -> Counts:
     hits, claimed = inside.cumsum(-1), (inside + outside).cumsum(-1)
     precision = hits / (claimed + (claimed == 0))
     positives = inside.sum(-1)
-    average = (inside * precision).sum(-1) / (positives + (positives == 0))
-    return average[...]
+    average: Counts = ((inside * precision).sum(-1) / (positives + (positives == 0)))[...]
+    return average
