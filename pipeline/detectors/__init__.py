@@ -1,10 +1,12 @@
-"""Landmark detectors.
+"""Landmark detectors, one file each; importing the package registers them all.
 
 To add one: a module here with a class that fulfils :class:`LandmarkDetector`, decorated with
-``@register_detector("name")``, and an import line below. The conformance suite runs over every registered one.
+``@register_detector("name")``. The conformance suite runs over every registered one.
 """
 
-from aupipe.pipeline.detectors import dataset, dlib, mediapipe
+import importlib
+import pkgutil
+
 from aupipe.pipeline.detectors.base import (
     Face,
     LandmarkDetector,
@@ -15,15 +17,15 @@ from aupipe.pipeline.detectors.base import (
     register_detector,
 )
 
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
 __all__ = [
     "Face",
     "LandmarkDetector",
     "Rung",
     "create_detector",
-    "dataset",
     "detector_names",
     "detector_packages",
-    "dlib",
-    "mediapipe",
     "register_detector",
 ]
