@@ -22,6 +22,7 @@ PICTURE = ROOT / "docs" / "figures" / "architecture.svg"
 
 FLOORS = (
     ("commands",),
+    ("aupipe",),
     ("fer_demo",),
     ("fer_analysis",),
     ("pipeline", "fer_models"),
@@ -31,7 +32,7 @@ FLOORS = (
 """Rooms from top to bottom; a test compares the order with the import contracts of pyproject.toml."""
 
 COLOURS = {
-    "commands": "#f3e3c8", "fer_demo": "#f7d9d0", "fer_analysis": "#cfdcef", "pipeline": "#cfe8d2",
+    "commands": "#f3e3c8", "aupipe": "#f5efb8", "fer_demo": "#f7d9d0", "fer_analysis": "#cfdcef", "pipeline": "#cfe8d2",
     "fer_models": "#b9cfe8", "fer_data": "#ead0d6", "fer_display": "#ded5ea",
 }  # fmt: skip
 GROUND = ("fer_data", "fer_display")
@@ -65,14 +66,20 @@ def read_room(name: str) -> Room:
     """Count the lines of a room and the modules that import from each other one."""
     parts: Counter[str] = Counter()
     imports: Counter[str] = Counter()
-    modules = sorted((ROOT / name).rglob("*.py"))
+    modules = [path for path in sorted((ROOT / name).rglob("*.py")) if path.name != "__main__.py"]  # starts a program
     for path in modules:
         text = path.read_text(encoding="utf-8")
         inside = path.relative_to(ROOT / name).parts
         parts[inside[0] if len(inside) > 1 else ""] += text.count("\n")
         used = {node.module for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom) and node.module}
-        imports.update({module.split(".")[1] for module in used if module.startswith("aupipe.")} - {name})
+        imports.update({_room_of(module) for module in used if module.split(".")[0] == "aupipe"} - {name})
     return Room(name, len(modules), dict(parts), dict(imports))
+
+
+def _room_of(module: str) -> str:
+    """Name the room of a module: ``aupipe.fer_data.types`` lies in ``fer_data``, ``aupipe.runs`` in ``aupipe``."""
+    second = (*module.split("."), "")[1]
+    return second if any(second in floor for floor in FLOORS) else "aupipe"
 
 
 def draw(rooms: dict[str, Room]) -> Figure:
@@ -115,11 +122,12 @@ def _draw_room(axes: Axes, room: Room, x: float, y: float, width: float) -> None
         wide = (width - 0.1) * lines / room.lines
         axes.add_patch(Rectangle((left, y + 0.06), wide - 0.03, HEIGHT - 0.44, facecolor="white", alpha=0.55, zorder=3))
         name = part or "modules"
-        turned = wide < 0.082 * len(name) + 0.1
+        size = min(7.5, 95 * wide / len(name))
+        turned = size < 5.5
         if wide > 0.16:
             axes.text(
-                left + wide / 2, y + 0.06 + (HEIGHT - 0.44) / 2, name, fontsize=7.5 if not turned else 6.2,
-                rotation=90 if turned else 0, ha="center", va="center", zorder=4, clip_on=True,
+                left + wide / 2, y + 0.06 + (HEIGHT - 0.44) / 2, name, fontsize=min(6.2, 52 / len(name)) if turned else size,
+                rotation=90 if turned else 0, ha="center", va="center", zorder=4,
             )  # fmt: skip
         left += wide
 
