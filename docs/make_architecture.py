@@ -124,9 +124,10 @@ def _draw_room(axes: Axes, room: Room, x: float, y: float, width: float) -> None
         name = part or "modules"
         size = min(7.5, 95 * wide / len(name))
         turned = size < 5.5
+        size = min(6.2, 52 / len(name)) if turned else size
         if wide > 0.16:
             axes.text(
-                left + wide / 2, y + 0.06 + (HEIGHT - 0.44) / 2, name, fontsize=min(6.2, 52 / len(name)) if turned else size,
+                left + wide / 2, y + 0.06 + (HEIGHT - 0.44) / 2, name, fontsize=size,
                 rotation=90 if turned else 0, ha="center", va="center", zorder=4,
             )  # fmt: skip
         left += wide
