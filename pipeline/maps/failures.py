@@ -42,7 +42,7 @@ def failures_to_keep(store: Path, plan: StorePlan) -> list[Failure]:
 def failures_of_other(other: Path, plan: StorePlan) -> list[Failure]:
     """List what a store left out whose images are taken over. Raises :class:`StoreError` where its crops differ."""
     index, config = load_index(other), plan.config
-    origin = _origin(plan.work.provenance)
+    origin = _origin(plan.provenance)
     wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **origin}
     given = {**index.config, **_origin(index.provenance)}
     differing = [key for key, value in wanted.items() if given.get(key) != value]
@@ -79,7 +79,7 @@ def _as_recorded(store: Path, index: StoreIndex, plan: StorePlan) -> list[Failur
 
 def _found_anew(members: Iterable[Member], plan: StorePlan) -> list[Failure]:
     """Members that cannot be used now: reads their photos."""
-    found = (crop_member(member, plan.work.manifest.root, plan.config) for member in members)
+    found = (crop_member(member, plan.root, plan.config) for member in members)
     return [outcome for outcome in found if isinstance(outcome, Failure)]
 
 

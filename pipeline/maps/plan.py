@@ -5,10 +5,11 @@ Building, repairing and drawing again all ask this plan; it reads no photo and w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
@@ -34,12 +35,24 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What a store is to hold.
+    """Content of a store before it is made: plain data, taken once from the landmarks and the manifest.
 
-    ``members`` become rows, in hash order of their ids; ``failures`` are left out: together they are the manifest.
+    Attributes:
+        root: Folder of the photos.
+        classes: Labels in the store's order.
+        provenance: Where the rows come from: manifest, layout, landmarks.
+        total: Samples of the manifest.
+        id_bytes: Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it.
+        config: Options of the stage, the encoding decided.
+        members: Rows to be, in hash order of their ids.
+        failures: Samples that are left out; with the members they are the manifest.
     """
 
-    work: FinishedWork
+    root: Path
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+    total: int
+    id_bytes: int
     config: MapConfig
     members: tuple[Member, ...]
     failures: tuple[Failure, ...]
@@ -49,11 +62,6 @@ class StorePlan:
         out = {failure.sample_id for failure in unusable}
         members = tuple(member for member in self.members if member.sample_id not in out)
         return replace(self, members=members, failures=(*self.failures, *unusable))
-
-    @property
-    def id_bytes(self) -> int:
-        """Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it."""
-        return -(-max(len(sample.sample_id.encode()) for sample in self.work.manifest.samples) // 16) * 16
 
     @cached_property
     def shards(self) -> tuple[ShardPlan, ...]:
@@ -74,20 +82,20 @@ class StorePlan:
                 MadeShard(folder / shard.name, known.get(shard.name))
                 for folder, known in zip(stores, stated, strict=True)
             ]
-            path, root = store / shard.name, self.work.manifest.root
-            jobs.append(ShardJob(path, root, shard.members, shard.header, self.config, tuple(made)))
+            path = store / shard.name
+            jobs.append(ShardJob(path, self.root, shard.members, shard.header, self.config, tuple(made)))
         return jobs
 
     def _shards(self) -> Iterator[ShardPlan]:
-        config, manifest, width = self.config, self.work.manifest, self.id_bytes
+        config = self.config
         config_json, software_json = canonical_json(config.as_json()), canonical_json(software())
         for split in SPLITS:
-            members = [member for member in self.members if self.work.samples[member.sample_id].split == split]
+            members = [member for member in self.members if member.split == split]
             for number, rows in enumerate(batched(members, config.rows_per_shard)):
-                crop_digest = _crop_digest(rows, config, software_json, manifest.classes, width)
+                crop_digest = _crop_digest(rows, config, software_json, self.classes, self.id_bytes)
                 header = ShardHeader(
                     split=split,
-                    classes=manifest.classes,
+                    classes=self.classes,
                     image_size=config.image_size,
                     map_size=config.map_size,
                     plan_digest=digest([crop_digest, config_json]),
@@ -95,7 +103,7 @@ class StorePlan:
                     codebook_digest=digest(config.codebook),
                     config_json=config_json,
                     software_json=software_json,
-                    id_bytes=width,
+                    id_bytes=self.id_bytes,
                     encoding=config.encoding,
                     jpeg_quality=config.jpeg_quality,
                     crop_digest=crop_digest,
@@ -115,10 +123,22 @@ def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
         for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
             if reason is Reason.OK:
                 sample = work.samples[sample_id]
-                members.append(Member(sample_id, sample.path, sample.label, part.source_sha256[row], file, row))
+                members.append(
+                    Member(sample_id, sample.path, sample.label, sample.split, part.source_sha256[row], file, row)
+                )
     encoding = _encoding_of(begun) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
-    return StorePlan(work, replace(config, encoding=encoding), tuple(members), tuple(failures))
+    samples = work.manifest.samples
+    return StorePlan(
+        root=work.manifest.root,
+        classes=work.manifest.classes,
+        provenance=work.provenance,
+        total=len(samples),
+        id_bytes=-(-max(len(sample.sample_id.encode()) for sample in samples) // 16) * 16,
+        config=replace(config, encoding=encoding),
+        members=tuple(members),
+        failures=tuple(failures),
+    )
 
 
 def software() -> dict[str, str]:

@@ -57,7 +57,7 @@ def check_same_plan(store: Path, plan: StorePlan) -> None:
         index = load_index(store)
         stated = {entry.name: entry.plan_digest for entry in index.shards}
         complete = stated.keys() == planned.keys() and all(
-            index.provenance.get(key) == value for key, value in plan.work.provenance.items()
+            index.provenance.get(key) == value for key, value in plan.provenance.items()
         )
     except StoreError:
         stated = {name: notes.plan_digest for name, notes in _all_notes(store).items()}

@@ -111,9 +111,8 @@ def _nothing_to_store(plan: StorePlan) -> StoreError:
     return StoreError(
         paragraph(
             "No sample has landmarks, so there is nothing to put into a store.",
-            where=plan.work.folder,
             got=", ".join(f"{count} {reason}" for reason, count in count_reasons(plan.failures).items()),
-            fix="Look at failures.csv in that folder.",
+            fix="Look at failures.csv in the landmarks' folder.",
         )
     )
 
@@ -128,7 +127,7 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )
-    unknown = [name for name in plan.work.manifest.classes if name not in codebook.expressions]
+    unknown = [name for name in plan.classes if name not in codebook.expressions]
     if unknown:
         raise UserInputError(
             paragraph(
@@ -151,7 +150,7 @@ def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
         return
     except StoreError:
         return  # none yet, or damaged: it is made anew from the shards
-    if index.config == config and index.provenance["manifest_digest"] == plan.work.manifest_digest:
+    if index.config == config and index.provenance["manifest_digest"] == plan.provenance["manifest_digest"]:
         return
     if not overwrite:
         raise FolderInUseError(
@@ -178,19 +177,19 @@ def _index(store: Path, plan: StorePlan, entries: Sequence[ShardEntry]) -> Store
     config = plan.config
     mean, std = _channel_statistics(entries, config.image_size)
     return StoreIndex(
-        classes=plan.work.manifest.classes,
+        classes=plan.classes,
         image_size=config.image_size,
         map_size=config.map_size,
         id_bytes=plan.id_bytes,
         rows_per_shard=config.rows_per_shard,
         shards=tuple(sorted(entries, key=lambda entry: (SPLITS.index(entry.split), entry.name))),
-        total=len(plan.work.manifest.samples),
+        total=plan.total,
         failed=count_reasons(plan.failures),
         files={FAILURES_NAME: write_failures(store, plan.failures)},
         config=config.as_json(),
         codebook=config.codebook,
         codebook_digest=digest(config.codebook),
-        provenance={**plan.work.provenance, "software": software()},
+        provenance={**plan.provenance, "software": software()},
         channel_mean=mean,
         channel_std=std,
         schema_version=SCHEMA_VERSIONS[config.encoding],

@@ -78,6 +78,7 @@ class Member:
     sample_id: str
     path: str
     label: str
+    split: str
     source_sha256: str
     part: PartFile
     row: int
