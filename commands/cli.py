@@ -7,6 +7,7 @@ finished, but with more failures than ``--max-failures``.
 from __future__ import annotations
 
 import sys
+import warnings
 
 import click
 
@@ -26,7 +27,7 @@ from aupipe.commands.manifest import manifest
 from aupipe.commands.models import evaluate, train
 from aupipe.commands.report import report
 from aupipe.commands.store import build_maps, repair, verify
-from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.errors import FerError, FerWarning
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,8 +66,17 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """Print a warning of ours as one line; others as Python does."""
+    if issubclass(category, FerWarning):
+        click.echo(f"aupipe: {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)  # type: ignore[arg-type]
+
+
 def main() -> None:
     """Entry point: turns errors into one paragraph and an exit code."""
+    warnings.showwarning = _show_warning
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

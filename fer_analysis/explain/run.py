@@ -20,7 +20,8 @@ from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_panel, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
 from aupipe.fer_analysis.explain.timeline import write_timeline
-from aupipe.fer_data.files import folder_lock, write_json, write_text
+from aupipe.fer_data.files import write_json, write_text
+from aupipe.fer_data.folders import EXPLANATION, output_folder
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, Missed
 from aupipe.fer_data.types import Failure, Progress, count_reasons
 
@@ -101,7 +102,7 @@ def explain(
     Nothing that is wrong with one picture ends the whole: it becomes a failure. Files are replaced one by one,
     atomically; those that an earlier run left and this one did not make again are removed at the end.
     """
-    with folder_lock(out):
+    with output_folder(out, EXPLANATION):
         earlier, work = _earlier_files(out), _Work()
         progress.start("explain", source.total, "frames" if source.kind == "video" else "photos")
         for picture in source.pictures():

@@ -17,12 +17,12 @@ from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError,
 from aupipe.fer_data.files import (
     canonical_json,
     digest,
-    folder_lock,
     remove_temporaries,
     sha256_bytes,
     sha256_file,
     write_json,
 )
+from aupipe.fer_data.folders import LANDMARKS, output_folder
 from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells, render_csv
@@ -58,7 +58,7 @@ def run_landmarks(
         raise UserInputError("The manifest has no rows, so there is nothing to do. Its problems file says why.")
     identity = stage_identity(config)
     try:
-        with folder_lock(work):
+        with output_folder(work, LANDMARKS):
             manifest_digest = _claim(work, manifest)
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()

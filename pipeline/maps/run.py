@@ -15,7 +15,8 @@ import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import canonical_json, folder_lock, remove_temporaries
+from aupipe.fer_data.files import canonical_json, remove_temporaries
+from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.encoding import resolve_encoding
@@ -59,7 +60,7 @@ def run_maps(
     members, lost = plan_members(work, manifest)
     config = with_encoding(config, images_from or store, sum(len(rows) for rows in members.values()))
     _check_options(config, codebook, manifest)
-    with folder_lock(store):
+    with output_folder(store, STORE):
         plan = _Plan(work, store, manifest, config, provenance, images_from, mend, members, lost)
         plan = plan.less(_known_failures(plan))
         if mend:
