@@ -82,9 +82,14 @@ def _refuse_other_files(folder: Path, kind: FolderKind) -> None:
     """Refuse a folder without ``.lock`` that holds anything but this kind's own files."""
     if (folder / LOCK_NAME).exists() or (folder / kind.sign).exists():
         return
-    others = sorted(path.name for path in folder.iterdir() if path.name not in SYSTEM_FILES)
+    others = sorted(path.name for path in folder.iterdir() if not _is_nobodys(path.name))
     if others:
         _refuse(folder, kind, ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else ""))
+
+
+def _is_nobodys(name: str) -> bool:
+    """Return whether a name is a system's, or the temporary of a write that was interrupted."""
+    return name in SYSTEM_FILES or (name.startswith(".") and name.endswith(".tmp"))
 
 
 @contextlib.contextmanager
