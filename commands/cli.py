@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import click
 
@@ -27,7 +28,7 @@ from aupipe.commands.manifest import manifest
 from aupipe.commands.models import evaluate, train
 from aupipe.commands.report import report
 from aupipe.commands.store import build_maps, repair, verify
-from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.errors import FerError, FerWarning
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT
 
 
@@ -67,10 +68,19 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+    """Print a warning of ours as one line; others as Python does."""
+    if issubclass(category, FerWarning):
+        click.echo(f"aupipe: {message}", err=True)
+    else:
+        click.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)  # type: ignore[arg-type]
+
+
 def main() -> None:
     """Entry point: turns errors into one paragraph and an exit code."""
     # For the formats whose size we do not read ourselves; this process and its workers have not loaded OpenCV yet.
     os.environ.setdefault(LIMIT_VARIABLE, str(PIXEL_LIMIT))
+    warnings.showwarning = _show_warning
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:

@@ -46,6 +46,10 @@ class FolderInUseError(FerError, RuntimeError):
     """Another process is writing to the same folder, or the folder belongs to another input."""
 
 
+class FerWarning(UserWarning):
+    """Something a user should know that does not stop the command; the command line prints it as one line."""
+
+
 def paragraph(
     what: str, *, where: object = None, expected: object = None, got: object = None, fix: str | None = None
 ) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import hashlib
 import io
 import json
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from aupipe.fer_data.errors import FerError, FolderInUseError, paragraph
+from aupipe.fer_data.errors import FerError, paragraph
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -51,12 +51,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_new(temporary)
         yield temporary
         _fsync(temporary)
         temporary.replace(path)
         _fsync(path.parent)
     except OSError as error:
-        if isinstance(error, FerError):
+        if isinstance(error, FerError) or not _concerns(error, path, temporary):
             raise
         raise _refused("write", path, error) from error
     finally:
@@ -74,6 +75,18 @@ def withdraw(path: Path) -> None:
         _fsync(path.parent)
     except OSError as error:
         raise _refused("remove", path, error) from error
+
+
+def _make_new(path: Path) -> None:
+    """Make an empty file that nobody else has: never one that a link of the same name points to."""
+    path.unlink(missing_ok=True)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+
+
+def _concerns(error: OSError, path: Path, temporary: Path) -> bool:
+    """Return whether an error is about the file being written, not about one that is read meanwhile."""
+    named = error.filename
+    return not isinstance(named, (str, bytes)) or Path(os.fsdecode(named)) in (path, temporary, *path.parents)
 
 
 @contextlib.contextmanager
@@ -144,26 +157,6 @@ def remove_temporaries(folder: Path) -> None:
         leftover.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process; the lock goes with the process, however it ends.
-
-    Raises :class:`FolderInUseError` when another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FolderInUseError(
-                paragraph(
-                    f"The folder {folder} is in use: another aupipe process is writing to it.",
-                    fix="Wait for it to end, or choose another --out.",
-                )
-            ) from error
-        yield
-
-
 def _refused(what: str, path: Path, error: OSError) -> FerError:
     return FerError(
         paragraph(
@@ -175,8 +168,12 @@ def _refused(what: str, path: Path, error: OSError) -> FerError:
 
 
 def _fsync(path: Path) -> None:
+    """Send a file or a folder to the disk; some file systems (CIFS, drvfs) cannot do it for folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if not (error.errno == errno.EINVAL and path.is_dir()):
+            raise
     finally:
         os.close(descriptor)

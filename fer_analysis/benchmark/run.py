@@ -16,7 +16,7 @@ from aupipe.fer_analysis.benchmark.published import AUTO, load_published
 from aupipe.fer_analysis.benchmark.report import HowRun, write_report
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.folders import GRID, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.types import Progress, Silent
@@ -129,7 +129,7 @@ def run_benchmark(
     published = load_published(ways.published, open_store(store_folder))
     store, plan, trained = _look(store_folder, out, request, ways)
     jobs, threads = ways.resolved(request.base.device, len(trained))
-    with folder_lock(out):
+    with output_folder(out, GRID):
         failed: dict[str, str] = {}
         if train:
             order = Order(store_folder.resolve(), out.resolve(), ways.split, threads, None)

@@ -26,7 +26,8 @@ from aupipe.fer_analysis.comparison.map_files import LeftOut, MapSet, MaskSet, r
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_analysis.comparison.study import ExtraTable, MapComparison, compare_maps
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import digest, folder_lock
+from aupipe.fer_data.files import digest
+from aupipe.fer_data.folders import COMPARISON, output_folder
 from aupipe.fer_data.shards import SplitReader, Store, open_store
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.devices import resolve_device
@@ -146,7 +147,7 @@ def compare_networks(
                 got=", ".join(store.index.classes),
             )
         )
-    with folder_lock(out):
+    with output_folder(out, COMPARISON):
         maker = _MapMaker(store.split(options.split), face, masks, options, out / "maps", shown)
         found = {(one.name, name): maker.make(one, name) for one in classifiers for name in names}
         maps = _map_set([one.name for one in classifiers], names, found, store)

@@ -18,7 +18,8 @@ from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
 from aupipe.fer_analysis.explain.timeline import draw_timeline
-from aupipe.fer_data.files import folder_lock, write_bytes, write_json, write_text
+from aupipe.fer_data.files import write_bytes, write_json, write_text
+from aupipe.fer_data.folders import EXPLANATION, output_folder
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, MissedFace
 from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 from aupipe.fer_display.blocks import Block, Wide
@@ -113,7 +114,7 @@ def explain(
         progress: Told of each picture.
         notes: Sentences for the page and the report, beside the run's own.
     """
-    with folder_lock(out):
+    with output_folder(out, EXPLANATION):
         earlier, work = _earlier_files(out), _Work()
         progress.start("explain", source.total, "frames" if source.kind == "video" else "photos")
         for picture in source.pictures():

@@ -27,7 +27,8 @@ import cv2
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import atomic_path, folder_lock, remove_temporaries, sha256_bytes, write_json
+from aupipe.fer_data.files import atomic_path, remove_temporaries, sha256_bytes, write_json
+from aupipe.fer_data.folders import EXPORT, output_folder
 from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
 from aupipe.fer_data.types import Progress, Silent
@@ -62,7 +63,7 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
     record = {"form": form, "store": store.index.digest}
     _refuse_other_content(out, record)
     rows = {split: store.index.rows(split) for split in store.index.splits}
-    with folder_lock(out):
+    with output_folder(out, EXPORT):
         _refuse_other_content(out, record)
         write_json(out / RECORD_NAME, {**record, "complete": False})
         remove_temporaries(out)

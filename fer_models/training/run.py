@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import folder_lock, remove_temporaries
+from aupipe.fer_data.files import remove_temporaries
+from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.types import Progress, Silent
@@ -73,7 +74,7 @@ def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: P
     """
     store = open_store(store_folder)
     preflight.check(store, config)
-    with joined(config.device) as ranks, folder_lock(run_folder) if ranks.first else contextlib.nullcontext():
+    with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         if ranks.first:
             remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import canonical_json, digest, folder_lock, remove_temporaries, sha256_bytes
+from aupipe.fer_data.files import canonical_json, digest, remove_temporaries, sha256_bytes
+from aupipe.fer_data.folders import LANDMARKS, output_folder
 from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells
@@ -51,7 +52,7 @@ def run_landmarks(
         raise UserInputError("The manifest has no rows, so there is nothing to do. Its problems file says why.")
     identity = stage_identity(config)
     try:
-        with folder_lock(work):
+        with output_folder(work, LANDMARKS):
             manifest_digest = _claim(work, manifest)
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()

@@ -13,7 +13,8 @@ import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import canonical_json, digest, folder_lock, remove_temporaries
+from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
+from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
@@ -51,7 +52,7 @@ def run_maps(
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
     plan = plan_store(open_work(work), config, begun=images_from or store)
     _check_options(plan, codebook)
-    with folder_lock(store):
+    with output_folder(store, STORE):
         plan = plan.without(_unusable_before(plan, store, images_from, repair))
         if repair:
             check_same_plan(store, plan)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.errors import FerError, FolderInUseError
+from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.files import (
     atomic_path,
     canonical_json,
     digest,
     flushing,
-    folder_lock,
     remove_temporaries,
     sha256_bytes,
     sha256_file,
@@ -147,35 +147,32 @@ def run(program: str, *arguments: str, check: bool = True) -> subprocess.Complet
     )  # fmt: skip
 
 
-def test_a_folder_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) -> None:
-    program = """
-import sys
-from pathlib import Path
-from aupipe.fer_data.files import folder_lock
-with folder_lock(Path(sys.argv[1])):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-    ) as other:  # fmt: skip
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        with pytest.raises(FolderInUseError, match=r"in use: another aupipe process .* choose another --out"):  # noqa: SIM117
-            with folder_lock(tmp_path):
-                pass
-        other.kill()
-        other.wait()
-    with folder_lock(tmp_path):
-        pass
+def test_a_link_at_the_temporary_name_is_not_written_through(tmp_path: Path) -> None:
+    precious = tmp_path / "precious.csv"
+    precious.write_text("weeks of work")
+    (tmp_path / f".x.json.{os.getpid()}.tmp").symlink_to(precious)
+    write_text(tmp_path / "x.json", "new")
+    assert precious.read_text() == "weeks of work"
+    assert (tmp_path / "x.json").read_text() == "new" and not (tmp_path / "x.json").is_symlink()
 
 
-def test_a_lock_can_be_taken_again_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="inside"), folder_lock(tmp_path):
-        raise ValueError("inside")
-    with folder_lock(tmp_path):
-        pass
+def test_a_source_that_cannot_be_read_is_named_and_not_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"), atomic_path(tmp_path / "x"):
+        (tmp_path / "gone.csv").read_bytes()
+    assert names(tmp_path) == []
+
+
+def test_a_file_system_that_cannot_flush_folders_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_text(tmp_path / "x", "new")
+    assert names(tmp_path) == ["x"]
 
 
 json_values = st.recursive(

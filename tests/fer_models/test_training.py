@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from aupipe.fer_data.errors import FolderInUseError, RunError, UserInputError
-from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
@@ -159,7 +159,7 @@ def test_another_configuration_or_store_is_refused(finished: Path, store: Store,
 
 
 def test_a_folder_in_use_is_refused(store: Store, tmp_path: Path) -> None:
-    with folder_lock(tmp_path), pytest.raises(FolderInUseError, match="in use"):
+    with output_folder(tmp_path, RUN), pytest.raises(FolderInUseError, match="in use"):
         train(store.folder, tmp_path, CONFIG)
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from aupipe.fer_data.errors import FolderInUseError
-from aupipe.fer_data.files import folder_lock
+from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, SerialExecutor
@@ -110,7 +110,7 @@ def test_folder_in_use_is_refused(own: Built) -> None:
         holder.kill()
         holder.communicate()
     time.sleep(0.05)
-    with folder_lock(own.store):
+    with output_folder(own.store, STORE):
         pass
 
 

@@ -1,0 +1,158 @@
+"""Output folders: each belongs to one kind of result, and to one process at a time.
+
+A folder is claimed by its ``.lock`` file, which holds the name of what is made there. Other people's files are never
+overwritten: a folder that holds something else is refused before anything is written, links are not followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from aupipe.fer_data.errors import FerWarning, FolderInUseError, UserInputError, paragraph
+
+LOCK_NAME = ".lock"
+SYSTEM_FILES = frozenset({LOCK_NAME, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
+"""Names that do not make a folder somebody's."""
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+"""What file systems without locks answer: NFS without its lock service, Lustre without flock, some FUSE."""
+
+
+class NoLocksWarning(FerWarning):
+    """The file system knows no locks: nothing keeps two processes apart."""
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """What a folder is for.
+
+    Attributes:
+        name: One word, kept in the folder's ``.lock``.
+        command: The command that makes such a folder.
+        sign: A file or folder that only this kind has, for folders whose ``.lock`` was not copied with them.
+    """
+
+    name: str
+    command: str
+    sign: str
+
+
+LANDMARKS = FolderKind("landmarks", "aupipe landmarks", "landmarks.json")
+STORE = FolderKind("store", "aupipe build-maps", "index.json")
+RUN = FolderKind("run", "aupipe train", "config.json")
+GRID = FolderKind("benchmark", "aupipe benchmark", "results.csv")
+COMPARISON = FolderKind("comparison", "aupipe compare", "comparison.json")
+EXPLANATION = FolderKind("explanation", "aupipe explain", "explain.json")
+EXPORT = FolderKind("export", "aupipe export", "export.json")
+KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, EXPLANATION, EXPORT)
+
+
+@contextlib.contextmanager
+def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
+    """Hold ``folder`` for this process and this kind of result; the lock goes with the process, however it ends.
+
+    A file system without locks is used without one, with a :class:`NoLocksWarning`.
+
+    Args:
+        folder: Made where it does not exist.
+        kind: What will be written to it.
+
+    Raises:
+        FolderInUseError: Another process holds it.
+        UserInputError: It holds another kind of result, or files that are not ours.
+    """
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+    _refuse_other_files(folder, kind)
+    with _open_lock(folder) as lock:
+        _hold(lock, folder)
+        _claim(lock, folder, kind)
+        yield
+
+
+def _refuse_other_files(folder: Path, kind: FolderKind) -> None:
+    """Refuse a folder without ``.lock`` that holds anything but this kind's own files."""
+    if (folder / LOCK_NAME).exists() or (folder / kind.sign).exists():
+        return
+    others = sorted(path.name for path in folder.iterdir() if not _is_nobodys(path.name))
+    if others:
+        _refuse(folder, kind, ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else ""))
+
+
+def _is_nobodys(name: str) -> bool:
+    """Return whether a name is a system's, or the temporary of a write that was interrupted."""
+    return name in SYSTEM_FILES or (name.startswith(".") and name.endswith(".tmp"))
+
+
+@contextlib.contextmanager
+def _open_lock(folder: Path) -> Iterator[int]:
+    """Open the lock without following a link and without touching what is in it."""
+    path = folder / LOCK_NAME
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        lock = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise
+        raise UserInputError(_not_a_lock(path)) from error
+    try:
+        if not stat.S_ISREG(os.fstat(lock).st_mode):
+            raise UserInputError(_not_a_lock(path))
+        yield lock
+    finally:
+        os.close(lock)
+
+
+def _hold(lock: int, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise FolderInUseError(
+            paragraph(
+                f"The folder {folder} is in use: another aupipe process is writing to it.",
+                fix="Wait for it to end, or choose another --out.",
+            )
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        message = f"The file system of {folder} has no locks: do not run two commands on one folder at once."
+        warnings.warn(message, NoLocksWarning, stacklevel=4)
+
+
+def _claim(lock: int, folder: Path, kind: FolderKind) -> None:
+    """Write the kind into a new lock; refuse one that names another kind."""
+    said = os.pread(lock, 64, 0).decode("utf-8", "replace").strip()
+    if not said:
+        os.pwrite(lock, f"{kind.name}\n".encode(), 0)
+    elif said != kind.name and not (folder / kind.sign).exists():
+        found = next((other for other in KINDS if other.name == said), None)
+        _refuse(folder, kind, f"what `{found.command}` made" if found else f"a {LOCK_NAME} file that is not ours")
+
+
+def _refuse(folder: Path, kind: FolderKind, got: str) -> None:
+    raise UserInputError(
+        paragraph(
+            f"The folder {folder} holds something else, so nothing was written to it.",
+            expected=f"a new or an empty folder, or one that `{kind.command}` made",
+            got=got,
+            fix="Choose another --out.",
+        )
+    )
+
+
+def _not_a_lock(path: Path) -> str:
+    return paragraph(
+        f"{path} is not a plain file, so the folder cannot be locked.",
+        expected="no such file, or the one an earlier run made",
+        got="a link, a folder or a device",
+        fix="Remove it if you know it, or choose another --out.",
+    )
