@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from typing import TextIO
 
 import click
 
@@ -68,12 +69,19 @@ for command in COMMANDS:
     cli.add_command(command)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: object) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Print a warning of ours as one line; others as Python does."""
-    if issubclass(category, FerWarning):
-        click.echo(f"aupipe: {message}", err=True)
-    else:
-        click.echo(warnings.formatwarning(message, category, *where[:2]), err=True, nl=False)  # type: ignore[arg-type]
+    text = f"aupipe: {message}\n"
+    if not issubclass(category, FerWarning):
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    click.echo(text, err=True, nl=False)
 
 
 def main() -> None:
