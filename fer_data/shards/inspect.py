@@ -93,7 +93,7 @@ def _inspect_shard(path: Path) -> Inspection:
 def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """A shard's attributes and datasets."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), path)
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
             datasets = {

@@ -211,7 +211,7 @@ class SplitReader:
     def _column(self, name: str) -> np.ndarray:
         parts = []
         for entry in self.entries:
-            with h5py.File(self._path(entry), "r") as file:
+            with h5py.File(self._path(entry), "r", locking=False) as file:
                 spec.check_version(str(file.attrs["schema_version"]), entry.name)
                 self._check_identity(entry, str(file.attrs["plan_digest"]))
                 parts.append(file[name][:])

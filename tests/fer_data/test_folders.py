@@ -9,11 +9,14 @@ import sys
 import warnings
 from pathlib import Path
 
+import h5py
 import pytest
 
 from aupipe.fer_data import folders
 from aupipe.fer_data.errors import FolderInUseError, UserInputError
 from aupipe.fer_data.folders import EXPLANATION, KINDS, LANDMARKS, RUN, FolderKind, NoLocksWarning, output_folder
+from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards.inspect import inspect_path
 
 
 def test_a_folder_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) -> None:
@@ -128,3 +131,19 @@ def test_other_errors_of_the_lock_are_errors(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(folders.fcntl, "flock", refuse)
     with warnings.catch_warnings(), pytest.raises(OSError, match="Input/output"), output_folder(tmp_path, RUN):
         pass
+
+
+def test_stores_are_read_without_locks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read-only mount, or a file system without locks, can be read."""
+    real, asked = h5py.File, list[object]()
+
+    def opened(name: object, mode: str = "r", **options: object) -> h5py.File:
+        if isinstance(name, (str, Path)):
+            asked.append(options.get("locking"))
+        return real(name, mode, **options)
+
+    monkeypatch.setattr(h5py, "File", opened)
+    again = open_store(store.folder)
+    assert len(again.split("test").landmarks) and inspect_path(store.folder).lines
+    assert inspect_path(store.folder / "train-00000.h5").lines and asked
+    assert set(asked) == {False}
