@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
-from aupipe.fer_analysis.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
+from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_display.blocks import Section, Table, Text, Tiles
+from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 from aupipe.fer_display.pages import png_picture, render
 from aupipe.fer_display.tables import TableLine, text_table
 

@@ -75,7 +75,7 @@ class HeatTable(Block):
 
 
 @dataclass(frozen=True)
-class Bar:
+class BarCell:
     """A figure with a bar before it; ``length`` and ``mark``, a stroke across it, are shares of the longest bar."""
 
     text: str
@@ -89,7 +89,7 @@ class BarTable(Block):
 
     kind = "bar_table"
     heads: Sequence[str]
-    rows: Sequence[tuple[str, Bar, Sequence[str]]]
+    rows: Sequence[tuple[str, BarCell, Sequence[str]]]
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from aupipe.fer_analysis.benchmark.collect import FIGURES, Result, Results
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.tables import CONTROLS, MAIN, control_values
 from aupipe.fer_analysis.evaluation.averages import AVERAGES
-from aupipe.fer_analysis.overlays import overlay
 from aupipe.fer_display.curves import Curve, Panel, draw_panel
 from aupipe.fer_display.figures import new_figure
 from aupipe.fer_display.map_rows import MapRow, draw_map_rows
 from aupipe.fer_display.matrices import Matrix, draw_matrices
+from aupipe.fer_display.overlays import overlay
 from aupipe.fer_models.methods import method_title
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"

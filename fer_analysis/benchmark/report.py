@@ -14,7 +14,7 @@ from aupipe.fer_analysis.benchmark.collect import Results, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
-from aupipe.fer_analysis.benchmark.tables import ARROW, Table, all_tables
+from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.figures import png_bytes
@@ -30,7 +30,7 @@ SHOWN = (
 
 
 @dataclass(frozen=True)
-class HowRun:
+class GridProvenance:
     """What the report says about how the figures came to be. ``failed``: run folder -> reason."""
 
     command: str
@@ -40,7 +40,7 @@ class HowRun:
 
 
 def write_report(
-    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun,
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance,
     published: Published | None, n_layers: int,
 ) -> list[Path]:  # fmt: skip
     """Write every table and figure that there are results for; returns the files, ``results.md`` first."""
@@ -66,7 +66,7 @@ def write_report(
     return [out / "results.md", *files]
 
 
-def _draw(table: Table) -> Figure:
+def _draw(table: ResultTable) -> Figure:
     return draw_table(table.title, table.head, table.rows, ARROW)
 
 
@@ -89,7 +89,7 @@ def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[
 
 
 def _how(
-    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance
 ) -> list[str]:
     index, base = store.index, request.base.as_json()
     trained = {result.spec.folder: result for result in results.all}
@@ -120,7 +120,7 @@ def _versions(results: Results, out: Path) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
 
 
-def _how_to_read(tables: Sequence[Table]) -> list[str]:
+def _how_to_read(tables: Sequence[ResultTable]) -> list[str]:
     if not tables:
         return []
     return [

@@ -13,7 +13,7 @@ from aupipe.fer_analysis.benchmark.collect import collect
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
 from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings, spoken
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
-from aupipe.fer_analysis.benchmark.report import HowRun, write_report
+from aupipe.fer_analysis.benchmark.report import GridProvenance, write_report
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import folder_lock
@@ -23,7 +23,7 @@ from aupipe.fer_data.types import Progress, Silent
 
 
 @dataclass(frozen=True)
-class Ways:
+class BenchmarkSettings:
     """How a grid is carried out: nothing here changes a figure, but for ``threads``, which may change last bits.
 
     ``jobs``, ``threads`` (of each process) None: what the machine has. ``published``: see :func:`load_published`.
@@ -99,13 +99,13 @@ class Estimate:
         return [*lines, f"about {spoken(self.seconds)} in {self.jobs} processes of {self.threads} threads"]
 
 
-def estimate(store_folder: Path, out: Path, request: GridRequest, ways: Ways) -> Estimate:
+def estimate(store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings) -> Estimate:
     """What :func:`run_benchmark` would do, and how long, measured on a few steps of each network. Writes nothing."""
-    store, plan, trained = _look(store_folder, out, request, ways)
-    jobs, threads = ways.resolved(request.base.device, len(trained))
+    store, plan, trained = _look(store_folder, out, request, settings)
+    jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
-    finished = sum(state.finished(out, one, ways.split, digest) for one in trained)
-    seconds = preflight.estimate_seconds(trained, out, store, ways.split, threads) / jobs
+    finished = sum(state.finished(out, one, settings.split, digest) for one in trained)
+    seconds = preflight.estimate_seconds(trained, out, store, settings.split, threads) / jobs
     return Estimate(tuple(plan), tuple(trained), finished, jobs, threads, seconds)
 
 
@@ -113,47 +113,47 @@ def run_benchmark(
     store_folder: Path,
     out: Path,
     request: GridRequest,
-    ways: Ways,
+    settings: BenchmarkSettings,
     progress: Progress | None = None,
     *,
     train: bool = True,
 ) -> GridReport:
     """Train and evaluate what is not finished, then write tables and figures of all that is.
 
-    The best epoch is chosen on val; ``ways.split`` is looked at only afterwards. A run that fails is named in the
+    The best epoch is chosen on val; ``settings.split`` is looked at only afterwards. A run that fails is named in the
     report and does not stop the others; the same call tries it again. ``train`` False: only write the report of what is
     finished. Raises :class:`UserInputError` when a method cannot use its backbone, :class:`RunError` when ``out`` holds
     other runs, :class:`FolderInUseError`, :class:`StoreError`.
     """
     progress, started = progress or Silent(), time.perf_counter()
-    published = load_published(ways.published, open_store(store_folder))
-    store, plan, trained = _look(store_folder, out, request, ways)
-    jobs, threads = ways.resolved(request.base.device, len(trained))
+    published = load_published(settings.published, open_store(store_folder))
+    store, plan, trained = _look(store_folder, out, request, settings)
+    jobs, threads = settings.resolved(request.base.device, len(trained))
     with folder_lock(out):
         failed: dict[str, str] = {}
         if train:
-            order = Order(store_folder.resolve(), out.resolve(), ways.split, threads, None)
+            order = Order(store_folder.resolve(), out.resolve(), settings.split, threads, None)
             outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
             failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
-        results = collect(plan, out, ways.split, store.index.digest)
+        results = collect(plan, out, settings.split, store.index.digest)
         seconds = time.perf_counter() - started
-        how = HowRun(ways.command, ways.split, seconds, failed)
+        how = GridProvenance(settings.command, settings.split, seconds, failed)
         n_layers = preflight.layers_of(request.backbone(request.ablation))
         files = write_report(request, plan, results, store, out, how, published, n_layers)
     return GridReport(out, len(plan), len(results.all), len(trained), failed, tuple(files), seconds)
 
 
 def _look(
-    store_folder: Path, out: Path, request: GridRequest, ways: Ways
+    store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """The plan, after everything that can be refused before training was."""
     store = open_store(store_folder)
-    missing = [split for split in ("train", "val", ways.split) if split not in store.index.splits]
+    missing = [split for split in ("train", "val", settings.split) if split not in store.index.splits]
     if missing:
         raise RunError(
             paragraph(
                 f"The store {store_folder} has no {' and no '.join(missing)} split.",
-                expected=f"train to learn from, val to choose the best epoch on, {ways.split} to measure on",
+                expected=f"train to learn from, val to choose the best epoch on, {settings.split} to measure on",
                 got=", ".join(store.index.splits) or "no rows",
                 fix="Build the manifest again, or measure on another split with --split.",
             )

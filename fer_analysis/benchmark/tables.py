@@ -30,7 +30,7 @@ ARROW = " → "
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """A table to read (``head``, ``rows``: text, ``**`` around what is best) and to compute with (``records``)."""
 
     key: str
@@ -80,7 +80,7 @@ def seeds_of(cells: Iterable[GridCell], results: Results) -> str:
     return "/".join(dict.fromkeys(str(len(results.of(cell))) for cell in cells))
 
 
-def methods_tables(request: GridRequest, results: Results, published: Published | None) -> list[Table]:
+def methods_tables(request: GridRequest, results: Results, published: Published | None) -> list[ResultTable]:
     """Tables 1 and 2, one pair for each weight above 0: without and with AUs, method by method."""
     guided = [weight for weight in request.weights if weight > 0] or [0.0]
     tables = []
@@ -99,7 +99,7 @@ def methods_tables(request: GridRequest, results: Results, published: Published 
 def _methods(
     key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results,
     published: Published | None,
-) -> Table:  # fmt: skip
+) -> ResultTable:  # fmt: skip
     base = [GridCell(method, 0.0) for method in request.methods]
     with_units = [GridCell(method, weight) for method in request.methods]
     columns: list[list[str]] = [
@@ -129,7 +129,7 @@ def _methods(
         for cell in (*base, *with_units)
     ]
     notes = _comparison_notes(published) if published is not None else ()
-    return Table(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
+    return ResultTable(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
 
 
 def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -218,7 +218,7 @@ def ablation_table(
     results: Results,
     paper: Mapping[str, Pair] | None = None,
     notes: Sequence[str] = (),
-) -> Table:
+) -> ResultTable:
     """One row a cell, compared with the unguided network; ``named``: its first column. ``paper``: CL and CAM-COS."""
     base = GridCell(cells[0].method, 0.0)
     figures = [*MAIN, *(name for name in ("att_specificity", "cam_specificity")
@@ -236,10 +236,10 @@ def ablation_table(
         columns.append([_paper_shown(paper.get(named(cell))) for cell in cells])
     rows = tuple(tuple(row) for row in zip(*columns, strict=True))
     records = tuple(_record({what: named(cell)}, cell, base, figures, results) for cell in cells)
-    return Table(key, title, tuple(head), rows, records, tuple(notes))
+    return ResultTable(key, title, tuple(head), rows, records, tuple(notes))
 
 
-def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> Table:
+def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> ResultTable:
     """Table 3: which layers are aligned."""
 
     def named(cell: GridCell) -> str:
@@ -255,7 +255,7 @@ def layer_table(request: GridRequest, results: Results, published: Published | N
     )  # fmt: skip
 
 
-def lambda_table(request: GridRequest, results: Results) -> Table:
+def lambda_table(request: GridRequest, results: Results) -> ResultTable:
     """Table 4: the align weight."""
     title = f"Table 4: align weight λ ({method_title(request.ablation)})"
     cells = list(request.lambda_cells())
@@ -270,7 +270,7 @@ TARGETS = {
 }
 
 
-def target_table(request: GridRequest, results: Results) -> Table:
+def target_table(request: GridRequest, results: Results) -> ResultTable:
     """Table 5: guidance towards something else than the class's AUs."""
     title = f"Table 5: what the alignment aims at ({method_title(request.ablation)}, align weight {request.guided:g})"
     note = "Every row is measured against the class's AU map. What the mean map gains as well is not owed to AUs."
@@ -280,7 +280,7 @@ def target_table(request: GridRequest, results: Results) -> Table:
     )  # fmt: skip
 
 
-def all_tables(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> list[Table]:
+def all_tables(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> list[ResultTable]:
     """Every table that the request has runs for. ``n_layers``: of the ablations' backbone."""
     tables = methods_tables(request, results, published)
     tables += [layer_table(request, results, published, n_layers)] if request.layers else []

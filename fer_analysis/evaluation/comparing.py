@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.predictions import (
     PREDICTIONS,
-    Predictions,
+    PredictionTable,
     column_name,
     load_metrics,
     read_predictions,
@@ -97,7 +97,7 @@ def _message(run: Path, other: Path, what: str, first: object, second: object) -
     )
 
 
-def _differences(first: Predictions, second: Predictions, contents: list[dict[str, Any]]) -> dict[str, Any]:
+def _differences(first: PredictionTable, second: PredictionTable, contents: list[dict[str, Any]]) -> dict[str, Any]:
     mapped = first.flags("has_map")
     label = np.unique([row["true"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
@@ -137,7 +137,7 @@ def _paired(
     }
 
 
-def _less(table: Predictions, names: list[str], rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
+def _less(table: PredictionTable, names: list[str], rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
     """The first column, less the second where there is one."""
     values = [table.numbers(name, rows) for name in names]
     return values[0] - values[1] if len(values) > 1 else values[0]

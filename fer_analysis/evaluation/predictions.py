@@ -64,7 +64,7 @@ def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictionTable:
     """The table, read back: its rows' ids and labels, and any of its columns as numbers."""
 
     path: Path
@@ -88,7 +88,7 @@ class Predictions:
         return name in self.rows[0]
 
 
-def read_predictions(path: Path, sha256: str) -> Predictions:
+def read_predictions(path: Path, sha256: str) -> PredictionTable:
     """Read a table whose digest ``metrics.json`` gives. Raises :class:`RunError` when it is missing or another one."""
     if not path.is_file() or sha256_file(path) != sha256:
         raise RunError(
@@ -98,7 +98,7 @@ def read_predictions(path: Path, sha256: str) -> Predictions:
             )
         )
     with path.open(encoding="utf-8", newline="") as file:
-        return Predictions(path, tuple(csv.DictReader(file)))
+        return PredictionTable(path, tuple(csv.DictReader(file)))
 
 
 def load_metrics(folder: Path) -> dict[str, Any]:

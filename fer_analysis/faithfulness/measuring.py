@@ -28,7 +28,7 @@ AU_MAP = "au_map"
 
 
 @dataclass(frozen=True)
-class Faces:
+class PerturbedFaces:
     """What was measured on each face, in the order of the split's rows.
 
     ``whole``, ``empty``: probability of the predicted class on the face and on its baseline alone; ``kept``: whether
@@ -78,7 +78,7 @@ class Perturbation:
 
 
 @torch.no_grad()
-def measure(model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress) -> Faces:
+def measure(model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress) -> PerturbedFaces:
     """Measure the loader's rows. Raises :class:`RunError` for scores that are not finite."""
     done: list[dict[str, np.ndarray]] = []
     controls: dict[str, str] = {}
@@ -195,14 +195,14 @@ def _falls(
     return {**columns, "removable": there}
 
 
-def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loader: TripletLoader) -> Faces:
+def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loader: TripletLoader) -> PerturbedFaces:
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     by_kind: dict[str, dict[str, np.ndarray]] = {}
     for name, values in joined.items():
         if "/" in name:
             figure, kind = name.split("/")
             by_kind.setdefault(figure, {})[kind] = values
-    return Faces(
+    return PerturbedFaces(
         sample_id=tuple(loader.reader.sample_ids[row] for row in joined["row"]),
         label=joined["label"],
         predicted=joined["predicted"],

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.faithfulness import randomising, regions
-from aupipe.fer_analysis.faithfulness.measuring import Faces
+from aupipe.fer_analysis.faithfulness.measuring import PerturbedFaces
 from aupipe.fer_analysis.faithfulness.perturbing import removal_counts
 from aupipe.fer_analysis.faithfulness.randomising import Correlations
 from aupipe.fer_models.metrics.resampling import bootstrap_interval
@@ -21,7 +21,7 @@ from aupipe.fer_models.metrics.resampling import bootstrap_interval
 CURVES = ("deletion", "insertion")
 
 
-def summarise(faces: Faces) -> dict[str, Any]:
+def summarise(faces: PerturbedFaces) -> dict[str, Any]:
     """What comes from the faces: curves and regions."""
     steps = next(iter(faces.curves.values())).shape[-1] - 1
     return {
@@ -39,7 +39,7 @@ def summarise(faces: Faces) -> dict[str, Any]:
     }
 
 
-def _curve(faces: Faces, kind: str) -> dict[str, Any]:
+def _curve(faces: PerturbedFaces, kind: str) -> dict[str, Any]:
     """One map's mean curves, their areas, and how far these are from those of the random order on the same faces."""
     rows, control = faces.rows(kind), faces.controls.get(kind)
     entry: dict[str, Any] = {"n": int(rows.sum()), "control": control}
@@ -53,7 +53,7 @@ def _curve(faces: Faces, kind: str) -> dict[str, Any]:
     return entry
 
 
-def _regions(faces: Faces) -> dict[str, Any]:
+def _regions(faces: PerturbedFaces) -> dict[str, Any]:
     """Falls inside and outside of the AU regions; all None where no face has a region."""
     rows = faces.removable
     correct = (faces.label == faces.predicted).astype(np.float64)
@@ -82,7 +82,9 @@ def _plain(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> flo
     return float(values[rows].mean()) if rows.any() else None
 
 
-def _mean(faces: Faces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> dict[str, Any] | None:
+def _mean(
+    faces: PerturbedFaces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]
+) -> dict[str, Any] | None:
     """Mean and 95 % interval over the chosen faces."""
     if not rows.any():
         return None

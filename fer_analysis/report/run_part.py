@@ -13,10 +13,16 @@ import numpy as np
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES
 from aupipe.fer_analysis.evaluation.figures import TITLES
-from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
+from aupipe.fer_analysis.evaluation.predictions import (
+    METRICS,
+    PREDICTIONS,
+    PredictionTable,
+    load_metrics,
+    read_predictions,
+)
 from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
+from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_analysis.faithfulness import FAITHFULNESS, summary_line
-from aupipe.fer_analysis.overlays import Explanation, enlarge, explain_batch, overlay
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_analysis.report.store_part import SIDE
 from aupipe.fer_data.shards import Store
@@ -33,6 +39,7 @@ from aupipe.fer_display.blocks import (
     Text,
 )
 from aupipe.fer_display.charts import Series, line_chart
+from aupipe.fer_display.overlays import enlarge, overlay
 from aupipe.fer_display.pages import jpeg_picture
 from aupipe.fer_models.training.checkpoint import RunRecord
 from aupipe.fer_models.training.run_log import read_log
@@ -52,7 +59,7 @@ class EvaluatedRun:
         return max(layers, key=int)
 
     @cached_property
-    def predictions(self) -> Predictions:
+    def predictions(self) -> PredictionTable:
         """Its faces. Raises :class:`RunError` when the table is missing or another one."""
         return read_predictions(self.folder / PREDICTIONS, self.metrics["predictions_sha256"])
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from aupipe.fer_analysis.overlays import draw_points, enlarge, overlay
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.shards.inspect import flat_content
@@ -27,6 +26,7 @@ from aupipe.fer_display.blocks import (
     Text,
     Tiles,
 )
+from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 from aupipe.fer_display.pages import Picture, jpeg_picture
 
 SIDE = 144

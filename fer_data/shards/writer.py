@@ -32,7 +32,7 @@ Draw = Callable[
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Some rows as they lie in the file.
 
     ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order.
@@ -81,7 +81,7 @@ def redraw_shard(old: ShardFile, path: Path, draw: Draw, header: ShardHeader) ->
 
 
 def write_blocks(
-    path: Path, blocks: Iterable[Block], count: int, header: ShardHeader, totals: ChannelTotals
+    path: Path, blocks: Iterable[RowBlock], count: int, header: ShardHeader, totals: ChannelTotals
 ) -> ShardEntry:
     """As :func:`write_shard`, from rows that are already in the file's form; ``totals`` is read after the last."""
     with atomic_path(path) as temporary:
@@ -123,7 +123,7 @@ def _write_header(file: h5py.File, header: ShardHeader) -> None:
     file.attrs["software"] = header.software_json
 
 
-def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header: ShardHeader) -> None:
+def _write_datasets(file: h5py.File, blocks: Iterable[RowBlock], count: int, header: ShardHeader) -> None:
     size = header.image_size
     columns = spec.tail_columns(size, header.map_size, header.id_bytes)
     if header.encoding == "raw":
@@ -148,7 +148,7 @@ def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header
     file.create_dataset("crc32", data=checksums)
 
 
-def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals: ChannelTotals) -> Iterator[Block]:
+def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals: ChannelTotals) -> Iterator[RowBlock]:
     """The rows in the file's form, checked; never more or fewer than ``count``."""
     columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
     given, queue = 0, iter(rows)
@@ -163,18 +163,18 @@ def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals:
         if header.encoding == "jpeg":
             images = [encode_jpeg(image, header.jpeg_quality) for image in images]
         tail = [np.stack([values[at] for values in stored]) for at in range(1, len(columns))]
-        yield Block(images, tail)
+        yield RowBlock(images, tail)
     if given != count:
         raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
 
 
-def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[Block]:
+def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[RowBlock]:
     images = stored_images(file)
     for start in range(0, count, BLOCK):
         rows = slice(start, min(start + BLOCK, count))
         values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
         values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
-        yield Block(list(images[rows]), list(values.values()))
+        yield RowBlock(list(images[rows]), list(values.values()))
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:

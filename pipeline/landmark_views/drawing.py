@@ -34,7 +34,7 @@ _FINE = 4
 
 
 @dataclass(frozen=True)
-class Tile:
+class FaceTile:
     """A square picture of ``SIDE`` pixels with lines of text below it; the first line is drawn darker."""
 
     picture: Image
@@ -42,12 +42,12 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Block:
+class TileBlock:
     """Tiles under a heading; ``note`` says how they were chosen."""
 
     heading: str
     note: str
-    tiles: tuple[Tile, ...]
+    tiles: tuple[FaceTile, ...]
 
 
 def load_photo(path: Path, sha256: str) -> Image | str:
@@ -105,7 +105,12 @@ def notice_picture(text: str, *, side: int = SIDE) -> Image:
 
 
 def compose(
-    title: str, note: str, blocks: Sequence[Block], legend: Sequence[tuple[str, Colour]] = (), *, columns: int = COLUMNS
+    title: str,
+    note: str,
+    blocks: Sequence[TileBlock],
+    legend: Sequence[tuple[str, Colour]] = (),
+    *,
+    columns: int = COLUMNS,
 ) -> Image:
     """The sheet: title, note, an optional legend of point colours, then the blocks; those without tiles say so."""
     width = 2 * _MARGIN + columns * (SIDE + _GAP) - _GAP
@@ -149,7 +154,7 @@ def _header(title: str, note: str, legend: Sequence[tuple[str, Colour]], width: 
     return strip
 
 
-def _block(block: Block, columns: int, width: int) -> Image:
+def _block(block: TileBlock, columns: int, width: int) -> Image:
     lines = max((len(tile.caption) for tile in block.tiles), default=0)
     step = SIDE + 5 + lines * _LINE + _GAP
     rows, top = -(-len(block.tiles) // columns), 68

@@ -13,8 +13,8 @@ from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views.drawing import (
     WHITE,
-    Block,
-    Tile,
+    FaceTile,
+    TileBlock,
     compose,
     face_picture,
     load_photo,
@@ -52,13 +52,15 @@ def write_sheet(work: Path, out: Path, count: int = 24) -> None:
     finished = open_work(work)
     picked = pick_rows(finished.rows(), count)
     blocks = (
-        Block(
+        TileBlock(
             "Random sample",
             f"{len(picked.random)} of {picked.found_count} faces found: the first in hash order, not chosen by eye",
             tuple(_face_tile(row, finished) for row in picked.random),
         ),
-        Block("Least sure", RANKING, tuple(_face_tile(row, finished) for row in picked.doubtful)),
-        Block("Without landmarks", _failure_note(picked), tuple(_failure_tile(row, finished) for row in picked.failed)),
+        TileBlock("Least sure", RANKING, tuple(_face_tile(row, finished) for row in picked.doubtful)),
+        TileBlock(
+            "Without landmarks", _failure_note(picked), tuple(_failure_tile(row, finished) for row in picked.failed)
+        ),
     )
     total = picked.found_count + picked.failed_count
     note = f"detector {finished.detector} · {picked.found_count} of {total} samples with landmarks"
@@ -104,17 +106,17 @@ def _push(heap: list[tuple[_Doubt, Row]], row: Row, count: int) -> None:
         heapq.heapreplace(heap, item)
 
 
-def _face_tile(row: Row, work: FinishedWork) -> Tile:
+def _face_tile(row: Row, work: FinishedWork) -> FaceTile:
     photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
     picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, [(row.points, WHITE)])
     facts = f"score {row.score:.2f} · rung {row.rung} · yaw {round(float(row.pose[0])):+d}°"
-    return Tile(picture, (row.sample.sample_id, row.sample.label, facts))
+    return FaceTile(picture, (row.sample.sample_id, row.sample.label, facts))
 
 
-def _failure_tile(row: Row, work: FinishedWork) -> Tile:
+def _failure_tile(row: Row, work: FinishedWork) -> FaceTile:
     photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
     picture = notice_picture(photo) if isinstance(photo, str) else whole_picture(photo)
-    return Tile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
+    return FaceTile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
 
 
 def _failure_note(picked: Picked) -> str:
