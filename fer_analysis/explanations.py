@@ -19,7 +19,7 @@ from aupipe.fer_models.training import checkpoint
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a run says about some rows of a split, at the size of the evaluation's centre crop.
+    """A run's answers on some rows of a split, at the size of the evaluation's centre crop.
 
     images (n, c, c, 3) RGB; landmarks (n, 68, 2) pixels; au_maps (n, m, m) in [0, 1]; attention and cam (n, h, w):
     positive parts at native resolution, the CAM of the *label*, None where the method has none; predicted, label (n):
@@ -48,7 +48,22 @@ def explain_batch(
     layer: int | None = None,
     device: str = "auto",
 ) -> Explanation:
-    """Explain rows of a split with a run's best model; ``layer`` None: the deepest. Raises :class:`RunError`."""
+    """Explain rows of a split with a run's best model.
+
+    Args:
+        run_folder: The run.
+        store: Where the rows are.
+        rows: Their numbers in the split.
+        split: The split.
+        layer: Whose attention is shown. None: the deepest.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        Pictures, maps and predictions, one for each row.
+
+    Raises:
+        RunError: The run cannot be loaded, or does not fit the store.
+    """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(run_folder, where)
     checkpoint.run_store(run_folder, record, store.folder)

@@ -1,4 +1,4 @@
-"""What a page is made of, as values: a page is a list of blocks, and ``templates/blocks.html.j2`` draws each kind.
+"""The blocks of a page, as values: a page is a list of them, and ``templates/blocks.html.j2`` draws each kind.
 
 Texts are escaped where they are drawn.
 """
@@ -76,7 +76,7 @@ class HeatTable(Block):
 
 @dataclass(frozen=True)
 class BarCell:
-    """A figure with a bar before it; ``length`` and ``mark``, a stroke across it, are shares of the longest bar."""
+    """A cell with a figure and a bar; ``length`` and ``mark``, a stroke across it, are shares of the longest bar."""
 
     text: str
     length: float
@@ -146,7 +146,7 @@ class Charts(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """What is folded away until somebody wants it."""
+    """Blocks that are folded away until somebody wants them."""
 
     kind = "details"
     title: str

@@ -31,7 +31,7 @@ SHOWN = (
 
 @dataclass(frozen=True)
 class GridProvenance:
-    """What the report says about how the figures came to be. ``failed``: run folder -> reason."""
+    """The origin of the figures, as the report states it. ``failed``: run folder -> reason."""
 
     command: str
     split: str
@@ -43,7 +43,21 @@ def write_report(
     request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance,
     published: Published | None, n_layers: int,
 ) -> list[Path]:  # fmt: skip
-    """Write every table and figure that there are results for; returns the files, ``results.md`` first."""
+    """Write every table and figure that there are results for.
+
+    Args:
+        request: The grid.
+        plan: All its runs, finished or not.
+        results: The finished ones.
+        store: The store that all were measured on.
+        out: Folder to write to.
+        how: What the report says about the origin of the figures.
+        published: The paper's figures to show beside them.
+        n_layers: Number of layers of the ablations' backbone.
+
+    Returns:
+        The files, ``results.md`` first.
+    """
     write_text(out / "results.csv", results_csv(results))
     files = [out / "results.csv"]
     tables = all_tables(request, results, published, n_layers) if results.all else []
@@ -71,7 +85,7 @@ def _draw(table: ResultTable) -> Figure:
 
 
 def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[str, str, Figure]]:
-    """File name, title and figure of everything there is to draw."""
+    """Yield file name, title and figure of everything there is to draw."""
     if not results.all:
         return
     guided = [weight for weight in request.weights if weight > 0]
@@ -112,7 +126,7 @@ def _how(
 
 
 def _versions(results: Results, out: Path) -> str:
-    """Of the libraries, as the runs recorded them."""
+    """Gather the versions of the libraries, as the runs recorded them."""
     found: dict[str, set[str]] = {}
     for folder in dict.fromkeys(result.spec.folder for result in results.all):
         for name, version in checkpoint.load_record(out / state.RUNS / folder).versions.items():

@@ -1,4 +1,4 @@
-"""Writing a comparison: tables for programs (CSV, JSON), a page for people (Markdown), figures."""
+"""The files of a comparison: tables for programs (CSV, JSON), a page for people (Markdown), figures."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _height_rows(comparison: MapComparison) -> _Rows:
 
 
 def markdown(comparison: MapComparison) -> str:
-    """``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
+    """Write ``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
     parts = ["# Comparison of networks", *_source(comparison), "## Method", METHOD]
     if comparison.scoring is not None:
         parts += ["## IoU with the masks", _iou_table(comparison, comparison.scoring)]

@@ -23,7 +23,7 @@ TABLE = "faithfulness.csv"
 
 
 def write_faces(path: Path, faces: PerturbedFaces, classes: Sequence[str]) -> str:
-    """Write the table atomically; returns its SHA-256."""
+    """Write the table atomically, and return its SHA-256."""
     text = csv_of_columns(_columns(faces, classes))
     write_text(path, text)
     return sha256_bytes(text.encode())

@@ -24,7 +24,7 @@ BARS = {"inside": "AU regions", "outside_face": "elsewhere\non the face", "outsi
 
 
 def draw_faithfulness(content: Mapping[str, Any]) -> Figure:
-    """Deletion and insertion above, removal of the AU regions and randomised weights below."""
+    """Draw deletion and insertion above, removal of the AU regions and randomised weights below."""
     figure = new_figure(13, 10)
     figure.suptitle(
         f"Faithfulness of {content['method']} on {content['backbone']}: {content['n']} faces of {content['split']}, "
