@@ -49,8 +49,8 @@ class MapTile:
 
 
 @dataclass(frozen=True, slots=True)
-class TileGroup:
-    """Tiles under a common heading."""
+class MapSection:
+    """Maps under a common heading."""
 
     heading: str
     tiles: tuple[MapTile, ...]
@@ -66,7 +66,7 @@ def draw_codebook(codebook: Codebook) -> Figure:
         MapTile(f"AU {unit.number}", unit.name, render_aus(face, {unit.number: 1.0}, codebook, SIZE, SIZE))
         for unit in sorted(codebook.action_units.values(), key=lambda unit: unit.number)
     )
-    sections = [TileGroup("Expressions", expressions), TileGroup("Action units", units)]
+    sections = [MapSection("Expressions", expressions), MapSection("Action units", units)]
     return _draw(f"Codebook {codebook.name}", f"{codebook.source}\ndigest {codebook.digest[:16]}", sections)
 
 
@@ -83,7 +83,7 @@ def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff) -> Figure:
                 MapTile(_spaced(entry.expression), f"cosine {entry.cosine:.2f}", second - first, signed=True)
             )
     headings = [f"A: {a.name}", f"B: {b.name}", "B - A"]
-    sections = [TileGroup(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
+    sections = [MapSection(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
     return _draw(f"Codebooks {a.name} and {b.name}", f"A  {a.source}\nB  {b.source}", sections)
 
 
@@ -111,7 +111,7 @@ def _spaced(name: str) -> str:
 # --- the page ---
 
 
-def _draw(title: str, notes: str, sections: Sequence[TileGroup]) -> Figure:
+def _draw(title: str, notes: str, sections: Sequence[MapSection]) -> Figure:
     columns = min(COLUMNS, max(len(section.tiles) for section in sections))
     columns = max(columns, 5)
     row_height = TILE + CAPTION + GAP
@@ -153,7 +153,7 @@ def _colours(signed: bool) -> dict[str, Any]:
     )
 
 
-def _draw_bar(page: Sheet, section: TileGroup, x: float, y: float) -> None:
+def _draw_bar(page: Sheet, section: MapSection, x: float, y: float) -> None:
     signed = any(tile.signed for tile in section.tiles)
     style = _colours(signed)
     scale = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
@@ -178,7 +178,7 @@ def _draw_face(axes: Axes, colour: str) -> None:
 
 
 def smooth_curve(points: Float64[np.ndarray, "n 2"], steps: int = 12) -> Float64[np.ndarray, "s 2"]:
-    """A Catmull-Rom curve through the points, closed where the first and the last are one."""
+    """Draw a Catmull-Rom curve through the points, closed where the first and the last are one."""
     closed = np.allclose(points[0], points[-1])
     before, after = (points[-2], points[1]) if closed else (2 * points[0] - points[1], 2 * points[-1] - points[-2])
     padded = np.concatenate([before[None], points, after[None]])
