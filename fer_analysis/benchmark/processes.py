@@ -39,11 +39,18 @@ def default_jobs(device: str) -> int:
 def run_trainings(
     plan: Sequence[Training], order: Order, store_digest: str, jobs: int, progress: Progress
 ) -> list[Outcome]:
-    """Train and evaluate what is not finished, in ``jobs`` processes.
+    """Train and evaluate what is not finished, in several processes.
 
-    Every process works alone on one training at a time, so the results do not depend on ``jobs``. A process that dies
-    is a failure of the training it was at, and is replaced. On an exception, Ctrl-C among them, the processes are
+    Every process works alone on one training at a time, so the results do not depend on their number. A process that
+    dies is a failure of the training it was at, and is replaced. On an exception, Ctrl-C among them, the processes are
     ended at once: what they had saved is continued by the next call.
+
+    Args:
+        plan: The trainings, with the runs that are evaluated on each.
+        order: Where data and results are, and how much of the machine a process may use.
+        store_digest: The store's digest, which finished evaluations must name.
+        jobs: Number of processes.
+        progress: Told what is done.
 
     Returns:
         The outcomes of the trainings that were begun.

@@ -27,7 +27,13 @@ _Rows = tuple[list[str], list[list[str]]]
 
 
 def write_comparison(out: Path, comparison: MapComparison, *, pictures: bool = True) -> None:
-    """Write every table, and every figure unless ``pictures`` is False, each atomically, to the folder ``out``."""
+    """Write every table and figure of a comparison, each atomically.
+
+    Args:
+        out: Folder to write to.
+        comparison: What to write.
+        pictures: False: the tables only.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if comparison.scoring is not None:
         write_text(out / "iou.csv", csv_text(*_iou_rows(comparison, comparison.scoring)))

@@ -93,7 +93,16 @@ def _mean(
 
 
 def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlations], faces: int) -> dict[str, Any]:
-    """Summarise the randomisation test. ``maps``: correlations by map; ``faces``: how many were looked at."""
+    """Summarise the randomisation test.
+
+    Args:
+        stages: What was randomised, step by step.
+        maps: Correlations by map, from :func:`~aupipe.fer_analysis.faithfulness.randomising.cascade`.
+        faces: How many were looked at.
+
+    Returns:
+        The object ``randomisation`` of ``faithfulness.json``.
+    """
     return {
         "stages": list(stages),
         "faces": faces,

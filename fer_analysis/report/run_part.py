@@ -60,7 +60,7 @@ class EvaluatedRun:
 
     @cached_property
     def predictions(self) -> PredictionTable:
-        """Its faces. Raises :class:`RunError` when the table is missing or another one."""
+        """The table of its faces. Raises :class:`RunError` when the table is missing or another one."""
         return read_predictions(self.folder / PREDICTIONS, self.metrics["predictions_sha256"])
 
 
