@@ -1,4 +1,4 @@
-"""A trained run, asked about images in memory: what it predicts, where it looks."""
+"""A trained run, asked about images in memory: its predictions, and the maps of where it looks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Faces:
 
     @property
     def found(self) -> Bool[np.ndarray, "n"]:
-        """Whether there is a face."""
+        """Mask of the images with a face."""
         return np.array([reason == Reason.OK.key for reason in self.reasons], bool)
 
     def __repr__(self) -> str:
@@ -58,7 +58,7 @@ class Faces:
 
 @dataclass(frozen=True, repr=False)
 class Predictions:
-    """What a run says about n images; where there was no face, ``found`` is False and all else is zero.
+    """A run's predictions for n images; where there was no face, ``found`` is False and all else is zero.
 
     probability: ``(n, k)`` float64, sums to 1, calibrated on the store's validation split where that is possible.
     label: ``(n,)`` int64, the most probable class. reasons: ``ok``, or why there is no prediction.
@@ -159,7 +159,7 @@ class Run:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the results must know."""
+        """Remarks that a reader of the results must know."""
         return self.opened.notes
 
     def align(self, photos: Images) -> Faces:
@@ -261,7 +261,7 @@ class Run:
         return self.align(images) if align else self._crops(_as_list(images))
 
     def _crops(self, images: list[np.ndarray]) -> Faces:
-        """Aligned crops of any size, brought to the store's."""
+        """Bring aligned crops of any size to the store's."""
         size = self.opened.preparation.image_size
         for number, image in enumerate(images):
             if image.shape[0] != image.shape[1]:
@@ -291,7 +291,7 @@ class Run:
     def _predictions(
         self, faces: Faces, labels: Sequence[str] = (), layer: int | None = None
     ) -> list[tuple[int, FacePrediction]]:
-        """What the model says about the faces that are there, with their rows."""
+        """Predict the faces that are there; return their rows and predictions."""
         rows, step = np.flatnonzero(faces.found), self.opened.record.config.batch_size
         predictions: list[FacePrediction] = []
         for start in range(0, len(rows), step):
@@ -379,7 +379,7 @@ def load_run(
 
 
 def _as_list(images: Images) -> list[np.ndarray]:
-    """The images one by one, checked."""
+    """Check the images, and list them one by one."""
     found: list[np.ndarray] = [images] if isinstance(images, np.ndarray) and images.ndim == 3 else list(images)
     for number, image in enumerate(found):
         if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
@@ -397,7 +397,7 @@ def _as_list(images: Images) -> list[np.ndarray]:
 
 
 def _as_crop(image: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A square crop at the store's size, and the way from its pixels back to the given ones."""
+    """Resize a square crop to the store's size, and give the way from its pixels back to the given ones."""
     scale = len(image) / size
     offset = (scale - 1) / 2  # pixel centres
     back = np.array([[scale, 0.0, offset], [0.0, scale, offset]])

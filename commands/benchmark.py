@@ -62,7 +62,7 @@ def benchmark(
     """
     from aupipe.fer_analysis.benchmark import plan
     from aupipe.fer_analysis.benchmark.preflight import layers_of
-    from aupipe.fer_analysis.benchmark.run import Ways, estimate, run_benchmark
+    from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, estimate, run_benchmark
 
     base = training_config({"backbone": backbone, **shared})
     backbones = plan.parse_pairs(backbone_for, "backbone-for")
@@ -79,11 +79,11 @@ def benchmark(
         targets=tuple(dict.fromkeys(name.strip() for name in align_targets.split(",") if name.strip())),
         ablation=ablation_method,
     )
-    ways = Ways(jobs, threads, split, published, shlex.join(["aupipe", *sys.argv[1:]]))
+    settings = BenchmarkSettings(jobs, threads, split, published, shlex.join(["aupipe", *sys.argv[1:]]))
     if dry_run:
-        planned = estimate(store, out, request, ways)
+        planned = estimate(store, out, request, settings)
         show(planned.lines(), planned.as_json(), as_json)
         return 0
-    report = run_benchmark(store, out, request, ways, Bar(), train=not report_only)
+    report = run_benchmark(store, out, request, settings, Bar(), train=not report_only)
     show(report.lines(), report.as_json(), as_json)
     return TOO_MANY_FAILURES if report.failed else 0

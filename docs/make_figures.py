@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from aupipe.fer_analysis.overlays import draw_points, enlarge, explain_batch, overlay
+from aupipe.fer_analysis.explanations import explain_batch
 from aupipe.fer_data.shards import open_store
 from aupipe.fer_demo.page import example_rows
+from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 
 EXPRESSIONS = ("happiness", "surprise", "anger")
 TILE = 224

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
-from aupipe.fer_analysis.overlays import Explanation, draw_points, enlarge, explain_batch, overlay
+from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_display.blocks import Section, Table, Text, Tiles
+from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 from aupipe.fer_display.pages import png_picture, render
 from aupipe.fer_display.tables import TableLine, text_table
 
@@ -30,7 +31,7 @@ CONTROLS = (
 
 
 def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]:
-    """(name, accuracy with interval, ATT-COS of the last layer, CAM-COS) of each run, then of each control.
+    """List (name, accuracy with interval, ATT-COS of the last layer, CAM-COS) of each run, then of each control.
 
     The controls do not depend on a model; those of the first run are shown.
     """
@@ -47,7 +48,7 @@ def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]
 
 
 def comparison_table(runs: Mapping[str, Path]) -> list[TableLine]:
-    """The comparison as aligned plain text."""
+    """Write the comparison as aligned plain text."""
     return text_table([HEADS, *comparison_rows(runs)])
 
 
@@ -60,9 +61,20 @@ def write_demo_page(
     split: str = "test",
     title: str = "aupipe demo",
 ) -> None:
-    """Write the page: the runs compared, and ``count`` faces of each expression with every run's attention and CAM.
+    """Write the page: the runs compared, and some faces of each expression with every run's attention and CAM.
 
-    No file or network is needed to view it. Raises :class:`RunError` when a run was not evaluated.
+    No file or network is needed to view it.
+
+    Args:
+        out: The page.
+        store_folder: The faces.
+        runs: Folders of evaluated runs by title.
+        count: Faces of each expression.
+        split: Where the faces are taken from.
+        title: Heading.
+
+    Raises:
+        RunError: A run was not evaluated.
     """
     store = open_store(store_folder)
     rows = example_rows(store, split, count)
@@ -72,7 +84,7 @@ def write_demo_page(
 
 
 def example_rows(store: Store, split: str, count: int) -> list[int]:
-    """The first ``count`` rows of each class (rows lie in hash order, so nothing was picked by hand)."""
+    """Choose the first ``count`` rows of each class; rows lie in hash order, so nothing is picked by hand."""
     labels = store.split(split).labels
     return [int(row) for number in range(len(store.index.classes)) for row in np.flatnonzero(labels == number)[:count]]
 

@@ -30,17 +30,17 @@ RUNS = {"without AUs": ("run-plain", 0.0), "with AUs": ("run-au", 4.0)}
 
 @dataclass(frozen=True)
 class DemoReport:
-    """What the demo made: its page and the folder of each run by title."""
+    """The demo's results: its page and the folder of each run by title."""
 
     page: Path
     runs: dict[str, Path]
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         return [*comparison_table(self.runs), "", f"Now open {self.page}"]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints: the figures of each run by title."""
+        """Return the object that ``--json`` prints: the figures of each run by title."""
         return {name: json.loads((folder / "metrics.json").read_text("utf-8")) for name, folder in self.runs.items()}
 
 

@@ -1,4 +1,4 @@
-"""What a page is made of, as values: a page is a list of blocks, and ``templates/blocks.html.j2`` draws each kind.
+"""The blocks of a page, as values: a page is a list of them, and ``templates/blocks.html.j2`` draws each kind.
 
 Texts are escaped where they are drawn.
 """
@@ -75,8 +75,8 @@ class HeatTable(Block):
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A figure with a bar before it; ``length`` and ``mark``, a stroke across it, are shares of the longest bar."""
+class BarCell:
+    """A cell with a figure and a bar; ``length`` and ``mark``, a stroke across it, are shares of the longest bar."""
 
     text: str
     length: float
@@ -89,7 +89,7 @@ class BarTable(Block):
 
     kind = "bar_table"
     heads: Sequence[str]
-    rows: Sequence[tuple[str, Bar, Sequence[str]]]
+    rows: Sequence[tuple[str, BarCell, Sequence[str]]]
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Charts(Block):
 
 @dataclass(frozen=True)
 class Details(Block):
-    """What is folded away until somebody wants it."""
+    """Blocks that are folded away until somebody wants them."""
 
     kind = "details"
     title: str

@@ -157,7 +157,7 @@ def nice_step(span: float, count: int) -> float:
 
 
 def _frame(height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
-    """An empty figure of 340 x ``height`` units (72 an inch) and its axes, with margins around them."""
+    """Make an empty figure of 340 x ``height`` units (72 an inch) and its axes, with margins around them."""
     figure = new_figure(_WIDTH / 72, height / 72, dpi=72, layout=None)
     figure.patch.set_visible(False)
     inside = ((_WIDTH - left - right) / _WIDTH, (height - top - bottom) / height)
@@ -178,12 +178,12 @@ def _ticks(edges: Float[np.ndarray, "k1"]) -> Float[np.ndarray, "t"]:
 
 
 def _digits(step: float) -> int:
-    """Decimals that tell multiples of ``step`` apart."""
+    """Count the decimals that tell multiples of ``step`` apart."""
     return max(0, math.ceil(-math.log10(step) - 1e-9))
 
 
 def _number(value: float, digits: int) -> str:
-    """A number with its minus sign; never minus zero.
+    """Format a number with its minus sign; never minus zero.
 
     >>> _number(-12.0, 0), _number(-0.04, 1), _number(0.125, 3)
     ('−12', '0.0', '0.125')

@@ -99,7 +99,7 @@ def draw_panels(panels: Sequence[Panel], width: float = 3.1, height: float = 2.2
 
 
 @dataclass(frozen=True)
-class Bar:
+class IntervalBar:
     """A bar with its interval and what is written above it."""
 
     name: str
@@ -110,7 +110,7 @@ class Bar:
     colour: str = QUIET
 
 
-def draw_bars(axis: Axes, bars: Sequence[Bar], *, title: str, across: str, up: str) -> None:
+def draw_bars(axis: Axes, bars: Sequence[IntervalBar], *, title: str, across: str, up: str) -> None:
     """Draw bars with intervals from a line at 0."""
     for place, bar in enumerate(bars):
         ends = [[max(bar.value - bar.low, 0)], [max(bar.high - bar.value, 0)]]

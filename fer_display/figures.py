@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 def new_figure(
     width: float, height: float, dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
 ) -> Figure:
-    """An empty figure of ``width`` x ``height`` inches; ``layout`` None: places are given by hand."""
+    """Make an empty figure of ``width`` x ``height`` inches; ``layout`` None: places are given by hand."""
     figure = Figure(figsize=(width, height), dpi=dpi, layout=layout)
     FigureCanvasAgg(figure)
     return figure
@@ -31,7 +31,7 @@ def png_bytes(figure: Figure) -> bytes:
 def framed_figure(
     width: float, height: float, *, left: float, right: float, top: float, bottom: float, dpi: int = 100
 ) -> Figure:
-    """A figure whose axes share an area of ``width`` x ``height`` inches, with margins in inches around it.
+    """Make a figure whose axes share an area of ``width`` x ``height`` inches, with margins in inches around it.
 
     Where the room for labels is known beforehand, this draws in half the time of a layout that measures them.
     """
@@ -55,8 +55,12 @@ THEME = {
 def svg_of(figure: Figure, label: str) -> str:
     """Draw a figure as SVG for a page: text stays text, and the colours of :data:`THEME` are the page's own.
 
-    The same figure and label give the same text. ``label`` is read out to those who do not see the figure; an artist
-    whose gid is ``title: WORDS`` shows the words when it is pointed at.
+    Args:
+        figure: An artist whose gid is ``title: WORDS`` shows the words when it is pointed at.
+        label: Read out to those who do not see the figure.
+
+    Returns:
+        The same text for the same figure and label.
     """
     data = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -54,7 +54,15 @@ def draw_map_rows(
 ) -> Figure:
     """Draw rows of pictures under the names of their columns.
 
-    ``bar``: what the colours of the maps from 0 to 1 mean, for a colour bar beside the rows; empty: no bar.
+    Args:
+        columns: Names of the columns.
+        rows: The rows, each with a picture or None for every column.
+        bar: What the colours of the maps from 0 to 1 mean, for a colour bar beside the rows; empty: no bar.
+        colours: Matplotlib's name of the maps' colours.
+        dpi: Pixels an inch.
+
+    Returns:
+        The figure.
     """
     left = 0.25 + across([row.title for row in rows])
     top = 0.15 + LINE * max((1 + name.count("\n") for name in columns), default=0) + (0.2 if title else 0)
@@ -106,7 +114,7 @@ def _draw_row(axis: Axes, row: MapRow, colours: str) -> None:
 
 
 def _coloured(picture: np.ndarray | None, shape: tuple[int, ...], colours: str) -> np.ndarray:
-    """RGB in [0, 1]."""
+    """Colour a picture: RGB in [0, 1]."""
     if picture is None:
         return np.full((*shape, 3), EMPTY)
     if picture.ndim == 2:

@@ -42,8 +42,7 @@ def _environment() -> Environment:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that travels inside a page: ``uri`` holds its bytes, ``alt`` says what it shows to those who do not
-    see it."""
+    """A picture inside a page: ``uri`` holds its bytes, ``alt`` says what it shows to those who do not see it."""
 
     uri: str
     width: int
@@ -53,12 +52,18 @@ class Picture:
 
 
 def jpeg_picture(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str = "") -> Picture:
-    """Encode an RGB image as JPEG, a fifth of what PNG takes for photos and overlays; ``alt``: or else the caption."""
+    """Encode an RGB image as JPEG, a fifth of what PNG takes for photos and overlays.
+
+    ``alt``: what it shows, for those who do not see it; or else the caption.
+    """
     return _picture(image, "jpeg", caption, alt, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def png_picture(image: UInt8[np.ndarray, "h w 3"], caption: str, alt: str = "") -> Picture:
-    """Encode an RGB image as PNG, without loss; ``alt``: or else the caption."""
+    """Encode an RGB image as PNG, without loss.
+
+    ``alt``: what it shows, for those who do not see it; or else the caption.
+    """
     return _picture(image, "png", caption, alt, [])
 
 

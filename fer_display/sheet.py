@@ -46,10 +46,10 @@ def new_sheet(width: float, height: float, dpi: int = 100) -> Sheet:
 
 
 def across(labels: Sequence[str]) -> float:
-    """Inches that the longest label takes."""
+    """Measure the inches that the longest label takes."""
     return CHARACTER * max((len(line) for label in labels for line in label.split("\n")), default=0)
 
 
 def rising(labels: Sequence[str]) -> float:
-    """Inches that the longest label takes in height when it rises by 45 degrees."""
+    """Measure the inches that the longest label takes in height when it rises by 45 degrees."""
     return 0.75 * across(labels)

@@ -17,7 +17,14 @@ INK, QUIET = "#1b1f24", "#6b7280"
 def draw_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], arrow: str) -> Figure:
     """Draw a table: what is between ``**`` is bold, controls step back, and the arrows of a column lie in line.
 
-    ``arrow``: stands between the two figures of a pair, each of which may be bold by itself.
+    Args:
+        title: Heading.
+        head: Titles of the columns.
+        rows: Cells as text.
+        arrow: Stands between the two figures of a pair, each of which may be bold by itself.
+
+    Returns:
+        The figure.
     """
     columns = [_Column.of(cells, arrow) for cells in zip(head, *rows, strict=True)]
     right = np.cumsum([column.width + 2 for column in columns])
@@ -44,7 +51,7 @@ def draw_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], a
 
 @dataclass(frozen=True)
 class _Column:
-    """Room in characters: of the whole column, and from the left side of an arrow to the column's right edge."""
+    """The room of a column in characters: all of it, and from the left side of an arrow to the column's right edge."""
 
     width: int
     after: int

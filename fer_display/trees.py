@@ -18,9 +18,17 @@ LINE = "#1f4e79"
 def draw_tree(
     links: Float64[np.ndarray, "m 4"], names: Sequence[str], longest: float, *, title: str, across: str
 ) -> Figure:
-    """Draw a dendrogram, root at the right, over a true distance axis from 0 to ``longest``.
+    """Draw a dendrogram, root at the right, over a true distance axis.
 
-    ``links``: scipy's table of joins (two clusters, height, size); ``names`` of the leaves.
+    Args:
+        links: scipy's table of joins (two clusters, height, size).
+        names: Names of the leaves.
+        longest: The axis runs from 0 to this distance.
+        title: Heading.
+        across: Label of the axis.
+
+    Returns:
+        The figure.
     """
     figure = new_figure(7.5, 1.3 + 0.3 * len(names), dpi=110)
     axis = figure.subplots()

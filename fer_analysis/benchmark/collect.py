@@ -36,7 +36,7 @@ class Result:
     train_seconds: float
 
     def figure(self, name: str) -> float | None:
-        """One of :data:`FIGURES`; None where the metrics do not have it."""
+        """Look up one of :data:`FIGURES`; None where the metrics do not have it."""
         last = max(self.metrics["att_cos"], key=int)
         value: Any = self.metrics
         for key in FIGURES[name].path.format(last=last).split("/"):
@@ -77,7 +77,7 @@ class Mean:
 
 
 def mean_of(values: Sequence[float]) -> Mean | None:
-    """Mean, sample standard deviation, count; None of nothing."""
+    """Return mean, sample standard deviation and count of the values; None of no values."""
     if not values:
         return None
     spread = statistics.stdev(values) if len(values) > 1 else None
@@ -94,26 +94,30 @@ class Results:
             self._cells.setdefault(result.spec.cell, {})[result.spec.config.seed] = result
 
     def of(self, cell: GridCell) -> Mapping[int, Result]:
-        """A cell's runs by seed."""
+        """Return a cell's runs by seed."""
         return self._cells.get(cell, {})
 
     def values(self, cell: GridCell, figure: str) -> dict[int, float]:
-        """A figure of each of a cell's seeds that has it."""
+        """Return a figure of each of a cell's seeds that has it."""
         figures = {seed: result.figure(figure) for seed, result in self.of(cell).items()}
         return {seed: value for seed, value in figures.items() if value is not None}
 
     def mean(self, cell: GridCell, figure: str) -> Mean | None:
-        """Over the cell's seeds."""
+        """Average a figure over the cell's seeds."""
         return mean_of(list(self.values(cell, figure).values()))
 
     def difference(self, cell: GridCell, base: GridCell, figure: str) -> Mean | None:
-        """Of the seeds that both cells have: mean and standard deviation of the paired differences, cell - base."""
+        """Average the paired differences ``cell - base`` of a figure over the seeds that both cells have."""
         ours, theirs = self.values(cell, figure), self.values(base, figure)
         return mean_of([ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
 
 
 def collect(runs: Sequence[RunSpec], out: Path, split: str, store_digest: str) -> Results:
-    """The finished runs of a plan. Raises :class:`RunError` when their figures do not belong together."""
+    """Collect the finished runs of a plan.
+
+    Raises:
+        RunError: Their figures do not belong together.
+    """
     results = [
         result
         for run in runs
@@ -133,7 +137,7 @@ def _read(out: Path, run: RunSpec) -> Result | None:
 
 
 def check_together(results: Sequence[Result]) -> None:
-    """Raise :class:`RunError` when results come from different stores, codebooks, splits or crops."""
+    """Check that results come from one store, codebook, split and crop. Raises :class:`RunError`."""
     for name in SAME:
         found = {str(result.metrics.get(name)): result.spec.name for result in results}
         if len(found) > 1:
@@ -148,7 +152,7 @@ def check_together(results: Sequence[Result]) -> None:
 
 
 def results_csv(results: Results) -> str:
-    """One row a run, one column a figure: all that ``metrics.json`` says. Empty where a run has no such figure."""
+    """List all that ``metrics.json`` says as CSV: a row a run, a column a figure; empty where a run has none."""
     return csv_of_records([_record(result) for result in results.all])
 
 

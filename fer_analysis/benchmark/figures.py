@@ -1,4 +1,7 @@
-"""The figures. Colours stay apart for colour-blind readers (Okabe and Ito), and every spread names its seeds."""
+"""Figures of a benchmark.
+
+Colours stay apart for colour-blind readers (Okabe and Ito), and every spread names its seeds.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ from aupipe.fer_analysis.benchmark.collect import FIGURES, Result, Results
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.tables import CONTROLS, MAIN, control_values
 from aupipe.fer_analysis.evaluation.averages import AVERAGES
-from aupipe.fer_analysis.overlays import overlay
 from aupipe.fer_display.curves import Curve, Panel, draw_panel
 from aupipe.fer_display.figures import new_figure
 from aupipe.fer_display.map_rows import MapRow, draw_map_rows
 from aupipe.fer_display.matrices import Matrix, draw_matrices
+from aupipe.fer_display.overlays import overlay
 from aupipe.fer_models.methods import method_title
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
@@ -31,7 +34,7 @@ DPI = 110
 
 
 def draw_methods(request: GridRequest, results: Results, weight: float) -> Figure:
-    """Accuracy and cosines of every method, without and with AUs: mean, deviation, every seed, and the controls."""
+    """Draw every method's accuracy and cosines, without and with AUs: mean, deviation, every seed, and the controls."""
     methods = list(request.methods)
     figure = new_figure(12.5, 1.9 + 0.5 * len(methods), dpi=DPI)
     for axis, name in zip(figure.subplots(1, len(MAIN), sharey=True), MAIN, strict=True):
@@ -55,7 +58,7 @@ def draw_methods(request: GridRequest, results: Results, weight: float) -> Figur
 
 
 def _dots(axis: Axes, results: Results, cell: GridCell, name: str, at: float, colour: str, label: str) -> None:
-    """One row: small dots are seeds, the large one their mean, the line one standard deviation to each side."""
+    """Draw one row: small dots are seeds, the large one their mean, the line one standard deviation to each side."""
     values, mean = list(results.values(cell, name).values()), results.mean(cell, name)
     if mean is None:
         return
@@ -67,7 +70,7 @@ def _dots(axis: Axes, results: Results, cell: GridCell, name: str, at: float, co
 
 
 def _control_lines(axis: Axes, results: Results, *, vertical: bool) -> None:
-    """The controls' cosines; of several ceilings the span is what matters, so each is drawn."""
+    """Draw the controls' cosines; of several ceilings the span is what matters, so each is drawn."""
     styles = dict(zip(CONTROLS.values(), DASHES, strict=False))
     ceilings: set[float] = set()
     for title, value in control_values(results).items():
@@ -112,7 +115,7 @@ def draw_lambdas(request: GridRequest, results: Results) -> Figure:
 
 
 def _sweep(cells: Sequence[GridCell], results: Results, name: str, colour: str, marker: str) -> Curve:
-    """A figure over the cells, with the values of every seed behind it."""
+    """Make the curve of a figure over the cells, with the values of every seed behind it."""
     found = [(place, mean) for place, cell in enumerate(cells) if (mean := results.mean(cell, name))]
     return Curve(
         f"{FIGURES[name].title} (mean ± sd)",
@@ -155,7 +158,7 @@ def _matrices(method: str, weight: float, runs: Sequence[Result], classes: Seque
 
 
 def class_by_layer(runs: Sequence[Result], classes: Sequence[str]) -> tuple[Float[np.ndarray, "k l"], list[str]]:
-    """Mean over runs of each class's cosines: attention of layers 1 .., then CAM; NaN where there is none."""
+    """Average each class's cosines over runs: attention of layers 1 .., then CAM; NaN where there is none."""
     layers = sorted(runs[0].metrics["att_cos"], key=int)
     table = []
     for run in runs:
@@ -166,9 +169,10 @@ def class_by_layer(runs: Sequence[Result], classes: Sequence[str]) -> tuple[Floa
 
 
 def draw_average_maps(method: str, weights: Sequence[float], results: Results, out: Path) -> Figure | None:
-    """Per class: the mean AU map, then attention and CAM of every align weight, averaged over faces and seeds.
+    """Draw, per class, the mean AU map, then attention and CAM of every align weight, averaged over faces and seeds.
 
-    None where the runs left no average maps.
+    Returns:
+        The figure; None where the runs left no average maps.
     """
     loaded = {weight: mean_maps(list(results.of(GridCell(method, weight)).values()), out) for weight in weights}
     found = {weight: maps for weight, maps in loaded.items() if maps is not None}
@@ -194,10 +198,11 @@ def draw_average_maps(method: str, weights: Sequence[float], results: Results, o
 
 
 def mean_maps(runs: Sequence[Result], out: Path) -> Mapping[str, np.ndarray] | None:
-    """A cell's average maps over its seeds, every seed weighted by the faces behind it.
+    """Average a cell's average maps over its seeds, every seed weighted by the faces behind it.
 
-    ``classes (k)``, ``face (k c c 3)``, ``au_map, attention (k m m)`` (last layer), ``cam (k m m)`` where there is one;
-    None when a run has none.
+    Returns:
+        ``classes (k)``, ``face (k c c 3)``, ``au_map, attention (k m m)`` (last layer), ``cam (k m m)`` where there is
+        one; None when a run has none.
     """
     files = [out / state.RUNS / run.spec.output / AVERAGES for run in runs]
     if not files or not all(path.is_file() for path in files):

@@ -1,4 +1,4 @@
-"""Which runs a grid consists of, and which of them share a training. Pure: no files, no networks.
+"""The plan of a grid: which runs it consists of, and which of them share a training. Pure: no files, no networks.
 
 The main grid is method x align weight x seed. Three ablations vary one setting of one method at its guided weight: the
 aligned layers, the align weight itself, the alignment's target. A run that several tables need appears once.
@@ -23,7 +23,7 @@ DEFAULT_BACKBONES = {"tscam": "deit_tiny_patch16_224"}
 
 @dataclass(frozen=True, order=True)
 class GridCell:
-    """What distinguishes the runs that are averaged together: everything the grid varies, save the seed."""
+    """The settings of the runs that are averaged together: everything the grid varies, save the seed."""
 
     method: str
     weight: float
@@ -32,7 +32,7 @@ class GridCell:
 
     @property
     def label(self) -> str:
-        """For example ``cam-w4-layers5+4-target-mean``, without what is the default."""
+        """Short name, for example ``cam-w4-layers5+4-target-mean``, without what is the default."""
         parts = [self.method, f"w{self.weight:g}"]
         parts += [f"layers{self.layers.replace(',', '+')}"] if self.layers != "last" else []
         parts += [f"target-{self.target}"] if self.target != "class" else []
@@ -41,7 +41,7 @@ class GridCell:
 
 @dataclass(frozen=True)
 class GridRequest:
-    """What was asked for. ``base`` holds the settings that all runs share.
+    """The grid that was asked for. ``base`` holds the settings that all runs share.
 
     ``backbones``, ``options``: of single methods, by name. ``layers``, ``lambdas``, ``targets``: the ablations of the
     method ``ablation``, none where empty. Raises :class:`UserInputError` for what no grid can be made of.
@@ -59,7 +59,7 @@ class GridRequest:
     ablation: str = "cam"
 
     def __post_init__(self) -> None:
-        """Raise :class:`UserInputError` for what no grid can be made of."""
+        """Check the request. Raises :class:`UserInputError` for what no grid can be made of."""
         if self.seeds < 1 or not self.methods or not self.weights:
             raise UserInputError(paragraph("A grid needs a method, an align weight and a seed at least."))
         for name in (*self.methods, *self.backbones, *self.options, self.ablation):
@@ -79,31 +79,31 @@ class GridRequest:
         return next((weight for weight in self.weights if weight > 0), None)
 
     def backbone(self, method: str) -> str:
-        """The backbone of a method's runs."""
+        """Return the backbone of a method's runs."""
         return self.backbones.get(method, DEFAULT_BACKBONES.get(method, self.base.backbone))
 
     def main_cells(self) -> Iterator[GridCell]:
-        """Of the comparison of methods."""
+        """List the cells of the comparison of methods."""
         return (GridCell(method, weight) for method in self.methods for weight in self.weights)
 
     def layer_cells(self) -> Iterator[GridCell]:
-        """Of the layer ablation, the unguided network first."""
+        """List the cells of the layer ablation, the unguided network first."""
         if self.layers and self.guided is not None:
             yield GridCell(self.ablation, 0.0)
             yield from (GridCell(self.ablation, self.guided, layers) for layers in self.layers)
 
     def lambda_cells(self) -> Iterator[GridCell]:
-        """Of the sweep of the align weight."""
+        """List the cells of the sweep of the align weight."""
         return (GridCell(self.ablation, weight) for weight in sorted(set(self.lambdas)))
 
     def target_cells(self) -> Iterator[GridCell]:
-        """Of the controls of the alignment's target, the unguided network first."""
+        """List the cells of the controls of the alignment's target, the unguided network first."""
         if self.targets and self.guided is not None:
             yield GridCell(self.ablation, 0.0)
             yield from (GridCell(self.ablation, self.guided, target=target) for target in self.targets)
 
     def cells(self) -> list[GridCell]:
-        """All of them, each once, in a stable order."""
+        """List all cells, each once, in a stable order."""
         every = (*self.main_cells(), *self.layer_cells(), *self.lambda_cells(), *self.target_cells())
         return list(dict.fromkeys(every))
 
@@ -134,12 +134,12 @@ class Training:
 
 
 def plan_grid(request: GridRequest) -> list[RunSpec]:
-    """The runs in the order in which they are trained: seed by seed, so that a grid cut short compares all methods."""
+    """List the runs in the order of their training: seed by seed, so that a grid cut short compares all methods."""
     return [_spec(request, cell, seed) for seed in range(request.seeds) for cell in request.cells()]
 
 
 def trainings(runs: Sequence[RunSpec]) -> list[Training]:
-    """The trainings that the runs need, each once."""
+    """List the trainings that the runs need, each once."""
     groups: dict[str, list[RunSpec]] = {}
     for run in runs:
         groups.setdefault(training_key(run.training), []).append(run)
@@ -147,7 +147,7 @@ def trainings(runs: Sequence[RunSpec]) -> list[Training]:
 
 
 def training_key(config: TrainConfig) -> str:
-    """Identity of what is trained: equal for runs that differ only in how the map is read out, or where they compute.
+    """Identify what is trained: equal for runs that differ only in how the map is read out, or where they compute.
 
     Without guidance nothing depends on which layers or which target would be aligned.
     """
@@ -155,7 +155,7 @@ def training_key(config: TrainConfig) -> str:
 
 
 def training_config(config: TrainConfig, options: str = "") -> TrainConfig:
-    """The configuration that a run is trained with. ``options``: of the method it is trained as."""
+    """Derive the configuration that a run is trained with. ``options``: of the method it is trained as."""
     trained_as = training_name(config.method)
     changes: dict[str, Any] = {}
     if trained_as != config.method:
@@ -188,7 +188,11 @@ def _name(cell: GridCell, config: TrainConfig) -> str:
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
-    """``all`` or names separated by commas -> names, each once, in the paper's order. Raises for unknown ones."""
+    """Parse ``all`` or names separated by commas into names, each once, in the paper's order.
+
+    Raises:
+        UserInputError: An unknown method.
+    """
     every = method_names()
     names = set(every) if text.strip() == "all" else {name.strip() for name in text.split(",") if name.strip()}
     for name in names:
@@ -197,7 +201,7 @@ def parse_methods(text: str) -> tuple[str, ...]:
 
 
 def parse_weights(text: str, option: str) -> tuple[float, ...]:
-    """``0,4`` -> numbers of 0 or more, each once, in their order. Raises :class:`UserInputError`."""
+    """Parse ``0,4`` into numbers of 0 or more, each once, in their order. Raises :class:`UserInputError`."""
     try:
         weights = tuple(dict.fromkeys(float(part) for part in text.split(",") if part.strip()))
     except ValueError:
@@ -208,7 +212,7 @@ def parse_weights(text: str, option: str) -> tuple[float, ...]:
 
 
 def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
-    """``tscam=deit_tiny`` -> method and value, split at the first ``=``. Raises :class:`UserInputError`."""
+    """Parse ``tscam=deit_tiny`` into method and value, split at the first ``=``. Raises :class:`UserInputError`."""
     split = [pair.partition("=") for pair in pairs]
     for (name, sign, value), pair in zip(split, pairs, strict=True):
         if not (name and sign and value):
@@ -218,9 +222,14 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
 
 
 def parse_layer_sets(text: str, n_layers: int) -> tuple[str, ...]:
-    """``last;5;5,4`` -> layer sets of a network, each once: ``last``, or numbers, deepest first (see ``parse_layers``).
+    """Parse ``last;5;5,4`` into layer sets of a network, each once.
 
-    ``last`` and the deepest layer's number are one and the same, and come out as ``last``.
+    Args:
+        text: Sets separated by ``;``: ``last``, or numbers, deepest first (see ``parse_layers``).
+        n_layers: Number of layers of the network.
+
+    Returns:
+        The sets. ``last`` and the deepest layer's number are one and the same, and come out as ``last``.
     """
     numbers = [parse_layers(part, n_layers) for part in text.split(";") if part.strip()]
     named = ["last" if one == (n_layers,) else ",".join(map(str, one)) for one in numbers]

@@ -1,4 +1,4 @@
-"""What can be known before any training: networks that do not fit their method, folders of other runs, the time."""
+"""Checks before any training: networks that do not fit their method, folders of other runs, the time it will take."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ MEASURED_STEPS = 4
 def check_networks(runs: Sequence[RunSpec], store: Store) -> None:
     """Build every network once and pass two blank images through it.
 
-    Raises :class:`UserInputError` naming each method that cannot use its backbone, :class:`RunError` and others for
-    settings that no run could use.
+    Raises:
+        UserInputError: Methods that cannot use their backbone, each named.
+        RunError: Settings that no run could use.
     """
     refused: dict[str, str] = {}
     for config in {_network(run.config): run.config for run in runs}.values():
@@ -64,20 +65,24 @@ def _try(config: TrainConfig, n_classes: int) -> None:
 
 
 def layers_of(backbone: str) -> int:
-    """Number of layers of a backbone. Raises :class:`UserInputError` for an unknown one."""
+    """Count the layers of a backbone. Raises :class:`UserInputError` for an unknown one."""
     with torch.random.fork_rng(devices=[]):
         return create_backbone(backbone).n_layers
 
 
 def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
-    """Raise :class:`RunError` when a folder under ``out`` holds a training with other settings or on another store."""
+    """Check the folders under ``out`` for trainings with other settings or on another store.
+
+    Raises:
+        RunError: There is one.
+    """
     for training in plan:
         folder = out / state.RUNS / training.name
         checkpoint.check_same_run(folder, checkpoint.describe_run(store, folder, training.config))
 
 
 def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: str, threads: int) -> float:
-    """Computing time of what is left of the grid, in seconds of one process with so many threads.
+    """Estimate the computing time of what is left of the grid, in seconds of one process with so many threads.
 
     Trains each network a few steps in a temporary folder, validates and evaluates it once. Processes that share the
     machine, and read-outs that differentiate, make the truth somewhat longer.
@@ -99,7 +104,7 @@ def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: s
 
 
 def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, float]:
-    """Seconds of an epoch, with its validation, and of one evaluation.
+    """Measure the seconds of an epoch, with its validation, and of one evaluation.
 
     The first step is left out: it alone pays for what the libraries prepare once.
     """

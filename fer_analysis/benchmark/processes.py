@@ -24,7 +24,7 @@ PATIENCE = 10.0
 
 
 def default_jobs(device: str) -> int:
-    """One process per CUDA device; on the CPU one a core, few at most.
+    """Choose a number of processes: one per CUDA device; on the CPU one a core, few at most.
 
     Small networks do not keep several threads busy: on two cores, two processes of one thread finish a grid sooner than
     one process of two threads.
@@ -39,11 +39,21 @@ def default_jobs(device: str) -> int:
 def run_trainings(
     plan: Sequence[Training], order: Order, store_digest: str, jobs: int, progress: Progress
 ) -> list[Outcome]:
-    """Train and evaluate what is not finished, in ``jobs`` processes; the outcomes of those that were begun.
+    """Train and evaluate what is not finished, in several processes.
 
-    Every process works alone on one training at a time, so the results do not depend on ``jobs``. A process that dies
-    is a failure of the training it was at, and is replaced. On an exception, Ctrl-C among them, the processes are
+    Every process works alone on one training at a time, so the results do not depend on their number. A process that
+    dies is a failure of the training it was at, and is replaced. On an exception, Ctrl-C among them, the processes are
     ended at once: what they had saved is continued by the next call.
+
+    Args:
+        plan: The trainings, with the runs that are evaluated on each.
+        order: Where data and results are, and how much of the machine a process may use.
+        store_digest: The store's digest, which finished evaluations must name.
+        jobs: Number of processes.
+        progress: Told what is done.
+
+    Returns:
+        The outcomes of the trainings that were begun.
     """
     left = [one for one in plan if not state.finished(order.out, one, order.split, store_digest)]
     report = _Reporter(plan, left, order, jobs, progress)
@@ -63,7 +73,7 @@ def run_trainings(
 
 
 def _order_of(order: Order, number: int) -> Order:
-    """Of a process: they take turns on the CUDA devices."""
+    """Adapt the order to a process: they take turns on the CUDA devices."""
     if order.device is not None or not torch.cuda.is_available():
         return order
     return replace(order, device=f"cuda:{number % torch.cuda.device_count()}")
@@ -114,13 +124,13 @@ class _Reporter:
             yield training
 
     def epoch(self, name: str, done: int) -> None:
-        """A training's log has so many epochs."""
+        """Take note that a training's log has so many epochs."""
         if (new := done - self.done[name]) > 0:
             self.done[name] = done
             self.progress.advance(new)
 
     def ended(self, outcome: Outcome) -> None:
-        """A training is done or has failed."""
+        """Take note that a training is done or has failed."""
         name = outcome.name
         head = f"[{self.number[name]}/{self.total}] {name}"
         if outcome.reason:
@@ -141,7 +151,10 @@ class _Reporter:
         )
 
     def seconds_left(self) -> float:
-        """Time until the plan is done, from the pace of trainings of the same kind, or of all where there is none."""
+        """Estimate the time until the plan is done.
+
+        From the pace of trainings of the same kind, or of all where there is none.
+        """
         overall = _Pace(sum(one.seconds for one in self.paces.values()), sum(one.epochs for one in self.paces.values()))
         total = 0.0
         for name, done in self.done.items():
@@ -151,7 +164,7 @@ class _Reporter:
 
 
 def spoken(seconds: float) -> str:
-    """A duration for people.
+    """Say a duration in words for people.
 
     >>> spoken(42), spoken(130), spoken(5400)
     ('42 s', '2 min 10 s', '1 h 30 min')

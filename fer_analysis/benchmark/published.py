@@ -33,10 +33,18 @@ class Published:
 
 
 def load_published(name: str, store: Store) -> Published | None:
-    """The figures of a dataset by name; ``auto``: of the store's own dataset, None where nothing is published on it.
+    """Load the figures of a dataset by name.
 
-    A store remembers the layout of the dataset that it was built from. Raises :class:`UserInputError` for an unknown
-    name.
+    Args:
+        name: Name of the dataset; ``auto``: the store's own, which it remembers from the layout that it was built from;
+            ``none``: no figures.
+        store: The store whose figures they stand beside.
+
+    Returns:
+        The figures; None for ``none``, and where ``auto`` finds nothing published on the store's dataset.
+
+    Raises:
+        UserInputError: An unknown name.
     """
     content = _content()
     datasets = {key: value for key, value in content.items() if isinstance(value, dict)}

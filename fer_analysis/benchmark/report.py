@@ -14,7 +14,7 @@ from aupipe.fer_analysis.benchmark.collect import Results, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
-from aupipe.fer_analysis.benchmark.tables import ARROW, Table, all_tables
+from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.figures import png_bytes
@@ -30,8 +30,8 @@ SHOWN = (
 
 
 @dataclass(frozen=True)
-class HowRun:
-    """What the report says about how the figures came to be. ``failed``: run folder -> reason."""
+class GridProvenance:
+    """The origin of the figures, as the report states it. ``failed``: run folder -> reason."""
 
     command: str
     split: str
@@ -40,10 +40,24 @@ class HowRun:
 
 
 def write_report(
-    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun,
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance,
     published: Published | None, n_layers: int,
 ) -> list[Path]:  # fmt: skip
-    """Write every table and figure that there are results for; returns the files, ``results.md`` first."""
+    """Write every table and figure that there are results for.
+
+    Args:
+        request: The grid.
+        plan: All its runs, finished or not.
+        results: The finished ones.
+        store: The store that all were measured on.
+        out: Folder to write to.
+        how: What the report says about the origin of the figures.
+        published: The paper's figures to show beside them.
+        n_layers: Number of layers of the ablations' backbone.
+
+    Returns:
+        The files, ``results.md`` first.
+    """
     write_text(out / "results.csv", results_csv(results))
     files = [out / "results.csv"]
     tables = all_tables(request, results, published, n_layers) if results.all else []
@@ -66,12 +80,12 @@ def write_report(
     return [out / "results.md", *files]
 
 
-def _draw(table: Table) -> Figure:
+def _draw(table: ResultTable) -> Figure:
     return draw_table(table.title, table.head, table.rows, ARROW)
 
 
 def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[str, str, Figure]]:
-    """File name, title and figure of everything there is to draw."""
+    """Yield file name, title and figure of everything there is to draw."""
     if not results.all:
         return
     guided = [weight for weight in request.weights if weight > 0]
@@ -89,7 +103,7 @@ def _drawn(request: GridRequest, results: Results, out: Path) -> Iterator[tuple[
 
 
 def _how(
-    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: HowRun
+    request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance
 ) -> list[str]:
     index, base = store.index, request.base.as_json()
     trained = {result.spec.folder: result for result in results.all}
@@ -112,7 +126,7 @@ def _how(
 
 
 def _versions(results: Results, out: Path) -> str:
-    """Of the libraries, as the runs recorded them."""
+    """Gather the versions of the libraries, as the runs recorded them."""
     found: dict[str, set[str]] = {}
     for folder in dict.fromkeys(result.spec.folder for result in results.all):
         for name, version in checkpoint.load_record(out / state.RUNS / folder).versions.items():
@@ -120,7 +134,7 @@ def _versions(results: Results, out: Path) -> str:
     return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
 
 
-def _how_to_read(tables: Sequence[Table]) -> list[str]:
+def _how_to_read(tables: Sequence[ResultTable]) -> list[str]:
     if not tables:
         return []
     return [

@@ -13,7 +13,7 @@ from aupipe.fer_analysis.benchmark.collect import collect
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
 from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings, spoken
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
-from aupipe.fer_analysis.benchmark.report import HowRun, write_report
+from aupipe.fer_analysis.benchmark.report import GridProvenance, write_report
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import GRID, output_folder
@@ -23,8 +23,8 @@ from aupipe.fer_data.types import Progress, Silent
 
 
 @dataclass(frozen=True)
-class Ways:
-    """How a grid is carried out: nothing here changes a figure, but for ``threads``, which may change last bits.
+class BenchmarkSettings:
+    """Settings of a grid's execution: none changes a figure, but for ``threads``, which may change last bits.
 
     ``jobs``, ``threads`` (of each process) None: what the machine has. ``published``: see :func:`load_published`.
     ``command``: what the report says was called.
@@ -37,14 +37,14 @@ class Ways:
     command: str = ""
 
     def resolved(self, device: str, n_trainings: int) -> tuple[int, int]:
-        """Processes, and threads of each."""
+        """Choose the number of processes, and of threads of each."""
         jobs = max(1, min(self.jobs or default_jobs(device), n_trainings))
         return jobs, self.threads or max(1, usable_cpus() // jobs)
 
 
 @dataclass(frozen=True)
 class GridReport:
-    """What a call of :func:`run_benchmark` did. ``failed``: training -> reason; ``files``: results.md first."""
+    """The outcome of :func:`run_benchmark`. ``failed``: training -> reason; ``files``: results.md first."""
 
     out: Path
     runs: int
@@ -55,7 +55,7 @@ class GridReport:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             **vars(self),
             "out": str(self.out),
@@ -64,7 +64,7 @@ class GridReport:
         }
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         return [
             f"{self.finished} of {self.runs} runs finished, from {self.trainings} trainings, in {spoken(self.seconds)}",
             *(f"  failed: {name}: {reason}" for name, reason in self.failed.items()),
@@ -74,7 +74,7 @@ class GridReport:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a grid would do: the plan, and the time that what is left of it would take, in seconds."""
+    """A grid's plan, and the time that what is left of it would take, in seconds."""
 
     runs: tuple[RunSpec, ...]
     trainings: tuple[Training, ...]
@@ -84,13 +84,13 @@ class Estimate:
     seconds: float
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         names = {one.name: [run.name for run in one.runs] for one in self.trainings}
         content = {name: value for name, value in vars(self).items() if name not in ("runs", "trainings")}
         return {**content, "seconds": round(self.seconds), "runs": len(self.runs), "trainings": names}
 
     def lines(self) -> list[str]:
-        """The plan for people."""
+        """Return the plan for people."""
         lines = [f"{len(self.runs)} runs from {len(self.trainings)} trainings, {self.finished} finished already"]
         for one in self.trainings:
             others = [run.config.method for run in one.runs if run.output != run.folder]
@@ -99,13 +99,28 @@ class Estimate:
         return [*lines, f"about {spoken(self.seconds)} in {self.jobs} processes of {self.threads} threads"]
 
 
-def estimate(store_folder: Path, out: Path, request: GridRequest, ways: Ways) -> Estimate:
-    """What :func:`run_benchmark` would do, and how long, measured on a few steps of each network. Writes nothing."""
-    store, plan, trained = _look(store_folder, out, request, ways)
-    jobs, threads = ways.resolved(request.base.device, len(trained))
+def estimate(store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings) -> Estimate:
+    """Estimate the work of :func:`run_benchmark` from a few steps of each network. Writes nothing.
+
+    Args:
+        store_folder: The store to train on.
+        out: Folder of the benchmark; what is finished there is not counted.
+        request: The grid.
+        settings: Processes and threads the time is told for, and the split to measure on.
+
+    Returns:
+        The plan, and the seconds that are left.
+
+    Raises:
+        UserInputError: A method cannot use its backbone.
+        RunError: ``out`` holds other runs, or the store lacks a split.
+        StoreError: The store is missing or damaged.
+    """
+    store, plan, trained = _look(store_folder, out, request, settings)
+    jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
-    finished = sum(state.finished(out, one, ways.split, digest) for one in trained)
-    seconds = preflight.estimate_seconds(trained, out, store, ways.split, threads) / jobs
+    finished = sum(state.finished(out, one, settings.split, digest) for one in trained)
+    seconds = preflight.estimate_seconds(trained, out, store, settings.split, threads) / jobs
     return Estimate(tuple(plan), tuple(trained), finished, jobs, threads, seconds)
 
 
@@ -113,47 +128,62 @@ def run_benchmark(
     store_folder: Path,
     out: Path,
     request: GridRequest,
-    ways: Ways,
+    settings: BenchmarkSettings,
     progress: Progress | None = None,
     *,
     train: bool = True,
 ) -> GridReport:
     """Train and evaluate what is not finished, then write tables and figures of all that is.
 
-    The best epoch is chosen on val; ``ways.split`` is looked at only afterwards. A run that fails is named in the
-    report and does not stop the others; the same call tries it again. ``train`` False: only write the report of what is
-    finished. Raises :class:`UserInputError` when a method cannot use its backbone, :class:`RunError` when ``out`` holds
-    other runs, :class:`FolderInUseError`, :class:`StoreError`.
+    The best epoch is chosen on val; ``settings.split`` is looked at only afterwards. A run that fails is named in the
+    report and does not stop the others; the same call tries it again.
+
+    Args:
+        store_folder: The store to train on.
+        out: Folder of the benchmark: trainings under ``runs``, tables and figures beside them.
+        request: The grid.
+        settings: How to carry it out.
+        progress: Told what is done.
+        train: False: only write the report of what is finished.
+
+    Returns:
+        Counts, failures by training, and the files that were written.
+
+    Raises:
+        UserInputError: A method cannot use its backbone, or no such dataset is published.
+        RunError: ``out`` holds other runs, or the store lacks a split.
+        FolderInUseError: Another process works in ``out``.
+        StoreError: The store is missing or damaged.
     """
     progress, started = progress or Silent(), time.perf_counter()
-    published = load_published(ways.published, open_store(store_folder))
-    store, plan, trained = _look(store_folder, out, request, ways)
-    jobs, threads = ways.resolved(request.base.device, len(trained))
+    published = load_published(settings.published, open_store(store_folder))
+    store, plan, trained = _look(store_folder, out, request, settings)
+    jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
         failed: dict[str, str] = {}
         if train:
-            order = Order(store_folder.resolve(), out.resolve(), ways.split, threads, None)
+            order = Order(store_folder.resolve(), out.resolve(), settings.split, threads, None)
             outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
             failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
-        results = collect(plan, out, ways.split, store.index.digest)
+        results = collect(plan, out, settings.split, store.index.digest)
         seconds = time.perf_counter() - started
-        how = HowRun(ways.command, ways.split, seconds, failed)
+        how = GridProvenance(settings.command, settings.split, seconds, failed)
         n_layers = preflight.layers_of(request.backbone(request.ablation))
         files = write_report(request, plan, results, store, out, how, published, n_layers)
     return GridReport(out, len(plan), len(results.all), len(trained), failed, tuple(files), seconds)
 
 
 def _look(
-    store_folder: Path, out: Path, request: GridRequest, ways: Ways
+    store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
-    """The plan, after everything that can be refused before training was."""
+    """Make the plan, after everything that can be refused before training was."""
     store = open_store(store_folder)
-    missing = [split for split in ("train", "val", ways.split) if split not in store.index.splits]
+    missing = [split for split in ("train", "val", settings.split) if split not in store.index.splits]
     if missing:
         raise RunError(
             paragraph(
                 f"The store {store_folder} has no {' and no '.join(missing)} split.",
-                expected=f"train to learn from, val to choose the best epoch on, {ways.split} to measure on",
+                expected=f"train to learn from, val to choose the best epoch on, {settings.split} to measure on",
                 got=", ".join(store.index.splits) or "no rows",
                 fix="Build the manifest again, or measure on another split with --split.",
             )

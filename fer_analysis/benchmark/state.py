@@ -1,4 +1,4 @@
-"""What a run's folder says about how far it got: nothing is remembered anywhere else, so any call can continue."""
+"""The state of a run, read from its folder: nothing is remembered anywhere else, so any call can continue."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ RUNS = "runs"
 
 
 def epochs_done(folder: Path) -> int:
-    """Complete epochs of a training."""
+    """Count the complete epochs of a training."""
     return sum(bool(row["complete"]) for row in run_log.read_log(folder))
 
 
 def training_finished(folder: Path, config: TrainConfig) -> bool:
-    """Whether nothing is left to train."""
+    """Tell whether nothing is left to train."""
     rows = run_log.read_log(folder)
     if not rows or not (folder / checkpoint.BEST).is_file():
         return False
@@ -30,7 +30,7 @@ def training_finished(folder: Path, config: TrainConfig) -> bool:
 
 
 def read_metrics(out: Path, run: RunSpec) -> dict[str, Any] | None:
-    """A run's ``metrics.json``; None when there is none."""
+    """Read a run's ``metrics.json``; None when there is none."""
     path = out / RUNS / run.output / METRICS
     if not path.is_file():
         return None
@@ -39,7 +39,7 @@ def read_metrics(out: Path, run: RunSpec) -> dict[str, Any] | None:
 
 
 def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> bool:
-    """Whether the figures belong to this run, this split and the checkpoint that is there now."""
+    """Tell whether the figures belong to this run, this split and the checkpoint that is there now."""
     content = read_metrics(out, run)
     folder = out / RUNS / run.folder
     rows = run_log.read_log(folder)
@@ -61,7 +61,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
 
 
 def finished(out: Path, training: Training, split: str, store_digest: str) -> bool:
-    """Whether a training and all evaluations on it are done."""
+    """Tell whether a training and all evaluations on it are done."""
     return training_finished(out / RUNS / training.name, training.config) and all(
         metrics_current(out, run, split, store_digest) for run in training.runs
     )

@@ -30,7 +30,7 @@ ARROW = " → "
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultTable:
     """A table to read (``head``, ``rows``: text, ``**`` around what is best) and to compute with (``records``)."""
 
     key: str
@@ -41,18 +41,18 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
     def markdown(self) -> str:
-        """As Markdown, with its heading and notes."""
+        """Write the table as Markdown, with its heading and notes."""
         lines = [f"## {self.title}", "", markdown_table(self.head, self.rows, align="lr")]
         lines += ["", *(f"{note}  " for note in self.notes)] if self.notes else []
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Numbers only, unrounded: for each figure mean, standard deviation and number of seeds."""
+        """Write numbers only, unrounded: for each figure mean, standard deviation and number of seeds."""
         return csv_of_records(self.records)
 
 
 def shown(value: Mean | None, decimals: int, *, sign: bool = False) -> str:
-    """``0.702 ± 0.004``; without a spread for a single seed.
+    """Format a mean as ``0.702 ± 0.004``; without a spread for a single seed.
 
     >>> shown(Mean(0.7018, 0.0041, 3), 3), shown(Mean(0.7018, None, 1), 2, sign=True)
     ('0.702 ± 0.004', '+0.70')
@@ -65,7 +65,7 @@ def shown(value: Mean | None, decimals: int, *, sign: bool = False) -> str:
 
 
 def bold_best(values: Sequence[Mean | None], decimals: int) -> list[str]:
-    """The values as text, the highest mean (as it is shown) in bold where there is anything to compare it with."""
+    """Format the values, the highest mean (as it is shown) in bold where there is anything to compare it with."""
     texts = [shown(value, decimals) for value in values]
     means = [None if value is None else round(value.mean, decimals) for value in values]
     known = [mean for mean in means if mean is not None]
@@ -76,12 +76,12 @@ def bold_best(values: Sequence[Mean | None], decimals: int) -> list[str]:
 
 
 def seeds_of(cells: Iterable[GridCell], results: Results) -> str:
-    """Number of seeds behind a row, ``2/3`` where its cells have different numbers."""
+    """Count the seeds behind a row, ``2/3`` where its cells have different numbers."""
     return "/".join(dict.fromkeys(str(len(results.of(cell))) for cell in cells))
 
 
-def methods_tables(request: GridRequest, results: Results, published: Published | None) -> list[Table]:
-    """Tables 1 and 2, one pair for each weight above 0: without and with AUs, method by method."""
+def methods_tables(request: GridRequest, results: Results, published: Published | None) -> list[ResultTable]:
+    """Make tables 1 and 2, one pair for each weight above 0: without and with AUs, method by method."""
     guided = [weight for weight in request.weights if weight > 0] or [0.0]
     tables = []
     for weight in guided:
@@ -99,7 +99,7 @@ def methods_tables(request: GridRequest, results: Results, published: Published 
 def _methods(
     key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results,
     published: Published | None,
-) -> Table:  # fmt: skip
+) -> ResultTable:  # fmt: skip
     base = [GridCell(method, 0.0) for method in request.methods]
     with_units = [GridCell(method, weight) for method in request.methods]
     columns: list[list[str]] = [
@@ -129,11 +129,11 @@ def _methods(
         for cell in (*base, *with_units)
     ]
     notes = _comparison_notes(published) if published is not None else ()
-    return Table(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
+    return ResultTable(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
 
 
 def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records, each once."""
+    """Drop repeated records."""
     kept: list[dict[str, Any]] = []
     for record in records:
         if record not in kept:
@@ -144,7 +144,7 @@ def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _without_and_with(
     name: str, base: Sequence[GridCell], guided: Sequence[GridCell], results: Results
 ) -> list[list[str]]:
-    """Two columns: ``without → with``, the better one of each side in bold, and the paired difference."""
+    """Make two columns: ``without → with``, the better one of each side in bold, and the paired difference."""
     decimals = FIGURES[name].decimals
     sides = []
     for cells in (base, guided):
@@ -167,7 +167,10 @@ def _paper_shown(figures: Pair | None) -> str:
 
 
 def control_values(results: Results) -> dict[str, Mean]:
-    """The controls' cosines by title; they depend on the store and the crop, the ceiling on the last layer's size."""
+    """Gather the controls' cosines by title.
+
+    They depend on the store and the crop, the ceiling on the last layer's size.
+    """
     found: dict[str, list[float]] = {}
     for result in results.all:
         controls = result.metrics["controls"]
@@ -218,8 +221,22 @@ def ablation_table(
     results: Results,
     paper: Mapping[str, Pair] | None = None,
     notes: Sequence[str] = (),
-) -> Table:
-    """One row a cell, compared with the unguided network; ``named``: its first column. ``paper``: CL and CAM-COS."""
+) -> ResultTable:
+    """Make a table of one row a cell, each compared with the unguided network.
+
+    Args:
+        key: Name of the table's files.
+        title: Heading.
+        what: Heading of the first column: what is varied.
+        cells: The rows, the unguided network first.
+        named: What the first column says of a cell.
+        results: The finished runs.
+        paper: Published CL and CAM-COS, by the words of the first column.
+        notes: Sentences under the table.
+
+    Returns:
+        The table.
+    """
     base = GridCell(cells[0].method, 0.0)
     figures = [*MAIN, *(name for name in ("att_specificity", "cam_specificity")
                         if any(result.figure(name) is not None for result in results.all))]  # fmt: skip
@@ -236,11 +253,11 @@ def ablation_table(
         columns.append([_paper_shown(paper.get(named(cell))) for cell in cells])
     rows = tuple(tuple(row) for row in zip(*columns, strict=True))
     records = tuple(_record({what: named(cell)}, cell, base, figures, results) for cell in cells)
-    return Table(key, title, tuple(head), rows, records, tuple(notes))
+    return ResultTable(key, title, tuple(head), rows, records, tuple(notes))
 
 
-def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> Table:
-    """Table 3: which layers are aligned."""
+def layer_table(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> ResultTable:
+    """Make table 3: which layers are aligned."""
 
     def named(cell: GridCell) -> str:
         if cell.weight == 0:
@@ -255,8 +272,8 @@ def layer_table(request: GridRequest, results: Results, published: Published | N
     )  # fmt: skip
 
 
-def lambda_table(request: GridRequest, results: Results) -> Table:
-    """Table 4: the align weight."""
+def lambda_table(request: GridRequest, results: Results) -> ResultTable:
+    """Make table 4: the align weight."""
     title = f"Table 4: align weight λ ({method_title(request.ablation)})"
     cells = list(request.lambda_cells())
     return ablation_table("table-4-lambda", title, "λ", cells, lambda cell: f"{cell.weight:g}", results)
@@ -270,8 +287,8 @@ TARGETS = {
 }
 
 
-def target_table(request: GridRequest, results: Results) -> Table:
-    """Table 5: guidance towards something else than the class's AUs."""
+def target_table(request: GridRequest, results: Results) -> ResultTable:
+    """Make table 5: guidance towards something else than the class's AUs."""
     title = f"Table 5: what the alignment aims at ({method_title(request.ablation)}, align weight {request.guided:g})"
     note = "Every row is measured against the class's AU map. What the mean map gains as well is not owed to AUs."
     return ablation_table(
@@ -280,8 +297,8 @@ def target_table(request: GridRequest, results: Results) -> Table:
     )  # fmt: skip
 
 
-def all_tables(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> list[Table]:
-    """Every table that the request has runs for. ``n_layers``: of the ablations' backbone."""
+def all_tables(request: GridRequest, results: Results, published: Published | None, n_layers: int) -> list[ResultTable]:
+    """Make every table that the request has runs for. ``n_layers``: of the ablations' backbone."""
     tables = methods_tables(request, results, published)
     tables += [layer_table(request, results, published, n_layers)] if request.layers else []
     tables += [lambda_table(request, results)] if request.lambdas else []

@@ -1,4 +1,4 @@
-"""What a worker process does: it trains and evaluates; everything it makes is on disk."""
+"""The work of a worker process: it trains and evaluates; everything it makes is on disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TRACEBACK = "traceback.txt"
 
 @dataclass(frozen=True)
 class Order:
-    """Where a worker finds its data and puts its results, and how much of the machine it may use.
+    """A worker's order: where its data is, where its results go, and how much of the machine it may use.
 
     ``device`` None: what each run's configuration says.
     """
@@ -38,7 +38,7 @@ class Order:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a training and its evaluations; ``reason`` is empty when all went well."""
+    """The end of a training and its evaluations; ``reason`` is empty when all went well."""
 
     name: str
     reason: str
@@ -47,7 +47,7 @@ class Outcome:
 
 
 def carry_out(order: Order, training: Training, tell: Callable[[int], None]) -> Outcome:
-    """Task: train what is left of a training, evaluate what is not current; tell how many epochs its log holds.
+    """Train what is left of a training, evaluate what is not current; tell how many epochs its log holds.
 
     Any exception becomes the outcome's reason.
     """
@@ -99,11 +99,11 @@ class _Relay:
         self.tell(state.epochs_done(self.folder))
 
     def advance(self, count: int) -> None:
-        """Too fine to tell."""
+        """Ignore steps: they are too fine to tell."""
 
     def note(self, message: str) -> None:
         """Say how far the run is: training notes the end of each epoch."""
         self.tell(state.epochs_done(self.folder))
 
     def finish(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""

@@ -30,7 +30,7 @@ FACE_WIDTH, CHIN = 192.0, 267.0
 
 
 def anchors(points: Float[np.ndarray, "*b 68 2"], height: int, width: int) -> Float64[np.ndarray, "*b 89 2"]:
-    """Landmarks, jaw points at the upper edge (y = 0), corners (left before right, top before bottom)."""
+    """List landmarks, jaw points at the upper edge (y = 0), corners (left before right, top before bottom)."""
     known = np.asarray(points, np.float64)
     top = known[..., JAW, :] * np.array([1.0, 0.0])
     corners = np.array([(0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)], np.float64)
@@ -46,7 +46,7 @@ class CanonicalFace:
 
     @cached_property
     def anchors(self) -> Float64[np.ndarray, "89 2"]:
-        """Of the frame itself."""
+        """The anchors of the frame itself, (89, 2)."""
         return anchors(self.points, HEIGHT, WIDTH)
 
     @cached_property
@@ -55,7 +55,7 @@ class CanonicalFace:
 
     @cached_property
     def triangles(self) -> Int64[np.ndarray, "t 3"]:
-        """Anchors of each triangle, all turning the same way."""
+        """Indices of each triangle's anchors, all turning the same way."""
         corners = np.array(self._mesh.simplices, np.int64)
         turned = _areas(self.anchors[corners]) < 0
         corners[turned] = corners[turned][:, ::-1]
@@ -63,7 +63,7 @@ class CanonicalFace:
 
     @cached_property
     def _places(self) -> tuple[Int64[np.ndarray, "275 224"], Float64[np.ndarray, "275 224 3"]]:
-        """Of each pixel the triangle it lies in, and its barycentric coordinates there."""
+        """The triangle that each pixel lies in, and its barycentric coordinates there."""
         ys, xs = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
         # A hair inside the frame, lest rounding puts its outermost pixels outside every triangle.
         pixels = np.stack([np.clip(xs, 1e-6, WIDTH - 1 - 1e-6), np.clip(ys, 1e-6, HEIGHT - 1 - 1e-6)], -1)
@@ -86,9 +86,14 @@ class CanonicalFace:
     def normalise(
         self, values: Float32[np.ndarray, "h w"], points: Float[np.ndarray, "68 2"]
     ) -> tuple[Float32[np.ndarray, "275 224"], Bool[np.ndarray, "275 224"]]:
-        """A map of a face with the landmarks ``points`` (pixels of the map), on the canonical face, and where it holds.
+        """Warp a face's map onto the canonical face, bilinearly.
 
-        Bilinear. Values are 0 where the second array is False.
+        Args:
+            values: The map, (h, w).
+            points: The face's landmarks in pixels of the map, (68, 2).
+
+        Returns:
+            The warped map, and where it holds: values are 0 where that is False.
         """
         height, width = values.shape
         source = anchors(points, height, width)
@@ -103,7 +108,7 @@ class CanonicalFace:
 
 
 def _areas(triangles: Float64[np.ndarray, "... 3 2"]) -> Float64[np.ndarray, "..."]:
-    """Twice the signed area of each triangle."""
+    """Compute twice the signed area of each triangle."""
     u, v = triangles[..., 1, :] - triangles[..., 0, :], triangles[..., 2, :] - triangles[..., 0, :]
     return np.asarray(u[..., 0] * v[..., 1] - u[..., 1] * v[..., 0])
 
@@ -123,7 +128,11 @@ def _bilinear(
 
 @lru_cache(maxsize=4)
 def canonical_face(name: str) -> CanonicalFace:
-    """``own``: our symmetric mean face; ``uib``: the study's. Raises :class:`UserInputError` for another name."""
+    """Make a canonical face: ``own`` is our symmetric mean face, ``uib`` the study's.
+
+    Raises:
+        UserInputError: Another name.
+    """
     if name == "own":
         unit = mean_face(1.0) + 0.5
         scale = FACE_WIDTH / (unit[16, 0] - unit[0, 0])

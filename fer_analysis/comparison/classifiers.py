@@ -1,4 +1,4 @@
-"""What is compared: trained runs, and anyone's torch classifiers, behind one small interface."""
+"""Classifiers to compare: trained runs, and anyone's torch modules, behind one small interface."""
 
 from __future__ import annotations
 
@@ -44,12 +44,24 @@ class Classifier(ABC):
 
     @abstractmethod
     def probabilities(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
-        """Probabilities of the classes for images in [0, 1], RGB, on the classifier's device."""
+        """Compute the probabilities of the classes for images in [0, 1], RGB, on the classifier's device."""
 
     def own_maps(
         self, images: Float[Tensor, "b 3 h w"], target: Int64[Tensor, "b"], kind: str
     ) -> Float[Tensor, "b y x"]:
-        """``cam`` (of the target) or ``attention`` (of the deepest layer): positive part at native resolution."""
+        """Read out the maps that the network carries itself.
+
+        Args:
+            images: Images in [0, 1], RGB.
+            target: The class a CAM is of.
+            kind: ``cam``, or ``attention`` of the deepest layer.
+
+        Returns:
+            Their positive part at native resolution.
+
+        Raises:
+            UserInputError: The network has no such maps.
+        """
         raise UserInputError(
             paragraph(
                 f"{self.name} has no {kind} of its own: it is known by its answers alone.",
@@ -77,7 +89,7 @@ class RunClassifier(Classifier):
     def own_maps(
         self, images: Float[Tensor, "b 3 h w"], target: Int64[Tensor, "b"], kind: str
     ) -> Float[Tensor, "b y x"]:
-        """See the base class; a method without a CAM is told by :class:`UserInputError`."""
+        """See the base class; a method without a CAM raises :class:`UserInputError`."""
         if kind == "cam" and not self.model.has_cam:
             return super().own_maps(images, target, kind)
         out = self.model.read((images - self.mean) / self.std)
@@ -110,7 +122,7 @@ class ExternalClassifier(Classifier):
         self._check(n_classes)
 
     def _check(self, n_classes: int) -> None:
-        """Raise :class:`UserInputError` unless the model gives one score per class."""
+        """Check that the model gives one score per class. Raises :class:`UserInputError`."""
         try:
             with torch.no_grad():
                 out = self.model(torch.zeros(2, 3, self.input_size, self.input_size, device=self.device))
@@ -143,7 +155,7 @@ class ExternalClassifier(Classifier):
 
 
 def load_runs(folders: list[Path], classes: tuple[str, ...], device: torch.device) -> list[Classifier]:
-    """The best models of runs, named after their folders. Raises :class:`RunError` for one with other classes."""
+    """Load the best models of runs, named after their folders. Raises :class:`RunError` for one with other classes."""
     names = [folder.resolve().name for folder in folders]
     if len(set(names)) < len(names):
         names = ["-".join(folder.resolve().parts[-2:]) for folder in folders]
@@ -174,10 +186,24 @@ def load_external(
     normalisation: str,
     device: torch.device,
 ) -> Classifier:
-    """The classifier that ``module:factory`` builds, with weights from a file (torch state dict or safetensors).
+    """Build anyone's classifier with ``module:factory`` and load its weights.
 
-    A factory with a parameter ``num_classes`` or ``n_classes`` is given the number of classes. ``input_size`` None:
-    the model's own attribute ``input_size``, or ``crop``. Raises :class:`UserInputError`, :class:`RunError`.
+    Args:
+        spec: ``module:factory``. A factory with a parameter ``num_classes`` or ``n_classes`` is given the number of
+            classes.
+        weights: A torch state dict or a safetensors file. None: as the factory makes them, with seed 0.
+        n_classes: Number of classes, in the store's order.
+        crop: Side of the central square of the store's images that it is shown.
+        input_size: Side that the network sees. None: the model's own attribute ``input_size``, or ``crop``.
+        normalisation: How its images are prepared.
+        device: Where it runs.
+
+    Returns:
+        The classifier, named after the factory.
+
+    Raises:
+        UserInputError: No such factory, or one that builds something else.
+        RunError: The weights are missing, damaged or of another model.
     """
     factory = _find_factory(spec)
     wanted = [name for name in ("num_classes", "n_classes") if name in inspect.signature(factory).parameters]
@@ -223,7 +249,7 @@ def _find_factory(spec: str) -> Callable[..., Any]:
 
 
 def _fill(model: nn.Module, path: Path) -> None:
-    """Load weights. Raises :class:`RunError` when the file is missing, damaged or of another model."""
+    """Load weights into a model. Raises :class:`RunError` when the file is missing, damaged or of another model."""
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

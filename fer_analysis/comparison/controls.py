@@ -1,4 +1,4 @@
-"""What a mean IoU must be read against: controls that need no network, and a test of the masks themselves."""
+"""Controls of a mean IoU: what needs no network, and a test of the masks themselves."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Permutation:
 
 
 def assignment_test(table: Float64[np.ndarray, "e e"], seed: int = 0) -> Permutation:
-    """``table[i, j]``: mean score of expression i's maps with expression j's mask; the true order is the diagonal."""
+    """Test the assignment of masks to expressions against every other order, or many random ones.
+
+    ``table[i, j]``: mean score of expression i's maps with expression j's mask; the true order is the diagonal.
+    """
     k = len(table)
     if math.factorial(k) <= MAX_ORDERS:
         orders = np.array(list(itertools.permutations(range(k))), np.int64)
@@ -45,7 +48,7 @@ def assignment_test(table: Float64[np.ndarray, "e e"], seed: int = 0) -> Permuta
 
 @dataclass(frozen=True)
 class Controls:
-    """Figures over the networks that have every expression (means over networks and expressions).
+    """Control figures over the networks that have every expression (means over networks and expressions).
 
     ``networks``: how many they are; ``interval``: of ``mean_iou``, over networks; ``wrong_masks``: mean IoU with the
     other expressions' masks (None for a single expression).
@@ -63,7 +66,7 @@ class Controls:
 
 
 def measure_controls(levels: Int64[np.ndarray, "n e e 2 256"]) -> Controls:
-    """Controls of networks with all expressions: ``levels[network, expression, mask]``."""
+    """Measure the controls of networks with all expressions: ``levels[network, expression, mask]``."""
     k = levels.shape[1]
     own = levels[:, np.arange(k), np.arange(k)]
     table = scores.otsu_iou(levels)

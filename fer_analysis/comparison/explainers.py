@@ -33,7 +33,10 @@ class Explained:
 
 @dataclass(frozen=True)
 class Settings:
-    """``samples``: perturbed pictures a face (LIME, RISE); ``batch``: how many at once; ``seed``: of what is random."""
+    """Settings of an explainer.
+
+    ``samples``: perturbed pictures a face (LIME, RISE); ``batch``: how many at once; ``seed``: of what is random.
+    """
 
     samples: int = 1000
     batch: int = 64
@@ -41,7 +44,7 @@ class Settings:
 
 
 class Explainer(ABC):
-    """Explains one face for one class."""
+    """An explainer of one face for one class."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -50,15 +53,15 @@ class Explainer(ABC):
     def explain(
         self, classifier: Classifier, image: UInt8[np.ndarray, "h w 3"], target: int, sample_id: str
     ) -> Explained:
-        """The map of class ``target`` on an RGB face."""
+        """Explain why an RGB face is, or is not, of class ``target``, as a map of the face."""
 
     def random(self, sample_id: str) -> np.random.Generator:
-        """Numbers that depend on the seed and the sample alone."""
+        """Make a generator whose numbers depend on the seed and the sample alone."""
         text = f"{self.settings.seed}/{sample_id}".encode()
         return np.random.default_rng(int.from_bytes(hashlib.sha256(text).digest()[:16], "big"))
 
     def answers(self, classifier: Classifier, pictures: Iterator[Tensor], target: int) -> Float64[np.ndarray, "n"]:
-        """Probability of the target for batches of pictures."""
+        """Compute the probability of the target for batches of pictures."""
         parts = [classifier.probabilities(batch)[:, target].double().cpu().numpy() for batch in pictures]
         return np.concatenate(parts)
 
@@ -68,7 +71,7 @@ EXPLAINERS: dict[str, type[Explainer]] = {}
 
 
 def register_explainer(name: str) -> Callable[[type[Explainer]], type[Explainer]]:
-    """Make an explainer known as ``name`` (class decorator). Raises ``ValueError`` when the name is taken."""
+    """Register an explainer as ``name`` (class decorator). Raises ``ValueError`` when the name is taken."""
 
     def add(kind: type[Explainer]) -> type[Explainer]:
         if name in EXPLAINERS:
@@ -82,7 +85,7 @@ def register_explainer(name: str) -> Callable[[type[Explainer]], type[Explainer]
 
 
 def to_tensor(image: UInt8[np.ndarray, "h w 3"], device: torch.device) -> Float32[Tensor, "3 h w"]:
-    """An RGB image as a tensor in [0, 1]."""
+    """Convert an RGB image to a tensor in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image)).to(device).permute(2, 0, 1).float() / 255
 
 
@@ -159,7 +162,7 @@ class Rise(Explainer):
         return Explained(values.clamp_min(0).float().cpu().numpy())
 
     def _masks(self, rng: np.random.Generator, n: int, size: int) -> Float32[Tensor, "n s s"]:
-        """Coarse on-off grids, enlarged smoothly and shifted by up to a cell."""
+        """Draw coarse on-off grids, enlarged smoothly and shifted by up to a cell."""
         cell = -(-size // self.CELLS)
         grid = torch.from_numpy((rng.random((n, 1, self.CELLS, self.CELLS)) < self.KEPT).astype(np.float32))
         grown = F.interpolate(grid, ((self.CELLS + 1) * cell,) * 2, mode="bilinear", align_corners=False)[:, 0]
@@ -197,7 +200,7 @@ class Attention(OwnMap):
 
 
 def create_explainer(name: str, settings: Settings) -> Explainer:
-    """The explainer called ``name``. Raises :class:`UserInputError` with what exists."""
+    """Create the explainer called ``name``. Raises :class:`UserInputError` with what exists."""
     if name not in EXPLAINERS:
         raise UserInputError(unknown_name("explainer", name, list(EXPLAINERS)))
     return EXPLAINERS[name](settings)

@@ -1,4 +1,4 @@
-"""One global map per network and expression: explain many faces, bring each to the canonical face, average.
+"""Global maps, one per network and expression: explain many faces, bring each to the canonical face, average.
 
 A pixel's mean is over the faces that have a value there; ``n`` says how many. The mean is scaled to [0, 1] by its own
 smallest and largest value; pixels that no face reaches are 0 in the picture and False in ``valid``.
@@ -52,7 +52,7 @@ class GlobalMap:
 
     @property
     def valid(self) -> Bool[np.ndarray, "275 224"]:
-        """Pixels that at least one face reaches."""
+        """Mask of the pixels that at least one face reaches."""
         return self.n > 0
 
     @property
@@ -67,7 +67,7 @@ class GlobalMap:
 
 
 def to_bytes(values: Float32[np.ndarray, "*s"]) -> UInt8[np.ndarray, "*s"]:
-    """Values in [0, 1] as 8 bits, rounded."""
+    """Convert values in [0, 1] to 8 bits, rounded."""
     return np.asarray(np.rint(values * 255), np.uint8)
 
 
@@ -81,14 +81,14 @@ def _scale(means: Float32[np.ndarray, "r h w"], valid: Bool[np.ndarray, "r h w"]
 def cut_face(
     reader: SplitReader, row: int, crop: int
 ) -> tuple[UInt8[np.ndarray, "c c 3"], Float32[np.ndarray, "68 2"]]:
-    """The central crop that the classifier sees, and the landmarks in its pixels."""
+    """Cut the central crop that the classifier sees, and give the landmarks in its pixels."""
     offset = (reader.store.index.image_size - crop) // 2
     image = reader.image(row)[offset : offset + crop, offset : offset + crop]
     return np.ascontiguousarray(image), reader.landmarks[row] - np.float32(offset)
 
 
 def predict(classifier: Classifier, reader: SplitReader, progress: Progress, batch: int = 64) -> Int64[np.ndarray, "n"]:
-    """The class that the classifier gives to each face of the split."""
+    """Predict the class of each face of the split."""
     import torch
 
     found = []
@@ -105,7 +105,19 @@ def predict(classifier: Classifier, reader: SplitReader, progress: Progress, bat
 def choose_rows(
     reader: SplitReader, predicted: Int64[np.ndarray, "n"], target: int, select: str, limit: int, seed: int
 ) -> tuple[list[int], int]:
-    """Up to ``limit`` rows to explain, and how many there were; which ones depends on the seed and the sample ids."""
+    """Choose the rows to explain, by the seed and the sample ids.
+
+    Args:
+        reader: The split.
+        predicted: The predicted class of each row.
+        target: The class to explain.
+        select: One of :data:`SELECTIONS`.
+        limit: Rows at most.
+        seed: Another one chooses other rows.
+
+    Returns:
+        The rows in their order, and how many there were to choose from.
+    """
     labelled, named = reader.labels == target, predicted == target
     rows = np.flatnonzero({"correct": labelled & named, "predicted": named, "labelled": labelled}[select]).tolist()
     order = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}/{reader.sample_ids[row]}".encode()).digest())
@@ -124,9 +136,22 @@ def explain_expression(
     resamples: int,
     progress: Progress,
 ) -> GlobalMap:
-    """Explain the rows for class ``target`` and average them on the canonical face; ``rows`` must not be empty.
+    """Explain some rows for one class and average the maps on the canonical face.
 
-    ``resamples``: how often the faces are drawn again for the interval of the IoU with ``mask``; 0: no interval.
+    Args:
+        classifier: Who predicts.
+        explainer: Who explains it.
+        reader: The split of the rows.
+        rows: What to explain; at least one.
+        available: How many rows could have been explained.
+        target: The class to explain.
+        face: The canonical face.
+        mask: The expression's mask on it, for the interval of the IoU.
+        resamples: How often the faces are drawn again for that interval. 0: no interval.
+        progress: Told of each row.
+
+    Returns:
+        The mean map, and what it stands on.
     """
     maps, holds, fits = [], [], []
     for row in rows:
@@ -159,7 +184,7 @@ def iou_interval(
     mask: Bool[np.ndarray, "h w"],
     resamples: int,
 ) -> tuple[float, float]:
-    """95 % percentile interval of the mean map's IoU when the faces are drawn again with replacement."""
+    """Compute the 95 % percentile interval of the mean map's IoU when the faces are drawn again with replacement."""
     n, shape = len(values), values.shape[1:]
     draws = draw_counts(n, resamples).astype(np.float32)
     flat, holds = values.reshape(n, -1), valid.reshape(n, -1).astype(np.float32)
@@ -185,7 +210,7 @@ def save_map(folder: Path, name: str, found: GlobalMap, key: str) -> None:
 
 
 def load_map(folder: Path, name: str, key: str) -> GlobalMap | None:
-    """The map that an earlier run of the same comparison left, else None."""
+    """Load the map that an earlier run of the same comparison left; None if there is none."""
     try:
         with np.load(folder / f"{name}.npz") as stored:
             if str(stored["key"]) != key:

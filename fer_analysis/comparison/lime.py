@@ -14,13 +14,13 @@ KERNEL_WIDTH, RIDGE = 0.25, 1.0
 
 
 def superpixels(image: UInt8[np.ndarray, "h w 3"]) -> Int64[np.ndarray, "h w"]:
-    """SLIC segments (about :data:`SEGMENTS`), numbered from 0 without gaps."""
+    """Cut an image into SLIC segments (about :data:`SEGMENTS`), numbered from 0 without gaps."""
     found = slic(image, n_segments=SEGMENTS, compactness=COMPACTNESS, start_label=0)
     return np.unique(found, return_inverse=True)[1].reshape(found.shape).astype(np.int64)
 
 
 def draw_samples(n: int, k: int, rng: np.random.Generator) -> UInt8[np.ndarray, "n k"]:
-    """Which of k segments are on in each of n pictures: even odds, the first all on."""
+    """Draw which of k segments are on in each of n pictures: even odds, the first all on."""
     samples = rng.integers(0, 2, (n, k), dtype=np.uint8)
     samples[0] = 1
     return samples
@@ -29,19 +29,22 @@ def draw_samples(n: int, k: int, rng: np.random.Generator) -> UInt8[np.ndarray, 
 def compose(
     image: Float[Tensor, "3 h w"], segments: Int64[Tensor, "h w"], samples: UInt8[Tensor, "n k"]
 ) -> Float[Tensor, "n 3 h w"]:
-    """The pictures, on the device of their inputs: segments that are off are black."""
+    """Compose the pictures, on the device of their inputs: segments that are off are black."""
     return image[None] * samples[:, segments][:, None].to(image.dtype)
 
 
 def kernel(samples: UInt8[np.ndarray, "n k"]) -> Float64[np.ndarray, "n"]:
-    """Weights ``sqrt(exp(-d^2 / .25^2))``, d the cosine distance to all-ones (1 for a picture with nothing on)."""
+    """Weigh samples by ``sqrt(exp(-d^2 / .25^2))``.
+
+    d is the cosine distance to all-ones (1 for a picture with nothing on).
+    """
     distance = 1 - np.sqrt(samples.mean(1, dtype=np.float64))
     return np.asarray(np.sqrt(np.exp(-(distance**2) / KERNEL_WIDTH**2)))
 
 
 @dataclass(frozen=True)
 class LinearFit:
-    """Coefficient of each segment, intercept, and the weighted R² of the fit (0 for a constant answer)."""
+    """A linear fit: coefficient of each segment, intercept, and the weighted R² (0 for a constant answer)."""
 
     coefficients: Float64[np.ndarray, "k"]
     intercept: float
@@ -51,7 +54,7 @@ class LinearFit:
 def fit_ridge(
     samples: UInt8[np.ndarray, "n k"], answers: Float64[np.ndarray, "n"], weights: Float64[np.ndarray, "n"]
 ) -> LinearFit:
-    """Weighted ridge regression in closed form; the intercept is not penalised."""
+    """Fit a weighted ridge regression in closed form; the intercept is not penalised."""
     x, share = samples.astype(np.float64), weights / weights.sum()
     x_mean, y_mean = share @ x, float(share @ answers)
     xc, yc = x - x_mean, answers - y_mean
@@ -63,5 +66,5 @@ def fit_ridge(
 
 
 def paint(segments: Int64[np.ndarray, "h w"], coefficients: Float64[np.ndarray, "k"]) -> Float32[np.ndarray, "h w"]:
-    """Each pixel takes its segment's coefficient, negative ones 0."""
+    """Paint each pixel with its segment's coefficient, negative ones 0."""
     return np.asarray(np.maximum(coefficients, 0)[segments], np.float32)

@@ -1,4 +1,4 @@
-"""Reading maps and masks from folders of grey pictures; what cannot be compared is left out by name, with a reason.
+"""Maps and masks read from folders of grey pictures; what cannot be compared is left out by name, with a reason.
 
 Two layouts are read: ``NETWORK_EXPRESSION[_heatmap].png`` in one folder, or a folder per network holding
 ``EXPRESSION.png``. Masks are ``EXPRESSION[_gt|_mask].png``. Expressions are matched by name (``Happy`` is happiness).
@@ -59,7 +59,7 @@ class UnfitMapError(ValueError):
 
 
 def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A grey picture as 8 bits; 16 bits are scaled by their full range, equal colour channels count as grey.
+    """Read a grey picture as 8 bits; 16 bits are scaled by their full range, equal colour channels count as grey.
 
     Raises :class:`UnfitMapError` for a picture in colour, one with transparency, or one that cannot be read.
     """
@@ -81,7 +81,7 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
 
 
 def read_maps(folder: Path) -> MapSet:
-    """The maps of a folder (or of its ``by_network`` or ``maps``), networks in alphabetical order.
+    """Read the maps of a folder (or of its ``by_network`` or ``maps``), networks in alphabetical order.
 
     All maps must have the size that most of them have. Raises :class:`UserInputError` when none can be used.
     """
@@ -139,7 +139,7 @@ def _map_set(
 
 
 def read_masks(folder: Path) -> MaskSet:
-    """The masks of a folder (or of its ``masks``): white (more than half) is inside.
+    """Read the masks of a folder (or of its ``masks``): white (more than half) is inside.
 
     Raises :class:`UserInputError` when none can be used.
     """
@@ -171,7 +171,11 @@ def read_masks(folder: Path) -> MaskSet:
 
 
 def match(maps: MapSet, masks: MaskSet) -> tuple[MapSet, MaskSet]:
-    """Both for the expressions they share. Raises :class:`UserInputError` when none is shared or the sizes differ."""
+    """Restrict maps and masks to the expressions they share.
+
+    Raises:
+        UserInputError: None is shared, or the sizes differ.
+    """
     if maps.maps.shape[2:] != masks.masks.shape[1:]:
         raise UserInputError(
             paragraph(
@@ -221,7 +225,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _named_maps(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Pictures with the network and the expression's word that their names hold."""
+    """Find the pictures with the network and the expression's word that their names hold."""
     for path in _pictures(folder):
         network, _, word = ENDINGS.sub("", path.stem).rpartition("_")
         yield path, network, word

@@ -23,7 +23,7 @@ THRESHOLD = 0.5
 
 
 def study_masks(face: CanonicalFace) -> MaskSet:
-    """The six masks of the study, drawn on the landmarks of ``face``; on the shape ``uib`` theirs to the pixel."""
+    """Draw the six masks of the study on the landmarks of ``face``; on the shape ``uib`` theirs to the pixel."""
     text = resources.files(__package__).joinpath("data", "study_masks.toml").read_text(encoding="utf-8")
     described = tomllib.loads(text)
     expressions = order_classes(set(described))
@@ -49,7 +49,7 @@ def _place(name: int | str, face: CanonicalFace) -> Float64[np.ndarray, "2"]:
 
 
 def codebook_masks(face: CanonicalFace, codebook: Codebook, threshold: float = THRESHOLD) -> MaskSet:
-    """The AU map of each expression of the codebook on ``face``, above ``threshold`` of its peak."""
+    """Draw the AU map of each expression of the codebook on ``face``, and cut it at ``threshold`` of its peak."""
     names = order_classes({name for name in codebook.expressions if codebook.has_map(name)})
     points = np.repeat(face.points[None], len(names), 0)
     # Maps are square: the frame is their left part.

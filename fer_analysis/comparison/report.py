@@ -1,4 +1,4 @@
-"""Writing a comparison: tables for programs (CSV, JSON), a page for people (Markdown), figures."""
+"""The files of a comparison: tables for programs (CSV, JSON), a page for people (Markdown), figures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,13 @@ _Rows = tuple[list[str], list[list[str]]]
 
 
 def write_comparison(out: Path, comparison: MapComparison, *, pictures: bool = True) -> None:
-    """Write every table, and every figure unless ``pictures`` is False, each atomically, to the folder ``out``."""
+    """Write every table and figure of a comparison, each atomically.
+
+    Args:
+        out: Folder to write to.
+        comparison: What to write.
+        pictures: False: the tables only.
+    """
     out.mkdir(parents=True, exist_ok=True)
     if comparison.scoring is not None:
         write_text(out / "iou.csv", csv_text(*_iou_rows(comparison, comparison.scoring)))
@@ -77,7 +83,7 @@ def _height_rows(comparison: MapComparison) -> _Rows:
 
 
 def markdown(comparison: MapComparison) -> str:
-    """``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
+    """Write ``results.md``: what was compared, how, the tables, the controls beside them, what was left out."""
     parts = ["# Comparison of networks", *_source(comparison), "## Method", METHOD]
     if comparison.scoring is not None:
         parts += ["## IoU with the masks", _iou_table(comparison, comparison.scoring)]

@@ -1,4 +1,4 @@
-"""What ``aupipe compare`` does: with maps that are there, or with networks whose maps it makes."""
+"""Comparisons, as ``aupipe compare`` makes them: of maps that are there, or of networks whose maps it makes."""
 
 from __future__ import annotations
 
@@ -36,11 +36,21 @@ from aupipe.fer_models.devices import resolve_device
 def compare_folder(
     maps_folder: Path, masks_from: str | None, out: Path, *, shape: str | None = None, pictures: bool = True
 ) -> MapComparison:
-    """Compare anyone's maps; ``masks_from`` None: the folder ``masks`` beside or inside the maps, if there is one.
+    """Compare anyone's maps.
 
-    ``shape``: the canonical face the maps lie on, for ``study`` and ``codebook`` masks and the in-face variant.
-    ``pictures``: draw the figures as well as the tables. Raises :class:`UserInputError` when a folder holds nothing
-    that can be used.
+    Args:
+        maps_folder: The maps, in one of the layouts of :mod:`~aupipe.fer_analysis.comparison.map_files`.
+        masks_from: ``study``, ``codebook``, or a folder of masks. None: the folder ``masks`` beside or inside the maps,
+            if there is one.
+        out: Folder for tables and figures.
+        shape: The canonical face the maps lie on, for drawn masks and the in-face variant.
+        pictures: Draw the figures as well as the tables.
+
+    Returns:
+        The comparison; without masks it has no scores.
+
+    Raises:
+        UserInputError: A folder holds nothing that can be used, or the maps do not lie on the canonical face.
     """
     maps = read_maps(maps_folder)
     beside = next((p for p in (maps_folder / "masks", maps_folder.parent / "masks") if p.is_dir()), None)
@@ -63,9 +73,18 @@ def compare_folder(
 
 
 def find_masks(wanted: str, face: CanonicalFace | None, store: Store | None = None) -> MaskSet:
-    """``study`` or ``codebook`` (the store's, else ours) drawn on ``face``, or the masks of a folder.
+    """Draw masks on a canonical face, or read them from a folder.
 
-    Raises :class:`UserInputError` when they must be drawn and no face is known, or the folder cannot be used.
+    Args:
+        wanted: ``study``, ``codebook`` or a folder.
+        face: The face to draw them on.
+        store: Whose codebook ``codebook`` means. None: ours.
+
+    Returns:
+        A mask for each expression.
+
+    Raises:
+        UserInputError: They must be drawn and no face is known, or the folder cannot be used.
     """
     if wanted not in drawn_masks.MASK_KINDS:
         return read_masks(Path(wanted))
@@ -100,7 +119,7 @@ class RunOptions:
     resamples: int = 200
 
     def __post_init__(self) -> None:
-        """Raise :class:`UserInputError` for a value that no comparison can use."""
+        """Check the values. Raises :class:`UserInputError` for one that no comparison can use."""
         if self.select not in SELECTIONS:
             raise UserInputError(unknown_name("selection", self.select, list(SELECTIONS)))
         for name, least in (("images", 1), ("samples", 2), ("batch", 1), ("resamples", 0)):
@@ -128,10 +147,27 @@ def compare_networks(
     *,
     pictures: bool = True,
 ) -> MapComparison:
-    """Make a global map per network and expression, then compare them; ``store_folder`` None: the first run's.
+    """Make a global map per network and expression, then compare them.
 
-    Finished maps are kept: the same command continues where it stopped. Raises :class:`UserInputError`,
-    :class:`RunError`, :class:`StoreError`.
+    Finished maps are kept: the same call continues where it stopped.
+
+    Args:
+        runs: Folders of trained runs.
+        store_folder: Faces to explain. None: the first run's store.
+        out: Folder for maps, tables and figures.
+        options: How to explain, and on which faces.
+        externals: Anyone's classifiers to compare beside the runs.
+        progress: Told of each face.
+        pictures: Draw the figures as well as the tables.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        UserInputError: A model, mask or setting that cannot be used, or no store.
+        RunError: A run that cannot be loaded, or has other classes than the store.
+        FolderInUseError: Another process works in ``out``.
+        StoreError: The store is missing or damaged.
     """
     shown = progress or Silent()
     store = _find_store(runs, store_folder)
@@ -205,7 +241,7 @@ def _load(
 
 
 class _MapMaker:
-    """Makes or reloads the global maps of one comparison."""
+    """The maker of one comparison's global maps, or their reader where they are there."""
 
     def __init__(
         self,
@@ -223,7 +259,7 @@ class _MapMaker:
         self._predicted: tuple[str, np.ndarray] = ("", np.zeros(0, np.int64))
 
     def make(self, classifier: Classifier, expression: str) -> GlobalMap | int:
-        """The map; or, when there is no face to explain, 0: how many there were."""
+        """Make or load the map; where there is no face to explain, return 0: how many there were."""
         name = f"{classifier.name}_{expression}"
         mask = self.masks.masks[self.masks.expressions.index(expression)]
         settings = {key: value for key, value in asdict(self.options).items() if key not in ("device", "batch")}

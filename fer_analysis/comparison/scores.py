@@ -27,7 +27,7 @@ FIXED = 0.1
 def count_levels(
     maps: UInt8[np.ndarray, "n h w"], masks: Bool[np.ndarray, "m h w"], where: Bool[np.ndarray, "h w"] | None = None
 ) -> Int64[np.ndarray, "n m 2 256"]:
-    """Histograms of every map outside and inside every mask; ``where``: only these pixels count."""
+    """Count the levels of every map outside and inside every mask; ``where``: only these pixels count."""
     chosen = np.ones(maps.shape[1:], bool) if where is None else where
     sides = masks[:, chosen].astype(np.int64) * 256
     values = maps[:, chosen].astype(np.int64)
@@ -36,7 +36,7 @@ def count_levels(
 
 
 def otsu(levels: Levels) -> Int64[np.ndarray, "..."]:
-    """Otsu's threshold (1979) of the whole map: the first level that maximises the variance between the classes."""
+    """Find Otsu's threshold (1979) of the whole map: the first level with the largest variance between the classes."""
     histogram = levels.sum(-2).astype(np.float64)
     below, moment = histogram.cumsum(-1), (histogram * VALUES).cumsum(-1)
     n, total = below[..., -1:], moment[..., -1:]
@@ -50,7 +50,7 @@ def otsu(levels: Levels) -> Int64[np.ndarray, "..."]:
 def iou(
     levels: Levels, threshold: Float[np.ndarray, "..."] | Int[np.ndarray, "..."] | float
 ) -> Float64[np.ndarray, "..."]:
-    """Intersection over union of the mask and the pixels above ``threshold`` (in levels, 0 to 255)."""
+    """Compute the intersection over union of the mask and the pixels above ``threshold`` (in levels, 0 to 255)."""
     on = np.greater(VALUES, np.asarray(threshold)[..., None])[..., None, :]
     claimed = (levels * on).sum(-1)
     union = claimed[..., 0] + levels[..., 1, :].sum(-1)
@@ -58,12 +58,15 @@ def iou(
 
 
 def otsu_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """The study's score."""
+    """Compute the study's score, the IoU at Otsu's threshold."""
     return iou(levels, otsu(levels))
 
 
 def chance_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """IoU of independent areas of these sizes: p q / (p + q - p q) for the map's share p and the mask's q."""
+    """Compute the IoU of independent areas of these sizes.
+
+    It is p q / (p + q - p q) for the map's share p and the mask's q.
+    """
     n = levels.sum((-1, -2))
     on = np.greater(VALUES, otsu(levels)[..., None])
     p, q = (levels.sum(-2) * on).sum(-1) / n, mask_share(levels)
@@ -71,22 +74,22 @@ def chance_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
 
 
 def fixed_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """IoU at the fixed threshold :data:`FIXED`."""
+    """Compute the IoU at the fixed threshold :data:`FIXED`."""
     return iou(levels, FIXED * 255)
 
 
 def ones_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """IoU of a map that is on everywhere: the mask's share of the frame."""
+    """Compute the IoU of a map that is on everywhere: the mask's share of the frame."""
     return mask_share(levels)
 
 
 def mask_share(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Pixels of the mask as a share of all pixels: the chance of several scores."""
+    """Compute the mask's share of all pixels: the chance of several scores."""
     return np.asarray(levels[..., 1, :].sum(-1) / levels.sum((-1, -2)))
 
 
 def relevance_rank(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Share of the K strongest pixels that lie in the mask of K pixels (Arras et al. 2022).
+    """Compute the share of the K strongest pixels that lie in the mask of K pixels (Arras et al. 2022).
 
     Pixels of one level share the last places.
     """
@@ -98,7 +101,10 @@ def relevance_rank(levels: Levels) -> Float64[np.ndarray, "..."]:
 
 
 def area_matched_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """IoU above the level whose area comes closest to the mask's: no reward for a large area, no threshold to tune."""
+    """Compute the IoU above the level whose area comes closest to the mask's.
+
+    No reward for a large area, no threshold to tune.
+    """
     total = levels.sum(-2)
     above = total.sum(-1, keepdims=True) - total.cumsum(-1)
     wanted = levels[..., 1, :].sum(-1)[..., None]
@@ -106,36 +112,39 @@ def area_matched_iou(levels: Levels) -> Float64[np.ndarray, "..."]:
 
 
 def relevance_mass(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Share of the map's sum that lies in the mask (Arras et al. 2022)."""
+    """Compute the share of the map's sum that lies in the mask (Arras et al. 2022)."""
     mass = (levels * VALUES).sum(-1)
     return np.asarray(mass[..., 1] / mass.sum(-1))
 
 
 def pointing_game(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Whether the maximum lies in the mask; the share of equal maxima that do."""
+    """Score 1 where the maximum lies in the mask, 0 where it does not; of equal maxima the share that do."""
     return np.asarray(ranking.pointing_game(*_strongest_first(levels)))
 
 
 def average_precision(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Average precision of the pixels' values as a detector of the mask's pixels."""
+    """Compute the average precision of the pixels' values as a detector of the mask's pixels."""
     return np.asarray(ranking.average_precision(*_strongest_first(levels)))
 
 
 def _strongest_first(levels: Levels) -> tuple[Float64[np.ndarray, "... 256"], Float64[np.ndarray, "... 256"]]:
-    """Pixels inside and outside, from the strongest level to the weakest."""
+    """Order the counts of pixels inside and outside from the strongest level to the weakest."""
     reverse = levels[..., ::-1].astype(np.float64)
     return reverse[..., 1, :], reverse[..., 0, :]
 
 
 def auc(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Chance that a pixel of the mask is stronger than one outside; equal values count half (area under the ROC)."""
+    """Compute the area under the ROC: the chance that a pixel of the mask is stronger than one outside.
+
+    Equal values count half.
+    """
     outside, inside = levels[..., 0, :].astype(np.float64), levels[..., 1, :].astype(np.float64)
     weaker = outside.cumsum(-1) - outside / 2
     return np.asarray((inside * weaker).sum(-1) / (inside.sum(-1) * outside.sum(-1)))
 
 
 def nss(levels: Levels) -> Float64[np.ndarray, "..."]:
-    """Mean over the mask of the map standardised over the frame (normalised scanpath saliency, Peters et al. 2005)."""
+    """Average over the mask the map standardised over the frame (normalised scanpath saliency, Peters et al. 2005)."""
     total = levels.sum(-2)
     n = total.sum(-1)
     mean = (total * VALUES).sum(-1) / n

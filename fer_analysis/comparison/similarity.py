@@ -1,4 +1,4 @@
-"""How alike the networks' maps are: Pearson correlation over pixels, distance 1 - r, average linkage."""
+"""The likeness of the networks' maps: Pearson correlation over pixels, distance 1 - r, average linkage."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tree:
         return [int(leaf) for leaf in dendrogram(self.links, no_plot=True)["leaves"]]
 
     def two_clusters(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The networks on either side of the last merge."""
+        """Split the networks into the two sides of the last merge."""
         side = fcluster(self.links, 2, "maxclust")
         first = side == side[0]
         return (
@@ -48,7 +48,7 @@ class Tree:
 
 
 def correlations(maps: UInt8[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n n"]:
-    """Pearson's r between maps as vectors of pixels (OpenCV's TM_CCOEFF_NORMED); maps must not be constant."""
+    """Correlate maps as vectors of pixels (Pearson's r, OpenCV's TM_CCOEFF_NORMED); maps must not be constant."""
     values = maps.reshape(len(maps), -1).astype(np.float64)
     values -= values.mean(1, keepdims=True)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
@@ -58,13 +58,13 @@ def correlations(maps: UInt8[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n n"]
 
 
 def make_tree(name: str, networks: tuple[str, ...], correlation: Float64[np.ndarray, "n n"]) -> Tree:
-    """The tree of two networks or more."""
+    """Join two networks or more into a tree."""
     distance = squareform(1 - (correlation + correlation.T) / 2, checks=False)
     return Tree(name, networks, correlation, np.asarray(linkage(distance, "average"), np.float64))
 
 
 def grow_trees(maps: MapSet) -> tuple[Tree, ...]:
-    """A tree per expression of the networks that have it, then :data:`OVERALL` of those that have them all.
+    """Grow a tree per expression of the networks that have it, then :data:`OVERALL` of those that have them all.
 
     The overall distance is the mean over the expressions of ``1 - r``. Trees of fewer than two networks are left out.
     """

@@ -44,7 +44,7 @@ class ExtraTable:
 
 @dataclass(frozen=True)
 class MapComparison:
-    """Everything that a report shows; ``scoring`` and ``masks`` are None when there were no masks.
+    """A comparison with everything that a report shows; ``scoring`` and ``masks`` are None when there were no masks.
 
     ``source``: what the maps and masks are, in words by topic.
     """
@@ -62,13 +62,13 @@ class MapComparison:
         return np.asarray(self.maps.present.all(1))
 
     def mean(self, values: Float64[np.ndarray, "n e"], network: int) -> float | None:
-        """Mean over the expressions of a network that has them all, else None."""
+        """Average over the expressions for a network that has them all, else None."""
         return float(values[network].mean()) if self.complete[network] else None
 
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         networks, expressions = self.maps.networks, self.maps.expressions
         lines = [f"{len(networks)} networks, {len(expressions)} expressions: {', '.join(expressions)}"]
         if self.scoring is not None:
@@ -97,7 +97,7 @@ class MapComparison:
         return lines
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints and ``comparison.json`` holds."""
+        """Return the object that ``--json`` prints and ``comparison.json`` holds."""
         return {
             "networks": list(self.maps.networks),
             "expressions": list(self.maps.expressions),
@@ -142,9 +142,20 @@ def compare_maps(
     source: Mapping[str, str] | None = None,
     tables: tuple[ExtraTable, ...] = (),
 ) -> MapComparison:
-    """Score and compare maps; ``face``: the pixels of the canonical face, for the in-face variant.
+    """Score and compare maps.
 
-    Raises :class:`UserInputError` when maps and masks do not fit each other.
+    Args:
+        maps: The maps.
+        masks: What to score them against. None: they are only compared with one another.
+        face: The pixels of the canonical face, for the in-face variant.
+        source: What the maps and masks are, in words by topic.
+        tables: More tables for the report.
+
+    Returns:
+        The comparison, restricted to the expressions that maps and masks share.
+
+    Raises:
+        UserInputError: Maps and masks do not fit each other.
     """
     scoring = None
     if masks is not None:
@@ -154,7 +165,7 @@ def compare_maps(
 
 
 def score_maps(maps: MapSet, masks: MaskSet, face: Bool[np.ndarray, "h w"] | None = None) -> Scoring:
-    """Every score of every map against the mask of its expression."""
+    """Score every map against the mask of its expression, by every score."""
     levels = _levels(maps, masks)
     diagonal = np.arange(len(maps.expressions))
     own, present = levels[:, diagonal, diagonal], maps.present

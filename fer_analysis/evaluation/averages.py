@@ -50,7 +50,7 @@ class Accumulator:
         self.count_with_map = torch.zeros(n_classes, dtype=torch.int64)
 
     def add(self, batch: Batch, maps: Mapping[str, Tensor]) -> None:
-        """One batch and the model's maps of it, at any resolution."""
+        """Add one batch and the model's maps of it, at any resolution."""
         size = (int(batch.au_map.shape[1]), int(batch.au_map.shape[2]))
         self.count += batch.label.bincount(minlength=self.k).cpu()
         self.count_with_map += batch.label[batch.has_map].bincount(minlength=self.k).cpu()
@@ -66,7 +66,7 @@ class Accumulator:
         self.sums[name].index_add_(0, label, values.double())
 
     def averages(self) -> AverageMaps:
-        """Sums divided by each class's own count. Call it after at least one batch."""
+        """Divide the sums by each class's own count. Call it after at least one batch."""
         maps = {name[5:]: self._mean(name, self.count) for name in self.sums if name.startswith("maps/")}
         face = self._mean("face", self.count).transpose(0, 2, 3, 1).clip(0, 1)
         au_map = self._mean("au_map", self.count_with_map)
@@ -79,8 +79,10 @@ class Accumulator:
 
 
 def save_averages(path: Path, averages: AverageMaps, classes: Sequence[str]) -> None:
-    """``average_maps.npz``: ``classes (k), count (k), count_with_map (k), face (k c c 3), au_map (k m m)``,
-    ``attention (l k m m)`` by layer, and ``cam, cam_predicted (k m m)`` where the method has a CAM.
+    """Write ``average_maps.npz``.
+
+    It holds ``classes (k), count (k), count_with_map (k), face (k c c 3), au_map (k m m)``, ``attention (l k m m)`` by
+    layer, and ``cam, cam_predicted (k m m)`` where the method has a CAM.
     """
     layers = sorted((name for name in averages.maps if name.isdecimal()), key=int)
     cams: dict[str, Any] = {name: value for name, value in averages.maps.items() if not name.isdecimal()}

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.predictions import (
     PREDICTIONS,
-    Predictions,
+    PredictionTable,
     column_name,
     load_metrics,
     read_predictions,
@@ -35,11 +35,11 @@ class Comparison:
     content: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return dict(self.content)
 
     def lines(self) -> list[str]:
-        """The comparison for people."""
+        """Return the comparison for people."""
         c, table = self.content, self.content["mcnemar"]
         rows = [("", "run", "other", "difference", "95 %, paired")]
         for name, one in c["differences"].items():
@@ -57,7 +57,15 @@ class Comparison:
 def compare(run: Path, other: Path) -> Comparison:
     """Compare two evaluated runs, and write ``against-OTHER.json`` to the first one's folder.
 
-    Raises :class:`RunError` when one was not evaluated, or not on the same faces and maps.
+    Args:
+        run: Folder of the run that the other is taken from.
+        other: Folder of the other.
+
+    Returns:
+        The differences ``run - other``, with their intervals.
+
+    Raises:
+        RunError: One was not evaluated, or not on the same faces and maps.
     """
     contents = [load_metrics(folder) for folder in (run, other)]
     _check_same(run, other, contents)
@@ -97,7 +105,7 @@ def _message(run: Path, other: Path, what: str, first: object, second: object) -
     )
 
 
-def _differences(first: Predictions, second: Predictions, contents: list[dict[str, Any]]) -> dict[str, Any]:
+def _differences(first: PredictionTable, second: PredictionTable, contents: list[dict[str, Any]]) -> dict[str, Any]:
     mapped = first.flags("has_map")
     label = np.unique([row["true"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
@@ -137,7 +145,7 @@ def _paired(
     }
 
 
-def _less(table: Predictions, names: list[str], rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
-    """The first column, less the second where there is one."""
+def _less(table: PredictionTable, names: list[str], rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
+    """Return the first column, less the second where there is one."""
     values = [table.numbers(name, rows) for name in names]
     return values[0] - values[1] if len(values) > 1 else values[0]

@@ -1,4 +1,4 @@
-"""What guidance has to beat: maps that know nothing about the sample, and the other expressions' AU maps."""
+"""Controls that guidance has to beat: maps that know nothing about the sample, and other expressions' AU maps."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ControlMaps:
         }
 
     def _crop(self, maps: Float[np.ndarray, "n m m"]) -> Float32[Tensor, "n s s"]:
-        """The evaluation's centre crop of full maps."""
+        """Cut the evaluation's centre crop out of full maps."""
         index = self.store.index
         rows = np.arange(len(maps), dtype=np.int64)
         parameters = augment.sample_parameters(self.config, 0, 0, rows, index.image_size)
@@ -48,7 +48,7 @@ class ControlMaps:
         return augment.crop_values(values, parameters, self.config.crop_size, index.image_size, self.size)[:, 0]
 
     def other_maps(self, batch: Batch) -> Float32[Tensor, "b o s s"]:
-        """Each face with every other expression drawn on it; its own slot is empty, as are faces without a map."""
+        """Draw every other expression on each face; its own slot is empty, as are faces without a map."""
         index, rows = self.store.index, batch.index.cpu().numpy()
         labels, mapped = batch.label.cpu().numpy(), batch.has_map.cpu().numpy()
         full = np.zeros((len(rows), len(self.expressions), index.map_size, index.map_size), np.float32)

@@ -47,20 +47,20 @@ class Samples:
         return np.asarray(self.probability.argmax(1), np.int64)
 
     def having(self, needs: Needs) -> Bool[np.ndarray, "n"]:
-        """The samples that have what a figure needs: elsewhere its values mean nothing."""
+        """Tell which samples have what a figure needs: elsewhere its values mean nothing."""
         if needs == "predicted_map":
             return self.predicted_has_map
         return self.has_map & (self.region_share > 0) if needs == "region" else self.has_map
 
     @property
     def correct(self) -> Bool[np.ndarray, "n"]:
-        """Whether it is the label."""
+        """Mask of the samples whose most probable class is the label."""
         return np.asarray(self.predicted == self.label)
 
 
 @dataclass(frozen=True)
 class BatchReading:
-    """What a model says about a batch, without its graph: probabilities, and maps at native resolution."""
+    """A model's answer to a batch, without its graph: probabilities, and maps at native resolution."""
 
     probability: Float64[Tensor, "b k"]
     maps: Mapping[str, Tensor]
@@ -70,7 +70,21 @@ class BatchReading:
 def measure(
     model: Method, store: Store, loader: TripletLoader, config: AugmentConfig, progress: Progress
 ) -> tuple[Samples, AverageMaps]:
-    """Figures and averages of the loader's rows. Raises :class:`RunError` (memory, output that is not finite)."""
+    """Measure figures and averages of the loader's rows.
+
+    Args:
+        model: The trained network.
+        store: Whose codebook and train split the control maps come from.
+        loader: The rows, in their order and without augmentation.
+        config: The centre crop that the loader cuts.
+        progress: Told how many images are done.
+
+    Returns:
+        The figures face by face, and the average maps by class.
+
+    Raises:
+        RunError: A batch does not fit into memory, or the output is not finite.
+    """
     controls = ControlMaps(store, loader.reader, config)
     sums = Accumulator(len(store.index.classes), loader.mean, loader.std)
     batches_done: list[dict[str, np.ndarray]] = []
@@ -90,7 +104,10 @@ def measure(
 
 
 def read(model: Method, batch: Batch) -> BatchReading:
-    """The forward pass and the maps. The graph that some methods need ends here, so memory does not grow."""
+    """Run the forward pass and read out the maps.
+
+    The graph that some methods need ends here, so memory does not grow.
+    """
     out = model.read(batch.image)
     logits = out.logits.detach().double()
     if not bool(torch.isfinite(logits).all()):
@@ -109,7 +126,11 @@ def read(model: Method, batch: Batch) -> BatchReading:
 def explanation_maps(
     model: Method, out: Prediction, class_index: Int64[Tensor, "b"]
 ) -> dict[str, Float32[Tensor, "b h w"]]:
-    """Positive parts at native resolution: ``"1"`` .. each layer's attention, ``"cam"`` the CAM of the given class."""
+    """Read out the positive parts at native resolution.
+
+    Returns:
+        ``"1"`` .. each layer's attention, and ``"cam"``, the CAM of the given class, where the method has one.
+    """
     maps = {
         str(number): positive_part(attention(layer.detach().float())) for number, layer in enumerate(out.features, 1)
     }
@@ -125,7 +146,7 @@ def _cam(model: Method, out: Prediction, class_index: Int64[Tensor, "b"]) -> Flo
 
 
 def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -> dict[str, np.ndarray]:
-    """Columns of the batch's samples; those of the maps are named ``map/figure``."""
+    """Measure the columns of the batch's samples; those of the maps are named ``map/figure``."""
     others = controls.other_maps(batch)
     region = localisation.au_region(batch.au_map)
     place = _predicted_place(batch, reading, controls)
@@ -152,7 +173,7 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
 
 
 def _predicted_place(batch: Batch, reading: BatchReading, controls: ControlMaps) -> Int64[Tensor, "b"]:
-    """The predicted class's place among the expressions with a map; -1 where it has none."""
+    """Find the predicted class's place among the expressions with a map; -1 where it has none."""
     classes = controls.store.index.classes
     places = [controls.expressions.index(name) if name in controls.expressions else -1 for name in classes]
     return torch.tensor(places, device=batch.label.device)[reading.probability.argmax(1)]
@@ -161,7 +182,10 @@ def _predicted_place(batch: Batch, reading: BatchReading, controls: ControlMaps)
 def _predicted_maps(
     batch: Batch, others: Float32[Tensor, "b o m m"], place: Int64[Tensor, "b"]
 ) -> Float32[Tensor, "b m m"]:
-    """The AU map of each face's predicted expression: its own where the prediction is right, zero where none exists."""
+    """Choose the AU map of each face's predicted expression.
+
+    Its own where the prediction is right, zero where none exists.
+    """
     if others.shape[1] == 0:
         return batch.au_map
     own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, batch.au_map[:, None])
@@ -187,7 +211,7 @@ def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Sample
 
 
 def memory_message(loader: TripletLoader) -> str:
-    """What to tell when the device's memory does not hold the loader's batches."""
+    """Say what to do when the device's memory does not hold the loader's batches."""
     if loader.batch_size == 1:
         return paragraph(
             f"The memory of {loader.device} does not hold one image and its maps.",

@@ -42,7 +42,7 @@ class MapsOnFaces:
 
 @dataclass(frozen=True)
 class Shown:
-    """Where a figure appears besides ``metrics.json``.
+    """The places where a figure appears besides ``metrics.json``.
 
     ``heading``: of its column in the printed table and the report, where it has one. ``benchmark``: whether a
     benchmark compares methods by it.
@@ -83,7 +83,7 @@ class DerivedFigure:
 
 
 def mean_over_others(maps: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"]) -> Float[Tensor, "b"] | None:
-    """Mean cosine with the other expressions' maps; None where the codebook has a single expression."""
+    """Average the cosine with the other expressions' maps; None where the codebook has a single expression."""
     if others.shape[1] < 2:
         return None
     present = others.flatten(2).any(2)

@@ -30,12 +30,12 @@ _NEEDED = frozenset({"localisation", "intervals", "cosine_matrix", "predictions_
 
 
 def column_name(owner: str, figure: str) -> str:
-    """``"5", "cos"`` -> ``att5_cos``; ``"cam", "cos"`` -> ``cam_cos``."""
+    """Name a column: ``"5", "cos"`` -> ``att5_cos``; ``"cam", "cos"`` -> ``cam_cos``."""
     return f"att{owner}_{figure}" if owner.isdecimal() else f"{owner}_{figure}"
 
 
 def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
-    """Write the table atomically; returns its SHA-256."""
+    """Write the table atomically, and return its SHA-256."""
     text = csv_of_columns(_columns(samples, classes))
     write_text(path, text)
     return sha256_bytes(text.encode())
@@ -64,8 +64,8 @@ def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """The table, read back: its rows' ids and labels, and any of its columns as numbers."""
+class PredictionTable:
+    """``predictions.csv``, read back: its rows' ids and labels, and any of its columns as numbers."""
 
     path: Path
     rows: tuple[dict[str, str], ...]
@@ -76,20 +76,24 @@ class Predictions:
         return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
 
     def flags(self, name: str) -> Bool[np.ndarray, "n"]:
-        """A 0/1 column."""
+        """Return a 0/1 column as booleans."""
         return np.array([row[name] == "1" for row in self.rows], bool)
 
     def numbers(self, name: str, rows: Bool[np.ndarray, "n"]) -> Float64[np.ndarray, "m"]:
-        """A column of numbers in the chosen rows, all of which must have one."""
+        """Return a column of numbers in the chosen rows, all of which must have one."""
         return np.array([float(row[name]) for row, chosen in zip(self.rows, rows, strict=True) if chosen], np.float64)
 
     def has(self, name: str) -> bool:
-        """Whether the column exists."""
+        """Tell whether the column exists."""
         return name in self.rows[0]
 
 
-def read_predictions(path: Path, sha256: str) -> Predictions:
-    """Read a table whose digest ``metrics.json`` gives. Raises :class:`RunError` when it is missing or another one."""
+def read_predictions(path: Path, sha256: str) -> PredictionTable:
+    """Read a table whose digest ``metrics.json`` gives.
+
+    Raises:
+        RunError: It is missing or another one.
+    """
     if not path.is_file() or sha256_file(path) != sha256:
         raise RunError(
             paragraph(
@@ -98,11 +102,15 @@ def read_predictions(path: Path, sha256: str) -> Predictions:
             )
         )
     with path.open(encoding="utf-8", newline="") as file:
-        return Predictions(path, tuple(csv.DictReader(file)))
+        return PredictionTable(path, tuple(csv.DictReader(file)))
 
 
 def load_metrics(folder: Path) -> dict[str, Any]:
-    """A run's ``metrics.json``. Raises :class:`RunError` when it is missing, damaged or of an older version."""
+    """Load a run's ``metrics.json``.
+
+    Raises:
+        RunError: It is missing, damaged or of an older version.
+    """
     path = folder / METRICS
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

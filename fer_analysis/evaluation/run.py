@@ -1,4 +1,4 @@
-"""Evaluating a run's folder: load, measure, summarise, write."""
+"""Evaluation of a run's folder: load, measure, summarise, write."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Evaluation:
         return compare(self.run, Path(other))
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return dict(self.content)
 
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:
-        """The summary for people: figures, then what they must be read against."""
+        """Return the summary for people: figures, then what they must be read against."""
         return summary_lines(self.run, self.content)
 
 
@@ -72,10 +72,27 @@ def evaluate(
     """Measure a run's best checkpoint on a split.
 
     Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``,
-    ``confusion.png``, ``cosines.png`` and, last, ``metrics.json``. ``store_folder`` None: the store it was trained on.
-    ``limit``: the first rows of the split, which lie in hash order and so are a random sample. ``batch_size`` None:
-    that of the training. ``method``, ``method_options``: read the maps out as another method that shares the run's
-    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    ``confusion.png``, ``cosines.png`` and, last, ``metrics.json``.
+
+    Args:
+        run_folder: The run.
+        store_folder: Where its store is now. None: the store it was trained on.
+        split: What to measure on.
+        limit: Number of rows: the first of the split, which lie in hash order and so are a random sample. None: all.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: Told how many images are done.
+        batch_size: Images at once. None: that of the training.
+        method: Read the maps out as another method that shares the run's training.
+        method_options: That method's settings.
+        out: Folder to write to. None: the run's.
+
+    Returns:
+        The figures, as ``metrics.json`` holds them.
+
+    Raises:
+        RunError: The run has no checkpoint or a damaged one, or its output is not finite.
+        StoreError: The store is missing or damaged.
+        UserInputError: A setting that cannot be used.
     """
     for name, value in (("limit", limit), ("batch-size", batch_size)):
         if value is not None and value < 1:

@@ -1,4 +1,4 @@
-"""The figures of ``metrics.json`` from per-sample values; None where nothing stands behind a figure.
+"""Summary of per-sample values: the figures of ``metrics.json``; None where nothing stands behind a figure.
 
 **Means.** Over all faces, and over the rightly or wrongly predicted ones, figures are macro means as in the paper: over
 the samples of an expression, then over the expressions. Within one true or predicted class they are plain means.
@@ -35,7 +35,7 @@ Averaging = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | 
 
 
 def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[str, Any]:
-    """The content of ``metrics.json`` that comes from the samples alone. ``samples`` must not be empty."""
+    """Summarise the samples: the content of ``metrics.json`` that comes from them alone. There must be at least one."""
     table = _Summary(samples, tuple(classes), n_layers)
     confusion = metrics.confusion_matrix(samples.label, samples.predicted, len(classes))
     where = table.localisation()
@@ -85,16 +85,16 @@ class _Summary:
     n_layers: int
 
     def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
-        """Mean over the expressions of each one's mean."""
+        """Average each expression's mean over the expressions."""
         return metrics.macro_mean(values, self.samples.label, rows, len(self.classes))
 
     @staticmethod
     def pooled(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
-        """Mean over the samples."""
+        """Average over the samples."""
         return float(values[rows].mean()) if rows.any() else None
 
     def figure(self, owner: str, name: str, rows: Bool[np.ndarray, "n"], mean: Averaging) -> float | None:
-        """Mean of one figure over those of the rows where it means something."""
+        """Average one figure over those of the rows where it means something."""
         figure = FIGURES[name]
         if not isinstance(figure, FaceFigure):
             return None
@@ -105,7 +105,7 @@ class _Summary:
         return None if values is None else mean(values, rows & self.samples.having(figure.needs))
 
     def localisation(self) -> dict[str, Any]:
-        """Every figure of every map, and what chance scores."""
+        """Summarise every figure of every map, and what chance scores."""
         samples, layers = self.samples, [str(number) for number in range(1, self.n_layers + 1)]
         return {
             "region_threshold": localisation.REGION_THRESHOLD,
@@ -146,7 +146,7 @@ class _Summary:
         }
 
     def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
-        """Classes with a map by maps: attention of each layer, CAM, controls."""
+        """Average cosines, classes with a map by maps: attention of each layer, CAM, controls."""
         entries = {**where["attention"], "cam": where["cam"], **where["controls"]}
         maps = {name: entry for name, entry in entries.items() if entry is not None}
         mapped = np.bincount(self.samples.label[self.samples.has_map], minlength=len(self.classes))
@@ -159,7 +159,7 @@ class _Summary:
         }
 
     def intervals(self) -> dict[str, Any]:
-        """Bootstrap intervals of the main figures; attention is that of the last layer."""
+        """Compute bootstrap intervals of the main figures; attention is that of the last layer."""
         samples, last = self.samples, str(self.n_layers)
         right = samples.correct.astype(np.float64)
         counts = np.bincount(samples.label, minlength=len(self.classes))

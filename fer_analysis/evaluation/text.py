@@ -11,17 +11,17 @@ from aupipe.fer_display.tables import text_table
 
 
 def shown(value: float | None) -> str:
-    """Three decimals, or a dash for a figure that does not exist."""
+    """Format a figure with three decimals, or a dash for one that does not exist."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def span(interval: Sequence[float] | None) -> str:
-    """``.. to ..``, or a dash."""
+    """Format an interval as ``.. to ..``, or a dash."""
     return "-" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
 
 
 def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
-    """The lines that ``aupipe evaluate`` prints for the content of ``metrics.json``."""
+    """Write the lines that ``aupipe evaluate`` prints for the content of ``metrics.json``."""
     low, high = c["accuracy_ci95"]
     calibration, intervals = c["calibration"], c["intervals"]
     balanced = intervals["balanced_accuracy"]
@@ -44,7 +44,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
 
 
 def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
-    """Every map and control with its figures, the heads first, as ``metrics.json`` has them."""
+    """List every map and control with its figures, the heads first, as ``metrics.json`` has them."""
     where = c["localisation"]
     last = max(where["attention"], key=int)
     titles: list[tuple[str, Any]] = [
@@ -70,7 +70,7 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
 
 
 def _by_outcome(c: Mapping[str, Any]) -> list[str]:
-    """Attention and CAM where the prediction is right, and where it is wrong."""
+    """Write attention and CAM where the prediction is right, and where it is wrong."""
     where = c["localisation"]
     last = where["attention"][max(where["attention"], key=int)]
     lines = []
@@ -82,5 +82,5 @@ def _by_outcome(c: Mapping[str, Any]) -> list[str]:
 
 
 def _too_few(classes: Sequence[str]) -> list[str]:
-    """Intervals are too narrow where a class has one face: nothing can be resampled there."""
+    """Warn where a class has one face: intervals are too narrow, as nothing can be resampled there."""
     return [f"too narrow: {', '.join(classes)} with a single face add no spread"] if classes else []

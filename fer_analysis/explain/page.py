@@ -8,7 +8,7 @@ from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitR
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
-from aupipe.fer_display.blocks import Bar, BarTable, Section, Text, Tiles, Wide
+from aupipe.fer_display.blocks import BarCell, BarTable, Section, Text, Tiles, Wide
 from aupipe.fer_display.pages import Picture, data_uri
 
 FIGURE_SPACE = "\u2007"
@@ -67,7 +67,7 @@ def unit_table(card: ActionUnitCard) -> BarTable:
     return BarTable(_HEADS, [_row(unit, top) for unit in units])
 
 
-def _row(unit: ActionUnitRow, top: float) -> tuple[str, Bar, list[str]]:
+def _row(unit: ActionUnitRow, top: float) -> tuple[str, BarCell, list[str]]:
     share = unit.attention.share
     expected = "–" if not unit.expected else "yes" if unit.expected == 1 else f"yes ({unit.expected:g})"
     cells = [
@@ -77,7 +77,7 @@ def _row(unit: ActionUnitRow, top: float) -> tuple[str, Bar, list[str]]:
         "–" if unit.cam is None else f"{unit.cam.share:.1%}",
         _sides(unit.attention),
     ]
-    bar = Bar(f"{share:.1%}".rjust(6, FIGURE_SPACE), share / top, unit.chance / top)
+    bar = BarCell(f"{share:.1%}".rjust(6, FIGURE_SPACE), share / top, unit.chance / top)
     return f"AU {unit.number} {unit.name}", bar, cells
 
 

@@ -16,10 +16,10 @@ from aupipe.fer_analysis.explain import view
 from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
-from aupipe.fer_analysis.overlays import draw_points, overlay
 from aupipe.fer_data import geometry
 from aupipe.fer_data.files import write_bytes
 from aupipe.fer_display.figures import new_figure, png_bytes
+from aupipe.fer_display.overlays import draw_points, overlay
 from aupipe.fer_display.pages import Picture, jpeg_picture
 
 ATTENTION, CAM = "#0072b2", "#d55e00"

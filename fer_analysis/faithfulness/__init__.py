@@ -1,4 +1,4 @@
-"""Are the explanations faithful? Whether the decision rests on what the maps show, and on the AU regions.
+"""Faithfulness of the explanations: whether the decision rests on what the maps show, and on the AU regions.
 
 :mod:`~aupipe.fer_analysis.faithfulness.perturbing` removes pixels in the order of a map,
 :mod:`~aupipe.fer_analysis.faithfulness.regions` removes the AU regions,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aupipe.fer_analysis.faithfulness.measuring import Faces
+from aupipe.fer_analysis.faithfulness.measuring import PerturbedFaces
 from aupipe.fer_analysis.faithfulness.regions import REMOVALS
 from aupipe.fer_analysis.faithfulness.summary import CURVES
 from aupipe.fer_data.files import sha256_bytes, write_text
@@ -22,14 +22,14 @@ from aupipe.fer_display.tables import csv_of_columns, number_cells
 TABLE = "faithfulness.csv"
 
 
-def write_faces(path: Path, faces: Faces, classes: Sequence[str]) -> str:
-    """Write the table atomically; returns its SHA-256."""
+def write_faces(path: Path, faces: PerturbedFaces, classes: Sequence[str]) -> str:
+    """Write the table atomically, and return its SHA-256."""
     text = csv_of_columns(_columns(faces, classes))
     write_text(path, text)
     return sha256_bytes(text.encode())
 
 
-def _columns(faces: Faces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+def _columns(faces: PerturbedFaces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     everywhere = np.ones(len(faces.label), bool)
     yield "sample_id", faces.sample_id
     yield "true", [classes[number] for number in faces.label]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.faithfulness.summary import CURVES, two
 from aupipe.fer_analysis.faithfulness.text import map_title
-from aupipe.fer_display.curves import COLOURS, QUIET, Bar, Curve, Panel, draw_bars, draw_panel
+from aupipe.fer_display.curves import COLOURS, QUIET, Curve, IntervalBar, Panel, draw_bars, draw_panel
 from aupipe.fer_display.figures import new_figure
 
 STYLES = {
@@ -24,7 +24,7 @@ BARS = {"inside": "AU regions", "outside_face": "elsewhere\non the face", "outsi
 
 
 def draw_faithfulness(content: Mapping[str, Any]) -> Figure:
-    """Deletion and insertion above, removal of the AU regions and randomised weights below."""
+    """Draw deletion and insertion above, removal of the AU regions and randomised weights below."""
     figure = new_figure(13, 10)
     figure.suptitle(
         f"Faithfulness of {content['method']} on {content['backbone']}: {content['n']} faces of {content['split']}, "
@@ -69,7 +69,7 @@ def _draw_regions(axis: Axes, entry: Mapping[str, Any]) -> None:
         fall, change = entry["removed"][kind]["fall"], entry["removed"][kind]["accuracy_change"]["mean"]
         low, high = fall["ci95"] or (fall["mean"], fall["mean"])
         text = f"{two(fall['mean'])}\naccuracy {100 * change:+.0f} points"
-        bars.append(Bar(name, fall["mean"], low, high, text, COLOURS[1] if kind == "inside" else QUIET))
+        bars.append(IntervalBar(name, fall["mean"], low, high, text, COLOURS[1] if kind == "inside" else QUIET))
     draw_bars(
         axis,
         bars,

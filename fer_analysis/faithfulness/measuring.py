@@ -28,8 +28,8 @@ AU_MAP = "au_map"
 
 
 @dataclass(frozen=True)
-class Faces:
-    """What was measured on each face, in the order of the split's rows.
+class PerturbedFaces:
+    """Figures of each face before and after pixels were removed, in the order of the split's rows.
 
     ``whole``, ``empty``: probability of the predicted class on the face and on its baseline alone; ``kept``: whether
     the baseline alone is still predicted as that class. ``curves``: by map, deletion and insertion at ``steps + 1``
@@ -56,17 +56,17 @@ class Faces:
     pixels: int
 
     def rows(self, kind: str) -> Bool[np.ndarray, "n"]:
-        """Faces on which a map's curves mean something."""
+        """Tell on which faces a map's curves mean something."""
         return self.has_map if kind == AU_MAP else np.ones(len(self.label), bool)
 
     def areas(self, kind: str) -> Float64[np.ndarray, "n 2"]:
-        """Areas under a map's deletion and insertion curves."""
+        """Compute the areas under a map's deletion and insertion curves."""
         return perturbing.area_under(self.curves[kind], self.pixels)
 
 
 @dataclass(frozen=True)
 class Perturbation:
-    """How pictures are perturbed.
+    """Settings of the perturbation of pictures.
 
     ``baseline``: see :func:`~aupipe.fer_analysis.faithfulness.perturbing.make_baseline`; ``steps``: of the curves;
     ``seed``: of what is drawn at random.
@@ -78,7 +78,7 @@ class Perturbation:
 
 
 @torch.no_grad()
-def measure(model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress) -> Faces:
+def measure(model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress) -> PerturbedFaces:
     """Measure the loader's rows. Raises :class:`RunError` for scores that are not finite."""
     done: list[dict[str, np.ndarray]] = []
     controls: dict[str, str] = {}
@@ -95,13 +95,13 @@ def measure(model: Method, loader: TripletLoader, settings: Perturbation, progre
 
 
 def probabilities(model: Method, images: Float32[Tensor, "b 3 c c"]) -> Float64[Tensor, "b k"]:
-    """Of every class, in double precision."""
+    """Compute the probability of every class, in double precision."""
     logits: Tensor = model(images).logits
     return logits.double().softmax(1)
 
 
 def _measure_batch(model: Method, batch: Batch, settings: Perturbation) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Columns of the batch's faces, those of several kinds named ``figure/kind``, and each map's random control."""
+    """Measure the batch's faces, and name each map's random control; columns of several kinds are ``figure/kind``."""
     reading = read(model, batch)
     predicted = reading.probability.argmax(1)
     rows = batch.index.cpu().numpy()
@@ -127,7 +127,7 @@ def _measure_batch(model: Method, batch: Batch, settings: Perturbation) -> tuple
 def _orders(
     own: Mapping[str, Float32[Tensor, "b _ _"]], batch: Batch, rows: Int64[np.ndarray, "b"], seed: int
 ) -> tuple[dict[str, Int64[Tensor, "b c c"]], dict[str, str]]:
-    """Ranks of the pixels by map: the model's own, a random one of each grid, centre, AU map; and who is whose."""
+    """Rank the pixels by each map: the model's own, a random one of each grid, centre, AU map; and say who is whose."""
     size, device = batch.image.shape[-1], batch.image.device
     grown = {kind: resize_maps(values, (size, size)) for kind, values in own.items()}
     controls = {kind: _random_name(values) for kind, values in own.items()}
@@ -149,7 +149,7 @@ def _random_name(maps: Tensor) -> str:
 def _curves(
     model: Method, batch: Batch, baseline: Tensor, ranks: Tensor, predicted: Tensor, chosen: Tensor, steps: int
 ) -> Float64[np.ndarray, "b 2 s"]:
-    """Curves of the chosen faces; 0 for the others."""
+    """Compute the curves of the chosen faces; 0 for the others."""
     result = np.zeros((len(batch), 2, steps + 1))
     if bool(chosen.any()):
         own = predicted[chosen, None]
@@ -166,7 +166,7 @@ def _curves(
 def _falls(
     model: Method, batch: Batch, baseline: Tensor, rows: Int64[np.ndarray, "b"], probability: Tensor, seed: int
 ) -> dict[str, np.ndarray]:
-    """What removing the AU regions does to the ``probability`` of whole faces; 0 where it cannot be done."""
+    """Measure what removing the AU regions does to the ``probability`` of whole faces; 0 where it cannot be done."""
     region = regions.region_of(batch.au_map, batch.image.shape[-1])
     chosen = regions.usable(region) & batch.has_map
     there = chosen.cpu().numpy()
@@ -195,14 +195,14 @@ def _falls(
     return {**columns, "removable": there}
 
 
-def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loader: TripletLoader) -> Faces:
+def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loader: TripletLoader) -> PerturbedFaces:
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     by_kind: dict[str, dict[str, np.ndarray]] = {}
     for name, values in joined.items():
         if "/" in name:
             figure, kind = name.split("/")
             by_kind.setdefault(figure, {})[kind] = values
-    return Faces(
+    return PerturbedFaces(
         sample_id=tuple(loader.reader.sample_ids[row] for row in joined["row"]),
         label=joined["label"],
         predicted=joined["predicted"],

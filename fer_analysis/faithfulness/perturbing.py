@@ -28,10 +28,17 @@ Answer = Callable[[Float32[Tensor, "b 3 c c"]], Float64[Tensor, "b"]]
 
 
 def make_baseline(kind: str, images: Float32[Tensor, "b 3 c c"]) -> Float32[Tensor, "b 3 c c"]:
-    """What removed pixels are replaced with: ``blur``, the picture itself without detail; ``mean``, the mean colour.
+    """Make the pictures that removed pixels are taken from.
 
-    ``images`` are normalised with the store's channel means, so that the mean colour is 0. Raises
-    :class:`UserInputError` for another name.
+    Args:
+        kind: ``blur``, the picture itself without detail, or ``mean``, the mean colour.
+        images: Normalised with the store's channel means, so that the mean colour is 0.
+
+    Returns:
+        A picture for each image, normalised too.
+
+    Raises:
+        UserInputError: Another kind.
     """
     if kind not in BASELINES:
         raise UserInputError(unknown_name("baseline", kind, list(BASELINES)))
@@ -46,18 +53,18 @@ def make_baseline(kind: str, images: Float32[Tensor, "b 3 c c"]) -> Float32[Tens
 def replaced(
     images: Float32[Tensor, "b 3 c c"], baseline: Float32[Tensor, "b 3 c c"], mask: Bool[Tensor, "b c c"]
 ) -> Float32[Tensor, "b 3 c c"]:
-    """The images with the baseline inside the mask."""
+    """Replace the images by the baseline inside the mask."""
     return torch.where(mask[:, None], baseline, images)
 
 
 def random_maps(
     rows: Int64[np.ndarray, "b"], grid: tuple[int, int], seed: int, draw: int = 0
 ) -> Float32[Tensor, "b h w"]:
-    """Maps that know nothing, in [0, 1): uniform numbers on a coarse grid, the same for a row, seed and draw.
+    """Draw maps that know nothing, in [0, 1): uniform numbers on a coarse grid, the same for a row, seed and draw.
 
-    Of the grid of the map they are to be compared with, and not noise by the pixel: that would thin the picture out
-    everywhere at once, which hurts a network in another way than taking away whole parts, as any map of a coarse layer
-    does. Grids of one cell are taken as two: one number orders nothing.
+    The grid is that of the map they are to be compared with. Noise by the pixel would thin the picture out everywhere
+    at once, which hurts a network in another way than taking away whole parts, as any map of a coarse layer does. Grids
+    of one cell are taken as two: one number orders nothing.
     """
     size = (max(grid[0], 2), max(grid[1], 2))
     values = [np.random.default_rng([seed, draw, int(row)]).random(size, np.float32) for row in rows]
@@ -65,7 +72,7 @@ def random_maps(
 
 
 def pixel_ranks(maps: Float32[Tensor, "b c c"], tie_breaker: Float32[Tensor, "b c c"]) -> Int64[Tensor, "b c c"]:
-    """Each pixel's place when pixels go from the strongest to the weakest, from 0.
+    """Rank each pixel by its place, from 0, when pixels go from the strongest to the weakest.
 
     Equal values (all that a positive part cut off, above all) go in the order of ``tie_breaker``, and where that is
     equal too row by row. With a random map as tie breaker a map that says nothing is as good as chance, not as good as
@@ -78,7 +85,7 @@ def pixel_ranks(maps: Float32[Tensor, "b c c"], tie_breaker: Float32[Tensor, "b 
 
 
 def removal_counts(pixels: int, steps: int) -> list[int]:
-    """How many pixels are removed after each step: from none to all, ``steps + 1`` numbers.
+    """Count the pixels removed after each step: from none to all, ``steps + 1`` numbers.
 
     >>> removal_counts(10, 4)
     [0, 2, 5, 8, 10]
@@ -93,10 +100,18 @@ def curves(
     ranks: Int64[Tensor, "b c c"],
     steps: int,
 ) -> Float64[np.ndarray, "b 2 s"]:
-    """Probability after each step, of deletion (from the image to the baseline) and insertion (from it to the image).
+    """Compute the probability after each step of deletion and of insertion.
 
-    ``ranks``: of :func:`pixel_ranks`. Both have ``steps + 1`` points, at the shares of :func:`removal_counts`; the ends
-    are the very same pictures for every map and are asked for once.
+    Args:
+        answer: Gives the probability of the followed class on pictures.
+        images: Where deletion begins and insertion ends.
+        baseline: Where deletion ends and insertion begins.
+        ranks: Order of the pixels, from :func:`pixel_ranks`.
+        steps: Number of steps.
+
+    Returns:
+        Deletion and insertion, ``steps + 1`` points each, at the shares of :func:`removal_counts`. The ends are the
+        very same pictures for every map and are asked for once.
     """
     whole, empty = answer(images), answer(baseline)
     deletion, insertion = [whole], [empty]
@@ -109,6 +124,6 @@ def curves(
 
 
 def area_under(curve: Float64[np.ndarray, "... s"], pixels: int) -> Float64[np.ndarray, "..."]:
-    """Area under curves over the share of pixels removed (0 to 1), by trapezoids: 0 to 1, the mean probability."""
+    """Compute the area under curves over the share of pixels removed, by trapezoids: 0 to 1, the mean probability."""
     counts = removal_counts(pixels, curve.shape[-1] - 1)
     return np.asarray(np.trapezoid(curve, np.array(counts) / pixels, axis=-1))

@@ -1,4 +1,4 @@
-"""Does a map depend on what the network has learned? Weights are randomised, from the head down to the stem.
+"""Randomised weights, from the head down to the stem: does a map depend on what the network has learned?
 
 The model parameter randomisation test of Adebayo et al. 2018 (Sanity Checks for Saliency Maps, NeurIPS), cascading. A
 map that stays as it was when every weight is random shows the picture and not the network.
@@ -46,7 +46,7 @@ Correlations = Float64[np.ndarray, "draws stages n"]
 
 
 def stage_parameters(model: Method, images: Float32[Tensor, "b 3 c c"]) -> dict[str, list[str]]:
-    """Names of the learned parameters by stage: ``head``, then ``layer n`` .. ``layer 1``; without empty stages."""
+    """Name the learned parameters by stage: ``head``, then ``layer n`` .. ``layer 1``; without empty stages."""
     learned = {name: value for name, value in model.named_parameters() if value.requires_grad}
     owner = dict.fromkeys(learned, "head")
     with torch.enable_grad():
@@ -88,7 +88,7 @@ def _measure_statistics(model: Method, norms: Sequence[_BatchNorm], images: Tens
 
 
 def rank_correlation(first: Float[np.ndarray, "n p"], second: Float[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
-    """Spearman's rank correlation of each pair of rows; 0 where one has no order: constant, or not finite."""
+    """Compute Spearman's rank correlation of each pair of rows; 0 where one has no order: constant, or not finite."""
     finite = [np.where(np.isfinite(values).all(1, keepdims=True), values, 0) for values in (first, second)]
     ranks = [stats.rankdata(values, axis=1) for values in finite]
     x, y = (values - values.mean(1, keepdims=True) for values in ranks)
@@ -99,11 +99,22 @@ def rank_correlation(first: Float[np.ndarray, "n p"], second: Float[np.ndarray, 
 def cascade(
     model: Method, images: Float32[Tensor, "n 3 c c"], batch_size: int, seed: int, label: str, progress: Progress
 ) -> tuple[list[str], dict[str, Correlations]]:
-    """Stages, and for each map (``attention`` of the last layer, ``cam``) its correlation with what it was before.
+    """Randomise a network stage by stage, and correlate its maps with what they were before.
 
-    ``cam`` is that of the class which the trained network predicts, throughout; both are positive parts. Only faces
-    whose map has an order at first are kept, so the last axis may be shorter than ``n``. The model has its own weights
-    again when this returns.
+    The model has its own weights again when this returns.
+
+    Args:
+        model: The trained network.
+        images: Faces to look at.
+        batch_size: Faces at once.
+        seed: Of the random weights.
+        label: Name of the test for the progress.
+        progress: Told of each random network.
+
+    Returns:
+        The stages, and for each map (``attention`` of the last layer, ``cam``) its correlations. ``cam`` is that of the
+        class which the trained network predicts, throughout; both are positive parts. Only faces whose map has an order
+        at first are kept, so the last axis may be shorter than ``n``.
     """
     stages = stage_parameters(model, images[:1])
     predicted = torch.cat([_scores(model, part).argmax(1) for part in torch.split(images, batch_size)])
@@ -129,7 +140,7 @@ def cascade(
 
 @contextlib.contextmanager
 def _restored(model: Method) -> Iterator[None]:
-    """Whatever happens inside, the model has its own weights and statistics again afterwards."""
+    """Give the model its own weights and statistics again at the end, whatever happens inside."""
     trained = {name: value.clone() for name, value in model.state_dict().items()}
     try:
         yield

@@ -1,4 +1,4 @@
-"""Removing the AU regions of a face against removing as much of it elsewhere.
+"""Removal of the AU regions of a face against removing as much of it elsewhere.
 
 The region is where the face's AU map, grown to the crop, reaches one half. A fall of the probability alone says little:
 any large hole hurts. So as many pixels are removed outside the region, twice:
@@ -39,7 +39,7 @@ DRAWS = 3
 
 @dataclass(frozen=True)
 class Removed:
-    """What became of each face. ``probability``: of every class; ``strength``: root mean square change of the pixels.
+    """Faces after the removal. ``probability``: of every class; ``strength``: root mean square change of the pixels.
 
     Both by the names of :data:`REMOVALS`, with the draws of the controls as their first axis. ``in_face``: share of the
     pixels of ``outside_face`` that found room in the hull.
@@ -51,18 +51,18 @@ class Removed:
 
 
 def region_of(au_map: Float32[Tensor, "b m m"], size: int) -> Bool[Tensor, "b c c"]:
-    """The AU region in pixels of the crop."""
+    """Find the AU region in pixels of the crop."""
     return localisation.au_region(resize_maps(au_map, (size, size)))
 
 
 def usable(region: Bool[Tensor, "b c c"]) -> Bool[Tensor, "b"]:
-    """Faces whose region is neither empty nor more than half of the crop, which leaves as many pixels outside."""
+    """Tell which regions are neither empty nor more than half of the crop, which leaves as many pixels outside."""
     share = localisation.region_share(region)
     return (share > 0) & (share <= 0.5)
 
 
 def face_hull(landmarks: Float32[Tensor, "b 68 2"], size: int) -> Bool[Tensor, "b c c"]:
-    """Pixels inside the convex hull of each face's landmarks (pixels of the crop)."""
+    """Fill the convex hull of each face's landmarks (pixels of the crop)."""
     drawn = np.zeros((len(landmarks), size, size), np.uint8)
     for canvas, points in zip(drawn, landmarks.cpu().numpy(), strict=True):
         cv2.fillConvexPoly(canvas, np.rint(cv2.convexHull(points)).astype(np.int32), 1)
@@ -72,7 +72,7 @@ def face_hull(landmarks: Float32[Tensor, "b 68 2"], size: int) -> Bool[Tensor, "
 def elsewhere(
     region: Bool[Tensor, "b c c"], preferred: Bool[Tensor, "b c c"], field: Float32[Tensor, "b c c"]
 ) -> Bool[Tensor, "b c c"]:
-    """As many pixels as the region has, none of them in it: the strongest of ``field``, first those preferred.
+    """Choose as many pixels as the region has, none of them in it: the strongest of ``field``, first those preferred.
 
     ``field`` in [0, 1]. The region must leave that many pixels.
     """
@@ -89,9 +89,19 @@ def remove_regions(
     rows: Int64[np.ndarray, "b"],
     seed: int,
 ) -> Removed:
-    """Replace the region, and as much elsewhere, by the baseline. All faces must be :func:`usable`.
+    """Replace the region, and as much elsewhere, by the baseline.
 
-    ``rows``: numbers of the faces in the split, from which the controls are drawn.
+    Args:
+        answers: Gives the probabilities of all classes on pictures.
+        images: The faces; all must be :func:`usable`.
+        baseline: What removed pixels are taken from.
+        region: The AU region of each face.
+        landmarks: In pixels of the crop.
+        rows: Numbers of the faces in the split, from which the controls are drawn.
+        seed: Of the controls.
+
+    Returns:
+        Probabilities after each removal, and how strongly it changed the pictures.
     """
     size = images.shape[-1]
     hull, anywhere = face_hull(landmarks, size), torch.ones_like(region)

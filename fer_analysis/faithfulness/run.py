@@ -1,4 +1,4 @@
-"""Measuring the faithfulness of a run's maps: load, perturb, randomise, summarise, write."""
+"""Faithfulness of a run's maps: load, perturb, randomise, summarise, write."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ LIMIT = 200
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What a run's decisions and maps rest on; ``content`` is what ``faithfulness.json`` holds."""
+    """The ground that a run's decisions and maps rest on; ``content`` is what ``faithfulness.json`` holds."""
 
     run: Path
     content: Mapping[str, Any]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return dict(self.content)
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         return page_lines(self.run, self.content)
 
 
@@ -67,9 +67,28 @@ def measure_faithfulness(
     """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
 
     Writes to the run's folder, or to ``out``, ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last,
-    ``faithfulness.json``; nothing else there is touched. ``store_folder`` None: the store it was trained on. ``limit``:
-    the first rows of the split, a random sample as they lie in hash order; None: all. ``batch_size`` None: that of the
-    training. Raises :class:`RunError`, :class:`StoreError` and :class:`UserInputError`.
+    ``faithfulness.json``; nothing else there is touched.
+
+    Args:
+        run_folder: The run.
+        store_folder: Where its store is now. None: the store it was trained on.
+        split: What to measure on.
+        limit: Number of rows: the first of the split, a random sample as they lie in hash order. None: all.
+        baseline: What removed pixels are replaced with, ``blur`` or ``mean``.
+        steps: Steps of the curves.
+        seed: Of everything that is drawn at random.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        batch_size: Faces at once. None: that of the training.
+        progress: Told what is done.
+        out: Folder to write to. None: the run's.
+
+    Returns:
+        The figures, as ``faithfulness.json`` holds them.
+
+    Raises:
+        RunError: The run has no checkpoint or a damaged one, or its scores are not finite.
+        StoreError: The store is missing or damaged.
+        UserInputError: A setting that cannot be used.
     """
     _check(limit, baseline, steps, seed, batch_size)
     where, shown = resolve_device(device), progress or Silent()
@@ -101,7 +120,7 @@ def measure_faithfulness(
 
 
 def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:
-    """Raise :class:`UserInputError` for a setting that cannot be used."""
+    """Check the settings. Raises :class:`UserInputError` for one that cannot be used."""
     if baseline not in BASELINES:
         raise UserInputError(unknown_name("baseline", baseline, list(BASELINES)))
     for name, value, least in (
@@ -117,7 +136,7 @@ def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: 
 def _randomise(
     run_folder: Path, method: str, model: Method, loader: TripletLoader, seed: int, progress: Progress
 ) -> dict[str, Any]:
-    """The test of the attention, of the run's own CAM, and of those methods that read the same training out."""
+    """Test the attention, the run's own CAM, and those of the methods that read the same training out."""
     images = _first_images(loader)
     others = [
         name
@@ -133,7 +152,7 @@ def _randomise(
 
 
 def _first_images(loader: TripletLoader) -> Tensor:
-    """The first :data:`~aupipe.fer_analysis.faithfulness.randomising.FACES` faces of the loader."""
+    """Take the first :data:`~aupipe.fer_analysis.faithfulness.randomising.FACES` faces of the loader."""
     parts: list[Tensor] = []
     with contextlib.closing(loader.epoch(0)) as batches:
         for batch in batches:

@@ -1,4 +1,4 @@
-"""The content of ``faithfulness.json`` from per-face values; None where no face stands behind a figure.
+"""Summary of per-face values: the content of ``faithfulness.json``; None where no face stands behind a figure.
 
 Means are over faces. Intervals are percentile bootstraps of the mean over the faces, resampled within each true class
 (:func:`aupipe.fer_models.metrics.resampling.bootstrap_interval`); of differences they are paired by face.
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.faithfulness import randomising, regions
-from aupipe.fer_analysis.faithfulness.measuring import Faces
+from aupipe.fer_analysis.faithfulness.measuring import PerturbedFaces
 from aupipe.fer_analysis.faithfulness.perturbing import removal_counts
 from aupipe.fer_analysis.faithfulness.randomising import Correlations
 from aupipe.fer_models.metrics.resampling import bootstrap_interval
@@ -21,8 +21,8 @@ from aupipe.fer_models.metrics.resampling import bootstrap_interval
 CURVES = ("deletion", "insertion")
 
 
-def summarise(faces: Faces) -> dict[str, Any]:
-    """What comes from the faces: curves and regions."""
+def summarise(faces: PerturbedFaces) -> dict[str, Any]:
+    """Summarise what comes from the faces: curves and regions."""
     steps = next(iter(faces.curves.values())).shape[-1] - 1
     return {
         "n": len(faces.label),
@@ -39,8 +39,8 @@ def summarise(faces: Faces) -> dict[str, Any]:
     }
 
 
-def _curve(faces: Faces, kind: str) -> dict[str, Any]:
-    """One map's mean curves, their areas, and how far these are from those of the random order on the same faces."""
+def _curve(faces: PerturbedFaces, kind: str) -> dict[str, Any]:
+    """Average one map's curves, their areas, and how far these are from those of the random order on the same faces."""
     rows, control = faces.rows(kind), faces.controls.get(kind)
     entry: dict[str, Any] = {"n": int(rows.sum()), "control": control}
     for number, curve in enumerate(CURVES):
@@ -53,8 +53,8 @@ def _curve(faces: Faces, kind: str) -> dict[str, Any]:
     return entry
 
 
-def _regions(faces: Faces) -> dict[str, Any]:
-    """Falls inside and outside of the AU regions; all None where no face has a region."""
+def _regions(faces: PerturbedFaces) -> dict[str, Any]:
+    """Average the falls inside and outside of the AU regions; all None where no face has a region."""
     rows = faces.removable
     correct = (faces.label == faces.predicted).astype(np.float64)
     removed = {
@@ -82,8 +82,10 @@ def _plain(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> flo
     return float(values[rows].mean()) if rows.any() else None
 
 
-def _mean(faces: Faces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> dict[str, Any] | None:
-    """Mean and 95 % interval over the chosen faces."""
+def _mean(
+    faces: PerturbedFaces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]
+) -> dict[str, Any] | None:
+    """Compute mean and 95 % interval over the chosen faces."""
     if not rows.any():
         return None
     interval = bootstrap_interval(values[rows], faces.label[rows], "samples")
@@ -91,7 +93,16 @@ def _mean(faces: Faces, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray,
 
 
 def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlations], faces: int) -> dict[str, Any]:
-    """``maps``: correlations by map; ``faces``: how many were looked at."""
+    """Summarise the randomisation test.
+
+    Args:
+        stages: What was randomised, step by step.
+        maps: Correlations by map, from :func:`~aupipe.fer_analysis.faithfulness.randomising.cascade`.
+        faces: How many were looked at.
+
+    Returns:
+        The object ``randomisation`` of ``faithfulness.json``.
+    """
     return {
         "stages": list(stages),
         "faces": faces,
@@ -102,7 +113,7 @@ def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlatio
 
 
 def _randomised(values: Correlations) -> dict[str, Any]:
-    """Mean correlation after each stage with its range over the random networks, and the verdict on the last one."""
+    """Average the correlation after each stage, with its range over the random networks, and judge the last one."""
     n = values.shape[2]
     if n == 0:
         return {"n": 0, "spearman": None, "low": None, "high": None, "final": None, "passes": None}
@@ -119,7 +130,10 @@ def _randomised(values: Correlations) -> dict[str, Any]:
 
 
 def summary_line(content: Mapping[str, Any]) -> str:
-    """The one line for a report: does the decision rest on the AU regions, on the map, and the map on the weights?"""
+    """Write one line for a report.
+
+    It says whether the decision rests on the AU regions and on the map, and the map on the weights.
+    """
     attention = content["curves"]["attention"]
     chance = content["curves"][attention["control"]]
     weights = content["randomisation"]["maps"]["attention"]["final"]
@@ -148,6 +162,6 @@ def _regions_part(entry: Mapping[str, Any]) -> str:
 
 
 def two(value: float) -> str:
-    """Two decimals without the leading zero: ``.31``, ``-.05``, ``1.00``; ``-.00`` is a little below nothing."""
+    """Format two decimals without the leading zero: ``.31``, ``-.05``, ``1.00``; ``-.00`` is a little below nothing."""
     text = f"{value:.2f}"
     return text.replace("0.", ".", 1) if abs(value) < 0.995 else text

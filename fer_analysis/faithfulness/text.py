@@ -18,7 +18,7 @@ REMOVED_TITLES = {
 
 
 def map_title(name: str) -> str:
-    """What a curve's map is called: ``random_7x7`` -> ``control: random order (7 x 7)``."""
+    """Name a curve's map for people: ``random_7x7`` -> ``control: random order (7 x 7)``."""
     if name.startswith("random_"):
         return f"control: random order ({name.removeprefix('random_').replace('x', ' x ')})"
     titles = {
@@ -31,7 +31,7 @@ def map_title(name: str) -> str:
 
 
 def page_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
-    """The lines that ``aupipe faithfulness`` prints for the content of ``faithfulness.json``."""
+    """Write the lines that ``aupipe faithfulness`` prints for the content of ``faithfulness.json``."""
     p = c["probability"]
     return [
         f"{run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}, accuracy "
@@ -90,5 +90,5 @@ def _randomisation_lines(entry: Mapping[str, Any]) -> list[str]:
 
 
 def _with_span(figure: Mapping[str, Any] | None) -> str:
-    """A mean and its interval, or a dash."""
+    """Format a mean and its interval, or a dash."""
     return "-" if figure is None else f"{shown(figure['mean'])} ({span(figure['ci95'])})"

@@ -1,4 +1,4 @@
-"""One self-contained page about a run or a store: what is in it, what came out, what to read it against.
+"""One self-contained page about a run or a store: its content, its results, and what to read them against.
 
 :mod:`~aupipe.fer_analysis.report.run` puts it together; :mod:`~aupipe.fer_analysis.report.run_part` and
 :mod:`~aupipe.fer_analysis.report.store_part` are its two halves, made of :mod:`~aupipe.fer_display.blocks`.

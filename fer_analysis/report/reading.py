@@ -1,4 +1,4 @@
-"""The figures of a run in sentences: what they show, and what they do not."""
+"""The reading of a run: its figures in sentences, what they show, and what they do not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aupipe.fer_analysis.evaluation.text import shown, span
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:
-    """Sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
+    """Write sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
     return [_accuracy(content), *_attention(content), *_confidence(content)]
 
 

@@ -1,4 +1,4 @@
-"""Putting a report together and writing it."""
+"""The report: put together, and written."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Report:
     notes: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {"report": str(self.out), "kind": self.kind, "notes": list(self.notes)}
 
     def lines(self) -> list[str]:
-        """The summary for people."""
+        """Return the summary for people."""
         return [f"report of the {self.kind}: {self.out}", *(f"  {note}" for note in self.notes)]
 
 
@@ -38,9 +38,22 @@ def write_report(
 ) -> Report:
     """Write the page of a run's folder or a store's: one file, no network, no script.
 
-    A run that was not evaluated, or whose store is gone, gets a page that says so and shows what there is. ``store``:
-    where the run's store is now. ``examples``: faces of each kind. Raises :class:`UserInputError` when ``subject`` is
-    neither, :class:`RunError` and :class:`StoreError` for damaged ones.
+    A run that was not evaluated, or whose store is gone, gets a page that says so and shows what there is.
+
+    Args:
+        subject: Folder of a run or of a store.
+        out: The page.
+        store: Where the run's store is now, if it was moved.
+        examples: Faces of each kind.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for the maps of the faces.
+
+    Returns:
+        The page's place, and notes about what it lacks.
+
+    Raises:
+        UserInputError: ``subject`` is neither a run nor a store.
+        RunError: The run is damaged.
+        StoreError: The store is damaged, or is not where ``store`` says.
     """
     name, notes = subject.resolve().name, list[str]()
     if (subject / checkpoint.CONFIG).is_file():
@@ -85,7 +98,7 @@ def _run_body(folder: Path, store_folder: Path | None, examples: int, device: st
 
 
 def _store_of(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, list[str]]:
-    """The run's store, or a note that it is gone; one that was asked for must be there."""
+    """Open the run's store, or note that it is gone; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), []
     except (StoreError, RunError) as error:

@@ -1,4 +1,4 @@
-"""What a report says about a run: figures, curves, where it looks, its best and worst faces."""
+"""The report's part on a run: figures, curves, where it looks, its best and worst faces."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ import numpy as np
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES
 from aupipe.fer_analysis.evaluation.figures import TITLES
-from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, Predictions, load_metrics, read_predictions
+from aupipe.fer_analysis.evaluation.predictions import (
+    METRICS,
+    PREDICTIONS,
+    PredictionTable,
+    load_metrics,
+    read_predictions,
+)
 from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
+from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_analysis.faithfulness import FAITHFULNESS, summary_line
-from aupipe.fer_analysis.overlays import Explanation, enlarge, explain_batch, overlay
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_analysis.report.store_part import SIDE
 from aupipe.fer_data.shards import Store
@@ -33,6 +39,7 @@ from aupipe.fer_display.blocks import (
     Text,
 )
 from aupipe.fer_display.charts import Series, line_chart
+from aupipe.fer_display.overlays import enlarge, overlay
 from aupipe.fer_display.pages import jpeg_picture
 from aupipe.fer_models.training.checkpoint import RunRecord
 from aupipe.fer_models.training.run_log import read_log
@@ -52,13 +59,13 @@ class EvaluatedRun:
         return max(layers, key=int)
 
     @cached_property
-    def predictions(self) -> Predictions:
-        """Its faces. Raises :class:`RunError` when the table is missing or another one."""
+    def predictions(self) -> PredictionTable:
+        """The table of its faces. Raises :class:`RunError` when the table is missing or another one."""
         return read_predictions(self.folder / PREDICTIONS, self.metrics["predictions_sha256"])
 
 
 def run_figures(run: EvaluatedRun) -> dict[str, str]:
-    """The key figures of a run."""
+    """Gather the key figures of a run."""
     content = run.metrics
     low, high = content["accuracy_ci95"]
     return {
@@ -71,7 +78,7 @@ def run_figures(run: EvaluatedRun) -> dict[str, str]:
 
 
 def reading_section(run: EvaluatedRun) -> Section:
-    """What the figures say, in sentences."""
+    """Say in sentences what the figures show."""
     path = run.folder / FAITHFULNESS
     if path.is_file():
         faithful = summary_line(json.loads(path.read_text(encoding="utf-8")))
@@ -83,7 +90,7 @@ def reading_section(run: EvaluatedRun) -> Section:
 
 
 def controls_section(run: EvaluatedRun) -> Section:
-    """Every map beside the controls, which know nothing about the sample."""
+    """Show every map beside the controls, which know nothing about the sample."""
     heads, *rows = figure_rows(run.metrics)
     width = len(heads)
     intervals = run.metrics["intervals"]
@@ -101,7 +108,7 @@ def controls_section(run: EvaluatedRun) -> Section:
 
 
 def curves_section(folder: Path) -> Section:
-    """Training and validation over the epochs."""
+    """Draw training and validation over the epochs."""
     rows = read_log(folder)
     if not rows:
         return Section("Training", [Text("The run has no log yet.", "notice")])
@@ -119,7 +126,7 @@ def curves_section(folder: Path) -> Section:
 
 
 def confusion_section(run: EvaluatedRun) -> Section:
-    """True by predicted expression, coloured by the share of the row."""
+    """Show the true by the predicted expression, coloured by the share of the row."""
     classes, matrix = run.metrics["confusion"]["classes"], run.metrics["confusion"]["matrix"]
     rows = [
         (f"{name} ({sum(counts)})", [Cell(str(count), count / max(sum(counts), 1)) for count in counts])
@@ -130,7 +137,7 @@ def confusion_section(run: EvaluatedRun) -> Section:
 
 
 def cosine_section(run: EvaluatedRun) -> Section:
-    """Mean cosine by expression and map: every layer's attention, CAM, controls."""
+    """Show the mean cosine by expression and map: every layer's attention, CAM, controls."""
     matrix = run.metrics["cosine_matrix"]
     if not matrix["classes"]:
         return Section("Cosines by expression", [Text("No face has an AU map.")])
@@ -144,8 +151,11 @@ def cosine_section(run: EvaluatedRun) -> Section:
 
 
 def average_map_sections(run: EvaluatedRun) -> list[Section]:
-    """Average attention and CAM of each expression beside its average AU map, over the average face; nothing without
-    the evaluation's averages."""
+    """Draw average attention and CAM of each expression beside its average AU map, over the average face.
+
+    Returns:
+        The section; none without the evaluation's averages.
+    """
     path = run.folder / AVERAGES
     if not path.is_file():
         return []
@@ -177,7 +187,7 @@ class Choice:
 
 
 def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
-    """The best and worst faces by cosine of the attention, and the most confident mistakes; best first."""
+    """Choose the best and worst faces by cosine of the attention, and the most confident mistakes; best first."""
     table = run.predictions
     mapped = np.flatnonzero(table.flags("has_map"))
     cosines = table.numbers(f"att{run.layer}_cos", table.flags("has_map"))
@@ -193,7 +203,7 @@ def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
 
 
 def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> Section:
-    """The chosen faces: AU map, attention, CAM of the true expression."""
+    """Show the chosen faces: AU map, attention, CAM of the true expression."""
     if store.index.digest != run.metrics["store_digest"]:
         return Section("Faces", [Text("The store is not the one that was evaluated.", "notice")])
     place = {sample: row for row, sample in enumerate(store.split(run.metrics["split"]).sample_ids)}
@@ -208,7 +218,7 @@ def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> S
 
 
 def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str]) -> Group:
-    """The face at a place of the explained ones; ``row``: its line of ``predictions.csv``."""
+    """Draw the face at a place of the explained ones; ``row``: its line of ``predictions.csv``."""
     face = enlarge(said.images[at], SIDE)
     tiles = [jpeg_picture(face, "face")]
     if said.has_map[at]:
@@ -223,7 +233,7 @@ def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str])
 
 
 def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> Section:
-    """What the run was trained on and how, and what was evaluated."""
+    """List what the run was trained on and how, and what was evaluated."""
     about = [
         ("trained on the store", record.store_digest),
         ("codebook", f"{record.codebook}, {record.codebook_digest}"),
@@ -245,5 +255,9 @@ def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping
 
 
 def load_evaluated(folder: Path) -> EvaluatedRun | None:
-    """The run with its figures; None when it was not evaluated. Raises :class:`RunError` when they cannot be read."""
+    """Load a run with its figures; None when it was not evaluated.
+
+    Raises:
+        RunError: The figures cannot be read.
+    """
     return EvaluatedRun(folder, load_metrics(folder)) if (folder / METRICS).is_file() else None

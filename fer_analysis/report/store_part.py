@@ -1,4 +1,4 @@
-"""What a report says about a store: its rows, its triplets, what was left out, where it comes from."""
+"""The report's part on a store: its rows, its triplets, what was left out, where it comes from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from aupipe.fer_analysis.overlays import draw_points, enlarge, overlay
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.shards.inspect import flat_content
@@ -27,6 +26,7 @@ from aupipe.fer_display.blocks import (
     Text,
     Tiles,
 )
+from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 from aupipe.fer_display.pages import Picture, jpeg_picture
 
 SIDE = 144
@@ -37,7 +37,7 @@ _FAILURES = "failures.csv"
 
 
 def store_figures(store: Store) -> dict[str, str]:
-    """The key figures of a store."""
+    """Gather the key figures of a store."""
     index = store.index
     return {
         "samples": f"{sum(map(index.rows, index.splits)):,}",
@@ -49,7 +49,7 @@ def store_figures(store: Store) -> dict[str, str]:
 
 
 def data_section(store: Store) -> Section:
-    """Rows by expression and split, coloured by their share of the split."""
+    """Count the rows by expression and split, coloured by their share of the split."""
     index = store.index
     counts = {split: index.label_counts(split) for split in index.splits}
     rows = [
@@ -65,7 +65,7 @@ def data_section(store: Store) -> Section:
 
 
 def triplet_section(store: Store, split: str, count: int) -> Section:
-    """The first rows of each expression: crop, and the AU map with the landmarks over it."""
+    """Show the first rows of each expression: crop, and the AU map with the landmarks over it."""
     reader = store.split(split)
     groups = []
     for number, name in enumerate(store.index.classes):
@@ -84,7 +84,7 @@ def _triplet(reader: SplitReader, row: int) -> Iterator[Picture]:
 
 
 def average_section(store: Store, split: str) -> Section:
-    """Average face and average AU map of each expression."""
+    """Show the average face and the average AU map of each expression."""
     reader = store.split(split)
     groups = []
     for number, name in enumerate(store.index.classes):
@@ -105,7 +105,10 @@ def average_section(store: Store, split: str) -> Section:
 
 @dataclass(frozen=True)
 class RowAverage:
-    """face (s, s, 3) RGB; au_map (m, m) in [0, 1] over the ``with_map`` rows that have one, zero without any."""
+    """The average of some rows.
+
+    face: (s, s, 3) RGB. au_map: (m, m) in [0, 1] over the ``with_map`` rows that have one, zero without any.
+    """
 
     face: UInt8[np.ndarray, "s s 3"]
     au_map: Float32[np.ndarray, "m m"]
@@ -113,7 +116,7 @@ class RowAverage:
 
 
 def average_rows(reader: SplitReader, rows: Sequence[int]) -> RowAverage:
-    """Average of some rows, at least one."""
+    """Average some rows, at least one."""
     face = np.mean([reader.image(row) for row in rows], axis=0)
     mapped = [row for row in rows if reader.has_map[row]]
     size = reader.store.index.map_size
@@ -122,7 +125,7 @@ def average_rows(reader: SplitReader, rows: Sequence[int]) -> RowAverage:
 
 
 def failure_section(store: Store) -> Section:
-    """How many samples were left out for which reason, and the first of them."""
+    """Count the samples left out for each reason, and list the first of them."""
     failed = store.index.failed
     if not failed:
         return Section("Left out", [Text("Nothing: every sample of the manifest is in the store.")])
@@ -146,7 +149,7 @@ def _failure_list(store: Store) -> Block:
 
 
 def provenance_section(store: Store) -> Section:
-    """Digests of the store and its shards, and how it was made."""
+    """List the digests of the store and its shards, and how it was made."""
     index = store.index
     identity = [
         ("store digest", index.digest),

@@ -23,7 +23,7 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
 from aupipe.fer_data.shards.shard_file import open_shard
-from aupipe.fer_data.shards.writer import BLOCK, redraw_shard
+from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
 from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
 
@@ -163,8 +163,8 @@ class _UnusableSamplesError(Exception):
 
 
 def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
-    for start in range(0, len(job.members), BLOCK):
-        members = job.members[start : start + BLOCK]
+    for start in range(0, len(job.members), ROWS_AT_ONCE):
+        members = job.members[start : start + ROWS_AT_ONCE]
         crops = []
         for member in members:
             crop = crop_member(member, job.root, job.config)

@@ -74,10 +74,10 @@ DEFAULTS = """
 import os, sys
 os.sched_setaffinity(0, {int(sys.argv[1])})
 from aupipe.fer_analysis.benchmark.processes import default_jobs
-from aupipe.fer_analysis.benchmark.run import Ways
+from aupipe.fer_analysis.benchmark.run import BenchmarkSettings
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.pipeline.executors import create_executor
-print(usable_cpus(), create_executor(None).workers, default_jobs("cpu"), *Ways().resolved("cpu", 4))
+print(usable_cpus(), create_executor(None).workers, default_jobs("cpu"), *BenchmarkSettings().resolved("cpu", 4))
 """
 
 

@@ -30,7 +30,7 @@ def every_block() -> list[Block]:
         blocks.KeyFigures({EVIL: EVIL}),
         blocks.Table([EVIL, EVIL], [[EVIL, EVIL]], (0, 1)),
         blocks.HeatTable([EVIL] * 4, [(EVIL, cells)]),
-        blocks.BarTable([EVIL] * 3, [(EVIL, blocks.Bar(EVIL, 0.5, 0.25), [EVIL])]),
+        blocks.BarTable([EVIL] * 3, [(EVIL, blocks.BarCell(EVIL, 0.5, 0.25), [EVIL])]),
         blocks.Listing([(EVIL, EVIL)]),
         blocks.Tiles([picture()], "large"),
         blocks.Wide(picture()),

@@ -17,7 +17,7 @@ from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.collect import TIMES
 from aupipe.fer_analysis.benchmark.plan import GridRequest, plan_grid, trainings
 from aupipe.fer_analysis.benchmark.processes import run_trainings, spoken
-from aupipe.fer_analysis.benchmark.run import GridReport, Ways, estimate, run_benchmark
+from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, GridReport, estimate, run_benchmark
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
@@ -53,7 +53,7 @@ class Lines:
 
 
 def run(store: Store, out: Path, jobs: int, lines: Lines | None = None) -> GridReport:
-    return run_benchmark(store.folder, out, GRID, Ways(jobs, threads=1, command="aupipe benchmark"), lines)
+    return run_benchmark(store.folder, out, GRID, BenchmarkSettings(jobs, threads=1, command="aupipe benchmark"), lines)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_a_process_that_dies_is_a_failure_and_is_replaced(small: Store, tmp_path
 
 
 def test_the_plan_is_told_beforehand_with_its_time(small: Store, tmp_path: Path) -> None:
-    planned = estimate(small.folder, tmp_path / "new", GRID, Ways(2, threads=1))
+    planned = estimate(small.folder, tmp_path / "new", GRID, BenchmarkSettings(2, threads=1))
     assert planned.as_json()["runs"] == 4 and len(planned.trainings) == 2 and planned.seconds > 0
     assert "  cam-test_resnet-w0-s0  (read out as gradcam too)" in planned.lines()
     assert not (tmp_path / "new").exists()

@@ -15,7 +15,7 @@ from aupipe.fer_analysis.benchmark import figures
 from aupipe.fer_analysis.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, plan_grid
 from aupipe.fer_analysis.benchmark.published import load_published
-from aupipe.fer_analysis.benchmark.tables import ARROW, Table, all_tables, bold_best, shown
+from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables, bold_best, shown
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.table_picture import draw_table
@@ -57,11 +57,11 @@ def results() -> Results:
     return Results([result(run) for run in plan_grid(GRID)])
 
 
-def tables(results: Results, grid: GridRequest = GRID) -> dict[str, Table]:
+def tables(results: Results, grid: GridRequest = GRID) -> dict[str, ResultTable]:
     return {table.key: table for table in all_tables(grid, results, None, 5)}
 
 
-def read(table: Table) -> list[dict[str, str]]:
+def read(table: ResultTable) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(table.csv())))
 
 

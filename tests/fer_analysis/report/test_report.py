@@ -19,13 +19,13 @@ import pytest
 
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.faithfulness import measure_faithfulness, summary_line
-from aupipe.fer_analysis.overlays import overlay
 from aupipe.fer_analysis.report import write_report
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_analysis.report.run_part import chosen_faces, load_evaluated
 from aupipe.fer_analysis.report.store_part import average_rows
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError
 from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_display.overlays import overlay
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from synthetic import synthetic_store

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aupipe.fer_analysis.evaluation import evaluate
-from aupipe.fer_analysis.overlays import draw_points, explain_batch, overlay
+from aupipe.fer_analysis.explanations import explain_batch
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_demo.page import comparison_table, example_rows, write_demo_page
@@ -17,7 +17,6 @@ from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
-GREY = np.full((40, 60, 3), 128, np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -28,24 +27,6 @@ def runs(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
         train(store.folder, run, replace(CONFIG, align_weight=weight))
     evaluate(runs["without AUs"])
     return runs
-
-
-def test_an_overlay_is_strong_where_the_map_is() -> None:
-    values = np.zeros((4, 6))
-    values[1, 4] = 3.0
-    drawn = overlay(GREY, values)
-    change = np.abs(drawn.astype(int) - 128).sum(-1)
-    y, x = np.unravel_index(change.argmax(), change.shape)
-    assert 10 <= y < 20 and 40 <= x < 50
-    assert change[:, :25].max() == 0
-    assert np.array_equal(overlay(GREY, np.zeros((3, 3))), GREY)
-
-
-def test_points_are_drawn_where_they_are_and_the_input_is_kept() -> None:
-    drawn = draw_points(GREY, np.array([[30.0, 10.0]]), radius=1.5)
-    changed = np.argwhere((drawn != GREY).any(-1))
-    assert np.allclose(changed.mean(0), [10, 30], atol=0.3)
-    assert (GREY == 128).all()
 
 
 def test_an_explanation_shows_the_rows_it_was_asked_for(runs: dict[str, Path], store: Store) -> None:

@@ -1,4 +1,4 @@
-"""Explanations: what a run says about given rows, and drawing it: maps over faces, landmarks."""
+"""Explanations of rows of a store: what a run predicts on them, and its maps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from aupipe.fer_analysis.evaluation import explanation_maps
 from aupipe.fer_data.loading import augment
@@ -18,12 +16,10 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
 
-POINT_COLOUR = (64, 255, 128)
-
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a run says about some rows of a split, at the size of the evaluation's centre crop.
+    """A run's answers on some rows of a split, at the size of the evaluation's centre crop.
 
     images (n, c, c, 3) RGB; landmarks (n, 68, 2) pixels; au_maps (n, m, m) in [0, 1]; attention and cam (n, h, w):
     positive parts at native resolution, the CAM of the *label*, None where the method has none; predicted, label (n):
@@ -52,7 +48,22 @@ def explain_batch(
     layer: int | None = None,
     device: str = "auto",
 ) -> Explanation:
-    """Explain rows of a split with a run's best model; ``layer`` None: the deepest. Raises :class:`RunError`."""
+    """Explain rows of a split with a run's best model.
+
+    Args:
+        run_folder: The run.
+        store: Where the rows are.
+        rows: Their numbers in the split.
+        split: The split.
+        layer: Whose attention is shown. None: the deepest.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        Pictures, maps and predictions, one for each row.
+
+    Raises:
+        RunError: The run cannot be loaded, or does not fit the store.
+    """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(run_folder, where)
     checkpoint.run_store(run_folder, record, store.folder)
@@ -81,37 +92,3 @@ def explain_batch(
         predicted=probability.argmax(1).numpy(),
         confidence=probability.max(1).values.numpy(),
     )
-
-
-def overlay(
-    face: UInt8[np.ndarray, "h w 3"], values: Float[np.ndarray, "a b"], *, alpha: float = 0.65, colours: str = "inferno"
-) -> UInt8[np.ndarray, "h w 3"]:
-    """A map over a face: coloured and opaque where it is strong. Resized (bilinear) and scaled to its own maximum.
-
-    Only the maximum is brought to 1: nothing is subtracted, so an even map looks even.
-    """
-    height, width = face.shape[:2]
-    grown = cv2.resize(np.asarray(values, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    peak = float(grown.max())
-    strength = np.clip(grown / peak, 0, 1) if peak > 0 else np.zeros_like(grown)
-    colour = matplotlib.colormaps[colours](strength)[..., :3] * 255
-    weight = (alpha * strength)[..., None]
-    return np.asarray(np.rint(face * (1 - weight) + colour * weight), np.uint8)
-
-
-def draw_points(
-    face: UInt8[np.ndarray, "h w 3"], points: Float[np.ndarray, "k 2"], radius: float | None = None
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The face with a dot at each point, drawn at sub-pixel positions."""
-    size = radius if radius is not None else max(face.shape[0] / 160, 0.8)
-    drawn = np.ascontiguousarray(face).copy()
-    for x, y in np.asarray(points, np.float64):
-        centre = (round(x * 16), round(y * 16))
-        cv2.circle(drawn, centre, round(size * 16), POINT_COLOUR, cv2.FILLED, cv2.LINE_AA, shift=4)
-    return drawn
-
-
-def enlarge(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s s 3"]:
-    """The image at ``size`` pixels a side: smooth when it grows, averaged when it shrinks."""
-    how = cv2.INTER_CUBIC if size > image.shape[0] else cv2.INTER_AREA
-    return np.asarray(cv2.resize(image, (size, size), interpolation=how), np.uint8)
