@@ -1,4 +1,4 @@
-"""Reading photos: whatever the file holds comes out as RGB, upright, eight bits."""
+"""Reading photos: each comes out as RGB, upright, eight bits."""
 
 from __future__ import annotations
 
@@ -108,5 +108,5 @@ def write_png(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """An RGB image as the bytes of a PNG file."""
+    """Encode an RGB image as the bytes of a PNG file."""
     return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])

@@ -39,7 +39,7 @@ _OPEN_LINES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class MapTile:
     """One picture of a sheet: a map over the mean face, a title, and a smaller line under it."""
 
     title: str
@@ -49,39 +49,41 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """Tiles under a common heading."""
+class MapSection:
+    """Maps under a common heading."""
 
     heading: str
-    tiles: tuple[Tile, ...]
+    tiles: tuple[MapTile, ...]
 
 
 def draw_codebook(codebook: Codebook) -> Figure:
     """Draw one page: the map of every expression, then the region of every AU."""
     expressions = tuple(
-        Tile(_spaced(name), _units(codebook, name), _map(codebook, name)) for name in codebook.expressions
+        MapTile(_spaced(name), _units(codebook, name), _map(codebook, name)) for name in codebook.expressions
     )
     face = mean_face(SIZE)
     units = tuple(
-        Tile(f"AU {unit.number}", unit.name, render_aus(face, {unit.number: 1.0}, codebook, SIZE, SIZE))
+        MapTile(f"AU {unit.number}", unit.name, render_aus(face, {unit.number: 1.0}, codebook, SIZE, SIZE))
         for unit in sorted(codebook.action_units.values(), key=lambda unit: unit.number)
     )
-    sections = [Section("Expressions", expressions), Section("Action units", units)]
+    sections = [MapSection("Expressions", expressions), MapSection("Action units", units)]
     return _draw(f"Codebook {codebook.name}", f"{codebook.source}\ndigest {codebook.digest[:16]}", sections)
 
 
 def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff) -> Figure:
     """Draw the maps of both codebooks, expression by expression, and of their difference B - A."""
     shared = [entry for entry in diff.expressions if entry.cosine is not None]
-    rows: list[list[Tile]] = [[], [], []]
+    rows: list[list[MapTile]] = [[], [], []]
     for entry in shared:
         first, second = _map(a, entry.expression), _map(b, entry.expression)
-        rows[0].append(Tile(_spaced(entry.expression), _units(a, entry.expression), first))
-        rows[1].append(Tile(_spaced(entry.expression), _units(b, entry.expression), second))
+        rows[0].append(MapTile(_spaced(entry.expression), _units(a, entry.expression), first))
+        rows[1].append(MapTile(_spaced(entry.expression), _units(b, entry.expression), second))
         if first is not None and second is not None:
-            rows[2].append(Tile(_spaced(entry.expression), f"cosine {entry.cosine:.2f}", second - first, signed=True))
+            rows[2].append(
+                MapTile(_spaced(entry.expression), f"cosine {entry.cosine:.2f}", second - first, signed=True)
+            )
     headings = [f"A: {a.name}", f"B: {b.name}", "B - A"]
-    sections = [Section(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
+    sections = [MapSection(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
     return _draw(f"Codebooks {a.name} and {b.name}", f"A  {a.source}\nB  {b.source}", sections)
 
 
@@ -109,7 +111,7 @@ def _spaced(name: str) -> str:
 # --- the page ---
 
 
-def _draw(title: str, notes: str, sections: Sequence[Section]) -> Figure:
+def _draw(title: str, notes: str, sections: Sequence[MapSection]) -> Figure:
     columns = min(COLUMNS, max(len(section.tiles) for section in sections))
     columns = max(columns, 5)
     row_height = TILE + CAPTION + GAP
@@ -132,7 +134,7 @@ def _draw(title: str, notes: str, sections: Sequence[Section]) -> Figure:
     return page.figure
 
 
-def _draw_tile(page: Sheet, tile: Tile, x: float, y: float) -> None:
+def _draw_tile(page: Sheet, tile: MapTile, x: float, y: float) -> None:
     axes = page.axes(x, y, TILE, TILE)
     axes.set_axis_off()
     if tile.drawn is not None:
@@ -151,7 +153,7 @@ def _colours(signed: bool) -> dict[str, Any]:
     )
 
 
-def _draw_bar(page: Sheet, section: Section, x: float, y: float) -> None:
+def _draw_bar(page: Sheet, section: MapSection, x: float, y: float) -> None:
     signed = any(tile.signed for tile in section.tiles)
     style = _colours(signed)
     scale = ScalarMappable(Normalize(style["vmin"], style["vmax"]), style["cmap"])
@@ -176,7 +178,7 @@ def _draw_face(axes: Axes, colour: str) -> None:
 
 
 def smooth_curve(points: Float64[np.ndarray, "n 2"], steps: int = 12) -> Float64[np.ndarray, "s 2"]:
-    """A Catmull-Rom curve through the points, closed where the first and the last are one."""
+    """Draw a Catmull-Rom curve through the points, closed where the first and the last are one."""
     closed = np.allclose(points[0], points[-1])
     before, after = (points[-2], points[1]) if closed else (2 * points[0] - points[1], 2 * points[-1] - points[-2])
     padded = np.concatenate([before[None], points, after[None]])

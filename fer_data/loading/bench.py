@@ -1,4 +1,4 @@
-"""Measuring the loader on a store: what ``aupipe bench-loader`` prints."""
+"""Measuring the loader on a store, for ``aupipe bench-loader``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Measured:
     settings: tuple[dict[str, Any], ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {**vars(self), "store": str(self.store), "settings": list(self.settings)}
 
     def lines(self) -> list[str]:
-        """A table."""
+        """Format the figures as a table."""
         head = f"{'setting':<28}{'images/s':>10}{'GB/s':>8}{'of memcpy':>11}{'waiting':>9}{'first batch':>13}"
         rows = [
             f"{one['setting']:<28}{one['images_per_second']:>10,.0f}{one['gigabytes_per_second']:>8.2f}"

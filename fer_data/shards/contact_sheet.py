@@ -98,6 +98,6 @@ def _text(axes: Axes, x: int, y: int, text: str, size: int, colour: str, *, bold
 
 
 def _shortened(text: str, length: int) -> str:
-    """``text`` with its middle left out where it is longer than ``length``: ids differ at their ends."""
+    """Leave out the middle of ``text`` where it is longer than ``length``: ids differ at their ends."""
     tail = length - length // 3 - 1
     return text if len(text) <= length else f"{text[: length // 3]}…{text[-tail:]}"

@@ -42,7 +42,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class ExportReport:
-    """``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
+    """A finished export. ``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
 
     form: str
     rows: dict[str, int]
@@ -226,7 +226,7 @@ def _put(path: Path, make: Callable[[], bytes]) -> None:
 
 
 def _is_whole_png(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does; one that was cut short does not."""
+    """Tell whether a file is there and ends as a PNG does; one that was cut short does not."""
     try:
         with path.open("rb") as file:
             file.seek(-len(_PNG_END), os.SEEK_END)

@@ -34,7 +34,7 @@ class Store:
         return codebook_from_dict(self.index.codebook, f"{self.folder}/index.json")
 
     def split(self, name: str) -> SplitReader:
-        """Reader of one split.
+        """Open a reader of one split.
 
         Raises :class:`StoreError` when the split has no rows.
         """
@@ -111,7 +111,7 @@ class SplitReader:
         return self.store.index.encoding
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
-        """One RGB crop."""
+        """Read one RGB crop."""
         size = self.store.index.image_size
         image = np.empty((size, size, 3), np.uint8)
         shard, local = self._locate(row)
@@ -119,7 +119,7 @@ class SplitReader:
         return image
 
     def jpeg_bytes(self, row: int) -> UInt8[np.ndarray, "b"]:
-        """The row's JPEG file as it lies in the store, not to be written to.
+        """Return the row's JPEG file as it lies in the store, not to be written to.
 
         Raises :class:`StoreError` where :attr:`encoding` is not ``jpeg``.
         """
@@ -129,7 +129,7 @@ class SplitReader:
         return shard.jpeg(local)
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
-        """One AU map in [0, 1]."""
+        """Read one AU map in [0, 1]."""
         size = self.store.index.map_size
         stored = np.empty((1, size, size), np.uint8)
         shard, local = self._locate(row)
@@ -156,7 +156,7 @@ class SplitReader:
     def in_file_order(
         self, rows: Int64[np.ndarray, "b"]
     ) -> Iterator[tuple[ShardRows, Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
-        """The shards that hold these rows, each with their places in ``rows`` and their numbers in the shard, sorted.
+        """Group rows by shard, sorted: each shard with their places in ``rows`` and their numbers in the shard.
 
         Raises ``IndexError`` for a row outside.
         """

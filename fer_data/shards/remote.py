@@ -34,7 +34,7 @@ class UnreachableError(StoreError):
 
 
 def is_url(place: str | Path) -> bool:
-    """Whether ``place`` names a remote store.
+    """Tell whether ``place`` names a remote store.
 
     >>> is_url("s3://bucket/store"), is_url("work/store")
     (True, False)
@@ -43,7 +43,7 @@ def is_url(place: str | Path) -> bool:
 
 
 def local_store(place: str | Path, progress: Progress | None = None, *, mend: bool = False) -> Path:
-    """The folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
+    """Find the folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
 
     The copy is ``CACHE/stores/DIGEST``. It stays in use, and is not evicted, until this process ends. The remote index
     is read on every call, so a store that was built anew is copied anew; when the place does not answer, the copy that
@@ -84,12 +84,12 @@ def local_store(place: str | Path, progress: Progress | None = None, *, mend: bo
 
 
 def is_copy(folder: Path) -> bool:
-    """Whether a folder is the copy of a remote store in the cache."""
+    """Tell whether a folder is the copy of a remote store in the cache."""
     return folder.resolve().parent == (cache_folder() / "stores").resolve()
 
 
 def shown(url: str) -> str:
-    """A URL without the name and password it may hold.
+    """Return a URL without the name and password it may hold.
 
     >>> shown("https://me:secret@host/store")
     'https://host/store'

@@ -21,7 +21,7 @@ from aupipe.fer_data.shards.shard_file import ShardFile, open_shard, stored_imag
 from aupipe.fer_data.shards.spec import ShardHeader, TripletRow
 
 PAGE = 4096
-BLOCK = 64
+ROWS_AT_ONCE = 64
 """Rows written at once: few calls of HDF5, and little memory."""
 
 Draw = Callable[
@@ -32,7 +32,7 @@ Draw = Callable[
 
 
 @dataclass(frozen=True)
-class Block:
+class StoredRows:
     """Some rows as they lie in the file.
 
     ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order.
@@ -63,7 +63,7 @@ def write_shard(path: Path, rows: Iterable[TripletRow], count: int, header: Shar
     :class:`StoreError` when the rows are not ``count``, :class:`FerError` when the disk refuses.
     """
     totals = ChannelTotals()
-    return write_blocks(path, _blocks(rows, count, header, totals), count, header, totals)
+    return _write_batches(path, _batches(rows, count, header, totals), count, header, totals)
 
 
 def redraw_shard(old: ShardFile, path: Path, draw: Draw, header: ShardHeader) -> ShardEntry:
@@ -77,20 +77,20 @@ def redraw_shard(old: ShardFile, path: Path, draw: Draw, header: ShardHeader) ->
         file.attrs["channel_sum"].astype(np.float64), file.attrs["channel_sum_of_squares"].astype(np.float64)
     )
     count = len(file["label"])
-    return write_blocks(path, _redrawn(file, count, draw), count, header, totals)
+    return _write_batches(path, _redrawn(file, count, draw), count, header, totals)
 
 
-def write_blocks(
-    path: Path, blocks: Iterable[Block], count: int, header: ShardHeader, totals: ChannelTotals
+def _write_batches(
+    path: Path, batches: Iterable[StoredRows], count: int, header: ShardHeader, totals: ChannelTotals
 ) -> ShardEntry:
-    """As :func:`write_shard`, from rows that are already in the file's form; ``totals`` is read after the last."""
+    """Write a shard from rows that are already in the file's form; ``totals`` is read after the last."""
     with atomic_path(path) as temporary:
         with (
             steady_file(temporary) as disk,
             h5py.File(disk, "w", libver=("v110", "v110"), alignment_threshold=PAGE, alignment_interval=PAGE) as file,
         ):
             _write_header(file, header)
-            _write_datasets(file, blocks, count, header)
+            _write_datasets(file, batches, count, header)
             file.attrs["channel_sum"] = totals.sums.astype(np.int64)
             file.attrs["channel_sum_of_squares"] = totals.squares.astype(np.int64)
             _describe_dimensions(file, header, count)
@@ -123,7 +123,7 @@ def _write_header(file: h5py.File, header: ShardHeader) -> None:
     file.attrs["software"] = header.software_json
 
 
-def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header: ShardHeader) -> None:
+def _write_datasets(file: h5py.File, batches: Iterable[StoredRows], count: int, header: ShardHeader) -> None:
     size = header.image_size
     columns = spec.tail_columns(size, header.map_size, header.id_bytes)
     if header.encoding == "raw":
@@ -131,16 +131,16 @@ def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
     checksums, files, written = np.zeros(count, "<u4"), list[np.ndarray](), 0
-    pixels = np.empty((min(BLOCK, count) if header.encoding == "raw" else 0, size, size, 3), np.uint8)
-    for block in blocks:
-        chosen = slice(written, written + len(block.images))
+    pixels = np.empty((min(ROWS_AT_ONCE, count) if header.encoding == "raw" else 0, size, size, 3), np.uint8)
+    for batch in batches:
+        chosen = slice(written, written + len(batch.images))
         if header.encoding == "raw":
-            file["image"][chosen] = np.stack(block.images, out=pixels[: len(block.images)])
+            file["image"][chosen] = np.stack(batch.images, out=pixels[: len(batch.images)])
         else:
-            files += block.images
-        for column, values in zip(columns, block.tail, strict=True):
+            files += batch.images
+        for column, values in zip(columns, batch.tail, strict=True):
             file[column.name][chosen] = values
-        checksums[chosen] = spec.rows_crc32(block.images, block.tail)
+        checksums[chosen] = spec.rows_crc32(batch.images, batch.tail)
         written = chosen.stop
     if header.encoding == "jpeg":
         file.create_dataset("image_offset", data=np.cumsum([0, *map(len, files)]).astype("<u8"))
@@ -148,11 +148,13 @@ def _write_datasets(file: h5py.File, blocks: Iterable[Block], count: int, header
     file.create_dataset("crc32", data=checksums)
 
 
-def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals: ChannelTotals) -> Iterator[Block]:
+def _batches(
+    rows: Iterable[TripletRow], count: int, header: ShardHeader, totals: ChannelTotals
+) -> Iterator[StoredRows]:
     """The rows in the file's form, checked; never more or fewer than ``count``."""
     columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
     given, queue = 0, iter(rows)
-    while chunk := list(islice(queue, BLOCK)):
+    while chunk := list(islice(queue, ROWS_AT_ONCE)):
         given += len(chunk)
         if given > count:
             break
@@ -163,18 +165,18 @@ def _blocks(rows: Iterable[TripletRow], count: int, header: ShardHeader, totals:
         if header.encoding == "jpeg":
             images = [encode_jpeg(image, header.jpeg_quality) for image in images]
         tail = [np.stack([values[at] for values in stored]) for at in range(1, len(columns))]
-        yield Block(images, tail)
+        yield StoredRows(images, tail)
     if given != count:
         raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
 
 
-def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[Block]:
+def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[StoredRows]:
     images = stored_images(file)
-    for start in range(0, count, BLOCK):
-        rows = slice(start, min(start + BLOCK, count))
+    for start in range(0, count, ROWS_AT_ONCE):
+        rows = slice(start, min(start + ROWS_AT_ONCE, count))
         values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
         values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
-        yield Block(list(images[rows]), list(values.values()))
+        yield StoredRows(list(images[rows]), list(values.values()))
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:

@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         return len(self.channels)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+        """Compute feature maps ``(B, C, h, w)`` of every layer, deepest last."""
         outputs = list(self.body(images))[: self.n_layers]
         features = [self._planes(value) for value in outputs]
         seen, self._seen = self._seen, {}
@@ -113,7 +113,7 @@ def _unchanged(features: Tensor) -> Tensor:
 
 
 def crop_message(name: str, image_size: int, error: Exception) -> str:
-    """What to tell when images of a size cannot be used."""
+    """Explain that images of a size cannot be used."""
     return paragraph(
         f"{name} cannot take images of {image_size} x {image_size} pixels.",
         expected="a size of whole patches and windows (a multiple of the patch), and not too small for its layers",

@@ -29,7 +29,7 @@ def create_backbone(
     output_stride: int | None = None,
     image_size: int | None = None,
 ) -> Backbone:
-    """A network by name: any timm model that gives feature maps, or ``ir50``.
+    """Create a network by name: any timm model that gives feature maps, or ``ir50``.
 
     ``pretrained``: timm's own weights; ``weights``: a safetensors or weights-only torch file. ``output_stride`` 8 or
     16: the last stages keep their resolution (dilated, as timm does it), or a plain transformer's patches are that
@@ -91,7 +91,7 @@ def _check_name(name: str) -> None:
 
 
 def _options(name: str, output_stride: int | None, image_size: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What to ask of timm: options of the feature extractor, and of the network."""
+    """Choose what to ask of timm: options of the feature extractor, and of the network."""
     probe, sizes = _probe(name, image_size)
     entries = probe.feature_info.info
     own_stride = entries[-1]["reduction"]
@@ -163,5 +163,5 @@ def _stride_message(name: str, wanted: int, reason: str) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that a run records: as the libraries say them, with their build (``2.13.0+cpu``), as packages do not."""
+    """List the versions that a run records: those of the libraries themselves, with their build (``2.13.0+cpu``)."""
     return {"torch": str(torch.__version__), "timm": str(timm.__version__)}

@@ -6,9 +6,9 @@ To add one: a module here with a class that fulfils :class:`LandmarkDetector`, d
 
 from aupipe.pipeline.detectors import dataset, dlib, mediapipe
 from aupipe.pipeline.detectors.base import (
+    Attempt,
     Face,
     LandmarkDetector,
-    Rung,
     create_detector,
     detector_names,
     detector_packages,
@@ -16,9 +16,9 @@ from aupipe.pipeline.detectors.base import (
 )
 
 __all__ = [
+    "Attempt",
     "Face",
     "LandmarkDetector",
-    "Rung",
     "create_detector",
     "dataset",
     "detector_names",

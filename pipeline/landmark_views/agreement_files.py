@@ -1,4 +1,4 @@
-"""What a comparison leaves behind: agreement.json, agreement.csv (a row a sample), agreement.png (the worst pairs)."""
+"""The files of a comparison: agreement.json, agreement.csv (a row a sample), agreement.png (the worst pairs)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from aupipe.fer_data.images import write_png
 from aupipe.fer_display.tables import csv_lines
 from aupipe.pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
 from aupipe.pipeline.landmark_views.drawing import (
-    Block,
     Colour,
-    Tile,
+    FaceSection,
+    FaceTile,
     compose,
     face_picture,
     load_photo,
@@ -57,18 +57,18 @@ def _write_sheet(agreement: Agreement, path: Path) -> None:
     )
     heading = "Largest disagreement"
     chosen = f"{len(agreement.worst)} of {both}: largest NME of all 68 points, in % of the outer-eye distance"
-    block = Block(heading, chosen, tuple(_tile(pair, agreement) for pair in agreement.worst))
+    section = FaceSection(heading, chosen, tuple(_tile(pair, agreement) for pair in agreement.worst))
     legend = list(zip(agreement.names, (COLOUR_A, COLOUR_B), strict=True))
     with atomic_path(path) as temporary:
-        write_png(temporary, compose(f"Agreement on {agreement.title}", note, [block], legend))
+        write_png(temporary, compose(f"Agreement on {agreement.title}", note, [section], legend))
 
 
-def _tile(pair: Pair, agreement: Agreement) -> Tile:
+def _tile(pair: Pair, agreement: Agreement) -> FaceTile:
     photo = load_photo(agreement.root / pair.a.sample.path, pair.a.sha256)
     marks = [(pair.a.points, COLOUR_A), (pair.b.points, COLOUR_B)]
     picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, marks)
     yaws = f"yaw {_yaw(pair.a)} / {_yaw(pair.b)}"
-    return Tile(picture, (pair.a.sample.sample_id, pair.a.sample.label, f"NME {pair.nme:.1f} % · {yaws}"))
+    return FaceTile(picture, (pair.a.sample.sample_id, pair.a.sample.label, f"NME {pair.nme:.1f} % · {yaws}"))
 
 
 def _yaw(row: Row) -> str:

@@ -53,14 +53,14 @@ def compare_landmarks(work_a: Path, work_b: Path, *, worst: int = 24) -> Agreeme
 
 
 def region_errors(a: Float[np.ndarray, "n 68 2"], b: Float[np.ndarray, "n 68 2"]) -> Float32[np.ndarray, "n 7"]:
-    """NME of each pair of faces in percent, by :data:`REGIONS`."""
+    """Compute the NME of each pair of faces in percent, by :data:`REGIONS`."""
     eyes = np.maximum((inter_ocular(a) + inter_ocular(b)) / 2, 1.0)
     distances = np.linalg.norm(a - b, axis=-1) / eyes[:, None]
     return np.asarray(np.stack([100 * distances[:, region].mean(1) for region in REGIONS.values()], 1), np.float32)
 
 
 def pose_change(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
-    """``b - a`` in degrees, the short way round: in [-180, 180)."""
+    """Compute ``b - a`` in degrees, the short way round: in [-180, 180)."""
     return np.asarray((b - a + 180) % 360 - 180, np.float32)
 
 

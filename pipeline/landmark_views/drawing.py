@@ -1,4 +1,4 @@
-"""Drawing contact sheets: faces with points, captions that fit, blocks of tiles under headings. Pure; RGB uint8."""
+"""Drawing contact sheets: faces with points, captions that fit, sections of tiles under headings. Pure; RGB uint8."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FINE = 4
 
 
 @dataclass(frozen=True)
-class Tile:
+class FaceTile:
     """A square picture of ``SIDE`` pixels with lines of text below it; the first line is drawn darker."""
 
     picture: Image
@@ -42,16 +42,16 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Block:
+class FaceSection:
     """Tiles under a heading; ``note`` says how they were chosen."""
 
     heading: str
     note: str
-    tiles: tuple[Tile, ...]
+    tiles: tuple[FaceTile, ...]
 
 
 def load_photo(path: Path, sha256: str) -> Image | str:
-    """The photo if it is the one with this hash, else in two words why not."""
+    """Load the photo if it is the one with this hash, else say in two words why not."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -67,7 +67,7 @@ def load_photo(path: Path, sha256: str) -> Image | str:
 def face_picture(
     photo: Image, marks: Sequence[tuple[Float[np.ndarray, "_ 2"], Colour]], *, side: int = SIDE, zoom: float = 1.45
 ) -> Image:
-    """The part of a photo around all ``marks``, each set's points drawn as dots of its colour with a dark rim.
+    """Draw the part of a photo around all ``marks``, each set's points as dots of its colour with a dark rim.
 
     ``zoom`` is the square's side as a multiple of the points' larger extent. What lies outside the photo is grey.
     """
@@ -87,7 +87,7 @@ def face_picture(
 
 
 def whole_picture(photo: Image, *, side: int = SIDE) -> Image:
-    """The whole photo, fitted into a square."""
+    """Fit the whole photo into a square."""
     height, width = photo.shape[:2]
     factor = side / max(height, width)
     small = _resized(photo, max(round(height * factor), 1), max(round(width * factor), 1))
@@ -98,30 +98,35 @@ def whole_picture(photo: Image, *, side: int = SIDE) -> Image:
 
 
 def notice_picture(text: str, *, side: int = SIDE) -> Image:
-    """A grey square that says why there is no picture."""
+    """Draw a grey square that says why there is no picture."""
     picture = np.full((side, side, 3), _EMPTY, np.uint8)
     _write(picture, text, ((side - text_width(text, _TEXT)) // 2, side // 2 + 4), _TEXT, QUIET)
     return picture
 
 
 def compose(
-    title: str, note: str, blocks: Sequence[Block], legend: Sequence[tuple[str, Colour]] = (), *, columns: int = COLUMNS
+    title: str,
+    note: str,
+    sections: Sequence[FaceSection],
+    legend: Sequence[tuple[str, Colour]] = (),
+    *,
+    columns: int = COLUMNS,
 ) -> Image:
-    """The sheet: title, note, an optional legend of point colours, then the blocks; those without tiles say so."""
+    """Compose the sheet: title, note, an optional legend of point colours, the sections; those without tiles say so."""
     width = 2 * _MARGIN + columns * (SIDE + _GAP) - _GAP
     strips = [_header(title, note, legend, width)]
-    strips += [_block(block, columns, width) for block in blocks]
+    strips += [_section(section, columns, width) for section in sections]
     strips.append(np.full((_MARGIN - _GAP, width, 3), 255, np.uint8))
     return np.concatenate(strips)
 
 
 def text_width(text: str, size: int, weight: int = _REGULAR) -> int:
-    """Width of a drawn line, in pixels."""
+    """Measure the width of a drawn line, in pixels."""
     return int(cv2.getTextSize((0, 0), text, (0, 0), _font(), size, weight)[2])
 
 
 def shorten(text: str, width: int, size: int = _TEXT, weight: int = _REGULAR) -> str:
-    """``text`` with its middle left out where it is wider than ``width`` pixels: ids differ at their ends."""
+    """Leave out the middle of ``text`` where it is wider than ``width`` pixels: ids differ at their ends."""
     if text_width(text, size, weight) <= width:
         return text
     low, high = 0, len(text)
@@ -149,15 +154,15 @@ def _header(title: str, note: str, legend: Sequence[tuple[str, Colour]], width: 
     return strip
 
 
-def _block(block: Block, columns: int, width: int) -> Image:
-    lines = max((len(tile.caption) for tile in block.tiles), default=0)
+def _section(section: FaceSection, columns: int, width: int) -> Image:
+    lines = max((len(tile.caption) for tile in section.tiles), default=0)
     step = SIDE + 5 + lines * _LINE + _GAP
-    rows, top = -(-len(block.tiles) // columns), 68
+    rows, top = -(-len(section.tiles) // columns), 68
     strip = np.full((top + rows * step, width, 3), 255, np.uint8)
     strip[12:13, _MARGIN : width - _MARGIN] = _EMPTY
-    _write(strip, block.heading, (_MARGIN, 36), _HEADING, INK, _BOLD)
-    _write(strip, shorten(block.note, width - 2 * _MARGIN), (_MARGIN, 55), _TEXT, QUIET)
-    for number, tile in enumerate(block.tiles):
+    _write(strip, section.heading, (_MARGIN, 36), _HEADING, INK, _BOLD)
+    _write(strip, shorten(section.note, width - 2 * _MARGIN), (_MARGIN, 55), _TEXT, QUIET)
+    for number, tile in enumerate(section.tiles):
         y, x = top + (number // columns) * step, _MARGIN + (number % columns) * (SIDE + _GAP)
         strip[y : y + SIDE, x : x + SIDE] = tile.picture
         for line, text in enumerate(tile.caption):

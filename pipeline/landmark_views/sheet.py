@@ -13,8 +13,8 @@ from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views.drawing import (
     WHITE,
-    Block,
-    Tile,
+    FaceSection,
+    FaceTile,
     compose,
     face_picture,
     load_photo,
@@ -40,30 +40,39 @@ class Picked:
 
 
 def write_sheet(work: Path, out: Path, count: int = 24) -> None:
-    """Write ``out`` (PNG) with at most ``count`` tiles in each of three blocks; the same landmarks give the same sheet.
+    """Write a contact sheet of faces and failures; the same landmarks give the same sheet.
 
     Random: the first found samples in hash order. Doubtful: by :data:`RANKING`. Failures: the first in hash order
     whose photo can be read, with the reason. A photo that is missing or was changed since becomes a grey tile.
 
-    Raises :class:`StoreError` when the stage is not finished, :class:`UserInputError` for a count below 1.
+    Args:
+        work: A finished WORK folder.
+        out: The PNG to write.
+        count: Tiles in each of the three sections, at most.
+
+    Raises:
+        StoreError: The stage is not finished.
+        UserInputError: The count is below 1.
     """
     if count < 1:
         raise UserInputError(paragraph("A contact sheet needs room.", expected="a count of at least 1", got=count))
     finished = open_work(work)
     picked = pick_rows(finished.rows(), count)
-    blocks = (
-        Block(
+    sections = (
+        FaceSection(
             "Random sample",
             f"{len(picked.random)} of {picked.found_count} faces found: the first in hash order, not chosen by eye",
             tuple(_face_tile(row, finished) for row in picked.random),
         ),
-        Block("Least sure", RANKING, tuple(_face_tile(row, finished) for row in picked.doubtful)),
-        Block("Without landmarks", _failure_note(picked), tuple(_failure_tile(row, finished) for row in picked.failed)),
+        FaceSection("Least sure", RANKING, tuple(_face_tile(row, finished) for row in picked.doubtful)),
+        FaceSection(
+            "Without landmarks", _failure_note(picked), tuple(_failure_tile(row, finished) for row in picked.failed)
+        ),
     )
     total = picked.found_count + picked.failed_count
     note = f"detector {finished.detector} · {picked.found_count} of {total} samples with landmarks"
     with atomic_path(out) as temporary:
-        write_png(temporary, compose(f"Landmarks of {finished.title}", note, blocks))
+        write_png(temporary, compose(f"Landmarks of {finished.title}", note, sections))
 
 
 def pick_rows(rows: Iterable[Row], count: int) -> Picked:
@@ -104,17 +113,17 @@ def _push(heap: list[tuple[_Doubt, Row]], row: Row, count: int) -> None:
         heapq.heapreplace(heap, item)
 
 
-def _face_tile(row: Row, work: FinishedWork) -> Tile:
+def _face_tile(row: Row, work: FinishedWork) -> FaceTile:
     photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
     picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, [(row.points, WHITE)])
     facts = f"score {row.score:.2f} · rung {row.rung} · yaw {round(float(row.pose[0])):+d}°"
-    return Tile(picture, (row.sample.sample_id, row.sample.label, facts))
+    return FaceTile(picture, (row.sample.sample_id, row.sample.label, facts))
 
 
-def _failure_tile(row: Row, work: FinishedWork) -> Tile:
+def _failure_tile(row: Row, work: FinishedWork) -> FaceTile:
     photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
     picture = notice_picture(photo) if isinstance(photo, str) else whole_picture(photo)
-    return Tile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
+    return FaceTile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
 
 
 def _failure_note(picked: Picked) -> str:

@@ -1,4 +1,4 @@
-"""From an image to the one face that is meant."""
+"""The search in an image for the one face that is meant."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Detection:
 
 
 def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
-    """The ladder, the policy and their limits as JSON, for the plan's digest."""
+    """Return the ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
         "ladder": [asdict(attempt) for attempt in detector.ladder],
         "reach": detector.reach,
@@ -80,7 +80,7 @@ def find_faces(
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
 ) -> tuple[Detection, ...]:
-    """Every usable face of the first attempt that shows one, largest first; or one :class:`Detection` without a face.
+    """Find every usable face of the first attempt that shows one, largest first; or one :class:`Detection` without.
 
     The first of them is what :func:`find_face` finds by the policy ``largest``.
     """

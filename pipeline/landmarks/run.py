@@ -98,7 +98,7 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
 
 
 def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure]]:
-    """What the plan's parts are, and the samples without landmarks.
+    """Collect the plan's parts, and the samples without landmarks.
 
     Raises :class:`StoreError` when one is not there, or not the plan's.
     """

@@ -1,4 +1,4 @@
-"""The plan of a store: which rows it has, in which shard, from which parts, under which options and digests.
+"""The plan of a store: its rows, their shards and parts, its options and digests.
 
 Building, repairing and drawing again all ask this plan; it reads no photo and writes nothing.
 """
@@ -34,7 +34,7 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class StorePlan:
-    """What a store is to hold.
+    """The plan of a store.
 
     ``members`` become rows, in hash order of their ids; ``failures`` are left out: together they are the manifest.
     """
@@ -127,7 +127,7 @@ def software() -> dict[str, str]:
 
 
 def _encoding_of(store: Path) -> str | None:
-    """How a store, finished or begun, keeps its images."""
+    """Read the encoding of a store, finished or begun."""
     try:
         return load_index(store).encoding
     except StoreError:
@@ -136,7 +136,7 @@ def _encoding_of(store: Path) -> str | None:
 
 
 def _stated_digests(store: Path) -> dict[str, str]:
-    """What a store's index says of its files; nothing where there is no index."""
+    """Read the digests that a store's index states; none where there is no index."""
     try:
         return {entry.name: entry.sha256 for entry in load_index(store).shards}
     except StoreError:

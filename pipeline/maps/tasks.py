@@ -23,7 +23,7 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
 from aupipe.fer_data.shards.shard_file import open_shard
-from aupipe.fer_data.shards.writer import BLOCK, redraw_shard
+from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
 from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
 
@@ -45,7 +45,12 @@ class MapConfig:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], codebook: dict[str, Any]) -> MapConfig:
-        """The configuration whose :meth:`as_json` is ``content``. Raises ``KeyError`` or ``TypeError`` for another."""
+        """Make the configuration whose :meth:`as_json` is ``content``.
+
+        Raises:
+            KeyError: Something is absent.
+            TypeError: Something is of another kind.
+        """
         return cls(
             codebook=codebook,
             image_size=content["image_size"],
@@ -57,7 +62,7 @@ class MapConfig:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that determines a row, besides the photo and its landmarks."""
+        """Return everything that determines a row, besides the photo and its landmarks."""
         return {
             **self.crop_json(),
             "codebook_digest": digest(self.codebook),
@@ -66,7 +71,7 @@ class MapConfig:
         }
 
     def crop_json(self) -> dict[str, Any]:
-        """The part that decides the stored images."""
+        """Return the part that decides the stored images."""
         quality = {"jpeg_quality": self.jpeg_quality} if self.encoding == "jpeg" else {}
         return {"crop": self.crop.as_json(), "encoding": self.encoding, "image_size": self.image_size, **quality}
 
@@ -127,7 +132,7 @@ class ShardResult:
 
 @one_opencv_thread()
 def build_shard(job: ShardJob) -> ShardResult:
-    """Task: make one shard, unless it is there, intact and of this plan.
+    """Make one shard, the task of a worker, unless it is there, intact and of this plan.
 
     Where an intact shard differs in its maps only, they are drawn again and its images taken over.
     """
@@ -162,8 +167,8 @@ class _UnusableSamplesError(Exception):
 
 
 def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
-    for start in range(0, len(job.members), BLOCK):
-        members = job.members[start : start + BLOCK]
+    for start in range(0, len(job.members), ROWS_AT_ONCE):
+        members = job.members[start : start + ROWS_AT_ONCE]
         crops = []
         for member in members:
             crop = crop_member(member, job.root, job.config)
