@@ -75,9 +75,18 @@ class Cache:
         return self.folder / name
 
     def make_room(self, name: str, size: int, limit: int) -> list[str]:
-        """Reserve ``size`` bytes for a held entry; return the names of those that had to go, least recently used first.
+        """Reserve room for a held entry; the least recently used others go.
 
-        Raises :class:`StoreError` when the limit cannot be kept: nothing is removed then.
+        Args:
+            name: The entry.
+            size: Its bytes.
+            limit: Bytes that all entries together may take.
+
+        Returns:
+            The names of the entries that had to go, in order.
+
+        Raises:
+            StoreError: The limit cannot be kept: nothing is removed then.
         """
         with exclusive(self.folder / ".room"):
             reserved = {path.name.removesuffix(_USE): _reserved(path) for path in self.folder.glob(f"*{_USE}")}

@@ -68,7 +68,15 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     data is not always detectable. An image of more than 200 megapixels is refused before its memory is taken (the
     environment variable ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit).
 
-    Returns RGB ``(height, width, 3)`` uint8. Raises :class:`UnreadableImageError`.
+    Args:
+        data: The file's bytes.
+        name: The file, for the error.
+
+    Returns:
+        RGB ``(height, width, 3)`` uint8.
+
+    Raises:
+        UnreadableImageError: The bytes are not an image that can be decoded.
     """
     buffer = np.frombuffer(data, np.uint8)
     image, why = None, f"{len(data)} bytes starting with {data[:8]!r}"
@@ -96,7 +104,9 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read and :func:`decode_image` one file.
 
-    Raises ``OSError`` as well when it cannot be opened.
+    Raises:
+        OSError: It cannot be opened.
+        UnreadableImageError: It cannot be decoded.
     """
     return decode_image(path.read_bytes(), str(path))
 

@@ -131,10 +131,18 @@ class Worker(Generic[Job, Said, Result]):
 def run_jobs(
     tasks: Sequence[Task[Job, Said, Result]], jobs: Iterable[Job], patience: float
 ) -> Generator[tuple[Job, Told[Said] | Done[Result] | Death]]:
-    """Run jobs in as many processes as there are tasks; yield what is said of each job, its end last, as it comes.
+    """Run jobs in as many processes as there are tasks.
 
     A job is taken when a process is free for it. Closing the iterator, or an exception on the way, ends the processes:
     they get SIGTERM, and ``patience`` seconds later SIGKILL.
+
+    Args:
+        tasks: The task of each process.
+        jobs: The jobs, in order.
+        patience: Seconds between SIGTERM and SIGKILL.
+
+    Returns:
+        What is said of each job, its end last, as it comes.
     """
     workers = [Worker(task) for task in tasks]
     busy: dict[Any, tuple[Worker[Job, Said, Result], Job]] = {}

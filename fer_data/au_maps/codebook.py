@@ -218,7 +218,11 @@ def parse_weights(aus: Any) -> dict[int, float]:
 def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
     """Parse one ``[[au]]`` entry.
 
-    Raises :class:`CodebookError` for an unknown key; KeyError, TypeError or ValueError for other slips.
+    Raises:
+        CodebookError: A key is unknown.
+        KeyError: A key is absent.
+        TypeError: A value is of another type.
+        ValueError: A value is impossible.
     """
     known = {"number", "name", *(shape.key for shape in SHAPES.values())}
     if unknown := set(entry) - known:

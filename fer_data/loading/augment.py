@@ -213,9 +213,19 @@ def apply(
 ) -> tuple[Float32[Tensor, "b 3 c c"], Float32[Tensor, "b o o"]]:
     """Crop, jitter, erase and normalise a batch on the device its tensors are on.
 
-    ``cut_from``: the size of the whole images when ``images`` hold the crops of :func:`pixel_cuts` already. Returns
-    images normalised with ``mean`` and ``std`` (of images in [0, 1]) and maps in [0, 1] of :func:`cropped_map_size`.
     An erased rectangle holds the mean colour in the image and 0 in the map.
+
+    Args:
+        config: Crop and augmentation.
+        parameters: The parameters of each sample.
+        images: uint8, whole, or the crops of :func:`pixel_cuts`.
+        maps: uint8, whole.
+        mean: Mean of the channels of images in [0, 1].
+        std: Standard deviation of the channels of images in [0, 1].
+        cut_from: Side of the whole images, when ``images`` hold the crops already.
+
+    Returns:
+        Normalised images, and maps in [0, 1] of :func:`cropped_map_size`.
     """
     size = cut_from or images.shape[1]
     pictures = apply_to_images(config, parameters, images, mean, std, cut=cut_from is not None)

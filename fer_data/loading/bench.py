@@ -57,8 +57,11 @@ def measure_store(
     """Read a split with each setting in turn, ``repeats`` times over after a first epoch that warms the cache.
 
     ``first_batch_seconds`` is that of the first epoch, with nothing opened before. The settings take turns, so that a
-    busy moment of the machine does not fall on one of them alone. Raises :class:`StoreError` (no such store or split)
-    and :class:`UserInputError` (settings).
+    busy moment of the machine does not fall on one of them alone.
+
+    Raises:
+        StoreError: There is no such store or split.
+        UserInputError: A setting is impossible.
     """
     index = open_store(folder).index
     size = index.image_size

@@ -44,8 +44,13 @@ _PER_PROCESS = ("_buffers", "_split", "_stream", "_made_targets")
 class Batch:
     """One batch on the loader's device.
 
-    image: normalised, channels last. label: class index. au_map: [0, 1]. has_map: whether au_map is meaningful.
-    landmarks: pixels of the crop. index: row in the split.
+    Attributes:
+        image: Normalised, channels last.
+        label: Index of the class.
+        au_map: The target in [0, 1].
+        has_map: True where ``au_map`` is meaningful.
+        landmarks: Points in pixels of the crop.
+        index: Row in the split.
     """
 
     image: Float32[Tensor, "b 3 c c"]
@@ -63,8 +68,13 @@ class Batch:
 class HostBatch:
     """A batch as it was read, before anything is computed: uint8, in buffers that the next batch may overwrite.
 
-    ``images`` are whole, or already the crops where ``cut`` says so; ``maps`` are whole, None where maps are drawn.
-    ``copied``: the event to record after an asynchronous copy out of the buffers.
+    Attributes:
+        images: Whole images, or the crops where ``cut`` says so.
+        maps: Whole maps; None where maps are drawn.
+        rows: Rows in the split.
+        parameters: The augmentation of each sample.
+        cut: True where ``images`` are the crops already.
+        copied: The event to record after an asynchronous copy out of the buffers.
     """
 
     images: UInt8[Tensor, "b s s 3"]
@@ -183,7 +193,7 @@ class TripletLoader:
         """Yield the batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its threads."""
         with contextlib.closing(self.uint8_epoch(number, skip_batches)) as batches:
             for batch in batches:
-                yield self._finish(batch, number)
+                yield self._finish(batch)
 
     def uint8_epoch(self, number: int, skip_batches: int = 0) -> Generator[HostBatch]:
         """Yield the same batches as bytes, before the device's part of the work; each is valid until the next."""
@@ -276,7 +286,7 @@ class TripletLoader:
                 tensor.record_stream(current)
         return images, maps
 
-    def _finish(self, batch: HostBatch, number: int) -> Batch:
+    def _finish(self, batch: HostBatch) -> Batch:
         reader, config, rows, parameters = self.reader, self.config, batch.rows, batch.parameters
         images, maps = self._on_device(batch)
         whole = reader.store.index.image_size

@@ -21,7 +21,10 @@ def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK
     """Order the rows 0 .. n-1 for an epoch: a pure function of its arguments.
 
     ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
-    rows inside each block. Raises :class:`UserInputError` on another mode.
+    rows inside each block.
+
+    Raises:
+        UserInputError: Another mode.
     """
     rows = np.arange(n, dtype=np.int64)
     if mode == "none":

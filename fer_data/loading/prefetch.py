@@ -44,7 +44,13 @@ class PrefetchBuffer:
 
 @dataclass(frozen=True)
 class Request:
-    """The rows of a batch and how to cut them; ``ahead``: rows first - last that the disk should fetch by then."""
+    """A request for one batch.
+
+    Attributes:
+        rows: The rows of the batch.
+        cuts: How to cut them; None: whole images.
+        ahead: Rows first - last that the disk should fetch by then.
+    """
 
     rows: Int64[np.ndarray, "b"]
     cuts: Cuts | None

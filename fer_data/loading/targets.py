@@ -31,11 +31,18 @@ LANDMARK_SIGMA = 0.06
 class Targets:
     """The targets of a split's rows.
 
-    ``target``: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the
-    AU map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each of
-    the 68 points. ``neutral``: classes without AUs get no target (``skip``) or a ``uniform`` one. ``maps``: where a
-    class map comes from, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`. Raises :class:`UserInputError` for
-    other choices.
+    Args:
+        reader: The split.
+        device: Where maps are drawn.
+        seed: Of the shuffled codebook.
+        target: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the AU
+            map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each
+            of the 68 points.
+        neutral: Classes without AUs get no target (``skip``) or a ``uniform`` one.
+        maps: Source of a class's map, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`.
+
+    Raises:
+        UserInputError: Another choice.
     """
 
     def __init__(
@@ -101,8 +108,10 @@ def mapped_classes(store: Store) -> Bool[np.ndarray, "k"]:
 def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarray, "k"]:
     """Shuffle a codebook: give each class the AUs of another one, never its own; classes without AUs keep theirs.
 
-    The expressions form one random circle and each gets the next one's AUs. Raises :class:`UserInputError` when there
-    are fewer than two expressions to exchange.
+    The expressions form one random circle and each gets the next one's AUs.
+
+    Raises:
+        UserInputError: There are fewer than two expressions to exchange.
     """
     rows = np.flatnonzero(mapped)
     if len(rows) < 2:

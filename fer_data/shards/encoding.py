@@ -29,7 +29,16 @@ def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.nda
 
 
 def decode_jpeg(data: UInt8[np.ndarray, "b"], out: UInt8[np.ndarray, "h w 3"], where: object) -> None:
-    """Decode a row's JPEG into ``out`` (RGB). Raises :class:`StoreError` when it is none, or of another size."""
+    """Decode a row's JPEG.
+
+    Args:
+        data: The JPEG's bytes.
+        out: Where the RGB pixels go.
+        where: The row, for the error.
+
+    Raises:
+        StoreError: It is no JPEG, or of another size.
+    """
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     except cv2.error:
@@ -62,8 +71,16 @@ def channel_sums(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndar
 def resolve_encoding(asked: str, rows: int, image_size: int, memory: int | None = None) -> str:
     """Resolve ``auto``: ``raw`` where the pixels take at most half of the memory, else ``jpeg``.
 
-    So a whole epoch of a raw store can stay in the page cache. ``memory`` in bytes; by default what this
-    process may use. Raises :class:`UserInputError` for an unknown name.
+    So a whole epoch of a raw store can stay in the page cache.
+
+    Args:
+        asked: ``raw``, ``jpeg`` or ``auto``.
+        rows: Number of the store's images.
+        image_size: Their side in pixels.
+        memory: In bytes; by default what this process may use.
+
+    Raises:
+        UserInputError: The name is unknown.
     """
     if asked in ENCODINGS:
         return asked

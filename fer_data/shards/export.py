@@ -50,11 +50,20 @@ class ExportReport:
 
 
 def export_store(store: Store, form: str, out: Path, progress: Progress | None = None) -> ExportReport:
-    """Write every row of ``store`` to the folder ``out`` in the given form: ``folder`` or ``webdataset``.
+    """Write every row of a store to a folder, as other tools read it.
 
-    Interrupted, it continues when called again: finished tars and finished PNG files are kept. Raises
-    :class:`UserInputError` for an unknown form, :class:`FolderInUseError` when ``out`` holds anything else,
-    :class:`StoreError` when rows cannot be read or did not all arrive.
+    Interrupted, it continues when called again: finished tars and finished PNG files are kept.
+
+    Args:
+        store: The store.
+        form: ``folder`` or ``webdataset``.
+        out: The folder to write.
+        progress: Hears of each written row.
+
+    Raises:
+        UserInputError: The form is unknown.
+        FolderInUseError: ``out`` holds anything else.
+        StoreError: Rows cannot be read or did not all arrive.
     """
     if form not in FORMS:
         raise UserInputError(unknown_name("form", form, sorted(FORMS)))

@@ -142,10 +142,18 @@ class SplitReader:
         images: UInt8[np.ndarray, "b s s 3"],
         maps: UInt8[np.ndarray, "b m m"] | None,
     ) -> None:
-        """Copy the given rows into the caller's contiguous buffers, reused by the loader; JPEG is decoded into them.
+        """Copy the given rows into the caller's buffers; JPEG is decoded into them.
 
-        ``maps`` None leaves them unread. Several threads may call this at once. Raises ``IndexError`` for a row
-        outside, :class:`StoreError` for a JPEG that cannot be decoded.
+        Several threads may call this at once.
+
+        Args:
+            rows: Numbers of the rows.
+            images: Contiguous buffer of the images.
+            maps: Contiguous buffer of the maps (255 = 1.0); None leaves them unread.
+
+        Raises:
+            IndexError: A row lies outside.
+            StoreError: A JPEG cannot be decoded.
         """
         for shard, places, local in self.in_file_order(rows):
             for place, row in zip(places.tolist(), local.tolist(), strict=True):

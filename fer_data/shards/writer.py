@@ -56,21 +56,45 @@ class ChannelTotals:
 
 
 def write_shard(path: Path, rows: Iterable[TripletRow], count: int, header: ShardHeader) -> ShardEntry:
-    """Write ``count`` rows to ``path`` and return the shard's entry for the index.
+    """Write a shard from its rows.
 
     Rows are written a few at a time, so memory stays flat (but for JPEG, whose bytes are kept until the last row).
-    The file is written under a temporary name, closed, read back against its row checksums and renamed. Raises
-    :class:`StoreError` when the rows are not ``count``, :class:`FerError` when the disk refuses.
+    The file is written under a temporary name, closed, read back against its row checksums and renamed.
+
+    Args:
+        path: The file to write.
+        rows: The rows, in order.
+        count: Number of rows.
+        header: What the shard says about itself.
+
+    Returns:
+        The shard's entry for the index.
+
+    Raises:
+        StoreError: The rows are not ``count``, or one does not fit its columns.
+        FerError: The disk refuses.
     """
     totals = ChannelTotals()
     return _write_batches(path, _batches(rows, count, header, totals), count, header, totals)
 
 
 def redraw_shard(old: ShardFile, path: Path, draw: Draw, header: ShardHeader) -> ShardEntry:
-    """Write the rows of ``old`` to ``path`` with new maps; ``old`` must be intact and have the header's crops.
+    """Write the rows of a shard with new maps.
 
-    The result has the bytes that :func:`write_shard` would give. ``old`` may be the file of that ``path``. Raises as
-    :func:`write_shard` does.
+    The result has the bytes that :func:`write_shard` would give.
+
+    Args:
+        old: The shard, intact and with the header's crops; it may be the file of that ``path``.
+        path: The file to write.
+        draw: What draws the maps.
+        header: What the new shard says about itself.
+
+    Returns:
+        The new shard's entry for the index.
+
+    Raises:
+        StoreError: The shard did not read back as written.
+        FerError: The disk refuses.
     """
     file = old.file
     totals = ChannelTotals(

@@ -31,14 +31,19 @@ def create_backbone(
 ) -> Backbone:
     """Create a network by name: any timm model that gives feature maps, or ``ir50``.
 
-    ``pretrained``: timm's own weights; ``weights``: a safetensors or weights-only torch file. ``output_stride`` 8 or
-    16: the last stages keep their resolution (dilated, as timm does it), or a plain transformer's patches are that
-    small; 32 or None: as the network is. ``image_size``: side of the images it will see; without it any size that the
-    network takes. Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly
-    spaced blocks.
+    Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly spaced blocks.
 
-    Raises :class:`UserInputError` for an unknown name, one without feature maps, an impossible stride or size, and
-    :class:`RunError` when weights cannot be had or do not fit.
+    Args:
+        name: The network's name in timm, or ``ir50``.
+        pretrained: Load timm's own weights.
+        weights: A safetensors file or a weights-only torch file to load instead.
+        output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
+            transformer's patches are that small. 32 or None: as the network is.
+        image_size: Side of the images it will see; without it any size that the network takes.
+
+    Raises:
+        UserInputError: The name is unknown, the network has no feature maps, or stride or size are impossible.
+        RunError: Weights cannot be had or do not fit.
     """
     if name == ir50.NAME:
         return _create_ir50(pretrained, weights, output_stride, image_size)

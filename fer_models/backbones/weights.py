@@ -57,11 +57,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head: tuple[str, ...]) -> None:
-    """Fill ``body`` from a file of the network's tensors, a whole classifier's or a checkpoint of ``aupipe train``.
+    """Fill a network from a file of its tensors, a whole classifier's or a checkpoint of ``aupipe train``.
 
-    ``plain``: the same network as timm trains it, whose names the file is expected to use; ``head``: the beginnings of
-    names that a backbone does not need. Raises :class:`RunError` listing by name what is missing, unexpected, or of
-    another shape.
+    Args:
+        name: The network's name, for the error.
+        body: The network to fill.
+        path: A safetensors file or a weights-only torch file.
+        plain: The same network as timm trains it, whose names the file is expected to use.
+        head: The beginnings of names that a backbone does not need.
+
+    Raises:
+        RunError: Tensors are missing, unexpected, or of another shape: it lists them by name.
     """
     given = read_tensors(path)
     if any(key.startswith(OWN_PREFIX) for key in given):

@@ -40,12 +40,16 @@ class Prediction:
 class Method(nn.Module, ABC):
     """A classifier with a map: backbone, head, training step, read-out. Subclasses take ``(backbone, n_classes)``.
 
-    ``needs_graph``: :meth:`cam` differentiates through the forward pass, which must then run with gradients on (see
-    :meth:`read`). ``has_cam``: whether the method has a class map at all, besides the attention of its layers.
-    ``trains_as``: the method whose network and training this one shares to the bit, where it only reads another map
-    out of them; such runs are trained once (see :func:`training_name`).
-    ``title``: how tables and figures write it; ``order``: its row in the paper's table. Neither is inherited: a method
-    without them is written by its name and follows the others (see :func:`method_title`, :func:`method_names`).
+    Attributes:
+        needs_graph: True where :meth:`cam` differentiates through the forward pass, which must then run with gradients
+            on (see :meth:`read`).
+        has_cam: True where the method has a class map at all, besides the attention of its layers.
+        trains_as: The method whose network and training this one shares to the bit, where it only reads another map out
+            of them; such runs are trained once (see :func:`training_name`).
+        title: The method's name in tables and figures; not inherited: without it ``name`` is written
+            (see :func:`method_title`).
+        order: Its row in the paper's table; not inherited: methods without it follow the others
+            (see :func:`method_names`).
     """
 
     title: ClassVar[str]
@@ -137,7 +141,14 @@ def training_name(name: str) -> str:
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:
     """Build a method on a backbone.
 
-    Raises :class:`UserInputError` for an unknown name or option, or a backbone that the method cannot use.
+    Args:
+        name: One of :func:`method_names`.
+        backbone: The network; it becomes part of the method.
+        n_classes: Number of expressions.
+        options: The method's own settings, see :func:`option_defaults`.
+
+    Raises:
+        UserInputError: The name or an option is unknown, or the method cannot use the backbone.
     """
     chosen = method_class(name)
     known = option_defaults(name)

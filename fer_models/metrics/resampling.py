@@ -40,14 +40,21 @@ def bootstrap_interval(
     weighting: Weighting = "samples",
     seed: int = SEED,
 ) -> tuple[float, float] | None:
-    """Bootstrap a mean's 95 % percentile interval, within each class :data:`RESAMPLES` times; no label: one class.
+    """Bootstrap the 95 % percentile interval of a mean, with :data:`RESAMPLES` resamples within each class.
 
-    ``weighting``: the mean over the classes of each class's mean (``classes``: macro figures, balanced accuracy), or
-    the mean over all samples (``samples``: accuracy). Resampling within the classes keeps their counts, which the split
-    fixed. A class with a single sample contributes no spread. The same call gives the same interval. None where no
-    class has two samples: there is nothing to resample.
+    Resampling within the classes keeps their counts, which the split fixed. A class with a single sample contributes no
+    spread. The same call gives the same interval. For two runs on the same samples, give the differences of their
+    values: the interval is then the paired one.
 
-    For two runs on the same samples, give the differences of their values: the interval is then the paired one.
+    Args:
+        values: One value a sample.
+        label: The class of each sample; None: all are of one class.
+        weighting: ``classes``: the mean over the classes of each class's mean (macro figures, balanced accuracy);
+            ``samples``: the mean over all samples (accuracy).
+        seed: Of the resamples.
+
+    Returns:
+        Both ends of the interval; None where no class has two samples: there is nothing to resample.
     """
     label = np.zeros(len(values), np.int64) if label is None else label
     groups = [values[label == number] for number in np.unique(label)]

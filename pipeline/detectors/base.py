@@ -22,11 +22,15 @@ from aupipe.fer_data.errors import UserInputError, unknown_name
 class Face:
     """One detected face, in pixels of the image it was found in (integer coordinates at pixel centres).
 
-    points: (68, 2) float64, iBUG-68. pose: (3,) float32 yaw, pitch, roll in degrees; yaw is positive when the face
-    turns to image right, pitch when it looks down, roll when it leans clockwise on screen. score: the detector's own
-    confidence, larger is surer; its scale is the detector's (see its class). mesh: (478, 3) float32, z in pixels,
-    smaller is nearer, and blendshapes: (52,) float32 in [0, 1], where the detector gives them. What a detector adds to
-    chosen faces only (see :meth:`LandmarkDetector.complete`) is 0 before.
+    What a detector adds to chosen faces only (see :meth:`LandmarkDetector.complete`) is 0 before.
+
+    Attributes:
+        points: (68, 2) float64, iBUG-68.
+        pose: (3,) float32 yaw, pitch, roll in degrees; yaw is positive when the face turns to image right, pitch when
+            it looks down, roll when it leans clockwise on screen.
+        score: The detector's own confidence, larger is surer; its scale is the detector's (see its class).
+        mesh: (478, 3) float32, z in pixels, smaller is nearer, where the detector gives it.
+        blendshapes: (52,) float32 in [0, 1], where the detector gives them.
     """
 
     points: Float64[np.ndarray, "68 2"]

@@ -26,10 +26,13 @@ COLUMNS = ("sample_id", "outcome", *(f"nme_{name}" for name in REGIONS), *(f"{na
 
 
 def write_agreement(agreement: Agreement, out: Path) -> tuple[Path, ...]:
-    """Write the comparison's three files into the folder ``out``; returns their paths.
+    """Write the comparison's three files into the folder ``out``.
 
     Rows of the CSV keep the landmarks' order (hash order); NME in percent and pose changes (b - a, degrees) are empty
     unless both found a face.
+
+    Returns:
+        The paths of JSON, CSV and PNG.
     """
     paths = out / "agreement.json", out / "agreement.csv", out / "agreement.png"
     write_json(paths[0], agreement.as_json())

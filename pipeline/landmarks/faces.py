@@ -60,11 +60,19 @@ def find_face(
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
 ) -> Detection:
-    """Find the one face that is meant, by ``policy`` (a key of :data:`POLICIES`).
+    """Find the one face that is meant.
 
-    ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
-    have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
-    ``mirror``: the face is also detected in the mirror image, and its points are the mean of both passes.
+    Args:
+        image: RGB pixels.
+        detector: What detects faces.
+        policy: Choice among several faces, a key of :data:`POLICIES`.
+        box: The manifest's box, used by the policy ``box``: only its surroundings are searched, and the face found must
+            have its middle inside.
+        known: The points that ship with the dataset, for a detector that uses them.
+        mirror: Detect the face in the mirror image, too; its points are the mean of both passes.
+
+    Returns:
+        The face in pixels of ``image``, or the reason why there is none.
     """
     if policy == "box" and box is not None:
         found = _find_in_box(image, detector, box, known)

@@ -26,9 +26,12 @@ from aupipe.pipeline.landmarks.work import withdraw_report
 class LandmarkConfig:
     """Options of the stage.
 
-    ``model`` names the detector's model file; None looks for it. ``faces`` is the policy, see
-    :data:`aupipe.pipeline.landmarks.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too.
-    ``part_size`` samples a part.
+    Attributes:
+        detector: The detector's name.
+        model: The detector's model file; None looks for it.
+        faces: The policy, see :data:`aupipe.pipeline.landmarks.faces.POLICIES`.
+        part_size: Samples in a part.
+        mirror: Detect every face in the mirror image, too.
     """
 
     detector: str = "mediapipe"

@@ -56,8 +56,10 @@ def crop_matrix(points: Float[np.ndarray, "68 2"], size: int, crop: CropGeometry
 class Placement:
     """The place of a face in its crop.
 
-    ``matrix``: photo pixels to crop pixels; ``landmarks`` in crop pixels; ``inside``: the share of them that the crop
-    holds.
+    Attributes:
+        matrix: Affine from photo pixels to crop pixels.
+        landmarks: The points in crop pixels.
+        inside: The share of them that the crop holds.
     """
 
     matrix: Float64[np.ndarray, "2 3"]

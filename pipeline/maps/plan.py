@@ -106,8 +106,13 @@ class StorePlan:
 def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
-    ``begun``: a store, finished or not, whose encoding ``auto`` follows. Raises :class:`StoreError` where a part is
-    not what WORK's report says.
+    Args:
+        work: The landmarks.
+        config: Options of the stage.
+        begun: A store, finished or not, whose encoding ``auto`` follows.
+
+    Raises:
+        StoreError: A part is not what WORK's report says.
     """
     members, failures = list[Member](), list[Failure]()
     for file, part in zip(work.part_files, work.parts(read=landmark_part), strict=True):

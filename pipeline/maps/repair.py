@@ -20,8 +20,12 @@ from aupipe.pipeline.maps.tasks import MapConfig
 def stated_config(store: Path, codebook: str | None = None) -> MapConfig:
     """Read the options a store was built with: from its index, or where that is damaged from a shard that can be read.
 
-    A shard names its codebook but does not hold it: ``codebook`` is then the name or file to use instead of that
-    name. Raises :class:`StoreError` when neither is left, or when the codebook is another one.
+    Args:
+        store: The store's folder.
+        codebook: A shard names its codebook but does not hold it: the name or file to use instead of that name.
+
+    Raises:
+        StoreError: Neither is left, or the codebook is another one.
     """
     try:
         index = load_index(store)
