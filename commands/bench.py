@@ -1,4 +1,4 @@
-"""How fast a store is read on this machine."""
+"""The command that measures how fast a store is read on this machine."""
 
 from __future__ import annotations
 

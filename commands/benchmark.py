@@ -20,7 +20,7 @@ VARIED = ("method", "method_options", "backbone", "align_weight", "align_layers"
 
 
 def shared_options(command: F) -> F:
-    """The options of ``aupipe train`` that hold for the whole grid."""
+    """Add the options of ``aupipe train`` that hold for the whole grid."""
     return train_options(command, without=VARIED)
 
 

@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and what an error looks like.
+"""The command line: its commands, and the look of an error.
 
 stdout carries results, stderr progress and errors. Exit codes: 0 done; 1 an error the user can repair; 2 wrong usage; 3
 finished, but with more failures than ``--max-failures``.
@@ -85,7 +85,7 @@ def _show_warning(
 
 
 def main() -> None:
-    """Entry point: turns errors into one paragraph and an exit code."""
+    """Run the command line; turn errors into one paragraph and an exit code."""
     # For the formats whose size we do not read ourselves; this process and its workers have not loaded OpenCV yet.
     os.environ.setdefault(LIMIT_VARIABLE, str(PIXEL_LIMIT))
     warnings.showwarning = _show_warning

@@ -95,7 +95,7 @@ def codebook_diff(a: str, b: str, png: Path | None, as_json: bool) -> None:
 
 
 def _png(path: Path) -> Path:
-    """The path, when a PNG can be written there."""
+    """Return the path, when a PNG can be written there."""
     if path.suffix.lower() != ".png":
         raise click.UsageError(f"--png writes a PNG file: {path} does not end in .png.")
     if not path.parent.is_dir():

@@ -1,4 +1,4 @@
-"""What the commands share: progress on stderr, results on stdout, common options, the summary of a stage."""
+"""The common parts of the commands: progress on stderr, results on stdout, common options, the summary of a stage."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOO_MANY_FAILURES = 3
 
 
 def json_option(command: F) -> F:
-    """``--json``."""
+    """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
@@ -70,7 +70,7 @@ max_failures_option = click.option(
 
 
 def executor_options(command: F) -> F:
-    """``--workers`` and ``--scheduler``."""
+    """Add ``--workers`` and ``--scheduler``."""
     workers = click.option(
         "--workers",
         type=click.IntRange(0),
@@ -84,7 +84,7 @@ def executor_options(command: F) -> F:
 
 
 def make_executor(workers: int | None, scheduler: str | None, bar: Bar) -> Executor:
-    """The executor that the two options name."""
+    """Make the executor that the two options name."""
     from aupipe.pipeline.executors import create_executor
 
     if scheduler is not None and workers is not None:

@@ -13,7 +13,7 @@ OWN = "Options"
 
 
 class GroupedHelp(click.Command):
-    """Lists the command's own options first, then those that are settings of a training, group by group.
+    """A command whose help lists its own options first, then those that are settings of a training, group by group.
 
     The groups and their order are those of the fields of :class:`TrainConfig`.
     """

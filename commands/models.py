@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def train_options(command: F, without: Collection[str] = ()) -> F:
-    """One option per field of the training configuration; ``without``: fields that the command sets itself."""
+    """Add one option per field of the training configuration; ``without``: fields that the command sets itself."""
     from dataclasses import fields
 
     from aupipe.fer_models.training.config import CHOICES, TYPES, TrainConfig
@@ -42,7 +42,7 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
 
 
 def training_config(options: Mapping[str, Any]) -> TrainConfig:
-    """What the options of the running command say; where they name a preset, those not given are the preset's."""
+    """Read the options of the running command; where they name a preset, those not given are the preset's."""
     from aupipe.fer_models.training.config import TrainConfig
     from aupipe.fer_models.training.presets import preset_config
 

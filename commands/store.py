@@ -108,7 +108,7 @@ def repair(
 
     bar = Bar()
     if is_url(store):
-        copy = local_store(store, bar, mend=True)
+        copy = local_store(store, bar, repair=True)
         show([f"{copy}: intact"], {"ok": True, "store": str(copy)}, as_json)
         return 0
     if work is None:

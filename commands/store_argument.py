@@ -12,12 +12,12 @@ from aupipe.commands.console import Bar
 
 
 class StorePlace(click.ParamType[Path]):
-    """Converts what the user typed to the path of a folder (or shard) on this machine."""
+    """The type of a store argument: what the user typed becomes the path of a folder (or shard) on this machine."""
 
     name = "store"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The local path. Raises :class:`StoreError` when a URL's store cannot be had."""
+        """Return the local path. Raises :class:`StoreError` when a URL's store cannot be had."""
         if isinstance(value, os.PathLike) or "://" not in value:
             return Path(value)
         from aupipe.fer_data.shards.remote import local_store

@@ -1,4 +1,4 @@
-"""The folder of copies from elsewhere: which are in use, how large they may grow, which go first.
+"""The folder of copies from elsewhere: those in use, the limit of their size, the order in which they go.
 
 An entry is a folder ``NAME`` beside a file ``NAME.use``. That file's lock says that a process uses the entry, its
 content how many bytes the entry may take, its time when it was used last.
@@ -21,18 +21,18 @@ _USE = ".use"
 
 
 def user_cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
+    """Find the user's cache: ``$XDG_CACHE_HOME/aupipe``, by default ``~/.cache/aupipe``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aupipe"
 
 
 def cache_folder() -> Path:
-    """Where copies of stores go: ``AUPIPE_CACHE``, or else the user's cache."""
+    """Find the folder for copies of stores: ``AUPIPE_CACHE``, or else the user's cache."""
     named = os.environ.get("AUPIPE_CACHE")
     return Path(named) if named else user_cache_folder()
 
 
 def cache_limit() -> int:
-    """Bytes that all copies together may take: ``AUPIPE_CACHE_BYTES``, by default 50 GB.
+    """Read how many bytes all copies together may take: ``AUPIPE_CACHE_BYTES``, by default 50 GB.
 
     Accepts ``8e9`` and ``8GB`` as well. Raises :class:`UserInputError`.
     """
@@ -66,7 +66,7 @@ class Cache:
         self._held: dict[str, int] = {}  # descriptors, which the system closes when the process ends
 
     def hold(self, name: str) -> Path:
-        """The folder of an entry, which stays in use until this process ends."""
+        """Return the folder of an entry, which stays in use until this process ends."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}{_USE}"
         if name not in self._held:
@@ -75,9 +75,18 @@ class Cache:
         return self.folder / name
 
     def make_room(self, name: str, size: int, limit: int) -> list[str]:
-        """Reserve ``size`` bytes for a held entry; the names of the entries that had to go, least recently used first.
+        """Reserve room for a held entry; the least recently used others go.
 
-        Raises :class:`StoreError` when the limit cannot be kept: nothing is removed then.
+        Args:
+            name: The entry.
+            size: Its bytes.
+            limit: Bytes that all entries together may take.
+
+        Returns:
+            The names of the entries that had to go, in order.
+
+        Raises:
+            StoreError: The limit cannot be kept: nothing is removed then.
         """
         with exclusive(self.folder / ".room"):
             reserved = {path.name.removesuffix(_USE): _reserved(path) for path in self.folder.glob(f"*{_USE}")}

@@ -1,4 +1,4 @@
-"""Reading photos: whatever the file holds comes out as RGB, upright, eight bits."""
+"""Reading photos: each comes out as RGB, upright, eight bits."""
 
 from __future__ import annotations
 
@@ -68,7 +68,15 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     data is not always detectable. An image of more than 200 megapixels is refused before its memory is taken (the
     environment variable ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit).
 
-    Returns RGB ``(height, width, 3)`` uint8. Raises :class:`UnreadableImageError`.
+    Args:
+        data: The file's bytes.
+        name: The file, for the error.
+
+    Returns:
+        RGB ``(height, width, 3)`` uint8.
+
+    Raises:
+        UnreadableImageError: The bytes are not an image that can be decoded.
     """
     buffer = np.frombuffer(data, np.uint8)
     image, why = None, f"{len(data)} bytes starting with {data[:8]!r}"
@@ -96,7 +104,9 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
 def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read and :func:`decode_image` one file.
 
-    Raises ``OSError`` as well when it cannot be opened.
+    Raises:
+        OSError: It cannot be opened.
+        UnreadableImageError: It cannot be decoded.
     """
     return decode_image(path.read_bytes(), str(path))
 
@@ -108,5 +118,5 @@ def write_png(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
-    """An RGB image as the bytes of a PNG file."""
+    """Encode an RGB image as the bytes of a PNG file."""
     return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1])

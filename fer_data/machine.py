@@ -1,4 +1,4 @@
-"""What there is for this process of cores and memory: the machine's, or less where it is limited to less."""
+"""The cores and the memory that this process has: the machine's, or less where it is limited to less."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Limit:
 
 
 def usable_cpus() -> int:
-    """Number of cores that this process may use: by its affinity and the quotas of its control groups; at least 1.
+    """Count the cores that this process may use, by its affinity and the quotas of its control groups; at least 1.
 
     A quota of two and a half cores counts as three: they are busy for most of the time.
     """
@@ -35,12 +35,12 @@ def usable_cpus() -> int:
 
 
 def usable_memory() -> int:
-    """Bytes of the machine's memory, or of what this process's control groups allow."""
+    """Return the bytes of the machine's memory, or of what this process's control groups allow."""
     return min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *(limit.most for limit in _limits()))
 
 
 def available_memory() -> int:
-    """Bytes that this process can still take; where the system does not say, all it may use."""
+    """Return the bytes that this process can still take; where the system does not say, all it may use."""
     machine = _figure(MACHINE, "MemAvailable:")
     free = usable_memory() if machine is None else machine * 1024
     return max(min(free, *(limit.most - limit.held for limit in _limits())), 0)

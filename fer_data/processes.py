@@ -1,4 +1,4 @@
-"""Spawned processes that do one job at a time: what ends one of them is a value, and Ctrl-C ends them all.
+"""Spawned processes that do one job at a time: the end of one is a value, and Ctrl-C ends them all.
 
 The standard library's pools do not say which job a process died of: ``concurrent.futures`` gives up all that wait,
 ``multiprocessing.Pool`` waits for ever. This is the little that :mod:`multiprocessing` lacks.
@@ -32,7 +32,7 @@ _LAST_BREATH = 10.0
 
 @dataclass(frozen=True)
 class Told(Generic[Said]):
-    """Something that a process says while it is at a job."""
+    """A message of a process that is at a job."""
 
     what: Said
 
@@ -131,10 +131,18 @@ class Worker(Generic[Job, Said, Result]):
 def run_jobs(
     tasks: Sequence[Task[Job, Said, Result]], jobs: Iterable[Job], patience: float
 ) -> Generator[tuple[Job, Told[Said] | Done[Result] | Death]]:
-    """Do jobs in as many processes as there are tasks; yield what is said of each job, its end last, as it comes.
+    """Run jobs in as many processes as there are tasks.
 
     A job is taken when a process is free for it. Closing the iterator, or an exception on the way, ends the processes:
     they get SIGTERM, and ``patience`` seconds later SIGKILL.
+
+    Args:
+        tasks: The task of each process.
+        jobs: The jobs, in order.
+        patience: Seconds between SIGTERM and SIGKILL.
+
+    Returns:
+        What is said of each job, its end last, as it comes.
     """
     workers = [Worker(task) for task in tasks]
     busy: dict[Any, tuple[Worker[Job, Said, Result], Job]] = {}

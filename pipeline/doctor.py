@@ -1,4 +1,4 @@
-"""``aupipe doctor``: is this installation sound?
+"""``aupipe doctor``: the check of an installation.
 
 Every check says how to repair what it finds.
 """

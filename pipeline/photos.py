@@ -48,7 +48,7 @@ class PhotoPreparer:
     def __call__(
         self, image: UInt8[np.ndarray, "h w 3"], box: Box | None, known: Float64[np.ndarray, "68 2"] | None
     ) -> tuple[AlignedFace | MissedFace, ...]:
-        """Every face, or the one that the policy means; see :class:`aupipe.fer_data.preparation.FaceFinder`."""
+        """Find every face, or the one that the policy means; see :class:`aupipe.fer_data.preparation.FaceFinder`."""
         points = known if self.detector.uses_known else None
         detector = self.unaided if points is None else self.detector
         if self.faces == ALL:

@@ -1,4 +1,4 @@
-"""Pure planning: which sample goes where.
+"""Pure planning: the place of each sample.
 
 No image is touched.
 """

@@ -1,4 +1,4 @@
-"""What every stage leaves behind: failures listed one by one."""
+"""The report of every stage: failures listed one by one."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import numpy as np
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.manifest import Manifest, build_manifest, read_manifest
-from aupipe.pipeline.detectors import Face, Rung, detector_names, register_detector
+from aupipe.pipeline.detectors import Attempt, Face, detector_names, register_detector
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
 KILL, SEGFAULT, EXIT = 250, 251, 252
@@ -62,7 +62,7 @@ def register() -> None:
 class SimulatedDetector:
     """The mean face, moved a little by the image's first pixel."""
 
-    ladder = (Rung(0.0, 0.5),)
+    ladder = (Attempt(0.0, 0.5),)
     reach = 0.0
     uses_known = False
     packages = ()

@@ -1,4 +1,4 @@
-"""Codebooks: which action units belong to an expression, and where on the face each unit acts.
+"""Codebooks: the action units of each expression, and the place on the face where each unit acts.
 
 A codebook is a TOML file (see ``fer_data/codebooks/default.toml`` for the annotated schema). ``regions = "default"``
 takes the kind and every ``[[au]]`` of that built-in codebook; the file's own ``[[au]]`` entries then replace or add.
@@ -33,7 +33,7 @@ class ActionUnit:
     shapes: tuple[Shape, ...] = ()
 
     def of_kind(self, kind: str) -> tuple[Shape, ...]:
-        """Its shapes of one kind: those that a codebook of this kind draws."""
+        """Return its shapes of one kind: those that a codebook of this kind draws."""
         return tuple(shape for shape in self.shapes if shape.kind == kind)
 
 
@@ -59,7 +59,7 @@ class Codebook:
         return digest(self.content)
 
     def regions(self, weights: Mapping[int, float]) -> tuple[Region, ...]:
-        """The shapes of the given AUs, with the AUs' weights."""
+        """List the shapes of the given AUs, with the AUs' weights."""
         return tuple(
             Region(shape, row, weight)
             for row, (number, weight) in enumerate(weights.items())
@@ -67,16 +67,16 @@ class Codebook:
         )
 
     def has_map(self, expression: str) -> bool:
-        """Whether the expression has action units in this codebook (neutral has none)."""
+        """Tell whether the expression has action units in this codebook (neutral has none)."""
         return bool(self.expressions.get(expression))
 
     def mapped_expressions(self) -> tuple[str, ...]:
-        """Expressions that have a map, sorted."""
+        """List the expressions that have a map, sorted."""
         return tuple(sorted(name for name in self.expressions if self.has_map(name)))
 
 
 def builtin_codebooks() -> list[str]:
-    """Names of the codebooks that ship with the package."""
+    """List the names of the codebooks that ship with the package."""
     return sorted(
         entry.name.removesuffix(".toml")
         for entry in resources.files("aupipe.fer_data.au_maps").joinpath("codebooks").iterdir()
@@ -85,7 +85,7 @@ def builtin_codebooks() -> list[str]:
 
 
 def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
-    """Load a codebook: which action units belong to an expression, and where on the face each acts.
+    """Load a codebook: the action units of each expression, and the place on the face where each acts.
 
     Args:
         name_or_path: ``default``, ``reference``, ``du2014``, ``emfacs``, or a TOML file.
@@ -106,7 +106,7 @@ def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
 
 
 def codebook_text(name_or_path: str) -> str:
-    """The TOML text of a built-in codebook, or of a file whose name ends in ``.toml``.
+    """Return the TOML text of a built-in codebook, or of a file whose name ends in ``.toml``.
 
     Raises :class:`CodebookError`.
     """
@@ -132,7 +132,7 @@ def parse_codebook(text: str, where: str) -> Codebook:
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
-    """The TOML text as a dictionary, ``regions`` written out.
+    """Parse TOML text to a dictionary, ``regions`` written out.
 
     Raises :class:`CodebookError` naming ``where``.
     """
@@ -144,7 +144,7 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def _with_regions(content: dict[str, Any], where: str) -> dict[str, Any]:
-    """The content with the kind and the AUs of the codebook that ``regions`` names."""
+    """Return the content with the kind and the AUs of the codebook that ``regions`` names."""
     if "regions" not in content:
         return content
     base = content["regions"]
@@ -205,7 +205,7 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
 
 
 def parse_weights(aus: Any) -> dict[int, float]:
-    """AU number -> weight, from ``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
+    """Parse AU numbers and their weights: from ``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
     pairs = aus.items() if isinstance(aus, Mapping) else ((au, 1.0) for au in aus)
     weights: dict[int, float] = {}
     for au, weight in pairs:
@@ -216,9 +216,13 @@ def parse_weights(aus: Any) -> dict[int, float]:
 
 
 def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
-    """One ``[[au]]`` entry.
+    """Parse one ``[[au]]`` entry.
 
-    Raises :class:`CodebookError` for an unknown key; KeyError, TypeError or ValueError for other slips.
+    Raises:
+        CodebookError: A key is unknown.
+        KeyError: A key is absent.
+        TypeError: A value is of another type.
+        ValueError: A value is impossible.
     """
     known = {"number", "name", *(shape.key for shape in SHAPES.values())}
     if unknown := set(entry) - known:
@@ -245,7 +249,7 @@ def _check(codebook: Codebook, described: int, where: str) -> None:
 
 
 def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
-    """What is wrong with a codebook that could be read: pairs of place and problem."""
+    """List all that is wrong with a codebook that could be read: pairs of place and problem."""
     found = []
     known_kind = codebook.kind in list(SHAPES)
     if not known_kind:
@@ -268,7 +272,7 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
 
 
 def describe(codebook: Codebook) -> list[str]:
-    """The codebook as lines of text: expressions with their AUs, then every AU with its regions."""
+    """Describe the codebook in lines of text: expressions with their AUs, then every AU with its regions."""
     lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
     rows = []

@@ -1,4 +1,4 @@
-"""Everything that is wrong or odd in a codebook file, each finding with its place.
+"""The check of a codebook file: all that is wrong or odd, each finding with its place.
 
 Loading a codebook stops at what makes it unusable. Here one slip does not hide the next, and what can be used but was
 hardly meant (two AUs in one place, a lop-sided region, a region outside the crop) is said too.
@@ -47,7 +47,7 @@ FACS_NUMBERS = frozenset([1, 2, *range(4, 29), *range(30, 40), *range(41, 47)])
 
 @dataclass(frozen=True, slots=True)
 class CodebookFinding:
-    """``level`` is ``error`` (to be repaired) or ``warning`` (to be meant); ``where`` names the table and the entry."""
+    """A finding: its ``level``, ``error`` or ``warning`` (it may be meant so); ``where`` names table and entry."""
 
     level: str
     where: str
@@ -58,7 +58,7 @@ class CodebookFinding:
 
 
 def check_codebook(name_or_path: str) -> list[CodebookFinding]:
-    """All findings in a built-in codebook or a TOML file, errors first.
+    """List all findings in a built-in codebook or a TOML file, errors first.
 
     Raises :class:`CodebookError` when there is no such codebook.
     """
@@ -71,7 +71,7 @@ def check_codebook(name_or_path: str) -> list[CodebookFinding]:
 
 
 def check_content(content: Mapping[str, Any]) -> list[CodebookFinding]:
-    """All findings in a codebook's complete content, errors first."""
+    """List all findings in a codebook's complete content, errors first."""
     findings = list(_header_findings(content))
     action_units = _parsed_action_units(content.get("au"), findings)
     expressions = _parsed_expressions(content.get("expressions"), findings)
@@ -131,7 +131,7 @@ def _parsed_expressions(table: Any, findings: list[CodebookFinding]) -> dict[str
 
 
 def _attempt(parse: Callable[[], Any], where: str, findings: list[CodebookFinding]) -> Any:
-    """What ``parse`` returns; None, with a finding, where it fails."""
+    """Return the result of ``parse``; None, with a finding, where it fails."""
     try:
         return parse()
     except CodebookError as error:
@@ -188,7 +188,7 @@ def _centres(book: Codebook, number: int) -> np.ndarray:
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Cosine of two maps; 0 where one of them is empty."""
+    """Compute the cosine of two maps; 0 where one of them is empty."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(np.vdot(a, b)) / norms if norms else 0.0
 

@@ -1,4 +1,4 @@
-"""How two codebooks differ: AUs, weights and regions, and what that does to the maps."""
+"""Differences between two codebooks: AUs, weights and regions, and what they do to the maps."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ExpressionDiff:
 
 @dataclass(frozen=True, slots=True)
 class CodebookDiff:
-    """``only_a`` and ``only_b`` are expressions of one book alone; ``regions`` maps AUs drawn otherwise to a cosine."""
+    """Two books compared. ``only_a``, ``only_b``: expressions of one; ``regions``: AUs drawn otherwise -> cosine."""
 
     a: str
     b: str
@@ -37,11 +37,11 @@ class CodebookDiff:
     regions: Mapping[int, float]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The comparison as text."""
+        """Format the comparison as text."""
         if self.same:
             return [f"{self.a} and {self.b} have the same content"]
         lines = [f"A = {self.a}   B = {self.b}   cosine: between the two maps on the mean face", ""]

@@ -21,7 +21,7 @@ from aupipe.fer_data.au_maps.shapes import Region, Shape, shape_class
 
 @dataclass(frozen=True, slots=True)
 class DevicePlan:
-    """What does not change between batches: what draws, and the regions of each class, none for one without AUs."""
+    """The part that all batches share: what draws, and the regions of each class, none for one without AUs."""
 
     shape: type[Shape]
     image_size: int

@@ -62,7 +62,7 @@ def render_maps(
 
 
 def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:
-    """The weighted AUs of an expression.
+    """Return the weighted AUs of an expression.
 
     Raises :class:`UserInputError` when the codebook does not know it.
     """
@@ -84,7 +84,7 @@ def render_aus(
     image_size: int,
     map_size: int,
 ) -> Float32[np.ndarray, "m m"]:
-    """One map of the given AUs: per AU a peak of its weight, merged by maximum, scaled to [0, 1]."""
+    """Draw one map of the given AUs: per AU a peak of its weight, merged by maximum, scaled to [0, 1]."""
     maps = np.zeros((1, map_size, map_size), np.float32)
     _render(points[None], weights, codebook, image_size, maps)
     return np.asarray(maps[0])

@@ -7,7 +7,7 @@ from jaxtyping import Float64
 
 
 def mean_face(size: float) -> Float64[np.ndarray, "68 2"]:
-    """Points of the mean face in pixels of a square aligned crop of ``size``.
+    """Place the points of the mean face, in pixels of a square aligned crop of ``size``.
 
     Mirror-symmetric mean of about 1,400 aligned frontal faces of mixed expression, jaw included.
     """

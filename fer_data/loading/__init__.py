@@ -1,4 +1,4 @@
-"""The parts of the loader: which rows (``plan``), reading them (``fetch``, ``slots``, ``resident``), the speed.
+"""The parts of the loader: choice of rows (``plan``), reading (``fetch``, ``prefetch``, ``resident``), speed.
 
 ``aupipe.fer_data.loading.loader`` puts them together.
 """

@@ -29,7 +29,7 @@ DRAWS = 14
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Say what may happen to a training sample; ``enabled=False`` is the centre crop alone.
+    """The bounds of what may happen to a training sample; ``enabled=False`` is the centre crop alone.
 
     Args:
         crop_size: Side of the crop in pixels.
@@ -65,7 +65,7 @@ class AugmentConfig:
 
     @property
     def only_moves(self) -> bool:
-        """Whether crops take whole pixels as they are: no rotation, no scale. Such crops can be cut while reading."""
+        """True where crops take whole pixels as they are, without rotation or scale: they can be cut while reading."""
         return not self.enabled or (set(self.scale) == {1} and 0 in (self.rotation, self.rotation_p))
 
     def check(self, image_size: int) -> None:
@@ -83,7 +83,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class AugmentParameters:
-    """What happens to each sample of a batch.
+    """The parameters of each sample of a batch.
 
     A crop pixel at ``q`` from the crop's centre shows the source pixel ``centre + scale * R(angle) * mirror(q)``.
     ``erase`` is a box ``x0 y0 x1 y1`` in shares of the crop (empty when ``x0 == x1``).
@@ -102,7 +102,7 @@ class AugmentParameters:
 def sample_parameters(
     config: AugmentConfig, seed: int, epoch: int, index: Int64[np.ndarray, "b"], image_size: int
 ) -> AugmentParameters:
-    """Parameters of the samples with these indices; with ``enabled=False`` the centre crop (offset rounded down)."""
+    """Draw the parameters of some samples; with ``enabled=False`` the centre crop (offset rounded down)."""
     count, crop = len(index), config.crop_size
     if not config.enabled:
         middle = (image_size - crop) // 2 + (crop - 1) / 2
@@ -140,7 +140,7 @@ def _erase_boxes(config: AugmentConfig, u: Float64[np.ndarray, "b 5"]) -> Float6
 
 
 def pixel_cuts(config: AugmentConfig, parameters: AugmentParameters, image_size: int) -> Cuts | None:
-    """The crops as whole pixels, for configurations that only move; None where nothing is cut or more is done."""
+    """Return the crops in whole pixels, where a configuration only moves; None where nothing is cut or more is done."""
     if not config.only_moves or (config.crop_size == image_size and not parameters.flip.any()):
         return None
     corner = np.rint(parameters.centre - (config.crop_size - 1) / 2).astype(np.int64)
@@ -148,7 +148,7 @@ def pixel_cuts(config: AugmentConfig, parameters: AugmentParameters, image_size:
 
 
 def cropped_map_size(crop_size: int, image_size: int, map_size: int) -> int:
-    """Side of the map that belongs to a crop: the map keeps its share of pixels per image pixel."""
+    """Compute the side of the map that belongs to a crop: the map keeps its share of pixels per image pixel."""
     return max(round(crop_size * map_size / image_size), 1)
 
 
@@ -170,7 +170,7 @@ def crop_values(
 
 
 def _integer_offset(parameters: AugmentParameters, crop: int, image_size: int, size: int, out: int) -> int | None:
-    """Where plain slicing does the same as the affine: the offset in pixels of ``values``, else None."""
+    """Return the offset in pixels of ``values`` if plain slicing does the same as the affine, else None."""
     if parameters.angle.any() or parameters.flip.any() or (parameters.scale != 1).any() or not len(parameters.centre):
         return None
     if (parameters.centre != parameters.centre[0, 0]).any() or out * image_size != crop * size:
@@ -182,7 +182,7 @@ def _integer_offset(parameters: AugmentParameters, crop: int, image_size: int, s
 def crop_landmarks(
     landmarks: Float32[np.ndarray, "b 68 2"], parameters: AugmentParameters, crop: int
 ) -> Float32[np.ndarray, "b 68 2"]:
-    """Landmarks of the source image in pixels of the crop; a flip renames them."""
+    """Move landmarks of the source image to pixels of the crop; a flip renames them."""
     offset = np.asarray(landmarks, np.float64) - parameters.centre[:, None]
     cos, sin = np.cos(parameters.angle)[:, None], np.sin(parameters.angle)[:, None]
     x = cos * offset[..., 0] + sin * offset[..., 1]
@@ -194,7 +194,7 @@ def crop_landmarks(
 
 
 def erased(erase: Float64[np.ndarray, "b 4"], size: int, device: torch.device) -> Tensor:
-    """Boolean ``(B, size, size)``: pixels whose centre lies in the sample's erasing box."""
+    """Mark, in a boolean ``(B, size, size)``, the pixels whose centre lies in the sample's erasing box."""
     centres = (torch.arange(size, device=device, dtype=torch.float64) + 0.5) / size
     box = torch.from_numpy(erase).to(device)
     x = (centres >= box[:, 0:1]) & (centres < box[:, 2:3])
@@ -213,9 +213,19 @@ def apply(
 ) -> tuple[Float32[Tensor, "b 3 c c"], Float32[Tensor, "b o o"]]:
     """Crop, jitter, erase and normalise a batch on the device its tensors are on.
 
-    ``cut_from``: the size of the whole images when ``images`` hold the crops of :func:`pixel_cuts` already. Returns
-    images normalised with ``mean`` and ``std`` (of images in [0, 1]) and maps in [0, 1] of :func:`cropped_map_size`.
     An erased rectangle holds the mean colour in the image and 0 in the map.
+
+    Args:
+        config: Crop and augmentation.
+        parameters: The parameters of each sample.
+        images: uint8, whole, or the crops of :func:`pixel_cuts`.
+        maps: uint8, whole.
+        mean: Mean of the channels of images in [0, 1].
+        std: Standard deviation of the channels of images in [0, 1].
+        cut_from: Side of the whole images, when ``images`` hold the crops already.
+
+    Returns:
+        Normalised images, and maps in [0, 1] of :func:`cropped_map_size`.
     """
     size = cut_from or images.shape[1]
     pictures = apply_to_images(config, parameters, images, mean, std, cut=cut_from is not None)
@@ -231,7 +241,7 @@ def apply_to_images(
     *,
     cut: bool = False,
 ) -> Float32[Tensor, "b 3 c c"]:
-    """The images' half of :func:`apply`; channels last. ``cut``: they are the crops already."""
+    """Do the images' half of :func:`apply`; channels last. ``cut``: they are the crops already."""
     crop, size = config.crop_size, images.shape[1]
     pictures = images.permute(0, 3, 1, 2)
     if cut:
@@ -252,7 +262,7 @@ def apply_to_images(
 def apply_to_maps(
     config: AugmentConfig, parameters: AugmentParameters, maps: Float32[Tensor, "b m m"], image_size: int
 ) -> Float32[Tensor, "b o o"]:
-    """The maps' half of :func:`apply`: maps in [0, 1] that cover the whole image, at any resolution."""
+    """Do the maps' half of :func:`apply`: maps in [0, 1] that cover the whole image, at any resolution."""
     out_size = cropped_map_size(config.crop_size, image_size, maps.shape[-1])
     targets = crop_values(maps[:, None], parameters, config.crop_size, image_size, out_size)[:, 0]
     if parameters.erase.any():

@@ -1,4 +1,4 @@
-"""Measuring the loader on a store: what ``aupipe bench-loader`` prints."""
+"""Measuring the loader on a store, for ``aupipe bench-loader``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Measured:
     settings: tuple[dict[str, Any], ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {**vars(self), "store": str(self.store), "settings": list(self.settings)}
 
     def lines(self) -> list[str]:
-        """A table."""
+        """Format the figures as a table."""
         head = f"{'setting':<28}{'images/s':>10}{'GB/s':>8}{'of memcpy':>11}{'waiting':>9}{'first batch':>13}"
         rows = [
             f"{one['setting']:<28}{one['images_per_second']:>10,.0f}{one['gigabytes_per_second']:>8.2f}"
@@ -57,8 +57,11 @@ def measure_store(
     """Read a split with each setting in turn, ``repeats`` times over after a first epoch that warms the cache.
 
     ``first_batch_seconds`` is that of the first epoch, with nothing opened before. The settings take turns, so that a
-    busy moment of the machine does not fall on one of them alone. Raises :class:`StoreError` (no such store or split)
-    and :class:`UserInputError` (settings).
+    busy moment of the machine does not fall on one of them alone.
+
+    Raises:
+        StoreError: There is no such store or split.
+        UserInputError: A setting is impossible.
     """
     index = open_store(folder).index
     size = index.image_size

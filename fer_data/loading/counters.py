@@ -15,7 +15,7 @@ def _mix(value: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
 
 
 def counter_hash(seed: int, epoch: int, index: Int64[np.ndarray, "n"], draws: int) -> UInt64[np.ndarray, "n d"]:
-    """Random 64-bit words that depend on (seed, epoch, index, draw) and on nothing else."""
+    """Make random 64-bit words that depend on (seed, epoch, index, draw) and on nothing else."""
     key = _mix(_mix(np.array([seed % 2**64], np.uint64)) ^ np.uint64(epoch))
     row = _mix(key ^ np.asarray(index).astype(np.uint64))
     return _mix(row[:, None] ^ np.arange(draws, dtype=np.uint64))

@@ -33,7 +33,7 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         return self.rows
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
-        """``image (3, c, c)``, ``label``, ``au_map (o, o)``, ``has_map``, ``landmarks (68, 2)`` and ``index``."""
+        """Read ``image (3, c, c)``, ``label``, ``au_map (o, o)``, ``has_map``, ``landmarks (68, 2)`` and ``index``."""
         if not -self.rows <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         rows, index = np.array([row % self.rows]), self.reader.store.index

@@ -18,18 +18,18 @@ _scratch = threading.local()
 
 @dataclass(frozen=True)
 class Cuts:
-    """Where each sample's square crop lies in its image (top left corner, pixels), and whether it is mirrored."""
+    """The place of each sample's square crop in its image (top left corner, pixels), and whether it is mirrored."""
 
     x: Int64[np.ndarray, "b"]
     y: Int64[np.ndarray, "b"]
     flip: Bool[np.ndarray, "b"]
 
     def part(self, piece: slice) -> Cuts:
-        """The cuts of some samples."""
+        """Select the cuts of some samples."""
         return Cuts(self.x[piece], self.y[piece], self.flip[piece])
 
     def at(self, places: Int64[np.ndarray, "k"]) -> Iterator[tuple[int, int, bool]]:
-        """``(x, y, mirrored)`` of some samples, as plain numbers."""
+        """Return ``(x, y, mirrored)`` of some samples, as plain numbers."""
         chosen = (values[places].tolist() for values in (self.x, self.y, self.flip))
         return zip(*chosen, strict=True)
 
@@ -44,7 +44,7 @@ def cut(lines: UInt8[np.ndarray, "c s 3"], x: int, flip: bool, out: UInt8[np.nda
 
 
 def pieces(count: int, threads: int) -> Iterator[slice]:
-    """``range(count)`` in at most ``threads`` consecutive, nearly equal parts, none of them empty."""
+    """Cut ``range(count)`` into at most ``threads`` consecutive, nearly equal parts, none of them empty."""
     bounds = [count * i // threads for i in range(threads + 1)]
     return (slice(a, b) for a, b in pairwise(bounds) if b > a)
 

@@ -26,8 +26,8 @@ from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
 from aupipe.fer_data.loading.dataset import TripletDataset
 from aupipe.fer_data.loading.fetch import Cuts
 from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
+from aupipe.fer_data.loading.prefetch import BUFFERS, PrefetchBuffer, Prefetcher, Request
 from aupipe.fer_data.loading.resident import ResidentSplit
-from aupipe.fer_data.loading.slots import BUFFERS, Request, Slot, SlotFeed
 from aupipe.fer_data.loading.speed import LoadReport
 from aupipe.fer_data.loading.targets import MapSource, Neutral, Target, Targets
 from aupipe.fer_data.shards import SplitReader
@@ -37,15 +37,20 @@ __all__ = [
     "order",
 ]  # fmt: skip
 
-_PER_PROCESS = ("_slots", "_split", "_stream", "_made_targets")
+_PER_PROCESS = ("_buffers", "_split", "_stream", "_made_targets")
 
 
 @dataclass(frozen=True)
 class Batch:
     """One batch on the loader's device.
 
-    image: normalised, channels last. label: class index. au_map: [0, 1]. has_map: whether au_map is meaningful.
-    landmarks: pixels of the crop. index: row in the split.
+    Attributes:
+        image: Normalised, channels last.
+        label: Index of the class.
+        au_map: The target in [0, 1].
+        has_map: True where ``au_map`` is meaningful.
+        landmarks: Points in pixels of the crop.
+        index: Row in the split.
     """
 
     image: Float32[Tensor, "b 3 c c"]
@@ -63,8 +68,13 @@ class Batch:
 class HostBatch:
     """A batch as it was read, before anything is computed: uint8, in buffers that the next batch may overwrite.
 
-    ``images`` are whole, or already the crops where ``cut`` says so; ``maps`` are whole, None where maps are drawn.
-    ``copied``: the event to record after an asynchronous copy out of the buffers.
+    Attributes:
+        images: Whole images, or the crops where ``cut`` says so.
+        maps: Whole maps; None where maps are drawn.
+        rows: Rows in the split.
+        parameters: The augmentation of each sample.
+        cut: True where ``images`` are the crops already.
+        copied: The event to record after an asynchronous copy out of the buffers.
     """
 
     images: UInt8[Tensor, "b s s 3"]
@@ -76,7 +86,7 @@ class HostBatch:
 
 
 class TripletLoader:
-    """Iterate over a split's triplets, epoch by epoch.
+    """Batches of a split's triplets, epoch by epoch.
 
     ``loader.epoch(3)`` yields the batches of epoch 3 (:class:`Batch`, on ``device``); ``loader.epoch(3,
     skip_batches=10)`` the same without the first ten. After an epoch ``report`` says how fast it was.
@@ -152,13 +162,13 @@ class TripletLoader:
         _ = self._targets  # what cannot be drawn is refused here
 
     def _forget_buffers(self) -> None:
-        self._slots: list[Slot] = []
+        self._buffers: list[PrefetchBuffer] = []
         self._split: ResidentSplit | None = None
         self._stream: torch.cuda.Stream | None = None
         self._made_targets: Targets | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Settings and position; buffers are made anew in the process that needs them."""
+        """Keep settings and position; buffers are made anew in the process that needs them."""
         return {name: value for name, value in vars(self).items() if name not in _PER_PROCESS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -166,7 +176,7 @@ class TripletLoader:
         self._forget_buffers()
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Count the batches of an epoch."""
         return len(self.plan)
 
     @property
@@ -180,13 +190,13 @@ class TripletLoader:
         return self.report.wait_fraction
 
     def epoch(self, number: int, skip_batches: int = 0) -> Generator[Batch]:
-        """The batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its threads."""
+        """Yield the batches of an epoch from ``skip_batches`` on; closing or dropping the iterator ends its threads."""
         with contextlib.closing(self.uint8_epoch(number, skip_batches)) as batches:
             for batch in batches:
-                yield self._finish(batch, number)
+                yield self._finish(batch)
 
     def uint8_epoch(self, number: int, skip_batches: int = 0) -> Generator[HostBatch]:
-        """The same batches as bytes, before the device's part of the work; each is valid until the next."""
+        """Yield the same batches as bytes, before the device's part of the work; each is valid until the next."""
         started, self._progress = time.perf_counter(), (number, skip_batches)
         images = size = 0
         first = 0.0
@@ -201,7 +211,7 @@ class TripletLoader:
                 self.report = LoadReport(images, size, time.perf_counter() - started, waited, first)
 
     def _fetched(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
-        """Batches taken from the resident split or read through the slots, with the seconds waited so far."""
+        """Batches taken from the resident split or read through the buffers, with the seconds waited so far."""
         if not self.resident:
             yield from self._read(batches, number)
             return
@@ -236,24 +246,24 @@ class TripletLoader:
                 ahead = (block * BLOCK, (block + 1) * BLOCK) if self.mode == "block" and block != before else None
                 yield Request(rows, prepared[-1][1], ahead)
 
-        if not self._slots:
-            self._slots = self._make_slots()
-        feed = SlotFeed(self.reader, self._slots, self.threads)
-        with contextlib.closing(feed.run(requests())) as slots:
-            for slot, draws in zip(slots, batches, strict=True):
+        if not self._buffers:
+            self._buffers = self._make_buffers()
+        feed = Prefetcher(self.reader, self._buffers, self.threads)
+        with contextlib.closing(feed.run(requests())) as buffers:
+            for buffer, draws in zip(buffers, batches, strict=True):
                 parameters, cuts = prepared.popleft()
-                images, maps = slot.batch(len(draws))
+                images, maps = buffer.batch(len(draws))
                 yield (
-                    HostBatch(images, maps, draws % self.rows, parameters, cuts is not None, slot.copied),
+                    HostBatch(images, maps, draws % self.rows, parameters, cuts is not None, buffer.copied),
                     feed.wait_seconds,
                 )
 
-    def _make_slots(self) -> list[Slot]:
+    def _make_buffers(self) -> list[PrefetchBuffer]:
         index = self.reader.store.index
         size = -(-min(self.batch_size, self.rows) // self.plan.world_size)
         side = self.config.crop_size if self.config.only_moves else index.image_size
         map_size = index.map_size if self._targets.reads_maps else None
-        return [Slot(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
+        return [PrefetchBuffer(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
 
     def _prepare(self, draws: Int64[np.ndarray, "b"], number: int) -> tuple[AugmentParameters, Cuts | None]:
         size = self.reader.store.index.image_size
@@ -276,7 +286,7 @@ class TripletLoader:
                 tensor.record_stream(current)
         return images, maps
 
-    def _finish(self, batch: HostBatch, number: int) -> Batch:
+    def _finish(self, batch: HostBatch) -> Batch:
         reader, config, rows, parameters = self.reader, self.config, batch.rows, batch.parameters
         images, maps = self._on_device(batch)
         whole = reader.store.index.image_size
@@ -305,7 +315,7 @@ class TripletLoader:
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: enough to continue with exactly the samples that are left.
+        """Return the loader's position: enough to continue with exactly the samples that are left.
 
         ``samples_done`` counts those of all ranks; every rank has the same state.
         """
@@ -321,11 +331,11 @@ class TripletLoader:
         self._progress = (int(state["epoch"]), self.plan.batches_done(state["samples_done"]))
 
     def resume(self) -> Generator[Batch]:
-        """What is left of the epoch that :meth:`load_state_dict` was given."""
+        """Yield what is left of the epoch that :meth:`load_state_dict` was given."""
         return self.epoch(*self._progress)
 
     def as_torch_dataset(self) -> TripletDataset:
-        """The same samples one by one, for a plain ``DataLoader`` (much slower; ``num_workers`` is up to you).
+        """Return the same samples one by one, for a plain ``DataLoader`` (much slower; ``num_workers`` is up to you).
 
         ``DataLoader(dataset, batch_sampler=loader.plan.batches(epoch))`` has the very batches of :meth:`epoch`. Raises
         :class:`UserInputError` for a balanced order, whose repetitions a row number cannot tell apart.

@@ -1,4 +1,4 @@
-"""Which rows each batch of an epoch holds, on each rank, and where a run stands in it: pure, without reading a byte."""
+"""The rows of each batch of an epoch, on each rank, and a run's position in it: pure, without reading a byte."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ BLOCK = 1024
 
 
 def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK) -> Int64[np.ndarray, "n"]:
-    """The rows 0 .. n-1 in the order of an epoch: a pure function of its arguments.
+    """Order the rows 0 .. n-1 for an epoch: a pure function of its arguments.
 
     ``none`` keeps them sorted, ``full`` is a random permutation, ``block`` shuffles blocks of neighbouring rows and the
-    rows inside each block. Raises :class:`UserInputError` on another mode.
+    rows inside each block.
+
+    Raises:
+        UserInputError: Another mode.
     """
     rows = np.arange(n, dtype=np.int64)
     if mode == "none":
@@ -37,7 +40,7 @@ def order(n: int, seed: int, epoch: int, mode: Mode = "full", block: int = BLOCK
 
 
 def balanced(labels: Integer[np.ndarray, "n"], seed: int, epoch: int) -> Int64[np.ndarray, "m"]:
-    """The draws of an epoch in which each class that has rows comes equally often: a pure function of its arguments.
+    """Draw an epoch in which each class that has rows comes equally often: a pure function of its arguments.
 
     Draw ``row + k * n`` is the k-th repetition of a row, to be augmented in its own way. A class goes through all of
     its rows in random order before it starts again, even across epochs: small classes repeat no row more than they
@@ -127,11 +130,11 @@ class EpochPlan:
             )
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Count the batches of an epoch."""
         return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
 
     def batches(self, epoch: int) -> list[Int64[np.ndarray, "b"]]:
-        """The rows of each batch of an epoch that belong to this rank, in order."""
+        """List the rows of each batch of an epoch that belong to this rank, in order."""
         if self.labels is None:
             rows = order(self.rows, self.seed, epoch, self.mode)
         else:
@@ -141,16 +144,16 @@ class EpochPlan:
         return [batch[slice(*(len(batch) * r // self.world_size for r in share))] for batch in whole]
 
     def samples(self, batches: int) -> int:
-        """Samples that all ranks together have seen after so many batches."""
+        """Count the samples that all ranks together have seen after so many batches."""
         return min(batches * self.batch_size, self.length)
 
     def identity(self) -> dict[str, Any]:
-        """What must agree for a state to mean the same samples; rank and world size may differ."""
+        """Return what must agree for a state to mean the same samples; rank and world size may differ."""
         names = ("seed", "mode", "batch_size", "drop_last", "rows")
         return {name: getattr(self, name) for name in names}
 
     def batches_done(self, samples: object) -> int:
-        """The inverse of :meth:`samples`.
+        """Count the batches for so many samples: the inverse of :meth:`samples`.
 
         Raises :class:`StoreError` for a number at which no batch ends.
         """

@@ -43,7 +43,7 @@ class ResidentSplit:
     def take(
         self, rows: Int64[np.ndarray, "b"], cuts: Cuts | None, crop: int
     ) -> tuple[UInt8[Tensor, "b c c 3"], UInt8[Tensor, "b m m"] | None]:
-        """The rows' images (cut and mirrored as ``cuts`` say) and maps."""
+        """Copy the rows' images (cut and mirrored as ``cuts`` say) and maps."""
         device = self.images.device
         where = torch.from_numpy(rows).to(device)
         maps = None if self.maps is None else self.maps.index_select(0, where)

@@ -1,4 +1,4 @@
-"""How fast a loader is, and how fast it could be at most: copying the same bytes from memory to memory."""
+"""The speed of a loader, and the most it could be: that of copying the same bytes from memory to memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What reading (a part of) an epoch took.
+    """The cost of reading (a part of) an epoch.
 
     ``bytes``: of the uint8 images and maps that were delivered. ``wait_seconds``: time in which the consumer had asked
     for a batch that was not ready. ``first_batch_seconds``: from asking for the epoch to having its first batch.
@@ -42,11 +42,11 @@ class LoadReport:
         return self.bytes / max(self.seconds, 1e-9) / 1e9
 
     def memcpy_fraction(self, image_bytes: int) -> float:
-        """Share of :func:`memcpy_limit`."""
+        """Compute the share of :func:`memcpy_limit`."""
         return self.gigabytes_per_second / memcpy_limit(image_bytes)
 
     def as_json(self, image_bytes: int) -> dict[str, float]:
-        """The object that ``--json`` prints."""
+        """Return the object that ``--json`` prints."""
         return {
             "images_per_second": round(self.images_per_second, 1),
             "gigabytes_per_second": round(self.gigabytes_per_second, 3),
@@ -58,7 +58,7 @@ class LoadReport:
 
 @lru_cache
 def memcpy_limit(image_bytes: int, repeats: int = 5) -> float:
-    """GB/s at which one thread copies images of this size, in random order, with ``np.copyto``; measured once.
+    """Measure, once, at how many GB/s one thread copies images of this size in random order with ``np.copyto``.
 
     The median of ``repeats`` passes of at least 1,024 images over at least 256 MB.
     """

@@ -1,4 +1,4 @@
-"""What the attention is guided to: the class's AU map, or one of the controls that tell guidance from chance.
+"""The target that attention is guided to: the class's AU map, or one of the controls that tell guidance from chance.
 
 A target covers the whole image and takes the way of every map from there: crop, mirror image, rotation and erasing.
 """
@@ -31,11 +31,18 @@ LANDMARK_SIGMA = 0.06
 class Targets:
     """The targets of a split's rows.
 
-    ``target``: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the
-    AU map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each of
-    the 68 points. ``neutral``: classes without AUs get no target (``skip``) or a ``uniform`` one. ``maps``: where a
-    class map comes from, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`. Raises :class:`UserInputError` for
-    other choices.
+    Args:
+        reader: The split.
+        device: Where maps are drawn.
+        seed: Of the shuffled codebook.
+        target: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the AU
+            map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each
+            of the 68 points.
+        neutral: Classes without AUs get no target (``skip``) or a ``uniform`` one.
+        maps: Source of a class's map, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`.
+
+    Raises:
+        UserInputError: Another choice.
     """
 
     def __init__(
@@ -71,7 +78,7 @@ class Targets:
             self._plan = make_plan(store.codebook, store.index.classes, store.index.image_size)
 
     def maps(self, rows: Int64[np.ndarray, "b"], stored: Float32[Tensor, "b m m"] | None) -> Float32[Tensor, "b m m"]:
-        """Whole targets of some rows in [0, 1]; zero where :meth:`has_map` is False. ``stored``: what was read."""
+        """Make whole targets of some rows in [0, 1]; zero where :meth:`has_map` is False. ``stored``: what was read."""
         drawn = self._draw(rows) if stored is None else stored
         if stored is None:
             drawn = drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
@@ -79,7 +86,7 @@ class Targets:
         return drawn.masked_fill(self._put(blank)[:, None, None], 1.0) if blank.any() else drawn
 
     def has_map(self, rows: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
-        """Which rows have a target."""
+        """Tell which rows have a target."""
         mapped: np.ndarray = (self.reader.has_map[rows] > 0) | self._blank[self.reader.labels[rows]]
         return mapped
 
@@ -94,15 +101,17 @@ class Targets:
 
 
 def mapped_classes(store: Store) -> Bool[np.ndarray, "k"]:
-    """Which of the store's classes have AUs in its codebook."""
+    """Tell for each of the store's classes whether it has AUs in its codebook."""
     return np.array([store.codebook.has_map(name) for name in store.index.classes], bool)
 
 
 def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarray, "k"]:
-    """A shuffled codebook: for each class the class whose AUs it gets, never its own; classes without AUs keep theirs.
+    """Shuffle a codebook: give each class the AUs of another one, never its own; classes without AUs keep theirs.
 
-    The expressions form one random circle and each gets the next one's AUs. Raises :class:`UserInputError` when there
-    are fewer than two expressions to exchange.
+    The expressions form one random circle and each gets the next one's AUs.
+
+    Raises:
+        UserInputError: There are fewer than two expressions to exchange.
     """
     rows = np.flatnonzero(mapped)
     if len(rows) < 2:
@@ -121,14 +130,14 @@ def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarr
 
 
 def landmark_codebook(sigma: float = LANDMARK_SIGMA) -> Codebook:
-    """A codebook whose only expression, ``face``, is a round Gaussian at each of the 68 points."""
+    """Make a codebook whose only expression, ``face``, is a round Gaussian at each of the 68 points."""
     points = {n: ActionUnit(n, f"point {n}", (Gaussian((n,), (sigma, sigma), mirror=False),)) for n in range(68)}
     weights: dict[int, float] = dict.fromkeys(points, 1.0)
     return Codebook("landmarks", "gaussian", "Every landmark alike.", "a control", points, {"face": weights}, {})
 
 
 def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
-    """Class-agnostic template: mean over the expressions of each one's mean map in train (zero without maps)."""
+    """Average the expressions' mean maps in train: one template for all classes (zero without maps)."""
     index = store.index
     sums = np.zeros((len(index.classes), index.map_size, index.map_size))
     if "train" not in index.splits:
@@ -144,6 +153,6 @@ def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
 
 
 def absent_classes(reader: SplitReader) -> Sequence[str]:
-    """Classes of the store that have no row in the split."""
+    """List the classes of the store that have no row in the split."""
     counts = np.bincount(reader.labels, minlength=len(reader.store.index.classes))
     return [name for name, count in zip(reader.store.index.classes, counts, strict=True) if not count]

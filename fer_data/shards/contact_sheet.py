@@ -22,10 +22,18 @@ _INK, _QUIET, _LINE, _POINT = "#1b1f24", "#5c6672", "#dee2e7", "#7df9c0"
 
 
 def save_sheet(path: Path, out: Path, *, split: str | None = None, per_class: int = _COLUMNS, seed: int = 0) -> None:
-    """Draw random rows of a store, or of one shard in its store, by class, as the PNG ``out`` (atomic).
+    """Draw random rows of a store, or of one shard in its store, by class, as a PNG (atomic).
 
-    ``split`` None: the first that has rows, or the shard's own. Raises :class:`StoreError` when the rows cannot be
-    read, :class:`UserInputError` when ``split`` is not the shard's.
+    Args:
+        path: The store's folder, or a shard in it.
+        out: The PNG to write.
+        split: The split to draw from. None: the first that has rows, or the shard's own.
+        per_class: Rows of each class, at most.
+        seed: Of the draw.
+
+    Raises:
+        StoreError: The rows cannot be read.
+        UserInputError: ``split`` is not the shard's.
     """
     store = open_store(path) if path.is_dir() else _store_of_shard(path)
     if not store.index.splits:
@@ -98,6 +106,6 @@ def _text(axes: Axes, x: int, y: int, text: str, size: int, colour: str, *, bold
 
 
 def _shortened(text: str, length: int) -> str:
-    """``text`` with its middle left out where it is longer than ``length``: ids differ at their ends."""
+    """Leave out the middle of ``text`` where it is longer than ``length``: ids differ at their ends."""
     tail = length - length // 3 - 1
     return text if len(text) <= length else f"{text[: length // 3]}…{text[-tail:]}"

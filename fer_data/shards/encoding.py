@@ -1,4 +1,4 @@
-"""How a shard keeps its images: as pixels, or as JPEG files one after the other in one dataset."""
+"""The encodings of a shard's images: pixels, or as JPEG files one after the other in one dataset."""
 
 from __future__ import annotations
 
@@ -23,13 +23,22 @@ IMAGE_ATTRIBUTES = {
 
 
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "b"]:
-    """A JPEG file of an RGB image; the same image gives the same bytes with the same OpenCV."""
+    """Encode an RGB image as a JPEG file; the same image gives the same bytes with the same OpenCV."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(data, np.uint8).reshape(-1)
 
 
 def decode_jpeg(data: UInt8[np.ndarray, "b"], out: UInt8[np.ndarray, "h w 3"], where: object) -> None:
-    """Decode a row's JPEG into ``out`` (RGB). Raises :class:`StoreError` when it is none, or of another size."""
+    """Decode a row's JPEG.
+
+    Args:
+        data: The JPEG's bytes.
+        out: Where the RGB pixels go.
+        where: The row, for the error.
+
+    Raises:
+        StoreError: It is no JPEG, or of another size.
+    """
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     except cv2.error:
@@ -48,22 +57,30 @@ def decode_jpeg(data: UInt8[np.ndarray, "b"], out: UInt8[np.ndarray, "h w 3"], w
 
 
 def offsets_fit(offsets: Int64[np.ndarray, "m"], size: int) -> bool:
-    """Whether the offsets of n JPEGs (m = n + 1) cut ``size`` bytes into n pieces."""
+    """Tell whether the offsets of n JPEGs (m = n + 1) cut ``size`` bytes into n pieces."""
     return bool(offsets[0] == 0 and offsets[-1] == size and (np.diff(offsets) > 0).all())
 
 
 def channel_sums(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and sums of squares of the three channels; exact, as whole numbers below 2**53."""
+    """Sum the three channels and their squares; exact, as whole numbers below 2**53."""
     sums = np.array(cv2.sumElems(image)[:3])
     squares = np.array([cv2.norm(channel, cv2.NORM_L2SQR) for channel in cv2.split(image)])
     return sums, np.rint(squares)  # OpenCV squares a square root, which misses the whole number by 1e-16 of it
 
 
 def resolve_encoding(asked: str, rows: int, image_size: int, memory: int | None = None) -> str:
-    """What ``auto`` means: ``raw`` where the pixels take at most half of the memory, else ``jpeg``.
+    """Resolve ``auto``: ``raw`` where the pixels take at most half of the memory, else ``jpeg``.
 
-    So a whole epoch of a raw store can stay in the page cache. ``memory`` in bytes; by default what this
-    process may use. Raises :class:`UserInputError` for an unknown name.
+    So a whole epoch of a raw store can stay in the page cache.
+
+    Args:
+        asked: ``raw``, ``jpeg`` or ``auto``.
+        rows: Number of the store's images.
+        image_size: Their side in pixels.
+        memory: In bytes; by default what this process may use.
+
+    Raises:
+        UserInputError: The name is unknown.
     """
     if asked in ENCODINGS:
         return asked

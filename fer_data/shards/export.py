@@ -43,7 +43,7 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class ExportReport:
-    """``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
+    """A finished export. ``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
 
     form: str
     rows: dict[str, int]
@@ -51,11 +51,20 @@ class ExportReport:
 
 
 def export_store(store: Store, form: str, out: Path, progress: Progress | None = None) -> ExportReport:
-    """Write every row of ``store`` to the folder ``out`` in the given form: ``folder`` or ``webdataset``.
+    """Write every row of a store to a folder, as other tools read it.
 
-    Interrupted, it continues when called again: finished tars and finished PNG files are kept. Raises
-    :class:`UserInputError` for an unknown form, :class:`FolderInUseError` when ``out`` holds anything else,
-    :class:`StoreError` when rows cannot be read or did not all arrive.
+    Interrupted, it continues when called again: finished tars and finished PNG files are kept.
+
+    Args:
+        store: The store.
+        form: ``folder`` or ``webdataset``.
+        out: The folder to write.
+        progress: Hears of each written row.
+
+    Raises:
+        UserInputError: The form is unknown.
+        FolderInUseError: ``out`` holds anything else.
+        StoreError: Rows cannot be read or did not all arrive.
     """
     if form not in FORMS:
         raise UserInputError(unknown_name("form", form, sorted(FORMS)))
@@ -227,7 +236,7 @@ def _put(path: Path, make: Callable[[], bytes]) -> None:
 
 
 def _is_whole_png(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does; one that was cut short does not."""
+    """Tell whether a file is there and ends as a PNG does; one that was cut short does not."""
     try:
         with path.open("rb") as file:
             file.seek(-len(_PNG_END), os.SEEK_END)

@@ -64,7 +64,7 @@ class StoreIndex:
     schema_version: str = SCHEMA_VERSION
 
     def rows(self, split: str) -> int:
-        """Number of rows of a split."""
+        """Count the rows of a split."""
         return sum(shard.rows for shard in self.shards if shard.split == split)
 
     def label_counts(self, split: str) -> dict[str, int]:
@@ -83,7 +83,7 @@ class StoreIndex:
         return "jpeg" if any("image_jpeg" in shard.offsets for shard in self.shards) else "raw"
 
     def as_json(self) -> dict[str, Any]:
-        """The index's content with its own digest."""
+        """Return the index's content with its own digest."""
         content = json.loads(json.dumps(asdict(self)))
         return {**content, "digest": digest(content)}
 
@@ -94,12 +94,12 @@ class StoreIndex:
 
 
 def index_text(index: StoreIndex) -> str:
-    """The exact text of ``index.json``."""
+    """Format the exact text of ``index.json``."""
     return json.dumps(index.as_json(), sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def save_index(folder: Path, index: StoreIndex) -> bool:
-    """Write the index unless the very same one is there; whether it was written.
+    """Write the index unless the very same one is there; tell whether it was written.
 
     Raises :class:`StoreError` when the rows and the failures are not the manifest's total.
     """

@@ -1,4 +1,4 @@
-"""What a store or a shard holds, as a value that can be printed or turned into JSON."""
+"""The content of a store or a shard, as a value that can be printed or turned into JSON."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _section(title: str, values: Mapping[str, str]) -> list[str]:
 
 
 def flat_content(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested mapping as one of dotted names."""
+    """Flatten a nested mapping to one of dotted names."""
     flat: dict[str, str] = {}
     for name, value in content.items():
         if isinstance(value, Mapping) and value:

@@ -1,4 +1,4 @@
-"""How a store and a split show themselves in a notebook: counts by class as bars, with an example of each class."""
+"""The look of a store and of a split in a notebook: counts by class as bars, with an example of each class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = {"train": "#3b6fb6", "val": "#c98a2b", "test": "#4f9d69"}
 
 
 class _Store(Protocol):
-    """What is shown of a store: a :class:`~aupipe.fer_data.shards.reader.Store` has it."""
+    """The shown part of a store: a :class:`~aupipe.fer_data.shards.reader.Store` has it."""
 
     @property
     def folder(self) -> Path: ...
@@ -29,7 +29,7 @@ class _Store(Protocol):
 
 
 class _Split(Rows, Protocol):
-    """What is shown of a split: a :class:`~aupipe.fer_data.shards.reader.SplitReader` has it."""
+    """The shown part of a split: a :class:`~aupipe.fer_data.shards.reader.SplitReader` has it."""
 
     split: str
 

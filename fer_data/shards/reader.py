@@ -34,7 +34,7 @@ class Store:
         return codebook_from_dict(self.index.codebook, f"{self.folder}/index.json")
 
     def split(self, name: str) -> SplitReader:
-        """Reader of one split.
+        """Open a reader of one split.
 
         Raises :class:`StoreError` when the split has no rows.
         """
@@ -111,7 +111,7 @@ class SplitReader:
         return self.store.index.encoding
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
-        """One RGB crop."""
+        """Read one RGB crop."""
         size = self.store.index.image_size
         image = np.empty((size, size, 3), np.uint8)
         shard, local = self._locate(row)
@@ -119,7 +119,7 @@ class SplitReader:
         return image
 
     def jpeg_bytes(self, row: int) -> UInt8[np.ndarray, "b"]:
-        """The row's JPEG file as it lies in the store, not to be written to.
+        """Return the row's JPEG file as it lies in the store, not to be written to.
 
         Raises :class:`StoreError` where :attr:`encoding` is not ``jpeg``.
         """
@@ -129,7 +129,7 @@ class SplitReader:
         return shard.jpeg(local)
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
-        """One AU map in [0, 1]."""
+        """Read one AU map in [0, 1]."""
         size = self.store.index.map_size
         stored = np.empty((1, size, size), np.uint8)
         shard, local = self._locate(row)
@@ -142,10 +142,18 @@ class SplitReader:
         images: UInt8[np.ndarray, "b s s 3"],
         maps: UInt8[np.ndarray, "b m m"] | None,
     ) -> None:
-        """Copy the given rows into the caller's contiguous buffers, reused by the loader; JPEG is decoded into them.
+        """Copy the given rows into the caller's buffers; JPEG is decoded into them.
 
-        ``maps`` None leaves them unread. Several threads may call this at once. Raises ``IndexError`` for a row
-        outside, :class:`StoreError` for a JPEG that cannot be decoded.
+        Several threads may call this at once.
+
+        Args:
+            rows: Numbers of the rows.
+            images: Contiguous buffer of the images.
+            maps: Contiguous buffer of the maps (255 = 1.0); None leaves them unread.
+
+        Raises:
+            IndexError: A row lies outside.
+            StoreError: A JPEG cannot be decoded.
         """
         for shard, places, local in self.in_file_order(rows):
             for place, row in zip(places.tolist(), local.tolist(), strict=True):
@@ -156,7 +164,7 @@ class SplitReader:
     def in_file_order(
         self, rows: Int64[np.ndarray, "b"]
     ) -> Iterator[tuple[ShardRows, Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
-        """The shards that hold these rows, each with their places in ``rows`` and their numbers in the shard, sorted.
+        """Group rows by shard, sorted: each shard with their places in ``rows`` and their numbers in the shard.
 
         Raises ``IndexError`` for a row outside.
         """

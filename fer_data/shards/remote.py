@@ -34,7 +34,7 @@ class UnreachableError(StoreError):
 
 
 def is_url(place: str | Path) -> bool:
-    """Whether ``place`` names a remote store.
+    """Tell whether ``place`` names a remote store.
 
     >>> is_url("s3://bucket/store"), is_url("work/store")
     (True, False)
@@ -42,16 +42,22 @@ def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and _URL.match(place) is not None
 
 
-def local_store(place: str | Path, progress: Progress | None = None, *, mend: bool = False) -> Path:
-    """The folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
+def local_store(place: str | Path, progress: Progress | None = None, *, repair: bool = False) -> Path:
+    """Find the folder of a store: ``place`` itself, or for a URL its copy in the cache, made or completed first.
 
     The copy is ``CACHE/stores/DIGEST``. It stays in use, and is not evicted, until this process ends. The remote index
     is read on every call, so a store that was built anew is copied anew; when the place does not answer, the copy that
     was last used for this URL serves. Any number of processes may call this at once: one copies, the others wait.
-    ``mend``: check every byte of the copy, fetch again what is damaged and remove what does not belong to it.
+    When a copy fails, what has arrived is kept, and the next call continues there.
 
-    Raises :class:`StoreError` when the store cannot be had or a file arrives damaged twice, :class:`FerError` when the
-    disk refuses. What has arrived is kept, and the next call continues there.
+    Args:
+        place: A folder or a URL, which may end in ``#sha256=`` and the digest of its index.
+        progress: Hears of what is copied.
+        repair: Check every byte of the copy, fetch again what is damaged and remove what does not belong to it.
+
+    Raises:
+        StoreError: The store cannot be had, or a file arrives damaged twice.
+        FerError: The disk refuses.
     """
     if not is_url(place):
         return Path(place)
@@ -60,12 +66,12 @@ def local_store(place: str | Path, progress: Progress | None = None, *, mend: bo
     cache = _caches.setdefault(folder := cache_folder() / "stores", Cache(folder))
     memo = folder / f"{sha256_bytes(url.encode())[:32]}.url"
     known = pin or (memo.read_text().strip() if memo.is_file() else None)
-    if pin is not None and not mend and (found := _complete(cache, pin)) is not None:
+    if pin is not None and not repair and (found := _complete(cache, pin)) is not None:
         return found
     try:
         text, index = _remote_index(url)
     except UnreachableError as error:
-        if mend or known is None or (found := _complete(cache, known)) is None:
+        if repair or known is None or (found := _complete(cache, known)) is None:
             raise
         progress.note(f"{error} The copy in the cache is used.")
         return found
@@ -76,7 +82,7 @@ def local_store(place: str | Path, progress: Progress | None = None, *, mend: bo
         )  # fmt: skip
     path = cache.hold(index.digest)
     with exclusive(folder / f"{index.digest}.copying"):
-        if mend or _complete(cache, index.digest) is None:
+        if repair or _complete(cache, index.digest) is None:
             _copy(url, path, text, index, cache, progress)
         if known != index.digest:
             write_text(memo, index.digest + "\n")
@@ -84,12 +90,12 @@ def local_store(place: str | Path, progress: Progress | None = None, *, mend: bo
 
 
 def is_copy(folder: Path) -> bool:
-    """Whether a folder is the copy of a remote store in the cache."""
+    """Tell whether a folder is the copy of a remote store in the cache."""
     return folder.resolve().parent == (cache_folder() / "stores").resolve()
 
 
 def shown(url: str) -> str:
-    """A URL without the name and password it may hold.
+    """Return a URL without the name and password it may hold.
 
     >>> shown("https://me:secret@host/store")
     'https://host/store'

@@ -49,7 +49,7 @@ class RowFiles:
         weakref.finalize(self, _close_all, self._open)
 
     def view(self, shard: int, offset: int, size: int) -> UInt8[np.ndarray, "size"] | None:
-        """Bytes of a file where they lie, not to be written to; None where it is not mapped.
+        """Return bytes of a file where they lie, not to be written to; None where it is not mapped.
 
         Raises :class:`StoreError` when the file ends before.
         """

@@ -1,4 +1,4 @@
-"""One shard, open for reading: its digest, what it says of itself, whether it is intact, its entry for the index."""
+"""One shard, open for reading: its digest, its own notes, its damage, its entry for the index."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
 
-BLOCK = 64
+ROWS_AT_ONCE = 64
 """Rows checked at once."""
 
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError)
@@ -29,7 +29,7 @@ UNREADABLE = (OSError, KeyError, ValueError, RuntimeError)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong with a store: which file, what, and the samples concerned where they are known."""
+    """A fault of a store: the file, the problem, and the samples concerned where they are known."""
 
     file: str
     what: str
@@ -38,7 +38,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class ShardNotes:
-    """What a shard says of its own making."""
+    """The notes of a shard on its own making."""
 
     plan_digest: str
     crop_digest: str
@@ -76,7 +76,7 @@ class ShardFile:
         return hashlib.file_digest(self._stream, "sha256").hexdigest()
 
     def is_stated(self, sha256: str | None) -> bool:
-        """Whether it is the file of this digest; True where None is stated."""
+        """Tell whether it is the file of this digest; True where None is stated."""
         try:
             return sha256 is None or self.sha256 == sha256
         except OSError:  # the disk gives an error for the bytes themselves
@@ -183,17 +183,17 @@ class _Jpegs:
 
 
 def stored_images(file: Mapping[str, Any]) -> Any:
-    """Something whose slices are the stored images of these rows."""
+    """Return an object whose slices are the stored images of these rows."""
     if "image" in file:
         return file["image"]
     return _Jpegs(file["image_jpeg"], file["image_offset"][:])
 
 
 def damaged_rows(name: str, images: Any, tail: Sequence[Any], stated: np.ndarray) -> list[Finding]:
-    """Rows that do not match their checksum; ``tail`` are the other columns in order, the sample ids last."""
+    """List the rows that do not match their checksum; ``tail`` are the other columns in order, the sample ids last."""
     damaged: list[int] = []
-    for start in range(0, len(stated), BLOCK):
-        block = slice(start, min(start + BLOCK, len(stated)))
+    for start in range(0, len(stated), ROWS_AT_ONCE):
+        block = slice(start, min(start + ROWS_AT_ONCE, len(stated)))
         found = spec.rows_crc32(images[block], [np.asarray(column[block], column.dtype) for column in tail])
         damaged += (start + np.flatnonzero(found != stated[block])).tolist()
     findings = []

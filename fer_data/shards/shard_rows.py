@@ -58,7 +58,7 @@ class ShardRows:
     def lines(
         self, row: int, top: int, count: int, buffer: UInt8[np.ndarray, "s s 3"]
     ) -> UInt8[np.ndarray, "count s 3"]:
-        """The lines ``top`` to ``top + count - 1`` of one image, where they lie or in the caller's buffer.
+        """Return the lines ``top`` to ``top + count - 1`` of one image, where they lie or in the caller's buffer.
 
         Of pixels these lines alone are read; JPEG is decoded whole.
         """
@@ -72,7 +72,7 @@ class ShardRows:
         return lines
 
     def jpeg(self, row: int) -> UInt8[np.ndarray, "b"]:
-        """The bytes of a row's JPEG; where files are mapped, as they lie there."""
+        """Return the bytes of a row's JPEG; where files are mapped, as they lie there."""
         start, stop = self.image_place(row)
         found = self._files.view(self._number, start, stop - start)
         if found is None:
@@ -81,7 +81,7 @@ class ShardRows:
         return found
 
     def image_place(self, row: int) -> tuple[int, int]:
-        """The bytes of the file that hold a row's image: from, to."""
+        """Find the bytes of the file that hold a row's image: from, to."""
         if self._jpeg_ends is not None:
             begin = self.entry.offsets["image_jpeg"]
             return begin + int(self._jpeg_ends[row]), begin + int(self._jpeg_ends[row + 1])
@@ -89,11 +89,11 @@ class ShardRows:
         return begin, begin + self._image_bytes
 
     def map_place(self, row: int) -> int:
-        """The byte of the file at which a row's map begins."""
+        """Find the byte of the file at which a row's map begins."""
         return self.entry.offsets["au_map"] + row * self._map_bytes
 
     def _read_ends(self) -> Int64[np.ndarray, "m"]:
-        """Where each row's JPEG begins in ``image_jpeg``, and where the last one ends."""
+        """Read the offset in ``image_jpeg`` at which each row's JPEG begins, and the last one's end."""
         stored = np.empty(self.entry.rows + 1, "<u8")
         self._files.read(self._number, self.entry.offsets["image_offset"], stored)
         ends = stored.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What is in a shard: every dataset's name, type, shape, dimensions and meaning, in one table."""
+"""The datasets of a shard: name, type, shape, dimensions and meaning of each, in one table."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TripletRow:
 
 @dataclass(frozen=True)
 class ShardHeader:
-    """What every shard says about itself, as HDF5 attributes of the root.
+    """The statements of every shard about itself, HDF5 attributes of the root.
 
     ``crop_digest``: identity of everything but the maps; shards that agree in it differ in their maps only.
     ``jpeg_quality`` matters where ``encoding`` is ``jpeg``.
@@ -76,7 +76,7 @@ class ShardHeader:
 
 
 def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
-    """Every dataset that carries sample data, in the order in which the row checksum runs over them."""
+    """List every dataset that carries sample data, in the order in which the row checksum runs over them."""
     return (
         Column("image", "u1", (image_size, image_size, 3), ("y", "x", "channel"), "aligned face crop, RGB"),
         Column("label", "u1", (), (), "expression label: index into the attribute `classes`"),
@@ -92,18 +92,18 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
 
 
 def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
-    """:func:`columns` without the image: what shards of either encoding have in the same form."""
+    """List :func:`columns` without the image: those that shards of either encoding have in the same form."""
     return columns(image_size, map_size, id_bytes)[1:]
 
 
 def dataset_names(encoding: str) -> tuple[str, ...]:
-    """Names of the datasets with sample data, checksums last: those whose offsets are in the index."""
+    """List the names of the datasets with sample data, checksums last: those whose offsets are in the index."""
     images = ("image",) if encoding == "raw" else ("image_jpeg", "image_offset")
     return (*images, *(column.name for column in tail_columns(1, 1, 1)), "crc32")
 
 
 def row_values(row: TripletRow) -> dict[str, Any]:
-    """A row's value for each column of :func:`columns`."""
+    """Return a row's value for each column of :func:`columns`."""
     return {
         "image": row.image,
         "label": row.label,
@@ -116,7 +116,7 @@ def row_values(row: TripletRow) -> dict[str, Any]:
 
 
 def rows_crc32(images: Iterable[UInt8[np.ndarray, "..."]], tail: Sequence[np.ndarray]) -> UInt32[np.ndarray, "n"]:
-    """CRC-32 of each row: over its image as stored, then its values of the other columns, as they lie in the file.
+    """Compute the CRC-32 of each row: over its image as stored, then its values of the other columns, as in the file.
 
     ``images``: per row the pixels or the JPEG's bytes. ``tail``: the arrays of :func:`tail_columns`, n rows each.
     """

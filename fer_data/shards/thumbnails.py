@@ -15,7 +15,7 @@ _STRENGTH = 0.7
 
 
 class Rows(Protocol):
-    """What pictures are made of: a :class:`~aupipe.fer_data.shards.reader.SplitReader` has it."""
+    """The source of pictures: a :class:`~aupipe.fer_data.shards.reader.SplitReader` has it."""
 
     @property
     def labels(self) -> UInt8[np.ndarray, "n"]:
@@ -34,10 +34,10 @@ class Rows(Protocol):
         """Sample ids of the manifest."""
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:
-        """One RGB crop."""
+        """Read one RGB crop."""
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
-        """One AU map in [0, 1]."""
+        """Read one AU map in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Example:
 
 
 def example(reader: Rows, row: int, side: int) -> Example:
-    """A row of a split as pictures of ``side`` pixels. Raises :class:`StoreError` when its shard cannot be read."""
+    """Draw a row of a split in ``side`` pixels. Raises :class:`StoreError` when its shard cannot be read."""
     image, has_map = reader.image(row), bool(reader.has_map[row])
     crop = _resized(image, side)
     au_map = reader.au_map(row) if has_map else np.zeros((1, 1), np.float32)
@@ -68,7 +68,7 @@ def example(reader: Rows, row: int, side: int) -> Example:
 
 
 def overlay(image: UInt8[np.ndarray, "s s 3"], au_map: Float32[np.ndarray, "m m"]) -> UInt8[np.ndarray, "s s 3"]:
-    """The image in grey with the map (0 to 1, covering the whole image) in colour, as strong as the map."""
+    """Draw the image in grey and over it the map (0 to 1, covering the whole image) in colour, as strong as the map."""
     strength = np.clip(cv2.resize(au_map, image.shape[1::-1], interpolation=cv2.INTER_LINEAR), 0, 1)
     levels = np.asarray(np.rint(strength * 255), np.uint8)
     colour = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)[..., ::-1].astype(np.float32)
@@ -78,7 +78,7 @@ def overlay(image: UInt8[np.ndarray, "s s 3"], au_map: Float32[np.ndarray, "m m"
 
 
 def random_rows(reader: Rows, per_class: int, seed: int) -> dict[int, list[int]]:
-    """Up to ``per_class`` random rows of each class present, ascending; the same for the same seed."""
+    """Choose up to ``per_class`` random rows of each class present, ascending; the same for the same seed."""
     chosen = {}
     for label in np.unique(reader.labels).tolist():
         rows = np.flatnonzero(reader.labels == label)

@@ -14,7 +14,18 @@ from aupipe.fer_data.shards.shard_file import Finding, damaged_rows, open_shard,
 
 
 def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
-    """Check one shard's structure, and with ``rows`` every row's CRC-32."""
+    """Check one shard's structure.
+
+    Args:
+        path: The shard.
+        rows: Check every row's CRC-32, too.
+
+    Returns:
+        What is wrong with it.
+
+    Raises:
+        SchemaVersionError: The shard is of another major version.
+    """
     try:
         with open_shard(path) as shard:
             return shard.findings(rows=rows)
@@ -23,10 +34,17 @@ def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
 
 
 def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
-    """Check every file of a store against its index; with ``rows`` name the damaged samples.
+    """Check every file of a store against its index.
 
-    Finds any changed byte, missing, truncated, swapped, extra and half-written files. Raises :class:`StoreError`
-    when the index itself cannot be used.
+    Args:
+        folder: The store.
+        rows: Name the damaged samples, too.
+
+    Returns:
+        A finding for each file that is changed, missing, truncated, swapped, extra or half-written.
+
+    Raises:
+        StoreError: The index itself cannot be used.
     """
     index = load_index(folder)
     findings = []

@@ -1,4 +1,4 @@
-"""Makes ``import torchvision`` succeed, which timm needs but the tool does not use.
+"""A stand-in for torchvision's operators: timm imports torchvision, which the tool does not use.
 
 PyPI's torchvision wheels register their operators in a compiled library that a CPU-only build of torch cannot load;
 torchvision then fails on its own import ("operator torchvision::nms does not exist") because it attaches shape

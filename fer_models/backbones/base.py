@@ -16,9 +16,15 @@ from aupipe.fer_data.errors import UserInputError, paragraph
 class Backbone(nn.Module):
     """Feature maps of an image, layer by layer.
 
-    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5). ``channels`` and ``reductions`` (input pixels per
-    feature pixel) hold one number per layer. ``grids``: (height, width) of each layer for images of ``image_size``
-    pixels, measured; empty when no size was given. Raises :class:`UserInputError` when such images do not fit.
+    Layers are numbered 1 .. ``n_layers`` from the stem (ResNet: 1-5).
+
+    Attributes:
+        channels: Number of channels of each layer.
+        reductions: Input pixels per feature pixel of each layer.
+        grids: (height, width) of each layer for images of ``image_size`` pixels, measured; empty without a size.
+
+    Raises:
+        UserInputError: Images of ``image_size`` do not fit.
     """
 
     def __init__(self, name: str, body: nn.Module, image_size: int | None = None) -> None:
@@ -38,7 +44,7 @@ class Backbone(nn.Module):
         return len(self.channels)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
-        """Feature maps ``(B, C, h, w)`` of every layer, deepest last."""
+        """Compute feature maps ``(B, C, h, w)`` of every layer, deepest last."""
         outputs = list(self.body(images))[: self.n_layers]
         features = [self._planes(value) for value in outputs]
         seen, self._seen = self._seen, {}
@@ -52,8 +58,10 @@ class Backbone(nn.Module):
         """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.
 
         :meth:`forward` still returns F, from which all later layers are computed. No parameter and no name in the state
-        changes. Raises :class:`UserInputError`, here or in the first forward pass, for a backbone whose layer is not
-        the output of one of its modules.
+        changes.
+
+        Raises:
+            UserInputError: The layer is not the output of a module; found here or in the first forward pass.
         """
         name = str(self.body.feature_info.module_name()[layer - 1])  # type: ignore[union-attr,operator]
         modules = dict(self.body.named_modules())
@@ -113,7 +121,7 @@ def _unchanged(features: Tensor) -> Tensor:
 
 
 def crop_message(name: str, image_size: int, error: Exception) -> str:
-    """What to tell when images of a size cannot be used."""
+    """Explain that images of a size cannot be used."""
     return paragraph(
         f"{name} cannot take images of {image_size} x {image_size} pixels.",
         expected="a size of whole patches and windows (a multiple of the patch), and not too small for its layers",

@@ -29,16 +29,21 @@ def create_backbone(
     output_stride: int | None = None,
     image_size: int | None = None,
 ) -> Backbone:
-    """A network by name: any timm model that gives feature maps, or ``ir50``.
+    """Create a network by name: any timm model that gives feature maps, or ``ir50``.
 
-    ``pretrained``: timm's own weights; ``weights``: a safetensors or weights-only torch file. ``output_stride`` 8 or
-    16: the last stages keep their resolution (dilated, as timm does it), or a plain transformer's patches are that
-    small; 32 or None: as the network is. ``image_size``: side of the images it will see; without it any size that the
-    network takes. Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly
-    spaced blocks.
+    Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly spaced blocks.
 
-    Raises :class:`UserInputError` for an unknown name, one without feature maps, an impossible stride or size, and
-    :class:`RunError` when weights cannot be had or do not fit.
+    Args:
+        name: The network's name in timm, or ``ir50``.
+        pretrained: Load timm's own weights.
+        weights: A safetensors file or a weights-only torch file to load instead.
+        output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
+            transformer's patches are that small. 32 or None: as the network is.
+        image_size: Side of the images it will see; without it any size that the network takes.
+
+    Raises:
+        UserInputError: The name is unknown, the network has no feature maps, or stride or size are impossible.
+        RunError: Weights cannot be had or do not fit.
     """
     if name == ir50.NAME:
         return _create_ir50(pretrained, weights, output_stride, image_size)
@@ -91,7 +96,7 @@ def _check_name(name: str) -> None:
 
 
 def _options(name: str, output_stride: int | None, image_size: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What to ask of timm: options of the feature extractor, and of the network."""
+    """Choose what to ask of timm: options of the feature extractor, and of the network."""
     probe, sizes = _probe(name, image_size)
     entries = probe.feature_info.info
     own_stride = entries[-1]["reduction"]
@@ -163,5 +168,5 @@ def _stride_message(name: str, wanted: int, reason: str) -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions that a run records: as the libraries say them, with their build (``2.13.0+cpu``), as packages do not."""
+    """List the versions that a run records: those of the libraries themselves, with their build (``2.13.0+cpu``)."""
     return {"torch": str(torch.__version__), "timm": str(timm.__version__)}

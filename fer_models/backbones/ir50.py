@@ -39,13 +39,13 @@ class IRUnit(nn.Module):
         )
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d y x"]:
-        """Residual plus shortcut."""
+        """Add the residual to the shortcut."""
         result: Tensor = self.res_layer(x) + self.shortcut_layer(x)
         return result
 
 
 class IR50(nn.Module):
-    """The stem and three stages: 64, 64, 128, 256 channels at 1/1, 1/2, 1/4, 1/8; 14 x 14 x 256 at 112 pixels."""
+    """IR-50's stem and three stages: 64, 64, 128, 256 channels at 1/1, 1/2, 1/4, 1/8; 14 x 14 x 256 at 112 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class IR50(nn.Module):
         self.feature_info = FeatureInfo(entries, tuple(range(len(entries))))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps of the stem and the stages."""
+        """Compute the feature maps of the stem and the stages."""
         x = self.input_layer(images)
         features = [x]
         for number, unit in enumerate(self.body):

@@ -1,4 +1,4 @@
-"""Vision transformers as backbones: their tokens as grids, and what the class token attends to."""
+"""Vision transformers as backbones: their tokens as grids, and the attention of the class token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_BLOCKS = 5
 
 
 def shown_blocks(depth: int) -> tuple[int, ...]:
-    """Blocks (from 0) that serve as layers: evenly spaced, the last one included.
+    """Choose the blocks (from 0) that serve as layers: evenly spaced, the last one included.
 
     >>> shown_blocks(12)
     (2, 4, 7, 9, 11)
@@ -30,7 +30,7 @@ def shown_blocks(depth: int) -> tuple[int, ...]:
 
 
 def has_class_token(extractor: Any) -> bool:
-    """Whether a network's tokens are led by a class token through all of its blocks."""
+    """Tell whether a network's tokens are led by a class token through all of its blocks."""
     model = getattr(extractor, "model", None)
     return getattr(model, "cls_token", None) is not None and getattr(model, "num_prefix_tokens", 0) > 0
 
@@ -59,11 +59,11 @@ class TokenBackbone(Backbone):
 
     @property
     def attention_readable(self) -> bool:
-        """Whether :meth:`class_attention` works: each block has the standard attention, softmax(q k^T / sqrt(d))."""
+        """True where :meth:`class_attention` works: each block has the standard attention, softmax(q k^T / sqrt(d))."""
         return all(type(getattr(block, "attn", None)) is Attention for block in self.blocks)
 
     def normalised(self, tokens: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The last layer's tokens after the network's final norm, as its own classifier sees them."""
+        """Return the last layer's tokens after the network's final norm, as its own classifier sees them."""
         norm: Any = self.body.norm
         normed: Tensor = norm(tokens.permute(0, 2, 3, 1))
         return normed.permute(0, 3, 1, 2)
@@ -94,7 +94,7 @@ class TokenBackbone(Backbone):
 
 
 def class_row(attention: Any, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
-    """softmax(q_0 k^T / sqrt(d)) of the first token, averaged over the heads of a standard attention module."""
+    """Compute softmax(q_0 k^T / sqrt(d)) of the first token, averaged over the heads of a standard attention module."""
     b, n, _ = tokens.shape
     q, k, _ = attention.qkv(tokens).reshape(b, n, 3, attention.num_heads, attention.head_dim).unbind(2)
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)

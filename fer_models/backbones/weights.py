@@ -29,7 +29,7 @@ SHOWN_NAMES = 4
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file or of a torch file, which is read without running any code it may hold.
+    """Read the tensors of a safetensors file, or of a torch file without running any code it may hold.
 
     Raises :class:`RunError` when the file is missing or not of this kind.
     """
@@ -57,11 +57,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head: tuple[str, ...]) -> None:
-    """Fill ``body`` from a file of the network's tensors, a whole classifier's or a checkpoint of ``aupipe train``.
+    """Fill a network from a file of its tensors, a whole classifier's or a checkpoint of ``aupipe train``.
 
-    ``plain``: the same network as timm trains it, whose names the file is expected to use; ``head``: the beginnings of
-    names that a backbone does not need. Raises :class:`RunError` listing by name what is missing, unexpected, or of
-    another shape.
+    Args:
+        name: The network's name, for the error.
+        body: The network to fill.
+        path: A safetensors file or a weights-only torch file.
+        plain: The same network as timm trains it, whose names the file is expected to use.
+        head: The beginnings of names that a backbone does not need.
+
+    Raises:
+        RunError: Tensors are missing, unexpected, or of another shape: it lists them by name.
     """
     given = read_tensors(path)
     if any(key.startswith(OWN_PREFIX) for key in given):
@@ -126,7 +132,7 @@ def _some(names: list[str]) -> str:
 
 
 def pretrained_source(name: str) -> dict[str, Any]:
-    """What makes ``timm.create_model`` load its own weights of a model: from the cache without a word to the network.
+    """Return what makes ``timm.create_model`` load its own weights: from the cache without a word to the network.
 
     Raises :class:`RunError` when there are none, or when they are not in the cache and the hub cannot be reached.
     """
@@ -141,7 +147,7 @@ def pretrained_source(name: str) -> dict[str, Any]:
 
 
 def unavailable(name: str, reason: Exception | str) -> str:
-    """Message for pretrained weights that could not be had."""
+    """Write the message for pretrained weights that could not be had."""
     return paragraph(
         f"The pretrained weights of {name!r} could not be had: they come from the network on first use.",
         got=_first_line(reason),
@@ -164,7 +170,7 @@ def _cached(config: Any) -> Path | None:
 
 
 def _unreachable() -> str | None:
-    """Why the hub does not answer; None when it does. Proxies and HF_HUB_OFFLINE are honoured by its own client."""
+    """Say why the hub does not answer; None when it does. Proxies and HF_HUB_OFFLINE are honoured by its own client."""
     from huggingface_hub import constants, get_session
 
     try:

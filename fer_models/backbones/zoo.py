@@ -1,4 +1,4 @@
-"""The twelve networks of the comparison study, what stands in for each here, and the four that timm does not have.
+"""The twelve networks of the comparison study, the stand-in for each here, and the four that timm does not have.
 
 The four are trained from scratch in the study. Their papers' layers are kept ('same' padding, ReLU); they take RGB
 images of ``input_size`` pixels and give logits, and :mod:`aupipe.fer_analysis.comparison` explains them through
@@ -49,7 +49,7 @@ class ExpressionNet(nn.Module):
         self.features, self.head, self.input_size = features, head, input_size
 
     def forward(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b k"]:
-        """Logits of normalised images."""
+        """Compute the logits of normalised images."""
         logits: Tensor = self.head(self.features(images).flatten(1))
         return logits
 
@@ -62,7 +62,7 @@ def _convolutions(channels: Sequence[int], kernels: Sequence[int], start: int = 
 
 
 def silnet(num_classes: int) -> ExpressionNet:
-    """SilNet, 150 px. Its first linear layer holds 175 million weights: the maps are still 73 x 73 there."""
+    """Create SilNet, 150 px. Its first linear layer holds 175 million weights: the maps are still 73 x 73 there."""
     features = nn.Sequential(
         *_convolutions((32,), (11,)),
         nn.MaxPool2d(2),
@@ -83,7 +83,7 @@ def silnet(num_classes: int) -> ExpressionNet:
 
 
 def weinet(num_classes: int) -> ExpressionNet:
-    """WeiNet, 64 px: three convolutions of 7 x 7, each with a pool that moves by one pixel."""
+    """Create WeiNet, 64 px: three convolutions of 7 x 7, each with a pool that moves by one pixel."""
     layers: list[nn.Module] = []
     for before, after in ((3, 32), (32, 32), (32, 64)):
         layers += [*_convolutions((after,), (7,), before), nn.MaxPool2d(2, 1)]
@@ -91,7 +91,7 @@ def weinet(num_classes: int) -> ExpressionNet:
 
 
 def songnet(num_classes: int) -> ExpressionNet:
-    """SongNet, 224 px: four convolutions, each with a 3 x 3 pool of stride 2, dropout after the last two."""
+    """Create SongNet, 224 px: four convolutions, each with a 3 x 3 pool of stride 2, dropout after the last two."""
     layers: list[nn.Module] = []
     plan = ((3, 64, 5, False), (64, 64, 5, False), (64, 32, 3, True), (32, 32, 3, True))
     for before, after, kernel, dropped in plan:
@@ -101,7 +101,7 @@ def songnet(num_classes: int) -> ExpressionNet:
 
 
 def alexnet(num_classes: int) -> ExpressionNet:
-    """AlexNet (Krizhevsky et al. 2012, without its two groups and its response normalisation), 224 px."""
+    """Create AlexNet (Krizhevsky et al. 2012, without its two groups and its response normalisation), 224 px."""
     features = nn.Sequential(
         nn.Conv2d(3, 96, 11, 4, padding=2),
         nn.ReLU(),
@@ -124,7 +124,7 @@ def alexnet(num_classes: int) -> ExpressionNet:
 
 
 def zoo_lines() -> list[str]:
-    """The table that ``aupipe compare --zoo`` prints."""
+    """Format the table that ``aupipe compare --zoo`` prints."""
     lines = [f"{'network':<18}{'here':<32}{'ImageNet':<10}size"]
     lines += [f"{e.name:<18}{e.stand_in:<32}{'yes' if e.pretrained else 'no':<10}{e.input_size}" for e in ZOO]
     return [*lines, "A name with a colon is for --model, the others for `aupipe train --backbone`."]

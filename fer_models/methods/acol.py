@@ -35,17 +35,17 @@ class ACoL(Method):
         self.branch_b = _branch(backbone.channels[-1], width, n_classes)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Logits of A, features and, as ``extra["maps"]``, A's map of each class ``(B, K, h, w)``."""
+        """Compute logits of A, features and, as ``extra["maps"]``, A's map of each class ``(B, K, h, w)``."""
         features: tuple[Tensor, ...] = self.backbone(images)
         maps = self.branch_a(features[-1]).float()
         return Prediction(maps.mean((2, 3)), features, {"maps": maps})
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """Class scores of A."""
+        """Compute the class scores of A."""
         return self.branch_a(features[-1]).float().mean((2, 3))  # type: ignore[no-any-return]
 
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
-        """The cross-entropy of both branches, and the alignment."""
+        """Compute the cross-entropy of both branches, and the alignment."""
         prediction: Prediction = self(batch.image)
         ce_a = objective.classification(prediction.logits, batch.label)
         maps_b = self.complement(prediction, batch.label)
@@ -53,20 +53,20 @@ class ACoL(Method):
         return objective.compose(ce_a + ce_b, prediction.features, batch.au_map, batch.has_map)
 
     def complement(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b k h w"]:
-        """B's maps of all classes, without the pixels where A found the given class."""
+        """Compute B's maps of all classes, without the pixels where A found the given class."""
         found = unit_range(of_class(prediction.extra["maps"].detach(), class_index)) > self.threshold
         last = prediction.features[-1]
         return self.branch_b(last.masked_fill(found[:, None], 0)).float()  # type: ignore[no-any-return]
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """The maximum of both branches' normalised maps, in [0, 1]."""
+        """Return the maximum of both branches' normalised maps, in [0, 1]."""
         first = of_class(prediction.extra["maps"], class_index)
         second = of_class(self.complement(prediction, class_index), class_index)
         return torch.maximum(unit_range(first), unit_range(second))
 
 
 def unit_range(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """Each map shifted and scaled to [0, 1]; a flat one becomes 0."""
+    """Shift and scale each map to [0, 1]; a flat one becomes 0."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     span = high - low
     return (maps - low) / span.where(span > 0, 1.0)

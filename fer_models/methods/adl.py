@@ -48,11 +48,11 @@ class ADL(CAM):
             backbone.transform(layer, self.mask)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """CAM's scores of the last features, masked in training."""
+        """Compute CAM's scores of the last features, masked in training."""
         return super().logits((*features[:-1], self.mask(features[-1])))
 
     def mask(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The attention-based dropout layer; in evaluation the features themselves."""
+        """Apply the attention-based dropout layer; in evaluation the features themselves."""
         if not self.training:
             return features
         attention = features.float().mean(1, keepdim=True)

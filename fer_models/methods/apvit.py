@@ -41,7 +41,7 @@ class PoolingBlock(nn.Module):
         self.keep = keep
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b m c"]:
-        """The kept tokens after the block, in their order, the class token first."""
+        """Return the kept tokens after the block, in their order, the class token first."""
         normed = self.norm1(tokens)
         tokens = tokens + self.attn(normed)
         if self.keep < 1:
@@ -53,22 +53,22 @@ class PoolingBlock(nn.Module):
 
 
 def kept_count(count: int, share: float) -> int:
-    """How many of ``count`` tokens a share keeps: rounded, at least one."""
+    """Count the tokens that a share of ``count`` keeps: rounded, at least one."""
     return max(1, round(count * share))
 
 
 def strongest(values: Float[Tensor, "b n"], count: int) -> Int64[Tensor, "b m"]:
-    """Places of the ``count`` largest values of each row, in ascending order of place."""
+    """Find the places of the ``count`` largest values of each row, in ascending order of place."""
     return values.topk(count, 1).indices.sort(1).values
 
 
 def take(tokens: Float[Tensor, "b n c"], places: Int64[Tensor, "b m"]) -> Float[Tensor, "b m c"]:
-    """The tokens at the given places."""
+    """Select the tokens at the given places."""
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def nearest_layer(backbone: Backbone) -> int:
-    """The layer (from 1) whose grid is closest to 14 x 14, the deeper of two equals.
+    """Find the layer (from 1) whose grid is closest to 14 x 14, the deeper of two equals.
 
     A backbone that was told no image size is taken to see 224 pixels.
     """
@@ -133,7 +133,7 @@ class APViT(Method):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """Linear scores of the class token after the last block."""
+        """Compute the linear scores of the class token after the last block."""
         tokens = self.tokens(features[-1])
         for block in self.blocks:
             tokens = block(tokens)
@@ -141,7 +141,7 @@ class APViT(Method):
         return scores
 
     def tokens(self, last: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """The class token and the projected feature pixels that patch pooling keeps, each with its place."""
+        """Return the class token and the projected feature pixels that patch pooling keeps, each with its place."""
         size = (last.shape[2], last.shape[3])
         places = resample_abs_pos_embed(self.places, list(size), list(self.grid), num_prefix_tokens=1)
         patches = self.project(last).flatten(2).transpose(1, 2) + places[:, 1:]

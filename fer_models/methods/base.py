@@ -1,4 +1,4 @@
-"""What a method is, and the registry of methods.
+"""The base class of methods, and their registry.
 
 A method owns the backbone and its head and answers three questions: which logits, which training step, which map. A
 method that only reads maps out differently overrides :meth:`Method.cam`; one with another head overrides
@@ -40,12 +40,16 @@ class Prediction:
 class Method(nn.Module, ABC):
     """A classifier with a map: backbone, head, training step, read-out. Subclasses take ``(backbone, n_classes)``.
 
-    ``needs_graph``: :meth:`cam` differentiates through the forward pass, which must then run with gradients on (see
-    :meth:`read`). ``has_cam``: whether the method has a class map at all, besides the attention of its layers.
-    ``trains_as``: the method whose network and training this one shares to the bit, where it only reads another map
-    out of them; such runs are trained once (see :func:`training_name`).
-    ``title``: how tables and figures write it; ``order``: its row in the paper's table. Neither is inherited: a method
-    without them is written by its name and follows the others (see :func:`method_title`, :func:`method_names`).
+    Attributes:
+        needs_graph: True where :meth:`cam` differentiates through the forward pass, which must then run with gradients
+            on (see :meth:`read`).
+        has_cam: True where the method has a class map at all, besides the attention of its layers.
+        trains_as: The method whose network and training this one shares to the bit, where it only reads another map out
+            of them; such runs are trained once (see :func:`training_name`).
+        title: The method's name in tables and figures; not inherited: without it ``name`` is written
+            (see :func:`method_title`).
+        order: Its row in the paper's table; not inherited: methods without it follow the others
+            (see :func:`method_names`).
     """
 
     title: ClassVar[str]
@@ -64,12 +68,12 @@ class Method(nn.Module, ABC):
         self.n_classes = n_classes
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Logits and features of normalised images."""
+        """Compute logits and features of normalised images."""
         features: tuple[Tensor, ...] = self.backbone(images)
         return Prediction(self.logits(features), features)
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """A forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
+        """Do a forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
         if self.needs_graph:
             images = images.detach().requires_grad_()  # a graph from the start, even where all weights are frozen
         with torch.set_grad_enabled(self.needs_graph):
@@ -77,17 +81,17 @@ class Method(nn.Module, ABC):
         return prediction
 
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
-        """Loss terms of a batch; called in training mode inside autocast."""
+        """Compute the loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)
         return objective(prediction.logits, prediction.features, batch.label, batch.au_map, batch.has_map)
 
     @abstractmethod
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """Class scores from the feature maps."""
+        """Compute class scores from the feature maps."""
 
     @abstractmethod
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """The map of the given class of each sample, signed, at its native resolution.
+        """Return the map of the given class of each sample, signed, at its native resolution.
 
         ``prediction`` comes from :meth:`read`. May be called more than once on it, with other classes.
         """
@@ -97,7 +101,7 @@ METHODS: dict[str, type[Method]] = {}
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator: make a method known as ``name``. Raises ``ValueError`` when the name is taken."""
+    """Make a method known as ``name`` (class decorator). Raises ``ValueError`` when the name is taken."""
 
     def add(method: type[Method]) -> type[Method]:
         if name in METHODS:
@@ -109,7 +113,7 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
 
 
 def method_class(name: str) -> type[Method]:
-    """The class registered as ``name``. Raises :class:`UserInputError` with what exists."""
+    """Find the class registered as ``name``. Raises :class:`UserInputError` with what exists."""
     if name not in METHODS:
         raise UserInputError(unknown_name("method", name, sorted(METHODS)))
     return METHODS[name]
@@ -127,7 +131,7 @@ def method_title(name: str) -> str:
 
 
 def training_name(name: str) -> str:
-    """The method that runs of ``name`` are trained as: another one for a method that is only a read-out of it.
+    """Return the method that runs of ``name`` are trained as: another one for a method that is only a read-out of it.
 
     Raises :class:`UserInputError` for an unknown name.
     """
@@ -137,7 +141,14 @@ def training_name(name: str) -> str:
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:
     """Build a method on a backbone.
 
-    Raises :class:`UserInputError` for an unknown name or option, or a backbone that the method cannot use.
+    Args:
+        name: One of :func:`method_names`.
+        backbone: The network; it becomes part of the method.
+        n_classes: Number of expressions.
+        options: The method's own settings, see :func:`option_defaults`.
+
+    Raises:
+        UserInputError: The name or an option is unknown, or the method cannot use the backbone.
     """
     chosen = method_class(name)
     known = option_defaults(name)
@@ -149,13 +160,13 @@ def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any)
 
 
 def option_defaults(name: str) -> dict[str, Any]:
-    """A method's own settings and their defaults: the keyword-only arguments of its constructor."""
+    """List a method's own settings and their defaults: the keyword-only arguments of its constructor."""
     parameters = inspect.signature(method_class(name).__init__).parameters.values()
     return {one.name: one.default for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
 def parse_options(name: str, text: str) -> dict[str, Any]:
-    """``kmax=0.5,alpha=0.6`` -> the method's options, each of its default's type.
+    """Parse ``kmax=0.5,alpha=0.6`` to the method's options, each of its default's type.
 
     Raises :class:`UserInputError` for an unknown option or a value of another type.
     """
@@ -192,7 +203,7 @@ def require(option: str, value: object, valid: bool, expected: str) -> None:
 
 
 def gradient_at(features: Tensor, output: Tensor, start: Tensor) -> Tensor:
-    """Gradient of ``output``, weighted by ``start``, with respect to a prediction's features.
+    """Compute the gradient of ``output``, weighted by ``start``, with respect to a prediction's features.
 
     Repeatable, and at work where gradients are off too: ``output`` must be one of the prediction's own tensors.
 
@@ -210,14 +221,14 @@ def gradient_at(features: Tensor, output: Tensor, start: Tensor) -> Tensor:
 
 
 def layer_number(option: str, value: int, backbone: Backbone) -> int:
-    """The layer an option names, 1 .. ``n_layers``; 0 is the last. Raises :class:`UserInputError` for others."""
+    """Return the layer an option names, 1 .. ``n_layers``; 0 is the last. Raises :class:`UserInputError` for others."""
     last = backbone.n_layers
     require(option, value, 0 <= value <= last, f"a layer of {backbone.name}, 1 to {last}, or 0 for the last")
     return value or last
 
 
 def of_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-    """Each sample's map of its class."""
+    """Select each sample's map of its class."""
     return maps[torch.arange(len(maps), device=maps.device), class_index]
 
 

@@ -31,15 +31,15 @@ class CAM(Method):
         return self.head.weight - self.head.weight.mean(0)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """Linear scores of the pooled last features."""
+        """Compute the linear scores of the pooled last features."""
         return F.linear(features[-1].mean((2, 3)), self.class_weights, self.head.bias)
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """Class weights times the last features; its mean over pixels is the logit without the bias."""
+        """Multiply class weights and last features; the map's mean over pixels is the logit without the bias."""
         weights = self.class_weights.float()[class_index]
         return weighted_sum(prediction.features[-1].float(), weights)
 
 
 def weighted_sum(features: Float[Tensor, "b c h w"], weights: Float[Tensor, "b c"]) -> Float[Tensor, "b h w"]:
-    """Feature maps added up over the channels, each with its weight, in the precision given, also under autocast."""
+    """Add up feature maps over the channels, each with its weight, in the precision given, also under autocast."""
     return (features * weights[:, :, None, None]).sum(1)

@@ -34,7 +34,7 @@ class CutMix(CAM):
         self.alpha, self.prob = alpha, prob
 
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
-        """Loss terms of the mixed batch; random numbers come from the CPU, so a run is the same on every device."""
+        """Compute the mixed batch's loss terms; random numbers come from the CPU: a run is the same on every device."""
         if not torch.rand(()) < self.prob:
             return super().training_step(batch, objective)
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
@@ -50,7 +50,7 @@ class CutMix(CAM):
 
 
 def box_mask(size: tuple[int, int], share: float) -> Bool[Tensor, "h w"]:
-    """True inside a box with ``1 - share`` of the area around a uniform centre, cut at the borders (the paper's)."""
+    """Mark (True) a box with ``1 - share`` of the area around a uniform centre, cut at the borders (the paper's)."""
     sides = []
     for length in size:
         half = int(length * (1 - share) ** 0.5) // 2
@@ -66,7 +66,7 @@ def mix_maps(
     partner: Int64[Tensor, "b"],
     box: Bool[Tensor, "h w"],
 ) -> tuple[Float[Tensor, "b m m"], Float[Tensor, "b m m"]]:
-    """AU maps with the partner's patch, and how much of each of their pixels shows someone who has a map.
+    """Mix AU maps with the partner's patch; return too how much of each pixel shows someone who has a map.
 
     A pixel of the map that the box's edge crosses is the mean of both maps by area, of those that exist.
     """

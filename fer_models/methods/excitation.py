@@ -1,4 +1,4 @@
-"""Winning probabilities back through a network (excitation back-propagation, Zhang et al., ECCV 2016).
+"""Excitation back-propagation: winning probabilities back through a network ( Zhang et al., ECCV 2016).
 
 Inside ``with Excitation():`` a network computes what it always computes, but going backwards, its operations hand down
 probabilities instead of derivatives: ``torch.autograd.grad`` with a probability at each output gives the probability
@@ -64,7 +64,7 @@ class _Ruled(torch.autograd.Function):
 
 
 def excite(operation: Callable[[Tensor], Tensor], probability: Tensor, operand: Tensor) -> Tensor:
-    """Shares by what each positive part contributes to ``operation``, which is linear with weights of 0 or more."""
+    """Share out by what each positive part contributes to ``operation``, which is linear with weights of 0 or more."""
     positive = operand.detach().float().clamp_min(0).requires_grad_()
     with torch.enable_grad():
         total = operation(positive)

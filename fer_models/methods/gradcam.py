@@ -33,12 +33,12 @@ class GradCAM(CAM):
             backbone.connect(self.layer)
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """The layer's maps combined by :meth:`combine`."""
+        """Combine the layer's maps by :meth:`combine`."""
         features = prediction.features[self.layer - 1].detach().float()
         return self.combine(features, self.gradient(prediction, class_index))
 
     def gradient(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
-        """``dS/dA`` of each sample's class: in closed form at the last layer, else through the graph."""
+        """Compute ``dS/dA`` of each sample's class: in closed form at the last layer, else through the graph."""
         features = prediction.features[self.layer - 1]
         if not self.needs_graph:
             weights = self.class_weights.detach().float()[class_index] / features[0, 0].numel()
@@ -48,5 +48,5 @@ class GradCAM(CAM):
         return gradient_at(features, prediction.logits, chosen)
 
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """The method's map from a layer's features and the gradient there."""
+        """Compute the method's map from a layer's features and the gradient there."""
         return weighted_sum(features, gradient.mean((2, 3)))

@@ -26,7 +26,7 @@ class GradCAMPlusPlus(GradCAM):
     order = 4
 
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Channels weighted by the sum of their positive gradients times alpha."""
+        """Add up the channels, weighted by the sum of their positive gradients times alpha."""
         positive = gradient.clamp_min(0)
         total = features.sum((2, 3), keepdim=True).clamp_min(0)
         return weighted_sum(features, (positive / (2 + positive * total)).sum((2, 3)))

@@ -21,5 +21,5 @@ class LayerCAM(GradCAM):
     order = 9
 
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-        """Features times their own positive gradients, summed over the channels."""
+        """Multiply features and their own positive gradients, summed over the channels."""
         return (features * gradient.clamp_min(0)).sum(1)

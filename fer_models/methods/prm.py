@@ -49,22 +49,22 @@ class PRM(Method):
         self.head = nn.Conv2d(backbone.channels[-1], n_classes, 1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Logits, features and, as ``extra["responses"]``, the response map of each class ``(B, K, h, w)``."""
+        """Compute logits, features and, as ``extra["responses"]``, the response map of each class ``(B, K, h, w)``."""
         features: tuple[Tensor, ...] = self.backbone(images)
         responses = self.head(features[-1]).float()
         return Prediction(peak_mean(responses), features, {"responses": responses})
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """A forward pass that keeps who excited whom, in float32: probabilities spread over many units are small."""
+        """Do a forward pass that keeps who excited whom, in float32: probabilities spread over many units are small."""
         with Excitation(), torch.autocast(images.device.type, enabled=False):
             return super().read(images)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """The mean over the peaks of each class's response map."""
+        """Compute the mean over the peaks of each class's response map."""
         return peak_mean(self.head(features[-1]).float())
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """Where the class's peaks come from: not negative, at the size of ``layer``, the sum of its peaks' maps."""
+        """Trace the class's peaks back: the sum of its peaks' maps, not negative, at the size of ``layer``."""
         responses = prediction.extra["responses"]
         start = torch.zeros_like(responses)
         rows = torch.arange(len(start), device=start.device)
@@ -74,7 +74,7 @@ class PRM(Method):
 
 
 def peaks(maps: Float[Tensor, "b k h w"]) -> Bool[Tensor, "b k h w"]:
-    """Local maxima: pixels that are the largest of their 3 x 3 window; of equal ones the first in reading order.
+    """Mark local maxima: pixels that are the largest of their 3 x 3 window; of equal ones the first in reading order.
 
     Every map has one at least.
     """
@@ -84,6 +84,6 @@ def peaks(maps: Float[Tensor, "b k h w"]) -> Bool[Tensor, "b k h w"]:
 
 
 def peak_mean(maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
-    """Peak stimulation: the mean of each map over its peaks (equation 2); no other pixel gets a gradient."""
+    """Average each map over its peaks (peak stimulation, equation 2); no other pixel gets a gradient."""
     found = peaks(maps.detach())
     return maps.where(found, 0.0).sum((2, 3)) / found.sum((2, 3))

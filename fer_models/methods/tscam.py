@@ -1,4 +1,4 @@
-"""TS-CAM (Gao et al., ICCV 2021): what the class token attends to, times where the tokens speak for the class."""
+"""TS-CAM (Gao et al., ICCV 2021): the class token's attention times the tokens' evidence for the class."""
 
 from __future__ import annotations
 
@@ -44,28 +44,28 @@ class TSCAM(Method):
         self.head = nn.Conv2d(backbone.channels[-1], n_classes, 3, padding=1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Logits, the layers' token grids, and the semantic maps; no attention, which the training does not need."""
+        """Compute logits, the layers' token grids and the semantic maps; without attention: training needs none."""
         features = self.backbone(images)
         semantic = self.semantic(features)
         return Prediction(semantic.mean((2, 3)), features, {"semantic": semantic})
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """A forward pass that also reads the attention of each block."""
+        """Do a forward pass that also reads the attention of each block."""
         with torch.no_grad(), self.backbone.class_attention() as rows:
             plain = self(images)
         attention = torch.stack(rows, 1).reshape(len(images), -1, *plain.features[-1].shape[2:])
         return Prediction(plain.logits, plain.features, {**plain.extra, "attention": attention})
 
     def semantic(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k h w"]:
-        """S: one map per class from the last tokens after the network's own norm."""
+        """Compute S, one map per class, from the last tokens after the network's own norm."""
         maps: Tensor = self.head(self.backbone.normalised(features[-1]))
         return maps
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """The mean of each semantic map."""
+        """Compute the mean of each semantic map."""
         return self.semantic(features).mean((2, 3))
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """Summed attention times the semantic map of the class."""
+        """Multiply the summed attention and the semantic map of the class."""
         chosen = of_class(prediction.extra["semantic"].float(), class_index)
         return prediction.extra["attention"].float().sum(1) * chosen

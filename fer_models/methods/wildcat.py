@@ -39,30 +39,30 @@ class Wildcat(Method):
         self.head = nn.Conv2d(backbone.channels[-1], n_classes * maps, 1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Logits, features and, as ``extra["maps"]``, the map of each class ``(B, K, h, w)``."""
+        """Compute logits, features and, as ``extra["maps"]``, the map of each class ``(B, K, h, w)``."""
         features: tuple[Tensor, ...] = self.backbone(images)
         maps = self.class_maps(features[-1])
         return Prediction(self._pool(maps), features, {"maps": maps})
 
     def class_maps(self, last: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
-        """Class-wise pooling: the mean of a class's maps, in float32."""
+        """Pool class by class: the mean of a class's maps, in float32."""
         maps: Tensor = self.head(last).float()
         return maps.view(len(maps), self.n_classes, self.maps, *maps.shape[2:]).mean(2)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
-        """The pooled maps."""
+        """Pool the maps."""
         return self._pool(self.class_maps(features[-1]))
 
     def _pool(self, maps: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k"]:
         return spatial_pool(maps, self.kmax, self.kmin, self.alpha)
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """The class's map."""
+        """Return the class's map."""
         return of_class(prediction.extra["maps"], class_index)
 
 
 def spatial_pool(maps: Float[Tensor, "b k h w"], kmax: float, kmin: float, alpha: float) -> Float[Tensor, "b k"]:
-    """Mean of the ``kmax`` highest pixels plus ``alpha`` times the mean of the ``kmin`` lowest (equation 2).
+    """Add the mean of the ``kmax`` highest pixels plus ``alpha`` times the mean of the ``kmin`` lowest (equation 2).
 
     Shares are rounded to whole pixels, one at least unless the share is 0.
     """

@@ -16,17 +16,17 @@ ECE_BINS = 15
 def confusion_matrix(
     label: Int64[np.ndarray, "n"], predicted: Int64[np.ndarray, "n"], k: int
 ) -> Int64[np.ndarray, "k k"]:
-    """Counts; rows are true classes, columns predicted ones."""
+    """Count predictions by class; rows are true classes, columns predicted ones."""
     return np.asarray(np.bincount(label * k + predicted, minlength=k * k).reshape(k, k), np.int64)
 
 
 def accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
-    """Share of correct predictions."""
+    """Compute the share of correct predictions."""
     return float(np.trace(confusion) / max(int(confusion.sum()), 1))
 
 
 def balanced_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
-    """Mean recall over the classes that have samples."""
+    """Compute the mean recall over the classes that have samples."""
     counts = confusion.sum(1)
     present = counts > 0
     if not present.any():
@@ -35,7 +35,7 @@ def balanced_accuracy(confusion: Int64[np.ndarray, "k k"]) -> float:
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson, 1927): stays inside [0, 1] and is sound for small ``n``."""
+    """Compute the 95 % interval of a proportion (Wilson, 1927): stays inside [0, 1] and is sound for small ``n``."""
     if n == 0:
         return 0.0, 1.0
     interval = stats.binomtest(correct, n).proportion_ci(0.95, method="wilson")
@@ -43,7 +43,7 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
 
 
 def class_report(confusion: Int64[np.ndarray, "k k"], classes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """``n, accuracy`` (recall)``, precision, f1`` by class; None where a figure has no samples to stand on."""
+    """List ``n, accuracy`` (recall)``, precision, f1`` by class; None where a figure has no samples to stand on."""
     report: dict[str, dict[str, Any]] = {}
     for row, name in enumerate(classes):
         hits, n, claimed = (int(v) for v in (confusion[row, row], confusion[row].sum(), confusion[:, row].sum()))
@@ -57,7 +57,7 @@ def class_report(confusion: Int64[np.ndarray, "k k"], classes: Sequence[str]) ->
 
 
 def calibration(probability: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"]) -> dict[str, float | int]:
-    """How far the probabilities can be believed: 0 is perfect for each figure.
+    """Measure how far the probabilities can be believed: 0 is perfect for each figure.
 
     ``ece``: expected calibration error (Guo et al., 2017): the gap between accuracy and mean confidence in each of
     :data:`ECE_BINS` bins of the confidence, open below and closed above, weighted by the bin's samples. ``nll``: mean

@@ -30,7 +30,7 @@ CENTRE_SIGMA = 0.25
 
 
 def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "... h w"]) -> Float64[np.ndarray, "n"]:
-    """Cosine of each pair of maps; 0 when one of them is zero. ``b`` may also be a single map."""
+    """Compute the cosine of each pair of maps; 0 when one of them is zero. ``b`` may also be a single map."""
     x = np.asarray(a, np.float64).reshape(len(a), -1)
     y = np.asarray(b, np.float64).reshape(-1, x.shape[1])
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
@@ -40,7 +40,7 @@ def cosines(a: Float[np.ndarray, "n h w"], b: Float[np.ndarray, "... h w"]) -> F
 def per_class_mean(
     values: Float[np.ndarray, "n"], label: Int64[np.ndarray, "n"], has_map: Bool[np.ndarray, "n"], k: int
 ) -> list[float | None]:
-    """Mean of ``values`` over the samples with a map of each class; None for a class that has none."""
+    """Average ``values`` over the samples with a map of each class; None for a class that has none."""
     rows = [has_map & (label == number) for number in range(k)]
     return [float(values[chosen].mean()) if chosen.any() else None for chosen in rows]
 
@@ -48,25 +48,25 @@ def per_class_mean(
 def macro_mean(
     values: Float[np.ndarray, "n"], label: Int64[np.ndarray, "n"], has_map: Bool[np.ndarray, "n"], k: int
 ) -> float | None:
-    """Mean over the expressions that have a map of :func:`per_class_mean`; None when there is none."""
+    """Average :func:`per_class_mean` over the expressions that have a map; None when there is none."""
     means = [value for value in per_class_mean(values, label, has_map, k) if value is not None]
     return float(np.mean(means)) if means else None
 
 
 def uniform_map(size: int) -> Float64[np.ndarray, "m m"]:
-    """Control: a map that says nothing."""
+    """Make a control: a map that says nothing."""
     return np.ones((size, size))
 
 
 def centre_map(size: int) -> Float64[np.ndarray, "m m"]:
-    """Control: a Gaussian in the middle of the crop, sigma :data:`CENTRE_SIGMA` of the side."""
+    """Make a control: a Gaussian in the middle of the crop, sigma :data:`CENTRE_SIGMA` of the side."""
     at = (np.arange(size) + 0.5) / size - 0.5
     line = np.exp(-0.5 * (at / CENTRE_SIGMA) ** 2)
     return np.asarray(line[:, None] * line[None, :])
 
 
 def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float64[np.ndarray, "n"]:
-    """Best cosine with each map that any ``height x width`` map can reach once resized to the map's size.
+    """Compute the best cosine with each map that any ``height x width`` map can reach once resized to the map's size.
 
     The closest map in the span of the resizing is the orthogonal projection ``P A Q``, and the cosine with it is
     ``|P A Q| / |A|``. 0 for zero maps.
@@ -87,7 +87,7 @@ def _projector(size: int, source: int) -> Float64[np.ndarray, "m m"]:
 
 
 def normalised(cosine: float | None, floor: float | None, ceiling: float | None) -> float | None:
-    """``(cosine - floor) / (ceiling - floor)``: 0 for a map as good as the floor, 1 for the best of that size.
+    """Compute ``(cosine - floor) / (ceiling - floor)``: 0 for a map as good as the floor, 1 for the best of that size.
 
     Negative below the floor. None where a figure is missing or where the floor reaches the ceiling, so that nothing
     could be told from it (a layer of one pixel, for example, can only be uniform).

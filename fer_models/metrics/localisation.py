@@ -1,4 +1,4 @@
-"""Where a map points, against the region of the AUs (torch, so that it runs where the maps are).
+"""Localisation of maps against the region of the AUs (torch, so that it runs where the maps are).
 
 The region of a face is where its AU map reaches :data:`REGION_THRESHOLD`. The three figures need no scale of the map
 and say different things: where its maximum lies, how much of it lies inside, how well its order separates inside from
@@ -19,12 +19,12 @@ REGION_THRESHOLD = 0.5
 
 
 def au_region(au_map: Float[Tensor, "b m m"]) -> Bool[Tensor, "b m m"]:
-    """Pixels of the region."""
+    """Mark the pixels of the region."""
     return au_map >= REGION_THRESHOLD
 
 
 def region_share(region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Share of the pixels that lie in the region: what a map without any knowledge scores."""
+    """Compute the region's share of the pixels: the score of a map without any knowledge."""
     return region.flatten(1).double().mean(1)
 
 
@@ -38,7 +38,7 @@ def pointing(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Flo
 
 
 def energy(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Share of the map's mass that lies in the region (Wang et al., 2020: energy-based pointing game).
+    """Compute the share of the map's mass that lies in the region (Wang et al., 2020: energy-based pointing game).
 
     ``maps`` >= 0. An empty map has none: 0.
     """
@@ -49,7 +49,7 @@ def energy(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float
 
 
 def pixel_ap(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Average precision of each map as a detector of its region's pixels. A constant map scores the region's share."""
+    """Average each map's precision as a detector of its region's pixels; a constant map scores the region's share."""
     return average_precision(*_value_counts(maps.flatten(1), region.flatten(1)))
 
 

@@ -1,4 +1,4 @@
-"""How well a map's order tells a region's pixels from the others: from counts of pixels by value (NumPy or torch).
+"""Scores of a map's order, how well it tells a region's pixels from others: from counts by value (NumPy or torch).
 
 ``inside, outside`` (..., levels): how many pixels of each value lie in the region and out of it, from the strongest
 value to the weakest; values that do not occur may be among them. Whatever can be counted so is scored by one

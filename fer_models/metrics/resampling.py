@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap intervals stratified by class, and McNemar's test for two classifiers (SciPy)."""
+"""Uncertainty of figures: bootstrap intervals stratified by class, and McNemar's test for two classifiers (SciPy)."""
 
 from __future__ import annotations
 
@@ -40,14 +40,21 @@ def bootstrap_interval(
     weighting: Weighting = "samples",
     seed: int = SEED,
 ) -> tuple[float, float] | None:
-    """95 % percentile interval of a mean, resampled within each class :data:`RESAMPLES` times; no label: one class.
+    """Bootstrap the 95 % percentile interval of a mean, with :data:`RESAMPLES` resamples within each class.
 
-    ``weighting``: the mean over the classes of each class's mean (``classes``: macro figures, balanced accuracy), or
-    the mean over all samples (``samples``: accuracy). Resampling within the classes keeps their counts, which the split
-    fixed. A class with a single sample contributes no spread. The same call gives the same interval. None where no
-    class has two samples: there is nothing to resample.
+    Resampling within the classes keeps their counts, which the split fixed. A class with a single sample contributes no
+    spread. The same call gives the same interval. For two runs on the same samples, give the differences of their
+    values: the interval is then the paired one.
 
-    For two runs on the same samples, give the differences of their values: the interval is then the paired one.
+    Args:
+        values: One value a sample.
+        label: The class of each sample; None: all are of one class.
+        weighting: ``classes``: the mean over the classes of each class's mean (macro figures, balanced accuracy);
+            ``samples``: the mean over all samples (accuracy).
+        seed: Of the resamples.
+
+    Returns:
+        Both ends of the interval; None where no class has two samples: there is nothing to resample.
     """
     label = np.zeros(len(values), np.int64) if label is None else label
     groups = [values[label == number] for number in np.unique(label)]
@@ -75,7 +82,7 @@ def bootstrap_interval(
 
 
 def weighted_mean(values: Float64[np.ndarray, "n"], label: Int64[np.ndarray, "n"], weighting: Weighting) -> float:
-    """The mean that :func:`bootstrap_interval` is the interval of. ``n`` must be 1 or more."""
+    """Compute the mean that :func:`bootstrap_interval` is the interval of. ``n`` must be 1 or more."""
     if weighting == "samples":
         return float(values.mean())
     return float(np.mean([values[label == number].mean() for number in np.unique(label)]))
@@ -92,12 +99,12 @@ class McNemar:
     p_value: float
 
     def as_json(self) -> dict[str, Any]:
-        """Plain content."""
+        """Return plain content."""
         return dict(vars(self))
 
 
 def mcnemar(first: Bool[np.ndarray, "n"], second: Bool[np.ndarray, "n"]) -> McNemar:
-    """McNemar's test, exact (two-sided binomial): are the samples that only one gets right split evenly?
+    """Do McNemar's exact test (two-sided binomial): are the samples that only one gets right split evenly?
 
     ``first, second``: whether each classifier is right, sample by sample. The p-value is 1 when they never differ.
     """

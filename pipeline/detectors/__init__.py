@@ -8,9 +8,9 @@ import importlib
 import pkgutil
 
 from aupipe.pipeline.detectors.base import (
+    Attempt,
     Face,
     LandmarkDetector,
-    Rung,
     create_detector,
     detector_names,
     detector_packages,
@@ -21,9 +21,9 @@ for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 __all__ = [
+    "Attempt",
     "Face",
     "LandmarkDetector",
-    "Rung",
     "create_detector",
     "detector_names",
     "detector_packages",

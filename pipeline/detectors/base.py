@@ -1,4 +1,4 @@
-"""What a landmark detector is: the face it reports, the Protocol it fulfils, and the registry it is found in.
+"""Landmark detectors: the face they report, the Protocol they fulfil, and the registry they are found in.
 
 A detector turns one RGB image into every face it sees, in that image's pixels. Trying harder (padding, lower
 confidence) is :mod:`aupipe.pipeline.landmarks.faces`'s business, guided by the detector's own ladder; so is choosing
@@ -22,11 +22,15 @@ from aupipe.fer_data.errors import UserInputError, unknown_name
 class Face:
     """One detected face, in pixels of the image it was found in (integer coordinates at pixel centres).
 
-    points: (68, 2) float64, iBUG-68. pose: (3,) float32 yaw, pitch, roll in degrees; yaw is positive when the face
-    turns to image right, pitch when it looks down, roll when it leans clockwise on screen. score: the detector's own
-    confidence, larger is surer; its scale is the detector's (see its class). mesh: (478, 3) float32, z in pixels,
-    smaller is nearer, and blendshapes: (52,) float32 in [0, 1], where the detector gives them. What a detector adds to
-    chosen faces only (see :meth:`LandmarkDetector.complete`) is 0 before.
+    What a detector adds to chosen faces only (see :meth:`LandmarkDetector.complete`) is 0 before.
+
+    Attributes:
+        points: (68, 2) float64, iBUG-68.
+        pose: (3,) float32 yaw, pitch, roll in degrees; yaw is positive when the face turns to image right, pitch when
+            it looks down, roll when it leans clockwise on screen.
+        score: The detector's own confidence, larger is surer; its scale is the detector's (see its class).
+        mesh: (478, 3) float32, z in pixels, smaller is nearer, where the detector gives it.
+        blendshapes: (52,) float32 in [0, 1], where the detector gives them.
     """
 
     points: Float64[np.ndarray, "68 2"]
@@ -37,12 +41,16 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Rung:
-    """One try of a ladder: a constant border of ``padding`` x the longer side in ``grey``, a detection threshold.
+class Attempt:
+    """One attempt of a ladder.
 
-    What was not seen at the first look is often no face, or a face whose points cannot be trusted, so a ``twice`` rung
-    is believed only when the mirrored image gives the same points. A ``tiles`` rung looks at overlapping pieces of the
-    image instead, for faces that are small in it.
+    Attributes:
+        padding: Constant border around the image, as a multiple of its longer side.
+        confidence: Detection threshold.
+        grey: Grey value of the border.
+        twice: Believe a face only when the mirrored image gives the same points: what the first attempt did not see is
+            often no face, or a face whose points cannot be trusted.
+        tiles: Detect in overlapping pieces of the image instead, for faces that are small in it.
     """
 
     padding: float
@@ -54,17 +62,19 @@ class Rung:
 
 @runtime_checkable
 class LandmarkDetector(Protocol):
-    """Finds faces and their 68 points.
+    """A detector of faces and their 68 points.
 
-    ``ladder`` lists the tries that make sense with it, the first one being the plain look. ``reach`` is the share of
-    the picture's longer side from which on it sees a face well; smaller ones are looked at again from close by (0: size
-    does not matter to it). ``uses_known`` says whether it reads the points that ship with a dataset. ``packages`` names
-    the distributions that its results depend on, those that may take each other's place too.
+    Attributes:
+        ladder: The attempts that make sense with it, the plain one first.
+        reach: The share of the picture's longer side from which on it sees a face well; smaller ones are detected again
+            from close by (0: size does not matter to it).
+        uses_known: True where it reads the points that ship with a dataset.
+        packages: The distributions that its results depend on, those that may take each other's place too.
     """
 
     @property
-    def ladder(self) -> tuple[Rung, ...]:
-        """The tries, in order."""
+    def ladder(self) -> tuple[Attempt, ...]:
+        """The attempts, in order."""
 
     @property
     def reach(self) -> float:
@@ -72,26 +82,28 @@ class LandmarkDetector(Protocol):
 
     @property
     def uses_known(self) -> bool:
-        """Whether ``known`` matters to :meth:`detect`."""
+        """True where ``known`` matters to :meth:`detect`."""
 
     @property
     def packages(self) -> tuple[str, ...]:
         """Distributions that decide the result, as pip names them; a class attribute."""
 
     def identity(self) -> dict[str, Any]:
-        """What determines the result, as JSON: goes into the plan's digest."""
+        """Return what determines the result, as JSON, for the plan's digest."""
 
     def detect(
         self, image: UInt8[np.ndarray, "h w 3"], confidence: float, known: Float64[np.ndarray, "68 2"] | None = None
     ) -> list[Face]:
-        """Every face in an RGB image.
+        """Detect every face in an RGB image.
 
-        ``confidence`` is a rung's threshold; ``known`` the 68 points that ship with the dataset, in this image's
-        pixels, where there are any.
+        Args:
+            image: RGB pixels.
+            confidence: An attempt's threshold.
+            known: The 68 points that ship with the dataset, in this image's pixels, where there are any.
         """
 
     def complete(self, image: UInt8[np.ndarray, "h w 3"], face: Face) -> Face:
-        """The chosen face, in this image's pixels, with all that is too dear to compute for every face that is seen."""
+        """Complete the chosen face, in this image's pixels, by what is too dear to compute for every face."""
 
     def close(self) -> None:
         """Free native resources; the detector is not used afterwards."""
@@ -102,9 +114,10 @@ _FACTORIES: dict[str, Factory] = {}
 
 
 def register_detector(name: str) -> Callable[[type], type]:
-    """Class decorator: make a detector known under ``name``; its constructor takes the model file or None.
+    """Make a detector known under ``name`` (class decorator); its constructor takes the model file or None.
 
-    Raises :class:`UserInputError` when the name is taken.
+    Raises:
+        UserInputError: The name is taken.
     """
 
     def add(kind: type) -> type:
@@ -117,7 +130,7 @@ def register_detector(name: str) -> Callable[[type], type]:
 
 
 def detector_names() -> list[str]:
-    """Names of the registered detectors, sorted."""
+    """List the names of the registered detectors, sorted."""
     return sorted(_FACTORIES)
 
 
@@ -129,8 +142,13 @@ def detector_packages() -> dict[str, tuple[str, ...]]:
 def create_detector(name: str, model: Path | None = None) -> LandmarkDetector:
     """Build a registered detector.
 
-    Raises :class:`UserInputError` on an unknown name, :class:`ModelFileError` when its model or its library is
-    missing.
+    Args:
+        name: One of :func:`detector_names`.
+        model: The detector's model file; None looks for it.
+
+    Raises:
+        UserInputError: The name is unknown.
+        ModelFileError: Its model or its library is missing.
     """
     if name not in _FACTORIES:
         raise UserInputError(unknown_name("detector", name, detector_names()))

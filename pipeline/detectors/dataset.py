@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from aupipe.pipeline.detectors.base import Face, Rung, register_detector
+from aupipe.pipeline.detectors.base import Attempt, Face, register_detector
 from aupipe.pipeline.detectors.pose68 import pose_from_points
 
 
 @register_detector("dataset")
 class DatasetDetector:
-    """Believes the manifest's points. ``score`` is 1 everywhere; there is no mesh and no model file."""
+    """A detector that believes the manifest's points. ``score`` is 1 everywhere; there is no mesh and no model file."""
 
-    ladder = (Rung(0.0, 0.5),)
+    ladder = (Attempt(0.0, 0.5),)
     reach = 0.0
     uses_known = True
     packages = ()
@@ -25,18 +25,18 @@ class DatasetDetector:
         del model
 
     def identity(self) -> dict[str, Any]:
-        """The name; the points themselves are part of the plan."""
+        """Return the name; the points themselves are part of the plan."""
         return {"detector": "dataset"}
 
     def detect(
         self, image: UInt8[np.ndarray, "h w 3"], confidence: float, known: Float64[np.ndarray, "68 2"] | None = None
     ) -> list[Face]:
-        """The known points as the only face; no face where the dataset has none."""
+        """Return the known points as the only face; no face where the dataset has none."""
         return [] if known is None else [Face(points=known, pose=pose_from_points(known), score=1.0)]
 
     def complete(self, image: UInt8[np.ndarray, "h w 3"], face: Face) -> Face:
-        """The face as it is."""
+        """Return the face as it is."""
         return face
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""

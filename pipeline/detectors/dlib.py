@@ -12,7 +12,7 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import ModelFileError, paragraph
 from aupipe.fer_data.files import sha256_file
-from aupipe.pipeline.detectors.base import Face, Rung, register_detector
+from aupipe.pipeline.detectors.base import Attempt, Face, register_detector
 from aupipe.pipeline.detectors.pose68 import pose_from_points
 
 SHAPE_MODEL = "shape_predictor_68_face_landmarks.dat"
@@ -30,7 +30,7 @@ class DlibDetector:
     The model learned the 68 points from iBUG 300-W. ``score`` is the SVM's margin (above 0, usually below 3). No mesh.
     """
 
-    ladder = (Rung(0.0, 0.0), Rung(0.25, 0.0), Rung(0.5, 0.0))
+    ladder = (Attempt(0.0, 0.0), Attempt(0.25, 0.0), Attempt(0.5, 0.0))
     reach = 0.0
     uses_known = False
     packages = ("dlib-bin", "dlib", CARRIER, "opencv-python")
@@ -50,7 +50,7 @@ class DlibDetector:
         self._rectangle = dlib.rectangle
 
     def identity(self) -> dict[str, Any]:
-        """Model hash and library version."""
+        """Return model hash and library version."""
         return {
             "detector": "dlib",
             "dlib": self._library_version,
@@ -62,7 +62,7 @@ class DlibDetector:
     def detect(
         self, image: UInt8[np.ndarray, "h w 3"], confidence: float, known: Float64[np.ndarray, "68 2"] | None = None
     ) -> list[Face]:
-        """Every frontal face in an RGB image; see :class:`Face`."""
+        """Detect every frontal face in an RGB image; see :class:`Face`."""
         factor = min(max(1.0, MIN_SIDE / min(image.shape[:2])), MAX_ENLARGEMENT)
         large = image if factor == 1 else cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
         large = np.ascontiguousarray(large, np.uint8)
@@ -76,11 +76,11 @@ class DlibDetector:
         return faces
 
     def complete(self, image: UInt8[np.ndarray, "h w 3"], face: Face) -> Face:
-        """The face as it is."""
+        """Return the face as it is."""
         return face
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Do nothing: there is nothing to free."""
 
 
 def _carried_model() -> Path:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aupipe.fer_data.versions import installed_version
-from aupipe.pipeline.detectors.base import Face, Rung, register_detector
+from aupipe.pipeline.detectors.base import Attempt, Face, register_detector
 from aupipe.pipeline.detectors.mesh68 import MAPPING, mesh_to_68
 from aupipe.pipeline.detectors.model_file import MODEL_SHA256, find_model
 
@@ -35,14 +35,14 @@ class MediaPipeDetector:
     """
 
     ladder = (
-        Rung(0.0, 0.5),
-        Rung(0.25, 0.5, twice=True),
-        Rung(0.5, 0.5, twice=True),
-        Rung(0.0, 0.5, tiles=True),
-        Rung(0.25, 0.2, twice=True),
-        Rung(0.0, 0.1, twice=True),
-        Rung(0.5, 0.1, twice=True),
-        Rung(0.25, 0.05, grey=128, twice=True),
+        Attempt(0.0, 0.5),
+        Attempt(0.25, 0.5, twice=True),
+        Attempt(0.5, 0.5, twice=True),
+        Attempt(0.0, 0.5, tiles=True),
+        Attempt(0.25, 0.2, twice=True),
+        Attempt(0.0, 0.1, twice=True),
+        Attempt(0.5, 0.1, twice=True),
+        Attempt(0.25, 0.05, grey=128, twice=True),
     )
     reach = 0.25
     uses_known = False
@@ -56,7 +56,7 @@ class MediaPipeDetector:
         weakref.finalize(self, _close_all, self._native)
 
     def identity(self) -> dict[str, Any]:
-        """Model hash, library version, mapping and where the score comes from."""
+        """Return model hash, library version, mapping and where the score comes from."""
         return {
             "detector": "mediapipe",
             "mediapipe": installed_version("mediapipe"),
@@ -69,7 +69,7 @@ class MediaPipeDetector:
     def detect(
         self, image: UInt8[np.ndarray, "h w 3"], confidence: float, known: Float64[np.ndarray, "68 2"] | None = None
     ) -> list[Face]:
-        """Every face in an RGB image; see :class:`Face`."""
+        """Detect every face in an RGB image; see :class:`Face`."""
         with _native_stderr_silenced():
             result = self._landmarker(confidence).detect(_frame(image))
             return [
@@ -83,7 +83,7 @@ class MediaPipeDetector:
             ]
 
     def complete(self, image: UInt8[np.ndarray, "h w 3"], face: Face) -> Face:
-        """The face with its score."""
+        """Return the face with its score."""
         with _native_stderr_silenced():
             return replace(face, score=self._score(image, face.points))
 

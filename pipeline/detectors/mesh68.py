@@ -1,4 +1,4 @@
-"""From MediaPipe's 478-point face mesh to the 68 points of iBUG-68."""
+"""The mapping from MediaPipe's 478-point face mesh to the 68 points of iBUG-68."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mesh_to_68(mesh: Float[np.ndarray, "478 _"]) -> Float64[np.ndarray, "68 2"]:
 
 
 def map_plain(mesh: Float[np.ndarray, "478 _"]) -> Float64[np.ndarray, "68 2"]:
-    """Mapping E, without the correction.
+    """Map by mapping E, without the correction.
 
     Jaw points 0-8 and 16-8 are nine points equally spaced by arc length on the two halves of the mesh's outline;
     the 51 inner points are single mesh vertices.

@@ -68,12 +68,12 @@ class Placed(NamedTuple):
 
 @cache
 def shipped_correction() -> Correction:
-    """The correction that :func:`aupipe.pipeline.detectors.mesh68.mesh_to_68` applies."""
+    """Load the correction that :func:`aupipe.pipeline.detectors.mesh68.mesh_to_68` applies."""
     return parse_correction(CORRECTION_FILE.read_text(encoding="utf-8"))
 
 
 def apply_correction(points: Float64[np.ndarray, "68 2"], correction: Correction) -> Float64[np.ndarray, "68 2"]:
-    """Corrected points in the same pixels; points without extent or with a non-finite coordinate come back as given."""
+    """Correct points, in the same pixels; those without extent or with a non-finite coordinate come back as given."""
     placed = place(points, correction.template)
     if placed is None:
         return points
@@ -100,26 +100,26 @@ def place(points: Float[np.ndarray, "68 2"], template: Float64[np.ndarray, "68 2
 
 
 def unit_size(points: Float64[np.ndarray, "68 2"]) -> Float64[np.ndarray, "68 2"]:
-    """The points centred and scaled as a template must be."""
+    """Centre and scale points as a template must be."""
     flat = as_complex(points)
     flat = flat - _WEIGHTS @ flat
     return as_pairs(flat / np.sqrt(_WEIGHTS @ np.abs(flat) ** 2))
 
 
 def features(shape: Float64[np.ndarray, "68 2"], correction: Correction) -> Float64[np.ndarray, "n"]:
-    """What the residual is linear in: the saturated components and the square of the leading skew one."""
+    """Compute what the residual is linear in: the saturated components and the square of the leading skew one."""
     values = saturate(np.tensordot(correction.components, shape - correction.template, 2))
     yaw = values[int(np.argmin(correction.parities))]
     return np.append(values, yaw**2)
 
 
 def saturate(values: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-    """Smoothly limited to +-SATURATION; nearly unchanged up to two thirds of it."""
+    """Limit smoothly to +-SATURATION; values up to two thirds of it stay nearly as they are."""
     return np.asarray(values / (1 + (values / SATURATION) ** 4) ** 0.25)
 
 
 def mirrored(field: Float64[np.ndarray, "... 68 2"]) -> Float64[np.ndarray, "... 68 2"]:
-    """A field of points or arrows in the mirror x -> -x, renamed."""
+    """Mirror a field of points or arrows, x -> -x, renamed."""
     return np.asarray(field[..., FLIP_68, :] * np.array([-1.0, 1.0]))
 
 
@@ -139,7 +139,7 @@ def parse_correction(text: str) -> Correction:
 
 
 def format_correction(correction: Correction, heading: Iterable[str]) -> str:
-    """The correction as TOML under ``heading`` (comment lines), rounded to four decimals."""
+    """Format the correction as TOML under ``heading`` (comment lines), rounded to four decimals."""
     lines = [*(f"# {line}".rstrip() for line in heading), ""]
     lines += _field("template", correction.template) + _field("offset", correction.offset)
     lines += _field("yaw_squared", correction.directions[-1])
@@ -152,12 +152,12 @@ def format_correction(correction: Correction, heading: Iterable[str]) -> str:
 
 
 def as_complex(points: Float[np.ndarray, "68 2"]) -> Complex128[np.ndarray, "68"]:
-    """Points (x, y) as x + iy, in which a turn and a scale are one product."""
+    """Write points (x, y) as x + iy, in which a turn and a scale are one product."""
     return np.asarray(points[:, 0] + 1j * points[:, 1], np.complex128)
 
 
 def as_pairs(numbers: Complex128[np.ndarray, "68"]) -> Float64[np.ndarray, "68 2"]:
-    """The inverse of :func:`as_complex`."""
+    """Write x + iy as points (x, y): the inverse of :func:`as_complex`."""
     return np.stack([numbers.real, numbers.imag], -1)
 
 

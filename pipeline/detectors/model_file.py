@@ -1,4 +1,4 @@
-"""Where the MediaPipe face model comes from: named file, cache, installed distribution, download.
+"""The search for the MediaPipe face model: named file, cache, installed distribution, download.
 
 Hash always checked.
 """

@@ -23,7 +23,7 @@ class MeanFace(NamedTuple):
 
 
 def pose_from_points(points: Float[np.ndarray, "68 2"], face: MeanFace | None = None) -> Float32[np.ndarray, "3"]:
-    """Yaw, pitch, roll in degrees of a face given by its iBUG-68 points, in any pixels.
+    """Estimate yaw, pitch, roll in degrees of a face from its iBUG-68 points, in any pixels.
 
     Yaw is positive when the face turns to image right, pitch when it looks down, roll when it leans clockwise on
     screen; yaw lies in [-180, 180], pitch in [-90, 90], roll in [-180, 180]. A scaled orthographic view of a mean 3-D
@@ -78,13 +78,13 @@ def _angles(rotation: Float64[np.ndarray, "3 3"]) -> Float32[np.ndarray, "3"]:
 
 @cache
 def shipped_face() -> MeanFace:
-    """The mean face of ``data/pose68.toml``, mirror-symmetric."""
+    """Load the mean face of ``data/pose68.toml``, mirror-symmetric."""
     table = tomllib.loads(SHAPE_FILE.read_text(encoding="utf-8"))
     return MeanFace(np.array(table["points"], np.float64), np.array(table["weights"], np.float64))
 
 
 def format_mean_face(face: MeanFace, heading: Iterable[str]) -> str:
-    """The face as TOML under ``heading`` (comment lines), rounded to four decimals."""
+    """Format the face as TOML under ``heading`` (comment lines), rounded to four decimals."""
     points = [f"  [{x:.4f}, {y:.4f}, {z:.4f}]," for x, y, z in np.round(face.points, 4) + 0.0]
     weights = ", ".join(f"{weight:.1f}" for weight in face.weights)
     lines = [*(f"# {line}" for line in heading), "", f"weights = [{weights}]", "points = [", *points, "]"]

@@ -1,4 +1,4 @@
-"""How parts are run: one after the other in this process, or by Dask worker processes."""
+"""Executors, which run the parts: one after the other in this process, or by Dask worker processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["DaskExecutor", "Executor", "Note", "SchedulerExecutor", "SerialExecu
 
 
 def create_executor(workers: int | None, scheduler: str | None = None, note: Note = ignore) -> Executor:
-    """The executor for the command line's options.
+    """Create the executor for the command line's options.
 
     ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then. Else 0: in this
     process; N: that many Dask worker processes; None: one for each core that this process may use. ``note`` is told

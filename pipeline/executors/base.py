@@ -1,4 +1,4 @@
-"""What an executor is, and the serial one that is the reference."""
+"""The Protocol of executors, and the serial one that is the reference."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Note = Callable[[str], None]
 
 @runtime_checkable
 class Executor(Protocol):
-    """Runs a task over jobs; results come as they are ready, in any order.
+    """A runner of a task over jobs; results come as they are ready, in any order.
 
     A task is a module-level function of one small frozen argument: it writes its own file and returns a small result.
     """
@@ -32,7 +32,7 @@ class Executor(Protocol):
 
 
 class SerialExecutor:
-    """In this process, in order: the reference the others must match. Whatever kills a worker kills this process."""
+    """The reference the others must match: in this process, in order. Whatever kills a worker kills this process."""
 
     def run(
         self,
@@ -47,5 +47,5 @@ class SerialExecutor:
 
 
 def ignore(line: str) -> None:
-    """A :data:`Note` for nobody."""
+    """Drop a note: a :data:`Note` for nobody."""
     del line

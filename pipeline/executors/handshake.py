@@ -19,7 +19,7 @@ Software = tuple[tuple[str, str], ...]
 
 @cache
 def installed_software() -> Software:
-    """Names and versions of Python and of all that the bytes of a part depend on, in this process.
+    """List names and versions of Python and of all that the bytes of a part depend on, in this process.
 
     The packages of every landmark detector count: a call does not say which one its task will use.
     """
@@ -28,7 +28,7 @@ def installed_software() -> Software:
 
 
 def pickled_call(task: Callable[[Job], Result], job: Job) -> bytes:
-    """Bytes that ``pickle.loads`` turns into the result of ``task(job)``, where they are loaded.
+    """Pickle a call: bytes that ``pickle.loads`` turns into the result of ``task(job)``, where they are loaded.
 
     So only the task itself needs this package: a worker that lacks it would otherwise choke on the message that brings
     the task, again and again, and nobody would be told.

@@ -121,5 +121,5 @@ def _explain(client: Client, error: Exception) -> NoReturn:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a paragraph."""
+    """Return what an error says, short enough for a paragraph."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

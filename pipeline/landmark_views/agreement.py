@@ -1,4 +1,4 @@
-"""What a comparison of two detectors (or two runs) on one manifest says: who found what, how far apart the points lie.
+"""The agreement of two detectors (or two runs) on one manifest: faces found by each, distances of their points.
 
 A distance is a normalised mean error (NME): the mean distance of corresponding points in percent of the outer-eye
 distance, the mean of the two detectors' (at least one pixel). It is no accuracy: both may be wrong in the same way.
@@ -54,7 +54,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What :func:`aupipe.pipeline.landmark_views.compare_landmarks` found.
+    """The result of :func:`aupipe.pipeline.landmark_views.compare_landmarks`.
 
     ``names`` are the detectors' (with the folder's, where equal). ``outcomes`` counts samples by :data:`OUTCOMES`
     (``photo_changed``: the two runs saw different files); ``reasons`` counts why only one or neither found a face.
@@ -80,7 +80,7 @@ class Agreement:
     turned: Float32[np.ndarray, "n 3"]
 
     def lines(self) -> list[str]:
-        """The figures as aligned plain text."""
+        """Format the figures as aligned plain text."""
         counts = ", ".join(f"{key.replace('_', ' ')} {count}" for key, count in self.outcomes.items() if count)
         head = [f"a: {self.names[0]}  b: {self.names[1]}", f"{len(self.sample_ids)} samples: {counts}"]
         head += [f"  {reason}: {count}" for reason, count in self.reasons.items()]
@@ -96,7 +96,7 @@ class Agreement:
         return [*head, *(line for title, rows, digits in groups for line in _table(title, rows, digits))]
 
     def as_json(self) -> dict[str, Any]:
-        """The figures as one JSON object, with the ids that disagree most."""
+        """Return the figures as one JSON object, with the ids that disagree most."""
         return {
             "a": self.names[0],
             "b": self.names[1],
@@ -113,7 +113,7 @@ class Agreement:
 
 
 def spread(values: Float32[np.ndarray, "n"]) -> Spread:
-    """The :class:`Spread` of some values."""
+    """Compute the :class:`Spread` of some values."""
     if not len(values):
         return Spread(0, 0.0, 0.0, 0.0)
     exact = values.astype(np.float64)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32
 
-from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.geometry import inter_ocular
 from aupipe.pipeline.landmark_views.agreement import (
     ANGLES,
@@ -30,11 +30,18 @@ _BATCH = 512
 
 
 def compare_landmarks(work_a: Path, work_b: Path, *, worst: int = 24) -> Agreement:
-    """Compare two finished WORK folders of the same manifest; ``worst`` samples that disagree most are kept.
+    """Compare two finished WORK folders of the same manifest.
 
     Both folders hold their samples in hash order, so they are read side by side, a part of each at a time.
 
-    Raises :class:`UserInputError` when the manifests differ, :class:`StoreError` when a stage is not finished.
+    Args:
+        work_a: One folder.
+        work_b: The other one.
+        worst: Number of the samples that disagree most to keep.
+
+    Raises:
+        UserInputError: The manifests differ.
+        StoreError: A stage is not finished.
     """
     a, b = open_work(work_a), open_work(work_b)
     if a.manifest_digest != b.manifest_digest:
@@ -47,20 +54,20 @@ def compare_landmarks(work_a: Path, work_b: Path, *, worst: int = 24) -> Agreeme
             )
         )
     gathered = _Gathered(worst)
-    for batch in _batches(_side_by_side(a, b)):
+    for batch in _batches(zip(a.rows(), b.rows(), strict=True)):
         gathered.add(batch)
     return gathered.finish(_names(a, b), a)
 
 
 def region_errors(a: Float[np.ndarray, "n 68 2"], b: Float[np.ndarray, "n 68 2"]) -> Float32[np.ndarray, "n 7"]:
-    """NME of each pair of faces in percent, by :data:`REGIONS`."""
+    """Compute the NME of each pair of faces in percent, by :data:`REGIONS`."""
     eyes = np.maximum((inter_ocular(a) + inter_ocular(b)) / 2, 1.0)
     distances = np.linalg.norm(a - b, axis=-1) / eyes[:, None]
     return np.asarray(np.stack([100 * distances[:, region].mean(1) for region in REGIONS.values()], 1), np.float32)
 
 
 def pose_change(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Float32[np.ndarray, "n 3"]:
-    """``b - a`` in degrees, the short way round: in [-180, 180)."""
+    """Compute ``b - a`` in degrees, the short way round: in [-180, 180)."""
     return np.asarray((b - a + 180) % 360 - 180, np.float32)
 
 
@@ -119,20 +126,6 @@ class _Gathered:
         heapq.heappush(self._heap, (pair.nme, pair.a.sample.sample_id, pair))
         if len(self._heap) > self._keep:
             heapq.heappop(self._heap)
-
-
-def _side_by_side(a: FinishedWork, b: FinishedWork) -> Iterator[tuple[Row, Row]]:
-    for first, second in zip(a.rows(), b.rows(), strict=True):
-        if first.sample.sample_id != second.sample.sample_id:
-            raise StoreError(
-                paragraph(
-                    "The two folders hold their samples in different orders.",
-                    expected=f"{first.sample.sample_id} ({a.folder})",
-                    got=f"{second.sample.sample_id} ({b.folder})",
-                    fix="Run `aupipe landmarks` again for both.",
-                )
-            )
-        yield first, second
 
 
 def _batches(pairs: Iterable[tuple[Row, Row]]) -> Iterator[list[tuple[Row, Row]]]:

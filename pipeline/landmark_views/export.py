@@ -51,11 +51,18 @@ _SHAPED = ",".join(["%.6f"] * len(BLENDSHAPES))
 def export_landmarks(work: Path, out: Path, form: str, *, mesh: bool = False) -> Path:
     """Write the landmarks of a finished WORK as one table; the same landmarks give the same bytes.
 
-    ``out`` is the file, or a folder for ``landmarks.csv`` or ``landmarks.parquet``; ``mesh`` adds a column ``mesh`` to
-    Parquet: 478 x (x, y, z) in one list, source pixels. Returns the file's path.
+    Args:
+        work: A finished WORK folder.
+        out: The file, or a folder for ``landmarks.csv`` or ``landmarks.parquet``.
+        form: ``csv`` or ``parquet``.
+        mesh: Add a column ``mesh`` to Parquet: 478 x (x, y, z) in one list, source pixels.
 
-    Raises :class:`StoreError` when the stage is not finished, :class:`UserInputError` for an unknown form, for a mesh
-    in CSV, and when Parquet's library is not installed.
+    Returns:
+        The file's path.
+
+    Raises:
+        StoreError: The stage is not finished.
+        UserInputError: The form is unknown, a mesh is asked for in CSV, or Parquet's library is not installed.
     """
     if form not in EXPORT_FORMS:
         raise UserInputError(unknown_name("table form", form, list(EXPORT_FORMS)))

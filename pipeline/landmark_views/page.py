@@ -38,11 +38,11 @@ def write_summary(work: Path, out: Path) -> None:
 
 
 def render_page(work: FinishedWork, summary: Summary, has_sheet: bool) -> str:
-    """The page's HTML; every name that comes from the dataset is escaped."""
+    """Render the page's HTML; every name that comes from the dataset is escaped."""
     sections = (
         _section("Outcome", _outcome(summary)),
         _section("Expressions", _labels(work, summary)),
-        _section("Tries of the ladder", *_rungs(work, summary)),
+        _section("Tries of the ladder", *_attempts(work, summary)),
         _section("Faces", _histograms(summary)),
         _section("Photos", *_sizes(summary)),
         _section("Without landmarks", *_failures(summary)),
@@ -95,22 +95,22 @@ def _labels(work: FinishedWork, summary: Summary) -> Table:
     return Table((*heads, "Failed share"), body)
 
 
-def _rungs(work: FinishedWork, summary: Summary) -> tuple[Block, ...]:
+def _attempts(work: FinishedWork, summary: Summary) -> tuple[Block, ...]:
     ladder = work.config.get("ladder", [])
     rows = [
-        (str(rung), f"{count:,}", _share(count, summary.found), _try(ladder[rung]) if rung < len(ladder) else "")
-        for rung, count in summary.rungs.items()
+        (str(at), f"{count:,}", _share(count, summary.found), _describe_attempt(ladder[at]) if at < len(ladder) else "")
+        for at, count in summary.attempts.items()
     ]
     note = Text("How many faces each try found, in order.")
     return note, Table(("Rung", "Faces", "Share", "Try"), rows, (0, 3))
 
 
-def _try(rung: Mapping[str, Any]) -> str:
-    padding, grey = float(rung.get("padding", 0)), int(rung.get("grey", 0))
+def _describe_attempt(attempt: Mapping[str, Any]) -> str:
+    padding, grey = float(attempt.get("padding", 0)), int(attempt.get("grey", 0))
     paper = f" in grey {grey}" if grey else ""
     border = f"border of {padding:.0%}{paper}" if padding else "plain photo"
-    twice = ", confirmed on the mirrored photo" if rung.get("twice") else ""
-    return f"{border}, threshold {rung.get('confidence', 0):g}{twice}"
+    twice = ", confirmed on the mirrored photo" if attempt.get("twice") else ""
+    return f"{border}, threshold {attempt.get('confidence', 0):g}{twice}"
 
 
 def _histograms(summary: Summary) -> Charts:

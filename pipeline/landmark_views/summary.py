@@ -20,15 +20,19 @@ FAILURES_SHOWN = 100
 
 @dataclass(frozen=True)
 class Summary:
-    """What a WORK holds.
+    """The figures of a WORK.
 
-    ``reasons`` and ``rungs`` count samples (rungs: found ones only); ``labels`` maps (split, label) to (found, failed);
-    ``measures`` holds one value a found face: pose in degrees, score, outer-eye distance in pixels. ``sizes`` counts
-    photos by (height, width), the commonest first; ``failures`` are the first hundred by sample id.
+    Attributes:
+        reasons: Number of samples by outcome.
+        attempts: Number of found samples by the attempt that found them.
+        labels: (split, label) -> (found, failed).
+        measures: One value a found face: pose in degrees, score, outer-eye distance in pixels.
+        sizes: Number of photos by (height, width), the commonest first.
+        failures: The first hundred by sample id.
     """
 
     reasons: Mapping[Reason, int]
-    rungs: Mapping[int, int]
+    attempts: Mapping[int, int]
     labels: Mapping[tuple[str, str], tuple[int, int]]
     measures: Mapping[str, Float32[np.ndarray, "n"]]
     sizes: Mapping[tuple[int, int], int]
@@ -47,7 +51,7 @@ class Summary:
 
 def summarise(rows: Iterable[Row]) -> Summary:
     """Gather the figures in one pass; keeps five numbers a face and a few rows."""
-    reasons, rungs, sizes = Counter[Reason](), Counter[int](), Counter[tuple[int, int]]()
+    reasons, attempts, sizes = Counter[Reason](), Counter[int](), Counter[tuple[int, int]]()
     labels, values, failures = Counter[tuple[str, str, bool]](), array("f"), list[Row]()
     for row in rows:
         reasons[row.reason] += 1
@@ -55,7 +59,7 @@ def summarise(rows: Iterable[Row]) -> Summary:
         if all(row.size):
             sizes[row.size] += 1
         if row.found:
-            rungs[row.rung] += 1
+            attempts[row.rung] += 1
             values.extend((*row.pose.tolist(), row.score, float(inter_ocular(row.points))))
         else:
             failures.append(row)
@@ -63,7 +67,7 @@ def summarise(rows: Iterable[Row]) -> Summary:
     table = np.array(values, np.float32).reshape(-1, len(MEASURES))
     return Summary(
         reasons=dict(sorted(reasons.items(), key=lambda item: (item[0] is not Reason.OK, -item[1], item[0]))),
-        rungs=dict(sorted(rungs.items())),
+        attempts=dict(sorted(attempts.items())),
         labels={
             (split, label): (labels[split, label, True], labels[split, label, False])
             for split, label in sorted({key[:2] for key in labels})

@@ -1,4 +1,4 @@
-"""From an image to the one face that is meant."""
+"""The search in an image for the one face that is meant."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Detection:
 
 
 def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
-    """The ladder, the policy and their limits as JSON, for the plan's digest."""
+    """Return the ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
         "ladder": [asdict(attempt) for attempt in detector.ladder],
         "reach": detector.reach,
@@ -60,11 +60,19 @@ def find_face(
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
 ) -> Detection:
-    """Find the one face that is meant, by ``policy`` (a key of :data:`POLICIES`).
+    """Find the one face that is meant.
 
-    ``box`` is the manifest's, used by the policy ``box``: only its surroundings are searched, and the face found must
-    have its middle inside. ``known`` are the points that ship with the dataset, for a detector that uses them.
-    ``mirror``: the face is also detected in the mirror image, and its points are the mean of both passes.
+    Args:
+        image: RGB pixels.
+        detector: What detects faces.
+        policy: Choice among several faces, a key of :data:`POLICIES`.
+        box: The manifest's box, used by the policy ``box``: only its surroundings are searched, and the face found must
+            have its middle inside.
+        known: The points that ship with the dataset, for a detector that uses them.
+        mirror: Detect the face in the mirror image, too; its points are the mean of both passes.
+
+    Returns:
+        The face in pixels of ``image``, or the reason why there is none.
     """
     if policy == "box" and box is not None:
         found = _find_in_box(image, detector, box, known)
@@ -80,7 +88,7 @@ def find_faces(
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
 ) -> tuple[Detection, ...]:
-    """Every usable face of the first attempt that shows one, largest first; or one :class:`Detection` without a face.
+    """Find every usable face of the first attempt that shows one, largest first; or one :class:`Detection` without.
 
     The first of them is what :func:`find_face` finds by the policy ``largest``.
     """

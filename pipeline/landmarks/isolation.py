@@ -35,7 +35,7 @@ _Process = Worker[Sample | None, object, LandmarkRow | None]
 
 
 def detect_part_isolated(job: PartJob) -> PartResult:
-    """Task: like :func:`~aupipe.pipeline.landmarks.tasks.detect_part`, for a part at which a worker died.
+    """Make a part at which a worker died, else like :func:`~aupipe.pipeline.landmarks.tasks.detect_part` (a task).
 
     Raises :class:`FerError` when the processes die whatever the photo is.
     """
@@ -47,7 +47,7 @@ def detect_part_isolated(job: PartJob) -> PartResult:
 
 
 def isolated_rows(job: PartJob) -> list[LandmarkRow]:
-    """The part's rows; a process that dies is replaced, and a photo that its successor dies of, too, is named."""
+    """Yield the part's rows; a process that dies is replaced, and a photo that its successor dies of, too, is named."""
     rows, deadly = list[LandmarkRow](), 0
     worker: _Process = Worker(_Detection(replace(job, samples=())))
     try:
@@ -65,7 +65,7 @@ def isolated_rows(job: PartJob) -> list[LandmarkRow]:
 
 @dataclass(frozen=True)
 class _Detection:
-    """What the other process does: make a photo's row, or for None only what comes before the first photo."""
+    """The other process's task: to make a photo's row, or for None only what comes before the first photo."""
 
     job: PartJob
 

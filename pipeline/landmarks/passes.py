@@ -1,4 +1,4 @@
-"""Detection passes over an image: with a border, from close by, in tiles, twice; and what is believed of what is seen.
+"""Detection passes over an image: with a border, from close by, in tiles, twice; and the test of what is seen.
 
 A face detector works on a picture of fixed, small size (MediaPipe's: 128 pixels), so what it sees depends on how much
 of the picture a face fills. Measured with faces of known points pasted into larger pictures: from a quarter of the
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data import geometry
-from aupipe.pipeline.detectors.base import Face, LandmarkDetector, Rung
+from aupipe.pipeline.detectors.base import Attempt, Face, LandmarkDetector
 
 Image = UInt8[np.ndarray, "h w 3"]
 Known = Float64[np.ndarray, "68 2"] | None
@@ -37,7 +37,7 @@ MIN_TILE = 200
 
 
 def passes_config() -> dict[str, Any]:
-    """The limits as JSON, for the plan's digest."""
+    """Return the limits as JSON, for the plan's digest."""
     return {
         "max_mirror_gap": MAX_MIRROR_GAP,
         "max_close_gap": MAX_CLOSE_GAP,
@@ -47,7 +47,7 @@ def passes_config() -> dict[str, Any]:
 
 
 def detect_pass(
-    image: Image, detector: LandmarkDetector, attempt: Rung, known: Known = None
+    image: Image, detector: LandmarkDetector, attempt: Attempt, known: Known = None
 ) -> tuple[list[Face], bool]:
     """Detect the faces of one attempt that are believed, in pixels of ``image``; tell whether anything was seen."""
     seen = _in_tiles(image, detector, attempt) if attempt.tiles else _padded(image, detector, attempt, known)
@@ -59,7 +59,7 @@ def detect_pass(
     return merged([], [face for face in near if face is not None]), bool(seen)
 
 
-def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> Face:
+def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> Face:
     """Average a face's points with those seen in the mirror image: so found, points know no side.
 
     Where the mirror image shows no such face, or one that disagrees, the face comes back as it is. The mesh and all
@@ -78,7 +78,7 @@ def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt
 
 
 def merged(faces: Sequence[Face], more: Sequence[Face]) -> list[Face]:
-    """``faces`` and those of ``more`` that are not one of them seen again."""
+    """Merge ``faces`` and those of ``more`` that are not one of them seen again."""
     kept = list(faces)
     for face in more:
         if all(np.linalg.norm(middle(face) - middle(other)) > 0.5 * min(size(face), size(other)) for other in kept):
@@ -87,23 +87,23 @@ def merged(faces: Sequence[Face], more: Sequence[Face]) -> list[Face]:
 
 
 def size(face: Face) -> float:
-    """Root of the area of the points' box, in pixels."""
+    """Compute the root of the area of the points' box, in pixels."""
     return float(np.sqrt(np.prod(np.ptp(face.points, axis=0))))
 
 
 def middle(face: Face) -> Float64[np.ndarray, "2"]:
-    """Centre of the points' box."""
+    """Compute the centre of the points' box."""
     return np.asarray((face.points.min(0) + face.points.max(0)) / 2)
 
 
 def moved(face: Face, x: float, y: float) -> Face:
-    """The face in a picture whose origin lies at (-x, -y) of the one it was found in."""
+    """Move the face to a picture whose origin lies at (-x, -y) of the one it was found in."""
     mesh = None if face.mesh is None else face.mesh + np.array([x, y, 0], np.float32)
     return replace(face, points=face.points + np.array([x, y]), mesh=mesh)
 
 
 def is_plausible(face: Face, height: int, width: int) -> bool:
-    """Whether the mesh can be a face: eyes above mouth in the face's own axes, human proportions, mostly in the image.
+    """Tell whether the mesh can be a face: eyes above mouth in the face's axes, human proportions, mostly in the image.
 
     Keeps out the detector's answers on drawings, hands and patterns.
     """
@@ -121,7 +121,7 @@ def is_plausible(face: Face, height: int, width: int) -> bool:
     return bool(proportions and inside.mean() >= 0.5)
 
 
-def _padded(image: Image, detector: LandmarkDetector, attempt: Rung, known: Known) -> list[Face]:
+def _padded(image: Image, detector: LandmarkDetector, attempt: Attempt, known: Known) -> list[Face]:
     border = round(attempt.padding * max(image.shape[:2]))
     if border == 0:
         return detector.detect(image, attempt.confidence, known)
@@ -131,12 +131,12 @@ def _padded(image: Image, detector: LandmarkDetector, attempt: Rung, known: Know
     return [moved(face, -border, -border) for face in found]
 
 
-def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Face]:
+def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, attempt: Attempt) -> list[Face]:
     again = _mirror_points(image, detector, attempt)
     return [face for face in faces if any(_gap(points, face) <= MAX_MIRROR_GAP * size(face) for points in again)]
 
 
-def _mirror_points(image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Float64[np.ndarray, "68 2"]]:
+def _mirror_points(image: Image, detector: LandmarkDetector, attempt: Attempt) -> list[Float64[np.ndarray, "68 2"]]:
     """The points of every face in the mirror image, mirrored back."""
     mirrored = _padded(np.ascontiguousarray(image[:, ::-1]), detector, attempt, None)
     return [geometry.flip_points(face.points, image.shape[1]) for face in mirrored]
@@ -146,20 +146,20 @@ def _gap(points: Float64[np.ndarray, "68 2"], face: Face) -> float:
     return float(np.linalg.norm(points - face.points, axis=1).mean())
 
 
-def _is_small(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> bool:
-    """Whether a face must be looked at from close by. Always in a tile, which may cut a face in two."""
+def _is_small(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> bool:
+    """Tell whether a face must be seen from close by. Always in a tile, which may cut a face in two."""
     return attempt.tiles or size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * attempt.padding)
 
 
 def _surroundings(face: Face, image: Image) -> tuple[float, float, UInt8[np.ndarray, "_ _ 3"]]:
-    """Where the part of the image around a face begins, and that part."""
+    """Cut out the part of the image around a face; return its origin first."""
     half = CLOSE_UP / 2 * size(face)
     x0, y0 = np.maximum(0, np.round(middle(face) - half)).astype(int)
     x1, y1 = np.round(middle(face) + half).astype(int)
     return float(x0), float(y0), np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
-def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, attempt: Rung) -> Face | None:
+def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> Face | None:
     """The same face seen larger; None when it is not seen again."""
     x, y, around = _surroundings(face, image)
     again = [moved(found, x, y) for found in detector.detect(around, attempt.confidence)]
@@ -170,7 +170,7 @@ def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, attempt
     return nearest
 
 
-def _in_tiles(image: Image, detector: LandmarkDetector, attempt: Rung) -> list[Face]:
+def _in_tiles(image: Image, detector: LandmarkDetector, attempt: Attempt) -> list[Face]:
     """Faces in half-size tiles that overlap by half; in quarter-size ones when those show none."""
     for share in (2, 4):
         side = -(-max(image.shape[:2]) // share)

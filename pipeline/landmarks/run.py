@@ -44,8 +44,20 @@ def run_landmarks(
 ) -> StageReport:
     """Detect landmarks for every sample; finished parts are kept and checked.
 
-    Raises :class:`FolderInUseError` when WORK belongs to another manifest, :class:`ModelFileError` when the face
-    model cannot be found, :class:`UserInputError` for an empty manifest.
+    Args:
+        manifest: The samples.
+        work: The WORK folder; an interrupted run continues in it.
+        config: Detector, policy and part size.
+        executor: What runs the parts.
+        progress: Hears of each finished part.
+
+    Returns:
+        Counts of samples and parts, by outcome.
+
+    Raises:
+        FolderInUseError: WORK belongs to another manifest.
+        ModelFileError: The face model cannot be found.
+        UserInputError: The manifest is empty.
     """
     started = time.monotonic()
     if not manifest.samples:
@@ -99,7 +111,7 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
 
 
 def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure]]:
-    """What the plan's parts are, and the samples without landmarks.
+    """Collect the plan's parts, and the samples without landmarks.
 
     Raises :class:`StoreError` when one is not there, or not the plan's.
     """

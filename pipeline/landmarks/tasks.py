@@ -26,9 +26,12 @@ from aupipe.pipeline.landmarks.work import withdraw_report
 class LandmarkConfig:
     """Options of the stage.
 
-    ``model`` names the detector's model file; None looks for it. ``faces`` is the policy, see
-    :data:`aupipe.pipeline.landmarks.faces.POLICIES`. ``mirror``: every face is looked at in the mirror image too.
-    ``part_size`` samples a part.
+    Attributes:
+        detector: The detector's name.
+        model: The detector's model file; None looks for it.
+        faces: The policy, see :data:`aupipe.pipeline.landmarks.faces.POLICIES`.
+        part_size: Samples in a part.
+        mirror: Detect every face in the mirror image, too.
     """
 
     detector: str = "mediapipe"
@@ -56,7 +59,7 @@ class PartJob:
 
 @dataclass(frozen=True)
 class PartResult:
-    """What a worker returns: counts only."""
+    """The result of a worker: counts only."""
 
     rows: int
     skipped: bool
@@ -64,7 +67,7 @@ class PartResult:
 
 @one_opencv_thread()
 def detect_part(job: PartJob) -> PartResult:
-    """Task: make one part, unless it is there, intact, of this plan and of these very photos.
+    """Make one part, the task of a worker, unless it is there, intact, of this plan and of these very photos.
 
     Raises :class:`UserInputError` where this machine does not see the folders.
     """
@@ -98,7 +101,7 @@ def check_folders(job: PartJob) -> None:
 
 
 def known_landmarks(job: PartJob) -> np.ndarray | None:
-    """The points that ship with the dataset, mapped; None where the detector does not use them."""
+    """Return the points that ship with the dataset, mapped; None where the detector does not use them."""
     return None if job.known is None else np.load(job.known, mmap_mode="r", allow_pickle=False)
 
 
@@ -146,7 +149,7 @@ def _known_points(sample: Sample, known: np.ndarray | None) -> Float64[np.ndarra
 
 @lru_cache(maxsize=1)
 def shared_detector(name: str, model: Path | None) -> LandmarkDetector:
-    """One detector a process, made on first use."""
+    """Return this process's detector, made on first use."""
     return create_detector(name, model)
 
 
@@ -157,7 +160,7 @@ def close_detector(config: LandmarkConfig) -> None:
 
 
 def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
-    """Everything that determines the rows, as JSON; makes the detector, so that a missing model is told at once."""
+    """Return all that determines the rows, as JSON; makes the detector, so that a missing model is told at once."""
     detector = shared_detector(config.detector, config.model)
     return {
         **detector.identity(),
@@ -167,7 +170,7 @@ def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
 
 
 def is_current(job: PartJob) -> bool:
-    """Whether the part is there, intact, of this plan, and its photos are still those it was made of."""
+    """Tell whether the part is there, intact, of this plan, and its photos are still those it was made of."""
     try:
         part = read_part(job.path)
     except StoreError:
@@ -185,7 +188,7 @@ def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:
 
 
 def sha256_or_empty(path: Path) -> str:
-    """SHA-256 of a file; empty where it cannot be read, as in a part's row."""
+    """Compute the SHA-256 of a file; empty where it cannot be read, as in a part's row."""
     try:
         return sha256_bytes(path.read_bytes())
     except OSError:

@@ -53,7 +53,7 @@ class Row:
 
     @property
     def found(self) -> bool:
-        """Whether there are landmarks."""
+        """True where there are landmarks."""
         return self.reason is Reason.OK
 
 
@@ -84,13 +84,13 @@ class FinishedWork:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What a store says of its landmarks."""
+        """The statements of a store on its landmarks."""
         return {"manifest_digest": self.manifest_digest, "layout": self.manifest.layout, "landmarks": self.config}
 
     def parts(
         self, *, mesh: bool = False, read: Callable[[PartFile], LandmarkPart] | None = None
     ) -> Iterator[LandmarkPart]:
-        """The parts in order, one at a time; together they hold every sample of the manifest once, in hash order.
+        """Yield the parts in order, one at a time; together they hold every sample of the manifest once, in hash order.
 
         Args:
             mesh: Keep mesh and blendshapes.
@@ -112,7 +112,7 @@ class FinishedWork:
             raise mixed_work(self.folder)
 
     def rows(self) -> Iterator[Row]:
-        """Every sample in hash order, found or not."""
+        """Yield every sample in hash order, found or not."""
         for part in self.parts():
             for at, sample_id in enumerate(part.sample_ids):
                 yield _row(part, at, self.samples[sample_id])

@@ -21,7 +21,7 @@ per crop pixel."""
 
 @dataclass(frozen=True)
 class CropGeometry:
-    """Where the eyes lie in the crop, as shares of its size.
+    """The place of the eyes in the crop, as shares of its size.
 
     ``eye_distance`` is the distance of the two eye centres, ``eye_height`` their y. With the defaults 99 % of 1,361
     frontal faces have every one of the 68 points inside. ``min_eyes_to_mouth`` guards against yaw, which shrinks
@@ -33,12 +33,12 @@ class CropGeometry:
     min_eyes_to_mouth: float = 0.70
 
     def as_json(self) -> dict[str, Any]:
-        """For configuration digests."""
+        """Return the content for configuration digests."""
         return asdict(self)
 
 
 def crop_matrix(points: Float[np.ndarray, "68 2"], size: int, crop: CropGeometry) -> geometry.Affine:
-    """The similarity transform (2, 3) from photo pixels to pixels of the ``size`` x ``size`` crop, from the eye
+    """Fit the similarity transform (2, 3) from photo pixels to pixels of the ``size`` x ``size`` crop, from the eye
     centres."""
     points = np.asarray(points, np.float64)
     left, right = points[geometry.LEFT_EYE].mean(0), points[geometry.RIGHT_EYE].mean(0)
@@ -54,10 +54,12 @@ def crop_matrix(points: Float[np.ndarray, "68 2"], size: int, crop: CropGeometry
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a face lies in its crop.
+    """The place of a face in its crop.
 
-    ``matrix``: photo pixels to crop pixels; ``landmarks`` in crop pixels; ``inside``: the share of them that the crop
-    holds.
+    Attributes:
+        matrix: Affine from photo pixels to crop pixels.
+        landmarks: The points in crop pixels.
+        inside: The share of them that the crop holds.
     """
 
     matrix: Float64[np.ndarray, "2 3"]
@@ -66,7 +68,7 @@ class Placement:
 
     @property
     def usable(self) -> bool:
-        """Whether the crop shows a face."""
+        """True where the crop shows a face."""
         return self.inside >= MIN_POINTS_INSIDE
 
 

@@ -1,4 +1,4 @@
-"""The plan of a store: which rows it has, in which shard, from which parts, under which options and digests.
+"""The plan of a store: its rows, their shards and parts, its options and digests.
 
 Building, repairing and drawing again all ask this plan; it reads no photo and writes nothing.
 """
@@ -114,8 +114,13 @@ class StorePlan:
 def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
-    ``begun``: a store, finished or not, whose encoding ``auto`` follows. Raises :class:`StoreError` where a part is
-    not what WORK's report says.
+    Args:
+        work: The landmarks.
+        config: Options of the stage.
+        begun: A store, finished or not, whose encoding ``auto`` follows.
+
+    Raises:
+        StoreError: A part is not what WORK's report says.
     """
     members, failures = list[Member](), list[Failure]()
     for file, part in zip(work.part_files, work.parts(read=landmark_part), strict=True):
@@ -147,7 +152,7 @@ def software() -> dict[str, str]:
 
 
 def _encoding_of(store: Path) -> str | None:
-    """How a store, finished or begun, keeps its images."""
+    """Read the encoding of a store, finished or begun."""
     try:
         return load_index(store).encoding
     except StoreError:
@@ -156,7 +161,7 @@ def _encoding_of(store: Path) -> str | None:
 
 
 def _stated_digests(store: Path) -> dict[str, str]:
-    """What a store's index says of its files; nothing where there is no index."""
+    """Read the digests that a store's index states; none where there is no index."""
     try:
         return {entry.name: entry.sha256 for entry in load_index(store).shards}
     except StoreError:

@@ -1,4 +1,4 @@
-"""Repairing a store: what it was built with, and the refusal of anything that would make it another one."""
+"""Repairing a store: the options it was built with, and the refusal of all that would make it another one."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from aupipe.pipeline.maps.tasks import MapConfig
 
 
 def stated_config(store: Path, codebook: str | None = None) -> MapConfig:
-    """The options a store was built with: from its index, or where that is damaged from a shard that can be read.
+    """Read the options a store was built with: from its index, or where that is damaged from a shard that can be read.
 
-    A shard names its codebook but does not hold it: ``codebook`` is then the name or file to use instead of that
-    name. Raises :class:`StoreError` when neither is left, or when the codebook is another one.
+    Args:
+        store: The store's folder.
+        codebook: A shard names its codebook but does not hold it: the name or file to use instead of that name.
+
+    Raises:
+        StoreError: Neither is left, or the codebook is another one.
     """
     try:
         index = load_index(store)
@@ -77,7 +81,7 @@ def check_same_plan(store: Path, plan: StorePlan) -> None:
 
 
 def photos_missing(store: Path, unusable: Sequence[Failure]) -> StoreError:
-    """The error for a damaged shard whose photos are no longer there."""
+    """Make the error for a damaged shard whose photos are no longer there."""
     shown = ", ".join(f"{failure.sample_id} ({failure.reason})" for failure in unusable[:3])
     return StoreError(
         paragraph(

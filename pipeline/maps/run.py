@@ -41,12 +41,23 @@ def run_maps(
 ) -> StageReport:
     """Build the store from the landmark stage's folder.
 
-    ``images_from``: a finished store with the same crops, whose images are taken over: no photo is read. ``repair``:
-    make what is damaged or missing again, and refuse whatever would give another store than STORE was.
+    Args:
+        work: A finished WORK folder.
+        store: The store's folder; an interrupted run continues in it.
+        config: Crop, maps, codebook and encoding.
+        executor: What runs the shards.
+        progress: Hears of each finished shard.
+        overwrite: Replace a store that was built with other options.
+        images_from: A finished store with the same crops, whose images are taken over: no photo is read.
+        repair: Make again what is damaged or missing, and refuse whatever would give another store than STORE was.
 
-    Raises :class:`StoreError` when the landmark stage is not finished, :class:`FolderInUseError` when STORE holds a
-    store built with other options (unless ``overwrite``), :class:`UserInputError` when the codebook does not know an
-    expression.
+    Returns:
+        Counts of samples and shards, by outcome.
+
+    Raises:
+        StoreError: The landmark stage is not finished.
+        FolderInUseError: STORE holds a store built with other options, and ``overwrite`` is not set.
+        UserInputError: The codebook does not know an expression.
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")

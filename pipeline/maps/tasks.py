@@ -45,7 +45,12 @@ class MapConfig:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], codebook: dict[str, Any]) -> MapConfig:
-        """The configuration whose :meth:`as_json` is ``content``. Raises ``KeyError`` or ``TypeError`` for another."""
+        """Make the configuration whose :meth:`as_json` is ``content``.
+
+        Raises:
+            KeyError: Something is absent.
+            TypeError: Something is of another kind.
+        """
         return cls(
             codebook=codebook,
             image_size=content["image_size"],
@@ -57,7 +62,7 @@ class MapConfig:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Everything that determines a row, besides the photo and its landmarks."""
+        """Return everything that determines a row, besides the photo and its landmarks."""
         return {
             **self.crop_json(),
             "codebook_digest": digest(self.codebook),
@@ -66,7 +71,7 @@ class MapConfig:
         }
 
     def crop_json(self) -> dict[str, Any]:
-        """The part that decides the stored images."""
+        """Return the part that decides the stored images."""
         quality = {"jpeg_quality": self.jpeg_quality} if self.encoding == "jpeg" else {}
         return {"crop": self.crop.as_json(), "encoding": self.encoding, "image_size": self.image_size, **quality}
 
@@ -128,7 +133,7 @@ class ShardResult:
 
 @one_opencv_thread()
 def build_shard(job: ShardJob) -> ShardResult:
-    """Task: make one shard, unless it is there, intact and of this plan.
+    """Make one shard, the task of a worker, unless it is there, intact and of this plan.
 
     Where an intact shard differs in its maps only, they are drawn again and its images taken over.
     """

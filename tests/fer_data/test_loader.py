@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from aupipe.fer_data.errors import StoreError, UserInputError
-from aupipe.fer_data.loading import augment, resident, slots
+from aupipe.fer_data.loading import augment, prefetch, resident
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.loading.loader import Batch, TripletLoader, order
@@ -251,7 +251,7 @@ def test_waiting_for_slow_reads_is_seen(store: Store, monkeypatch: pytest.Monkey
         time.sleep(0.02)
         gather(self, *arguments)
 
-    monkeypatch.setattr(slots, "time", SimpleNamespace(perf_counter=look_at_the_clock))
+    monkeypatch.setattr(prefetch, "time", SimpleNamespace(perf_counter=look_at_the_clock))
     monkeypatch.setattr(SplitReader, "gather", slow)
     loader = TripletLoader(store.split("train"), 8, AugmentConfig(64, enabled=False))
     for _ in loader.uint8_epoch(0):

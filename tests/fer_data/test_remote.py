@@ -308,7 +308,7 @@ def test_a_copy_damaged_in_the_cache_is_fetched_again(origin: Store, server: Ser
     shard.write_bytes(flipped(shard.read_bytes()))
     server.stop()
     with pytest.raises(StoreError, match="does not answer"):  # a damaged copy must not pass for a mended one
-        local_store(server.url, mend=True)
+        local_store(server.url, repair=True)
 
 
 def test_a_folder_is_not_repaired_without_its_landmarks(origin: Store) -> None:

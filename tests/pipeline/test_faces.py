@@ -11,7 +11,7 @@ import pytest
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.geometry import flip_points
 from aupipe.fer_data.types import Box, Reason
-from aupipe.pipeline.detectors import Face, LandmarkDetector, Rung
+from aupipe.pipeline.detectors import Attempt, Face, LandmarkDetector
 from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
 from protocols import assert_fulfils
 
@@ -24,7 +24,7 @@ class Scene:
     """
 
     faces: list[np.ndarray]
-    ladder: tuple[Rung, ...] = (Rung(0.0, 0.5),)
+    ladder: tuple[Attempt, ...] = (Attempt(0.0, 0.5),)
     reach: float = 0.0
     uses_known: bool = False
     packages: tuple[str, ...] = ()
@@ -162,7 +162,7 @@ class Stubborn(Scene):
 
 
 def test_a_second_look_that_disagrees_is_not_believed() -> None:
-    believing, doubting = (Rung(0.0, 0.1),), (Rung(0.0, 0.1, twice=True),)
+    believing, doubting = (Attempt(0.0, 0.1),), (Attempt(0.0, 0.1, twice=True),)
     off_centre = face(100, 100, 90)  # its mirror image would be at x = 299
     for ladder, reason in ((believing, Reason.OK), (doubting, Reason.IMPLAUSIBLE_FACE)):
         detector = Stubborn(off_centre)
@@ -174,7 +174,7 @@ def test_every_policy_is_part_of_the_plan() -> None:
     scene = Scene([])
     configs = [str(detection_config(scene, policy)) for policy in POLICIES]
     assert len(set(configs)) == len(POLICIES)
-    scene.ladder = (Rung(0.25, 0.5),)
+    scene.ladder = (Attempt(0.25, 0.5),)
     assert str(detection_config(scene, "box")) not in configs
 
 
@@ -202,7 +202,7 @@ def test_a_small_face_is_looked_at_again_from_close_by() -> None:
 
 
 def test_faces_too_small_for_one_look_are_found_in_tiles() -> None:
-    ladder = (Rung(0.0, 0.5), Rung(0.0, 0.5, tiles=True))
+    ladder = (Attempt(0.0, 0.5), Attempt(0.0, 0.5, tiles=True))
     detector = ShortSighted([SMALL + (SMALL - SMALL.mean(0)) * 0.5], ladder=ladder, reach=0.25)  # 60 pixels
     found = find_face(photo(), detector, "largest")
     assert found.reason is Reason.OK and found.face is not None and found.attempt == 1

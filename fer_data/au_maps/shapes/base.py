@@ -1,4 +1,4 @@
-"""What a kind of region is, and the registry of kinds.
+"""The protocol of a kind of region, and the registry of kinds.
 
 The region of an action unit is made of shapes, fixed to the 68 landmarks. One class says everything about a kind of
 shape: how a codebook writes it, where it lies on a face, how NumPy draws it and how torch does. Both draw the same
@@ -55,7 +55,7 @@ class Shape(ABC):
 
     @abstractmethod
     def problems(self) -> list[str]:
-        """What is wrong with a shape that could be read, in words."""
+        """List what is wrong with a shape that could be read, in words."""
 
     @classmethod
     @abstractmethod

@@ -203,7 +203,7 @@ def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> Placed:
 
 
 def _visible(points: Float64[np.ndarray, "n 68 2"]) -> Float64[np.ndarray, "n 3"]:
-    """How much shows of the left half, the right half and the midline, in [0, 1]."""
+    """Return the visible share of the left half, the right half and the midline, in [0, 1]."""
     yaw = yaw_from_points(points)
     fade = np.clip((np.abs(yaw) - YAW_FADE[0]) / (YAW_FADE[1] - YAW_FADE[0]), 0, 1)
     far = 1 - fade * fade * (3 - 2 * fade)
@@ -213,7 +213,7 @@ def _visible(points: Float64[np.ndarray, "n 68 2"]) -> Float64[np.ndarray, "n 3"
 
 
 def yaw_from_points(points: Float[np.ndarray, "... 68 2"]) -> Float[np.ndarray, "..."]:
-    """Yaw in degrees from the 68 points alone: positive when the face turns to image right.
+    """Estimate the yaw in degrees from the 68 points alone: positive when the face turns to image right.
 
     From the nose bridge's shift between the outer eye corners: ``tan(yaw) = shift / YAW_BRIDGE``.
     """
