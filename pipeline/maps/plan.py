@@ -19,7 +19,7 @@ from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Reason
 from aupipe.fer_data.versions import BYTES, installed_versions
 from aupipe.pipeline.landmarks.work import FinishedWork, landmark_failures
-from aupipe.pipeline.maps.tasks import MadeShard, MapConfig, Member, ShardJob, landmark_part
+from aupipe.pipeline.maps.tasks import ExistingShard, MapConfig, Member, ShardJob, landmark_part
 from aupipe.pipeline.planning import batched
 
 
@@ -71,7 +71,7 @@ class StorePlan:
         jobs = []
         for shard in self.shards:
             made = [
-                MadeShard(folder / shard.name, known.get(shard.name))
+                ExistingShard(folder / shard.name, known.get(shard.name))
                 for folder, known in zip(stores, stated, strict=True)
             ]
             path, root = store / shard.name, self.work.manifest.root
@@ -103,13 +103,13 @@ class StorePlan:
                 yield ShardPlan(f"{split}-{number:05d}.h5", tuple(rows), header)
 
 
-def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
+def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
     Args:
         work: The landmarks.
         config: Options of the stage.
-        begun: A store, finished or not, whose encoding ``auto`` follows.
+        existing: A store, finished or not, whose encoding ``auto`` follows.
 
     Raises:
         StoreError: A part is not what WORK's report says.
@@ -121,7 +121,7 @@ def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
             if reason is Reason.OK:
                 sample = work.samples[sample_id]
                 members.append(Member(sample_id, sample.path, sample.label, part.source_sha256[row], file, row))
-    encoding = _encoding_of(begun) if config.encoding == "auto" else None
+    encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
     return StorePlan(work, replace(config, encoding=encoding), tuple(members), tuple(failures))
 
