@@ -31,7 +31,7 @@ _LAST_BREATH = 10.0
 
 
 @dataclass(frozen=True)
-class Told(Generic[Said]):
+class Message(Generic[Said]):
     """A message of a process that is at a job."""
 
     what: Said
@@ -67,7 +67,7 @@ class Worker(Generic[Job, Said, Result]):
     """
 
     connection: Connection
-    """Readable when :meth:`hear` has something to say."""
+    """Readable when :meth:`receive` has something to say."""
 
     def __init__(self, task: Task[Job, Said, Result]) -> None:
         self._task = task
@@ -75,7 +75,7 @@ class Worker(Generic[Job, Said, Result]):
 
     @property
     def alive(self) -> bool:
-        """Whether there is a process, as far as was heard."""
+        """True while there is a process, as far as is known."""
         return self._process is not None
 
     def give(self, job: Job) -> None:
@@ -83,13 +83,13 @@ class Worker(Generic[Job, Said, Result]):
         self._given = time.perf_counter()
         if self._process is None:
             self._start()
-        with contextlib.suppress(OSError):  # it died just now: hear() tells
+        with contextlib.suppress(OSError):  # it died just now: receive() tells
             self.connection.send((self._task, job))
 
-    def hear(self) -> Told[Said] | Done[Result] | Death:
+    def receive(self) -> Message[Said] | Done[Result] | Death:
         """Wait for what the process says next. Raises the exception that its task raised."""
         try:
-            said: Told[Said] | Done[Result] | Exception = self.connection.recv()
+            said: Message[Said] | Done[Result] | Exception = self.connection.recv()
         except (EOFError, OSError):
             return Death(self.end(_LAST_BREATH), time.perf_counter() - self._given)
         if isinstance(said, Exception):
@@ -99,7 +99,7 @@ class Worker(Generic[Job, Said, Result]):
     def ask(self, job: Job) -> Result | Death:
         """Give a job and wait for its end."""
         self.give(job)
-        while isinstance(said := self.hear(), Told):
+        while isinstance(said := self.receive(), Message):
             pass
         return said.result if isinstance(said, Done) else said
 
@@ -130,7 +130,7 @@ class Worker(Generic[Job, Said, Result]):
 
 def run_jobs(
     tasks: Sequence[Task[Job, Said, Result]], jobs: Iterable[Job], patience: float
-) -> Generator[tuple[Job, Told[Said] | Done[Result] | Death]]:
+) -> Generator[tuple[Job, Message[Said] | Done[Result] | Death]]:
     """Run jobs in as many processes as there are tasks.
 
     A job is taken when a process is free for it. Closing the iterator, or an exception on the way, ends the processes:
@@ -159,9 +159,9 @@ def run_jobs(
         while busy:
             for connection in wait(list(busy)):
                 worker, job = busy[connection]
-                said = worker.hear()
+                said = worker.receive()
                 yield job, said
-                if not isinstance(said, Told):
+                if not isinstance(said, Message):
                     del busy[connection]
                     give(worker)
     finally:
@@ -203,7 +203,7 @@ def _serve(connection: Connection) -> None:
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
             task, job = connection.recv()
-            connection.send(_answer(task, job, lambda what: connection.send(Told(what))))
+            connection.send(_answer(task, job, lambda what: connection.send(Message(what))))
 
 
 def _answer(task: Task[Job, Said, Result], job: Job, tell: Callable[[Said], None]) -> Done[Result] | Exception:

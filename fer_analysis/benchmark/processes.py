@@ -13,7 +13,7 @@ from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.benchmark.worker import Order, Outcome, carry_out
 from aupipe.fer_data.machine import usable_cpus
-from aupipe.fer_data.processes import Death, Done, Told, run_jobs
+from aupipe.fer_data.processes import Death, Done, Message, run_jobs
 from aupipe.fer_data.types import Progress
 
 MOST_JOBS = 4
@@ -63,7 +63,7 @@ def run_trainings(
     tasks = [partial(carry_out, _order_of(order, number)) for number in range(min(jobs, len(left)))]
     with contextlib.closing(run_jobs(tasks, report.handed_out(left), PATIENCE)) as events:
         for training, event in events:
-            if isinstance(event, Told):
+            if isinstance(event, Message):
                 report.epoch(training.name, event.what)
             else:
                 outcomes.append(_outcome(training, event))

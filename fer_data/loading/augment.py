@@ -241,7 +241,7 @@ def apply_to_images(
     *,
     cut: bool = False,
 ) -> Float32[Tensor, "b 3 c c"]:
-    """Do the images' half of :func:`apply`; channels last. ``cut``: they are the crops already."""
+    """Apply the images' half of :func:`apply`; channels last. ``cut``: they are the crops already."""
     crop, size = config.crop_size, images.shape[1]
     pictures = images.permute(0, 3, 1, 2)
     if cut:
@@ -262,7 +262,7 @@ def apply_to_images(
 def apply_to_maps(
     config: AugmentConfig, parameters: AugmentParameters, maps: Float32[Tensor, "b m m"], image_size: int
 ) -> Float32[Tensor, "b o o"]:
-    """Do the maps' half of :func:`apply`: maps in [0, 1] that cover the whole image, at any resolution."""
+    """Apply the maps' half of :func:`apply`: maps in [0, 1] that cover the whole image, at any resolution."""
     out_size = cropped_map_size(config.crop_size, image_size, maps.shape[-1])
     targets = crop_values(maps[:, None], parameters, config.crop_size, image_size, out_size)[:, 0]
     if parameters.erase.any():

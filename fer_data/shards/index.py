@@ -79,7 +79,7 @@ class StoreIndex:
 
     @property
     def encoding(self) -> str:
-        """How the images are kept: ``raw`` or ``jpeg``."""
+        """The encoding of the images: ``raw`` or ``jpeg``."""
         return "jpeg" if any("image_jpeg" in shard.offsets for shard in self.shards) else "raw"
 
     def as_json(self) -> dict[str, Any]:

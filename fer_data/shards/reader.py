@@ -107,7 +107,7 @@ class SplitReader:
 
     @cached_property
     def encoding(self) -> str:
-        """How the images are kept: ``raw`` or ``jpeg``."""
+        """The encoding of the images: ``raw`` or ``jpeg``."""
         return self.store.index.encoding
 
     def image(self, row: int) -> UInt8[np.ndarray, "s s 3"]:

@@ -77,7 +77,7 @@ def local_store(place: str | Path, progress: Progress | None = None, *, repair: 
         return found
     if pin is not None and index.digest != pin:
         raise StoreError(
-            paragraph("The remote store is not the one that was asked for.", where=shown(url), expected=pin,
+            paragraph("The remote store is not the one that was asked for.", where=without_password(url), expected=pin,
                       got=index.digest, fix="Leave out #sha256=... to take what is there now.")
         )  # fmt: skip
     path = cache.hold(index.digest)
@@ -94,10 +94,10 @@ def is_copy(folder: Path) -> bool:
     return folder.resolve().parent == (cache_folder() / "stores").resolve()
 
 
-def shown(url: str) -> str:
+def without_password(url: str) -> str:
     """Return a URL without the name and password it may hold.
 
-    >>> shown("https://me:secret@host/store")
+    >>> without_password("https://me:secret@host/store")
     'https://host/store'
     """
     return re.sub(r"//[^/@]*@", "//", url)
@@ -108,9 +108,11 @@ def _split_pin(place: str) -> tuple[str, str | None]:
     match = _PIN.fullmatch(fragment)
     if mark and match is None:
         raise UserInputError(
-            paragraph(f"{shown(place)} ends in a mark that is not a digest.", expected="URL#sha256= and the 64 digits "
-                      "that `aupipe inspect` shows as the store's digest")
-        )  # fmt: skip
+            paragraph(
+                f"{without_password(place)} ends in a mark that is not a digest.",
+                expected="URL#sha256= and the 64 digits that `aupipe inspect` shows as the store's digest",
+            )
+        )
     return url.rstrip("/"), match[1].lower() if match else None
 
 
@@ -141,7 +143,7 @@ def _copy(url: str, path: Path, text: bytes, index: StoreIndex, cache: Cache, pr
     for stray in path.iterdir():
         if stray.name not in expected and stray.name != INDEX_NAME and stray.is_file():
             stray.unlink()
-    progress.start(f"copying {shown(url)}", size // 10**6, "MB")
+    progress.start(f"copying {without_password(url)}", size // 10**6, "MB")
     done = 0
     try:
         for name, (sha256, length) in sorted(expected.items()):
@@ -179,7 +181,7 @@ def _fetch(url: str, name: str, path: Path, sha256: str, length: int | None, *, 
     raise StoreError(
         paragraph(
             f"{name} of a remote store did not arrive as its index describes it, twice.",
-            where=f"{shown(url)}/{name}",
+            where=f"{without_password(url)}/{name}",
             expected=f"{length} bytes, SHA-256 {sha256}" if length is not None else f"SHA-256 {sha256}",
             got=got,
             fix="What has arrived is kept: run the same command again to continue. If it stays so, the store at that "
@@ -202,10 +204,12 @@ def _remote_index(url: str, *, again: bool = True) -> tuple[bytes, StoreIndex]:
         except StoreError as error:
             if again:
                 return _remote_index(url, again=False)
-            raise type(error)(str(error).replace(folder, shown(url))) from error
+            raise type(error)(str(error).replace(folder, without_password(url))) from error
     names = [*(entry.name for entry in index.shards), *index.files]
     if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names) or INDEX_NAME in names:
-        raise StoreError(paragraph("The index names files outside the store.", where=shown(url), got=sorted(names)))
+        raise StoreError(
+            paragraph("The index names files outside the store.", where=without_password(url), got=sorted(names))
+        )
     return text, index
 
 
@@ -225,14 +229,14 @@ def _blocks(url: str, name: str) -> Generator[bytes]:
         raise StoreError(
             paragraph(
                 f"There is no readable {name} at the URL.",
-                where=shown(url),
+                where=without_password(url),
                 got=error,
                 fix="Check the URL, which names the folder that holds index.json, and the credentials.",
             )
         ) from error
     except Exception as error:  # every driver has its own
         raise UnreachableError(
-            paragraph(f"{shown(url)} does not answer as it should.", got=f"{type(error).__name__}: {error}")
+            paragraph(f"{without_password(url)} does not answer as it should.", got=f"{type(error).__name__}: {error}")
         ) from error
 
 
@@ -261,7 +265,7 @@ def _open_fsspec(url: str, name: str) -> Iterator[IO[bytes]]:
     except (ImportError, ValueError) as error:
         raise StoreError(
             paragraph(
-                f"No driver can open {shown(url)}.",
+                f"No driver can open {without_password(url)}.",
                 got=error,
                 fix="Install the one that fsspec names (s3:// pip install s3fs, gs:// pip install gcsfs).",
             )

@@ -89,7 +89,7 @@ class ShardFile:
 
     @cached_property
     def notes(self) -> ShardNotes:
-        """What the shard says of its own making. Raises one of :data:`UNREADABLE` where it says nothing."""
+        """The notes of the shard on its own making. Raises one of :data:`UNREADABLE` where it says nothing."""
         return ShardNotes(
             plan_digest=str(self.file.attrs["plan_digest"]),
             crop_digest=str(self.file.attrs.get("crop_digest", "")),

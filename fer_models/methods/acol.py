@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
-from aupipe.fer_models.methods.base import Method, Prediction, of_class, register, require
+from aupipe.fer_models.methods.base import Method, Prediction, check_option, register, select_class
 
 
 @register("acol")
@@ -27,8 +27,8 @@ class ACoL(Method):
     order = 5
 
     def __init__(self, backbone: Backbone, n_classes: int, *, threshold: float = 0.6, width: int = 1024) -> None:
-        require("threshold", threshold, 0 < threshold < 1, "a share of the map's range, between 0 and 1")
-        require("width", width, width >= 1, "1 or more channels")
+        check_option("threshold", threshold, 0 < threshold < 1, "a share of the map's range, between 0 and 1")
+        check_option("width", width, width >= 1, "1 or more channels")
         super().__init__(backbone, n_classes)
         self.threshold = threshold
         self.branch_a = _branch(backbone.channels[-1], width, n_classes)
@@ -54,14 +54,14 @@ class ACoL(Method):
 
     def complement(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b k h w"]:
         """Compute B's maps of all classes, without the pixels where A found the given class."""
-        found = unit_range(of_class(prediction.extra["maps"].detach(), class_index)) > self.threshold
+        found = unit_range(select_class(prediction.extra["maps"].detach(), class_index)) > self.threshold
         last = prediction.features[-1]
         return self.branch_b(last.masked_fill(found[:, None], 0)).float()  # type: ignore[no-any-return]
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Return the maximum of both branches' normalised maps, in [0, 1]."""
-        first = of_class(prediction.extra["maps"], class_index)
-        second = of_class(self.complement(prediction, class_index), class_index)
+        first = select_class(prediction.extra["maps"], class_index)
+        second = select_class(self.complement(prediction, class_index), class_index)
         return torch.maximum(unit_range(first), unit_range(second))
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import register, require
+from aupipe.fer_models.methods.base import check_option, register
 from aupipe.fer_models.methods.cam import CAM
 
 
@@ -38,10 +38,10 @@ class ADL(CAM):
         gamma: float = 0.8,
         stages: int = 2,
     ) -> None:
-        require("drop_rate", drop_rate, 0 <= drop_rate <= 1, "a share of the steps, 0 to 1")
-        require("gamma", gamma, 0 < gamma <= 1, "a share of the maximum, above 0 and at most 1")
+        check_option("drop_rate", drop_rate, 0 <= drop_rate <= 1, "a share of the steps, 0 to 1")
+        check_option("gamma", gamma, 0 < gamma <= 1, "a share of the maximum, above 0 and at most 1")
         last = backbone.n_layers
-        require("stages", stages, 1 <= stages <= last, f"1 to {last} layers of {backbone.name}")
+        check_option("stages", stages, 1 <= stages <= last, f"1 to {last} layers of {backbone.name}")
         super().__init__(backbone, n_classes)
         self.drop_rate, self.gamma = drop_rate, gamma
         for layer in range(last - stages + 1, last):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.backbones.tokens import class_row
-from aupipe.fer_models.methods.base import Method, Prediction, register, require
+from aupipe.fer_models.methods.base import Method, Prediction, check_option, register
 from aupipe.fer_models.targets import attention
 
 GRID = 14
@@ -115,10 +115,10 @@ class APViT(Method):
     ) -> None:
         super().__init__(backbone, n_classes)
         for option, share in (("keep", keep), ("token_keep", token_keep)):
-            require(option, share, 0 < share <= 1, "more than 0, at most 1")
+            check_option(option, share, 0 < share <= 1, "more than 0, at most 1")
         for option, number in (("depth", depth), ("heads", heads)):
-            require(option, number, number >= 1, "1 or more")
-        require("dim", dim, dim >= 1 and dim % heads == 0, f"a multiple of heads, here of {heads}")
+            check_option(option, number, number >= 1, "1 or more")
+        check_option("dim", dim, dim >= 1 and dim % heads == 0, f"a multiple of heads, here of {heads}")
         backbone.keep_layers(nearest_layer(backbone))
         self.keep = keep
         self.grid = backbone.grids[-1] if backbone.grids else (GRID, GRID)

@@ -73,7 +73,7 @@ class Method(nn.Module, ABC):
         return Prediction(self.logits(features), features)
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Do a forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
+        """Run a forward pass whose :meth:`cam` may be asked for: with gradients on where the map needs them."""
         if self.needs_graph:
             images = images.detach().requires_grad_()  # a graph from the start, even where all weights are frozen
         with torch.set_grad_enabled(self.needs_graph):
@@ -189,7 +189,7 @@ def parse_options(name: str, text: str) -> dict[str, Any]:
     return options
 
 
-def require(option: str, value: object, valid: bool, expected: str) -> None:
+def check_option(option: str, value: object, valid: bool, expected: str) -> None:
     """Raise :class:`UserInputError` unless an option's value is ``valid``; ``expected`` says which ones are."""
     if not valid:
         raise UserInputError(
@@ -223,11 +223,11 @@ def gradient_at(features: Tensor, output: Tensor, start: Tensor) -> Tensor:
 def layer_number(option: str, value: int, backbone: Backbone) -> int:
     """Return the layer an option names, 1 .. ``n_layers``; 0 is the last. Raises :class:`UserInputError` for others."""
     last = backbone.n_layers
-    require(option, value, 0 <= value <= last, f"a layer of {backbone.name}, 1 to {last}, or 0 for the last")
+    check_option(option, value, 0 <= value <= last, f"a layer of {backbone.name}, 1 to {last}, or 0 for the last")
     return value or last
 
 
-def of_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+def select_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
     """Select each sample's map of its class."""
     return maps[torch.arange(len(maps), device=maps.device), class_index]
 

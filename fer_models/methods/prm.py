@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import Method, Prediction, gradient_at, layer_number, of_class, register
+from aupipe.fer_models.methods.base import Method, Prediction, gradient_at, layer_number, register, select_class
 from aupipe.fer_models.methods.excitation import Excitation
 
 
@@ -55,7 +55,7 @@ class PRM(Method):
         return Prediction(peak_mean(responses), features, {"responses": responses})
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Do a forward pass that keeps who excited whom, in float32: probabilities spread over many units are small."""
+        """Run a forward pass that keeps who excited whom, in float32: probabilities spread over a map are small."""
         with Excitation(), torch.autocast(images.device.type, enabled=False):
             return super().read(images)
 
@@ -68,7 +68,7 @@ class PRM(Method):
         responses = prediction.extra["responses"]
         start = torch.zeros_like(responses)
         rows = torch.arange(len(start), device=start.device)
-        start[rows, class_index] = of_class(peaks(responses.detach()).float(), class_index)
+        start[rows, class_index] = select_class(peaks(responses.detach()).float(), class_index)
         won = gradient_at(prediction.features[self.layer - 1], responses, start)
         return won.sum(1).clamp_min(0)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone, TokenBackbone
-from aupipe.fer_models.methods.base import Method, Prediction, of_class, register
+from aupipe.fer_models.methods.base import Method, Prediction, register, select_class
 
 
 @register("tscam")
@@ -50,7 +50,7 @@ class TSCAM(Method):
         return Prediction(semantic.mean((2, 3)), features, {"semantic": semantic})
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Do a forward pass that also reads the attention of each block."""
+        """Run a forward pass that also reads the attention of each block."""
         with torch.no_grad(), self.backbone.class_attention() as rows:
             plain = self(images)
         attention = torch.stack(rows, 1).reshape(len(images), -1, *plain.features[-1].shape[2:])
@@ -67,5 +67,5 @@ class TSCAM(Method):
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Multiply the summed attention and the semantic map of the class."""
-        chosen = of_class(prediction.extra["semantic"].float(), class_index)
+        chosen = select_class(prediction.extra["semantic"].float(), class_index)
         return prediction.extra["attention"].float().sum(1) * chosen

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import Method, Prediction, of_class, register, require
+from aupipe.fer_models.methods.base import Method, Prediction, check_option, register, select_class
 
 
 @register("wildcat")
@@ -30,10 +30,10 @@ class Wildcat(Method):
         kmin: float = 0.1,
         alpha: float = 0.6,
     ) -> None:
-        require("maps", maps, maps >= 1, "1 or more maps a class")
-        require("kmax", kmax, 0 < kmax <= 1, "a share of the pixels, above 0 and at most 1")
-        require("kmin", kmin, 0 <= kmin <= 1, "a share of the pixels, 0 to 1")
-        require("alpha", alpha, 0 <= alpha <= 1, "a weight, 0 to 1")
+        check_option("maps", maps, maps >= 1, "1 or more maps a class")
+        check_option("kmax", kmax, 0 < kmax <= 1, "a share of the pixels, above 0 and at most 1")
+        check_option("kmin", kmin, 0 <= kmin <= 1, "a share of the pixels, 0 to 1")
+        check_option("alpha", alpha, 0 <= alpha <= 1, "a weight, 0 to 1")
         super().__init__(backbone, n_classes)
         self.maps, self.kmax, self.kmin, self.alpha = maps, kmax, kmin, alpha
         self.head = nn.Conv2d(backbone.channels[-1], n_classes * maps, 1)
@@ -58,7 +58,7 @@ class Wildcat(Method):
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Return the class's map."""
-        return of_class(prediction.extra["maps"], class_index)
+        return select_class(prediction.extra["maps"], class_index)
 
 
 def spatial_pool(maps: Float[Tensor, "b k h w"], kmax: float, kmin: float, alpha: float) -> Float[Tensor, "b k"]:

@@ -104,7 +104,7 @@ class McNemar:
 
 
 def mcnemar(first: Bool[np.ndarray, "n"], second: Bool[np.ndarray, "n"]) -> McNemar:
-    """Do McNemar's exact test (two-sided binomial): are the samples that only one gets right split evenly?
+    """Compute McNemar's exact test (two-sided binomial): are the samples that only one gets right split evenly?
 
     ``first, second``: whether each classifier is right, sample by sample. The p-value is 1 when they never differ.
     """

@@ -39,4 +39,4 @@ class DatasetDetector:
         return face
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Free nothing: there is nothing native."""

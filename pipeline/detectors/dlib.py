@@ -80,7 +80,7 @@ class DlibDetector:
         return face
 
     def close(self) -> None:
-        """Do nothing: there is nothing to free."""
+        """Free nothing: there is nothing native."""
 
 
 def _carried_model() -> Path:

@@ -58,7 +58,7 @@ class Correction:
     parities: Int[np.ndarray, "k"]
 
 
-class Placed(NamedTuple):
+class NormalisedFace(NamedTuple):
     """A face in its own frame: original = centre + unit * shape, as complex numbers x + iy."""
 
     shape: Complex128[np.ndarray, "68"]
@@ -84,7 +84,7 @@ def apply_correction(points: Float64[np.ndarray, "68 2"], correction: Correction
     return np.asarray(points + as_pairs(fade * placed.unit * as_complex(residual)))
 
 
-def place(points: Float[np.ndarray, "68 2"], template: Float64[np.ndarray, "68 2"]) -> Placed | None:
+def place(points: Float[np.ndarray, "68 2"], template: Float64[np.ndarray, "68 2"]) -> NormalisedFace | None:
     """Move, turn and scale a face onto a centred template of unit size; None when it has no extent or is not finite."""
     if not np.isfinite(points).all():
         return None
@@ -96,7 +96,7 @@ def place(points: Float[np.ndarray, "68 2"], template: Float64[np.ndarray, "68 2
     overlap = complex(_WEIGHTS @ (np.conj(as_complex(template)) * flat)) / size
     likeness = abs(overlap)
     unit = size * (overlap / likeness if likeness > 0 else 1.0)
-    return Placed(flat / unit, unit, likeness)
+    return NormalisedFace(flat / unit, unit, likeness)
 
 
 def unit_size(points: Float64[np.ndarray, "68 2"]) -> Float64[np.ndarray, "68 2"]:

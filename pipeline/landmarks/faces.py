@@ -11,7 +11,15 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors.base import Face, LandmarkDetector
-from aupipe.pipeline.landmarks.passes import detect_pass, merged, middle, mirror_average, moved, passes_config, size
+from aupipe.pipeline.landmarks.passes import (
+    detect_pass,
+    face_centre,
+    face_size,
+    merge_faces,
+    mirror_average,
+    passes_config,
+    shift_face,
+)
 
 POLICIES = {
     "box": "the face in the manifest's box; where it has none, the largest",
@@ -92,7 +100,7 @@ def find_faces(
 
     The first of them is what :func:`find_face` finds by the policy ``largest``.
     """
-    found = sorted(_climb(image, detector, None, known), key=lambda one: -size(one.face) if one.face else 0.0)
+    found = sorted(_climb(image, detector, None, known), key=lambda one: -face_size(one.face) if one.face else 0.0)
     return tuple(_completed(image, detector, one, mirror and known is None) for one in found)
 
 
@@ -119,7 +127,7 @@ def _find_in_box(
     inner = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
     seen = _climb(crop, detector, inner, None if known is None else known - (x0, y0))
     found = _chosen(seen, "box", crop.shape, inner)
-    return found if found.face is None else replace(found, face=moved(found.face, x0, y0))
+    return found if found.face is None else replace(found, face=shift_face(found.face, x0, y0))
 
 
 def _climb(
@@ -136,11 +144,11 @@ def _climb(
     reason = Reason.NO_FACE
     for number, attempt in enumerate(detector.ladder):
         faces, seen = detect_pass(image, detector, attempt, known)
-        if faces and not attempt.tiles and max(map(size, faces)) < detector.reach * max(image.shape[:2]):
-            faces = merged(faces, detect_pass(image, detector, replace(attempt, tiles=True), known)[0])
+        if faces and not attempt.tiles and max(map(face_size, faces)) < detector.reach * max(image.shape[:2]):
+            faces = merge_faces(faces, detect_pass(image, detector, replace(attempt, tiles=True), known)[0])
         if box is not None:
             faces = [face for face in faces if _is_centred_in(face, box)]
-        large = [face for face in faces if size(face) >= MIN_FACE_SIZE]
+        large = [face for face in faces if face_size(face) >= MIN_FACE_SIZE]
         if large:
             return [Detection(Reason.OK, face, number, len(faces)) for face in large]
         if faces:
@@ -165,12 +173,12 @@ def _choose(faces: Sequence[Face], policy: str, shape: tuple[int, ...], box: Box
         return max(faces, key=lambda face: _overlap(face, box))
     if policy == "central":
         centre = (np.array([shape[1], shape[0]]) - 1) / 2
-        return min(faces, key=lambda face: float(np.linalg.norm(middle(face) - centre)))
-    return max(faces, key=size)
+        return min(faces, key=lambda face: float(np.linalg.norm(face_centre(face) - centre)))
+    return max(faces, key=face_size)
 
 
 def _is_centred_in(face: Face, box: Box) -> bool:
-    x, y = middle(face) + 0.5  # a pixel's centre in the coordinates of edges
+    x, y = face_centre(face) + 0.5  # a pixel's centre in the coordinates of edges
     return bool(box.x0 <= x <= box.x1 and box.y0 <= y <= box.y1)
 
 

@@ -72,7 +72,7 @@ class _Detection:
     @one_opencv_thread()
     def __call__(self, sample: Sample | None, tell: object) -> LandmarkRow | None:
         if sample is None:
-            _sacrifice()
+            _die_silently()
         detector, known = shared_detector(self.job.config.detector, self.job.config.model), known_landmarks(self.job)
         return None if sample is None else detect_sample(sample, self.job.root, detector, self.job.config, known)
 
@@ -85,7 +85,7 @@ def _row(worker: _Process, sample: Sample) -> LandmarkRow | None:
     return row if isinstance(row, LandmarkRow) else None
 
 
-def _sacrifice() -> None:
+def _die_silently() -> None:
     """Let this process die in silence, and when memory runs out let the system end it instead of the worker."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")

@@ -56,7 +56,7 @@ def detect_pass(
         faces = _confirmed(faces, image, detector, attempt)
     near = [_from_close_by(face, image, detector, attempt) if _is_small(face, image, detector, attempt) else face
             for face in faces]  # fmt: skip
-    return merged([], [face for face in near if face is not None]), bool(seen)
+    return merge_faces([], [face for face in near if face is not None]), bool(seen)
 
 
 def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> Face:
@@ -72,31 +72,32 @@ def mirror_average(face: Face, image: Image, detector: LandmarkDetector, attempt
     else:
         again = _mirror_points(image, detector, attempt)
     nearest = min(again, key=lambda points: _gap(points, face), default=None)
-    if nearest is None or _gap(nearest, face) > MAX_MIRROR_GAP * size(face):
+    if nearest is None or _gap(nearest, face) > MAX_MIRROR_GAP * face_size(face):
         return face
     return replace(face, points=(face.points + nearest) / 2)
 
 
-def merged(faces: Sequence[Face], more: Sequence[Face]) -> list[Face]:
+def merge_faces(faces: Sequence[Face], more: Sequence[Face]) -> list[Face]:
     """Merge ``faces`` and those of ``more`` that are not one of them seen again."""
     kept = list(faces)
     for face in more:
-        if all(np.linalg.norm(middle(face) - middle(other)) > 0.5 * min(size(face), size(other)) for other in kept):
+        gaps = [(other, np.linalg.norm(face_centre(face) - face_centre(other))) for other in kept]
+        if all(gap > 0.5 * min(face_size(face), face_size(other)) for other, gap in gaps):
             kept.append(face)
     return kept
 
 
-def size(face: Face) -> float:
+def face_size(face: Face) -> float:
     """Compute the root of the area of the points' box, in pixels."""
     return float(np.sqrt(np.prod(np.ptp(face.points, axis=0))))
 
 
-def middle(face: Face) -> Float64[np.ndarray, "2"]:
+def face_centre(face: Face) -> Float64[np.ndarray, "2"]:
     """Compute the centre of the points' box."""
     return np.asarray((face.points.min(0) + face.points.max(0)) / 2)
 
 
-def moved(face: Face, x: float, y: float) -> Face:
+def shift_face(face: Face, x: float, y: float) -> Face:
     """Move the face to a picture whose origin lies at (-x, -y) of the one it was found in."""
     mesh = None if face.mesh is None else face.mesh + np.array([x, y, 0], np.float32)
     return replace(face, points=face.points + np.array([x, y]), mesh=mesh)
@@ -128,12 +129,12 @@ def _padded(image: Image, detector: LandmarkDetector, attempt: Attempt, known: K
     padded = cv2.copyMakeBorder(image, border, border, border, border, cv2.BORDER_CONSTANT, value=(attempt.grey,) * 3)
     shifted = None if known is None else known + border
     found = detector.detect(np.asarray(padded, np.uint8), attempt.confidence, shifted)
-    return [moved(face, -border, -border) for face in found]
+    return [shift_face(face, -border, -border) for face in found]
 
 
 def _confirmed(faces: Sequence[Face], image: Image, detector: LandmarkDetector, attempt: Attempt) -> list[Face]:
     again = _mirror_points(image, detector, attempt)
-    return [face for face in faces if any(_gap(points, face) <= MAX_MIRROR_GAP * size(face) for points in again)]
+    return [face for face in faces if any(_gap(points, face) <= MAX_MIRROR_GAP * face_size(face) for points in again)]
 
 
 def _mirror_points(image: Image, detector: LandmarkDetector, attempt: Attempt) -> list[Float64[np.ndarray, "68 2"]]:
@@ -148,24 +149,24 @@ def _gap(points: Float64[np.ndarray, "68 2"], face: Face) -> float:
 
 def _is_small(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> bool:
     """Tell whether a face must be seen from close by. Always in a tile, which may cut a face in two."""
-    return attempt.tiles or size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * attempt.padding)
+    return attempt.tiles or face_size(face) < detector.reach * max(image.shape[:2]) * (1 + 2 * attempt.padding)
 
 
 def _surroundings(face: Face, image: Image) -> tuple[float, float, UInt8[np.ndarray, "_ _ 3"]]:
     """Cut out the part of the image around a face; return its origin first."""
-    half = CLOSE_UP / 2 * size(face)
-    x0, y0 = np.maximum(0, np.round(middle(face) - half)).astype(int)
-    x1, y1 = np.round(middle(face) + half).astype(int)
+    half = CLOSE_UP / 2 * face_size(face)
+    x0, y0 = np.maximum(0, np.round(face_centre(face) - half)).astype(int)
+    x1, y1 = np.round(face_centre(face) + half).astype(int)
     return float(x0), float(y0), np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
 def _from_close_by(face: Face, image: Image, detector: LandmarkDetector, attempt: Attempt) -> Face | None:
     """The same face seen larger; None when it is not seen again."""
     x, y, around = _surroundings(face, image)
-    again = [moved(found, x, y) for found in detector.detect(around, attempt.confidence)]
+    again = [shift_face(found, x, y) for found in detector.detect(around, attempt.confidence)]
     again = [found for found in again if is_plausible(found, image.shape[0], image.shape[1])]
-    nearest = min(again, key=lambda found: float(np.linalg.norm(middle(found) - middle(face))), default=None)
-    if nearest is None or np.linalg.norm(middle(nearest) - middle(face)) > MAX_CLOSE_GAP * size(face):
+    nearest = min(again, key=lambda found: float(np.linalg.norm(face_centre(found) - face_centre(face))), default=None)
+    if nearest is None or np.linalg.norm(face_centre(nearest) - face_centre(face)) > MAX_CLOSE_GAP * face_size(face):
         return None
     return nearest
 
@@ -179,7 +180,7 @@ def _in_tiles(image: Image, detector: LandmarkDetector, attempt: Attempt) -> lis
         found: list[Face] = []
         for x, y in _tile_corners(image.shape[1], image.shape[0], side):
             tile = np.ascontiguousarray(image[y : y + side, x : x + side])
-            found += [moved(face, x, y) for face in detector.detect(tile, attempt.confidence)]
+            found += [shift_face(face, x, y) for face in detector.detect(tile, attempt.confidence)]
         if found:
             return found
     return []

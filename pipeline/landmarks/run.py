@@ -71,7 +71,7 @@ def run_landmarks(
             folder.mkdir(exist_ok=True)
             remove_temporaries(folder)
             jobs = plan_landmarks(manifest, folder, config, identity)
-            _remove_strangers(work, jobs)
+            _remove_leftovers(work, jobs)
             skipped = _run_parts(jobs, len(manifest.samples), executor, progress)
             parts, failures = _gather(work, jobs)
             write_failures(work, failures)
@@ -154,7 +154,7 @@ def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, ide
             path=folder / f"part-{number:05d}.h5",
             root=manifest.root,
             samples=tuple(samples),
-            plan_digest=digest([identity, *_what_is_detected(samples, config, known)]),
+            plan_digest=digest([identity, *_detection_inputs(samples, config, known)]),
             config_json=config_json,
             config=config,
             known=known,
@@ -163,7 +163,7 @@ def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, ide
     ]
 
 
-def _what_is_detected(samples: Sequence[Sample], config: LandmarkConfig, known: Path | None) -> Iterator[Any]:
+def _detection_inputs(samples: Sequence[Sample], config: LandmarkConfig, known: Path | None) -> Iterator[Any]:
     yield [[sample.sample_id, sample.path] for sample in samples]
     if config.faces == "box":
         yield [box_cells(sample.box) for sample in samples]
@@ -204,10 +204,10 @@ def _claim(work: Path, manifest: Manifest) -> str:
     return expected
 
 
-def _remove_strangers(work: Path, jobs: Sequence[PartJob]) -> None:
+def _remove_leftovers(work: Path, jobs: Sequence[PartJob]) -> None:
     """Parts of an earlier plan with more parts; the report that names them goes first."""
-    strangers = set((work / PARTS_FOLDER).resolve().glob("part-*.h5")) - {job.path for job in jobs}
-    if strangers:
+    leftovers = set((work / PARTS_FOLDER).resolve().glob("part-*.h5")) - {job.path for job in jobs}
+    if leftovers:
         withdraw_report(work)
-    for path in strangers:
+    for path in leftovers:
         path.unlink()

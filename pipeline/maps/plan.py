@@ -20,7 +20,7 @@ from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Reason
 from aupipe.fer_data.versions import BYTES, installed_versions
 from aupipe.pipeline.landmarks.work import FinishedWork, landmark_failures
-from aupipe.pipeline.maps.tasks import MadeShard, MapConfig, Member, ShardJob, landmark_part
+from aupipe.pipeline.maps.tasks import ExistingShard, MapConfig, Member, ShardJob, landmark_part
 from aupipe.pipeline.planning import batched
 
 
@@ -79,7 +79,7 @@ class StorePlan:
         jobs = []
         for shard in self.shards:
             made = [
-                MadeShard(folder / shard.name, known.get(shard.name))
+                ExistingShard(folder / shard.name, known.get(shard.name))
                 for folder, known in zip(stores, stated, strict=True)
             ]
             path = store / shard.name
@@ -111,13 +111,13 @@ class StorePlan:
                 yield ShardPlan(f"{split}-{number:05d}.h5", tuple(rows), header)
 
 
-def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
+def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
     Args:
         work: The landmarks.
         config: Options of the stage.
-        begun: A store, finished or not, whose encoding ``auto`` follows.
+        existing: A store, finished or not, whose encoding ``auto`` follows.
 
     Raises:
         StoreError: A part is not what WORK's report says.
@@ -131,7 +131,7 @@ def plan_store(work: FinishedWork, config: MapConfig, begun: Path) -> StorePlan:
                 members.append(
                     Member(sample_id, sample.path, sample.label, sample.split, part.source_sha256[row], file, row)
                 )
-    encoding = _encoding_of(begun) if config.encoding == "auto" else None
+    encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
     samples = work.manifest.samples
     return StorePlan(

@@ -61,7 +61,7 @@ def run_maps(
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
-    plan = plan_store(open_work(work), config, begun=images_from or store)
+    plan = plan_store(open_work(work), config, existing=images_from or store)
     _check_options(plan, codebook)
     with output_folder(store, STORE):
         plan = plan.without(_unusable_before(plan, store, images_from, repair))
@@ -75,7 +75,7 @@ def run_maps(
         progress.finish()
         entries = [result.entry for result in results if result.entry is not None]
         save_index(store, _index(store, plan, entries))
-        _remove_strangers(store, {entry.name for entry in entries})
+        _remove_leftovers(store, {entry.name for entry in entries})
     return StageReport(
         stage="repair" if repair else "build-maps",
         total=len(plan.members) + len(plan.failures),
@@ -217,7 +217,7 @@ def _channel_statistics(entries: Sequence[ShardEntry], image_size: int) -> tuple
     return [round(float(v), 6) for v in mean / 255], [round(float(v), 6) for v in np.sqrt(variance) / 255]
 
 
-def _remove_strangers(store: Path, expected: set[str]) -> None:
+def _remove_leftovers(store: Path, expected: set[str]) -> None:
     """Shards of an earlier plan with more shards; nothing else in the folder is touched."""
     for split in SPLITS:
         for path in store.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].h5"):

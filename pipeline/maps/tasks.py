@@ -90,7 +90,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class MadeShard:
+class ExistingShard:
     """A shard that may be there already, and the SHA-256 that its store's index states, if there is one."""
 
     path: Path
@@ -109,7 +109,7 @@ class ShardJob:
     members: tuple[Member, ...]
     header: ShardHeader
     config: MapConfig
-    made: tuple[MadeShard, ...]
+    made: tuple[ExistingShard, ...]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def build_shard(job: ShardJob) -> ShardResult:
     return next((result for result in found if result is not None), None) or _from_photos(job)
 
 
-def _from_shard(made: MadeShard, job: ShardJob) -> ShardResult | None:
+def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
     """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
     with open_shard(made.path) as shard:
         if not shard.is_stated(made.sha256) or shard.findings(rows=True):

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from aupipe.fer_data.processes import Death, Done, Told, Worker, run_jobs
+from aupipe.fer_data.processes import Death, Done, Message, Worker, run_jobs
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,9 +113,9 @@ def in_between(job: str, tell: object) -> object:
 def test_every_job_has_one_end(count: int) -> None:
     jobs = ["one", "exit 1", "tell a b", "two", "kill", "three"]
     events = list(run_jobs([act] * count, jobs, 0.0))
-    ends = {job: event for job, event in events if not isinstance(event, Told)}
+    ends = {job: event for job, event in events if not isinstance(event, Message)}
     assert len(events) == len(jobs) + 2 and sorted(ends) == sorted(jobs)
-    assert [event.what for job, event in events if isinstance(event, Told) and job == "tell a b"] == ["a", "b"]
+    assert [event.what for job, event in events if isinstance(event, Message) and job == "tell a b"] == ["a", "b"]
     assert {job for job, event in ends.items() if isinstance(event, Death)} == {"exit 1", "kill"}
     pids = {event.result[1] for event in ends.values() if isinstance(event, Done)}
     assert os.getpid() not in pids and (count > 1 or len(pids) == 3)
@@ -139,7 +139,7 @@ def test_no_jobs_start_no_process() -> None:
 
 def test_a_busy_process_may_save_before_it_ends(tmp_path: Path) -> None:
     with contextlib.closing(run_jobs([act, act], [f"save {tmp_path / 'file'}", "sleep 60"], 30.0)) as events:
-        while not isinstance(next(events)[1], Told):
+        while not isinstance(next(events)[1], Message):
             pass
         started = time.monotonic()
     assert (tmp_path / "file").read_text() == "saved" and time.monotonic() - started < 20

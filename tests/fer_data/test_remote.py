@@ -25,7 +25,7 @@ from aupipe.commands.store import repair, verify
 from aupipe.fer_data.cache import cache_folder, cache_limit
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.shards import Store, open_store, verify_store
-from aupipe.fer_data.shards.remote import is_url, local_store, shown
+from aupipe.fer_data.shards.remote import is_url, local_store, without_password
 from aupipe.fer_data.types import Silent
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
@@ -325,7 +325,7 @@ def test_an_unknown_protocol_says_what_to_install() -> None:
 
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
-    assert shown("https://me:secret@host/store") == "https://host/store"
+    assert without_password("https://me:secret@host/store") == "https://host/store"
     with pytest.raises(StoreError) as caught:
         local_store("http://me:secret@127.0.0.1:9/store")
     assert "secret" not in str(caught.value)

@@ -21,7 +21,7 @@ from aupipe.fer_data.errors import CodebookError, unknown_name
 if TYPE_CHECKING:  # torch is loaded by those who draw with it
     from torch import Tensor
 
-Placed = Float64[np.ndarray, "n k c"]
+RegionTable = Float64[np.ndarray, "n k c"]
 """``k`` shapes on each of ``n`` faces, in columns of the kind's own; see :class:`Shape`."""
 
 
@@ -66,12 +66,12 @@ class Shape(ABC):
     @abstractmethod
     def place(
         cls, regions: Sequence[Region], points: Float[np.ndarray, "n 68 2"], image_size: int, map_size: int
-    ) -> Placed:
+    ) -> RegionTable:
         """Put the regions on each face; ``points`` in pixels of the square ``image_size`` crop."""
 
     @classmethod
     @abstractmethod
-    def draw(cls, table: Placed, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
+    def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw each face's map into maps of zeros: AUs merged by maximum, values in [0, 1]."""
 
     @classmethod

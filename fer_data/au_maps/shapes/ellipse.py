@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
-from aupipe.fer_data.au_maps.shapes.base import Placed, Region, Shape, are_landmarks, is_number, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, is_number, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Ellipse(Shape):
     @classmethod
     def place(
         cls, regions: Sequence[Region], points: Float[np.ndarray, "n 68 2"], image_size: int, map_size: int
-    ) -> Placed:
+    ) -> RegionTable:
         """Put the ellipses on each face, in image pixels whatever the map's size."""
         table = np.empty((len(points), len(regions), 6))
         table[..., ROW] = [region.row for region in regions]
@@ -86,7 +86,7 @@ class Ellipse(Shape):
         return table
 
     @classmethod
-    def draw(cls, table: Placed, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
+    def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw as the reference does; see :func:`coarse_matrices`."""
         for face, ellipses in enumerate(table):
             maps[face] = _draw(ellipses, image_size, maps.shape[1])

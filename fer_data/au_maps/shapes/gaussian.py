@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.au_maps.shapes.base import Placed, Region, Shape, are_landmarks, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,13 +105,13 @@ class Gaussian(Shape):
     @classmethod
     def place(
         cls, regions: Sequence[Region], points: Float[np.ndarray, "n 68 2"], image_size: int, map_size: int
-    ) -> Placed:
+    ) -> RegionTable:
         """Put the Gaussians and their mirror images on each face, in map pixels."""
         scaled = geometry.rescale_points(np.asarray(points, np.float64), map_size / image_size)
         return _place(make_template(tuple(regions)), scaled)
 
     @classmethod
-    def draw(cls, table: Placed, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
+    def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw some faces at a time, so that they stay in the processor's cache."""
         step = max(CACHE_BYTES // maps[0].nbytes, 1)
         for start in range(0, len(maps), step):
@@ -184,7 +184,7 @@ def _both_sides(shape: Gaussian) -> Iterator[tuple[list[int], tuple[float, float
         yield geometry.FLIP_68[points].tolist(), (shape.out, shape.up), RIGHT
 
 
-def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> Placed:
+def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> RegionTable:
     """Put a template on each face; ``points`` are in the pixels that are to be drawn."""
     right, down = geometry.face_axes(points)
     axes = np.stack([right, down], 1)
@@ -227,7 +227,7 @@ def yaw_from_points(points: Float[np.ndarray, "... 68 2"]) -> Float[np.ndarray, 
 # --- drawing: the maximum is taken of their logarithms, quadratics that one small matrix product draws ---
 
 
-def _draw(table: Placed, size: int) -> Float32[np.ndarray, "n m m"]:
+def _draw(table: RegionTable, size: int) -> Float32[np.ndarray, "n m m"]:
     x, y, a, b, c = (table[..., column, None].astype(np.float32) for column in range(5))
     with np.errstate(divide="ignore"):
         log_weight = np.maximum(np.log(table[..., VISIBLE, None]), NOTHING).astype(np.float32)

@@ -9,7 +9,7 @@ from torch import Tensor
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import create_method
-from aupipe.fer_models.methods.base import of_class
+from aupipe.fer_models.methods.base import select_class
 from aupipe.fer_models.methods.prm import PRM, peak_mean, peaks
 
 LABEL = torch.tensor([1, 4])
@@ -58,7 +58,7 @@ def test_a_map_is_the_probability_of_its_peaks_at_every_layer(backbone: str) -> 
     for layer in (0, 3, 1):
         net = model(backbone, layer=layer)
         out = net.read(images())
-        count = of_class(peaks(out.extra["responses"]).float(), LABEL).sum((1, 2))
+        count = select_class(peaks(out.extra["responses"]).float(), LABEL).sum((1, 2))
         cam = net.cam(out, LABEL)
         assert cam.shape[1:] == out.features[layer - 1].shape[2:]
         assert cam.min() >= 0 and (count > 1).any()
@@ -68,7 +68,7 @@ def test_a_map_is_the_probability_of_its_peaks_at_every_layer(backbone: str) -> 
 def test_at_the_last_layer_a_peak_stays_where_it_is() -> None:
     net = model(layer=5)
     out = net.read(images())
-    found = of_class(peaks(out.extra["responses"]).float(), LABEL)
+    found = select_class(peaks(out.extra["responses"]).float(), LABEL)
     assert torch.allclose(net.cam(out, LABEL), found, atol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_a_map_lies_in_the_field_of_view_of_its_peaks() -> None:
     pictures = torch.zeros(1, 3, 32, 32)
     pictures[:, :, 4:9, 20:25] = 3.0
     cam = net.cam(net.read(pictures), torch.tensor([0]))[0]
-    start = of_class(peaks(net(pictures).extra["responses"]).float(), torch.tensor([0]))[0]
+    start = select_class(peaks(net(pictures).extra["responses"]).float(), torch.tensor([0]))[0]
     near = torch.nn.functional.max_pool2d(start[None], 9, stride=1, padding=4)[0] > 0
     assert cam[~near].abs().max() == 0 < cam[near].max()
     planted = torch.zeros(32, 32, dtype=torch.bool)
