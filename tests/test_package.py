@@ -21,6 +21,7 @@ FOLDERS: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
 """Import name -> folder of the repository's top level."""
 
 PROVIDES = {
+    "PIL": "pillow",
     "cv2": "opencv-python",
     "distributed": "dask",
     "dlib": "dlib-bin",
@@ -31,15 +32,19 @@ PROVIDES = {
 """Distributions whose import name is another."""
 
 
+OPTIONAL = {"moto"}
+"""What a test skips without."""
+
+
 def sources() -> list[Path]:
     """Every module that is installed."""
     return [path for folder in FOLDERS.values() for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
-def imported() -> dict[str, Path]:
+def imported(modules: list[Path]) -> dict[str, Path]:
     """Other people's packages that the modules import, each with one module that does."""
     found: dict[str, Path] = {}
-    for path in sources():
+    for path in modules:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
@@ -76,12 +81,19 @@ def test_the_links_for_the_type_checker_lay_the_folders_out_as_installed() -> No
 
 def test_what_is_imported_is_declared() -> None:
     known = declared(extras=True)
-    missing = {name: path.name for name, path in imported().items() if PROVIDES.get(name, name) not in known}
+    missing = {name: path.name for name, path in imported(sources()).items() if PROVIDES.get(name, name) not in known}
     assert missing == {}
 
 
+def test_what_the_tests_import_is_declared() -> None:
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    ours = {path.stem for folder in ("tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")}
+    known = declared(extras=True) | ours | OPTIONAL
+    assert {name: path.name for name, path in imported(tests).items() if PROVIDES.get(name, name) not in known} == {}
+
+
 def test_what_is_declared_is_imported() -> None:
-    names = {PROVIDES.get(name, name) for name in imported()}
+    names = {PROVIDES.get(name, name) for name in imported(sources())}
     assert declared(extras=False) - names == set()
 
 
