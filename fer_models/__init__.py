@@ -1,1 +1,1 @@
-"""Backbones, class activation heads, losses, training, evaluation and explanation (torch)."""
+"""Networks and their training: backbones, methods, losses, metrics (torch)."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aupipe.fer_data.frames import load_pandas, masked_column
-from aupipe.fer_data.types import Reason
+from aupipe.fer_data.landmark_parts import LandmarkPart
+from aupipe.fer_data.types import Reason, Sample
 
 if TYPE_CHECKING:
     import pandas
 
-    from aupipe.pipeline.landmarks.work import FinishedWork
 
-
-def landmarks_frame(work: FinishedWork) -> pandas.DataFrame:
-    """Gather every sample in hash order, found or not; the columns are those of ``aupipe landmarks --export``."""
-    library, parts = load_pandas(), list(work.parts())
-    samples = [work.samples[key] for part in parts for key in part.sample_ids]
+def landmarks_frame(parts: Sequence[LandmarkPart], by_id: Mapping[str, Sample]) -> pandas.DataFrame:
+    """Gather every sample of the parts, found or not; the columns are those of ``aupipe landmarks --export``."""
+    library = load_pandas()
+    samples = [by_id[key] for part in parts for key in part.sample_ids]
     reasons = [reason for part in parts for reason in part.reasons]
     columns: dict[str, Any] = {
         name: library.array([getattr(sample, name) for sample in samples], dtype="string")

@@ -123,7 +123,7 @@ class FinishedWork:
         Numbers are absent (``pandas.NA``) where no face was found. Raises :class:`UserInputError` when pandas is not
         installed.
         """
-        return landmarks_frame(self)
+        return landmarks_frame(list(self.parts()), self.samples)
 
     def __repr__(self) -> str:
         return f"landmarks of {len(self.manifest.samples)} images by {self.detector} in {self.folder}"
