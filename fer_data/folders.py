@@ -37,21 +37,25 @@ class FolderKind:
     Attributes:
         name: One word, kept in the folder's ``.lock``.
         command: The command that makes such a folder.
-        sign: A file or folder that only this kind has, for folders whose ``.lock`` was not copied with them.
+        signs: Patterns of files of which one tells this kind, for folders whose ``.lock`` was not copied with them.
     """
 
     name: str
     command: str
-    sign: str
+    signs: tuple[str, ...]
+
+    def made(self, folder: Path) -> bool:
+        """Return whether what lies in ``folder`` is of this kind."""
+        return any(path for sign in self.signs for path in folder.glob(sign))
 
 
-LANDMARKS = FolderKind("landmarks", "aupipe landmarks", "landmarks.json")
-STORE = FolderKind("store", "aupipe build-maps", "index.json")
-RUN = FolderKind("run", "aupipe train", "config.json")
-GRID = FolderKind("benchmark", "aupipe benchmark", "results.csv")
-COMPARISON = FolderKind("comparison", "aupipe compare", "comparison.json")
-EXPLANATION = FolderKind("explanation", "aupipe explain", "explain.json")
-EXPORT = FolderKind("export", "aupipe export", "export.json")
+LANDMARKS = FolderKind("landmarks", "aupipe landmarks", ("landmarks.json", "landmarks/part-*.h5"))
+STORE = FolderKind("store", "aupipe build-maps", ("index.json", "*-[0-9][0-9][0-9][0-9][0-9].h5"))
+RUN = FolderKind("run", "aupipe train", ("config.json", "last.pt"))
+GRID = FolderKind("benchmark", "aupipe benchmark", ("results.csv",))
+COMPARISON = FolderKind("comparison", "aupipe compare", ("comparison.json",))
+EXPLANATION = FolderKind("explanation", "aupipe explain", ("explain.json",))
+EXPORT = FolderKind("export", "aupipe export", ("export.json",))
 KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, EXPLANATION, EXPORT)
 
 
@@ -80,7 +84,7 @@ def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
 
 def _refuse_other_files(folder: Path, kind: FolderKind) -> None:
     """Refuse a folder without ``.lock`` that holds anything but this kind's own files."""
-    if (folder / LOCK_NAME).exists() or (folder / kind.sign).exists():
+    if (folder / LOCK_NAME).exists() or kind.made(folder):
         return
     others = sorted(path.name for path in folder.iterdir() if not _is_nobodys(path.name))
     if others:
@@ -133,7 +137,7 @@ def _claim(lock: int, folder: Path, kind: FolderKind) -> None:
     said = os.pread(lock, 64, 0).decode("utf-8", "replace").strip()
     if not said:
         os.pwrite(lock, f"{kind.name}\n".encode(), 0)
-    elif said != kind.name and not (folder / kind.sign).exists():
+    elif said != kind.name and not kind.made(folder):
         found = next((other for other in KINDS if other.name == said), None)
         _refuse(folder, kind, f"what `{found.command}` made" if found else f"a {LOCK_NAME} file that is not ours")
 

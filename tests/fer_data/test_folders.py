@@ -14,7 +14,7 @@ import pytest
 
 from aupipe.fer_data import folders
 from aupipe.fer_data.errors import FolderInUseError, UserInputError
-from aupipe.fer_data.folders import EXPLANATION, KINDS, LANDMARKS, RUN, FolderKind, NoLocksWarning, output_folder
+from aupipe.fer_data.folders import EXPLANATION, KINDS, LANDMARKS, RUN, STORE, FolderKind, NoLocksWarning, output_folder
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.inspect import inspect_path
 
@@ -79,9 +79,10 @@ def test_system_files_do_not_make_a_folder_somebodys(tmp_path: Path) -> None:
         pass
 
 
-def test_a_copied_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with output_folder(tmp_path, RUN):
+@pytest.mark.parametrize(("kind", "name"), [(RUN, "config.json"), (STORE, "train-00000.h5"), (STORE, "index.json")])
+def test_a_copied_folder_is_known_by_what_is_in_it(kind: FolderKind, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("{}")
+    with output_folder(tmp_path, kind):
         pass
 
 
