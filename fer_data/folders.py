@@ -52,7 +52,7 @@ class FolderKind:
 LANDMARKS = FolderKind("landmarks", "aupipe landmarks", ("landmarks.json", "landmarks/part-*.h5"))
 STORE = FolderKind("store", "aupipe build-maps", ("index.json", "*-[0-9][0-9][0-9][0-9][0-9].h5"))
 RUN = FolderKind("run", "aupipe train", ("config.json", "last.pt"))
-GRID = FolderKind("benchmark", "aupipe benchmark", ("results.csv",))
+GRID = FolderKind("benchmark", "aupipe benchmark", ("results.csv", "runs/*/config.json", "runs/*/last.pt"))
 COMPARISON = FolderKind("comparison", "aupipe compare", ("comparison.json",))
 EXPLANATION = FolderKind("explanation", "aupipe explain", ("explain.json",))
 EXPORT = FolderKind("export", "aupipe export", ("export.json",))
