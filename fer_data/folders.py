@@ -73,8 +73,7 @@ def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
         FolderInUseError: Another process holds it.
         UserInputError: It holds another kind of result, or files that are not ours.
     """
-    if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     _refuse_other_files(folder, kind)
     with _open_lock(folder) as lock:
         _hold(lock, folder)
