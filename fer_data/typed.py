@@ -1,0 +1,62 @@
+"""JSON and TOML read into declared types: whatever the text is, a value of that type or one kind of error.
+
+Values are made by msgspec, which knows dataclasses, tuples, mappings and optional fields, and converts nothing: a
+string is no number, and there is no NaN.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Any, TypeVar
+
+import msgspec
+
+Kind = TypeVar("Kind")
+
+MOST_BYTES = 64 * 2**20
+"""Longest text that is read; the index of a store of a million images takes a tenth of it."""
+
+
+class UnreadableTextError(ValueError):
+    """Text that is not what was declared; the message is half a sentence for the ``got`` of a paragraph."""
+
+
+def parse_json(text: bytes | str, kind: type[Kind]) -> Kind:
+    """Parse JSON into ``kind``.
+
+    Keys that ``kind`` does not have are passed over. Raises :class:`UnreadableTextError`.
+
+    >>> parse_json('{"rows": 3}', dict[str, int])
+    {'rows': 3}
+    """
+    _check_length(len(text))
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise UnreadableTextError(_said(error)) from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML into plain values. Raises :class:`UnreadableTextError`."""
+    _check_length(len(text))
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
+        raise UnreadableTextError(_said(error)) from error
+
+
+def convert(value: Any, kind: type[Kind]) -> Kind:
+    """Check plain values, as JSON and TOML give them, against ``kind``. Raises :class:`UnreadableTextError`."""
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UnreadableTextError(_said(error)) from error
+
+
+def _check_length(length: int) -> None:
+    if length > MOST_BYTES:
+        raise UnreadableTextError(f"{length:,} bytes, more than the {MOST_BYTES:,} of any file of this kind")
+
+
+def _said(error: Exception) -> str:
+    return "brackets nested too deeply" if isinstance(error, RecursionError) else str(error)
