@@ -104,7 +104,7 @@ def _load(folder: Path) -> dict[str, list[str]]:
                 f"{DIGESTS}, which tells damaged files from sound ones, cannot be read.",
                 where=path,
                 got=error,
-                fix="Restore it from a copy, or remove it if you trust the folder's files: they are then used unchecked.",
+                fix="Restore it from a copy, or remove it to use the folder's files unchecked.",
             )
         ) from error
 
