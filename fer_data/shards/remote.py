@@ -205,11 +205,6 @@ def _remote_index(url: str, *, again: bool = True) -> tuple[bytes, StoreIndex]:
             if again:
                 return _remote_index(url, again=False)
             raise type(error)(str(error).replace(folder, without_password(url))) from error
-    names = [*(entry.name for entry in index.shards), *index.files]
-    if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names) or INDEX_NAME in names:
-        raise StoreError(
-            paragraph("The index names files outside the store.", where=without_password(url), got=sorted(names))
-        )
     return text, index
 
 
