@@ -6,19 +6,37 @@ line. To add a dataset that an existing reader can read: a descriptor in ``manif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Descriptor, Form, get_descriptor, load_descriptors
-from aupipe.fer_data.manifest.labels import make_vocabulary
-from aupipe.fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes
-from aupipe.fer_data.manifest.layouts.base import LayoutReader, describe_folder, get_reader
-from aupipe.fer_data.manifest.layouts.text import beginning_matches
-from aupipe.fer_data.manifest.layouts.walk import scan
+from aupipe.fer_data.manifest.labels import make_vocabulary, own_label
+from aupipe.fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes, yolo
+from aupipe.fer_data.manifest.layouts.base import LayoutReader, describe_folder, get_reader, is_image_name
+from aupipe.fer_data.manifest.layouts.table import list_tables
+from aupipe.fer_data.manifest.layouts.text import beginning_matches, column_roles, table_rows
+from aupipe.fer_data.manifest.layouts.walk import is_folder, scan, walk_files
 
-__all__ = ["ChosenLayout", "arrays", "choose_layout", "folder", "names", "pixels", "sequences", "table", "votes"]
+__all__ = [
+    "ChosenLayout",
+    "arrays",
+    "choose_layout",
+    "folder",
+    "names",
+    "pixels",
+    "sequences",
+    "table",
+    "unread_tables",
+    "votes",
+    "yolo",
+]
+
+_PROBED = 200
+_WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +46,11 @@ class ChosenLayout:
     descriptor: Descriptor
     form: Form
     base: str
+
+    @property
+    def title(self) -> str:
+        """What the dataset is called."""
+        return self.form.title or self.descriptor.title
 
     @property
     def reader(self) -> LayoutReader:
@@ -50,6 +73,7 @@ def choose_layout(
         ManifestError: ``root`` is missing or holds nothing, nothing fits, or ``auto`` finds several that fit.
     """
     named = None if layout == "auto" else get_descriptor(layout)
+    root = root.resolve() if root.name in ("", "..") else root  # messages name the folder
     if not root.exists() or (root.is_dir() and not scan(root)):
         raise ManifestError(
             paragraph(
@@ -60,14 +84,11 @@ def choose_layout(
         )
     if named is not None:
         return _form_of(named, root, aliases, labels)
-    known = list(load_descriptors().values())
-    found = [choice for item in known for choice in _fitting(item, root, aliases, labels, auto=True)]
-    # A folder of class folders or a table of labels may be all there is to say of a dataset; a known one says more.
-    found = [choice for choice in found if not choice.descriptor.generic] or found
+    found = _all_fitting(root, aliases, labels)
     if len(found) == 1:
         return found[0]
     if not found:
-        raise _nothing_fits("No known dataset layout", known, root)
+        raise _nothing_known(root, aliases, labels)
     raise ManifestError(
         paragraph(
             f"Several dataset layouts fit {root}.",
@@ -77,16 +98,26 @@ def choose_layout(
     )
 
 
+def _all_fitting(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> list[ChosenLayout]:
+    known = load_descriptors().values()
+    found = [choice for item in known for choice in _fitting(item, root, aliases, labels, auto=True)]
+    # A folder of class folders or a table of labels may be all there is to say of a dataset; a known one says more.
+    return [choice for choice in found if not choice.descriptor.generic] or found
+
+
 def _form_of(
     descriptor: Descriptor, root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None
 ) -> ChosenLayout:
     fitting = _fitting(descriptor, root, aliases, labels, auto=False)
     if fitting:
         return fitting[0]
-    if len(descriptor.forms) == 1:
+    if len(descriptor.forms) == 1 or descriptor.generic:
         # The reader itself can say best what is missing, or list rows whose labels are all unknown.
         return ChosenLayout(descriptor, descriptor.forms[0], descriptor.forms[0].bases[0])
-    raise _nothing_fits(f"No {descriptor.title}", [descriptor], root)
+    wanted = "; ".join(form.looks_for for form in descriptor.forms)
+    raise ManifestError(
+        paragraph(f"No {descriptor.title} in {root}.", expected=wanted, got=describe_folder(root), fix=_seen(root))
+    )
 
 
 def _fitting(
@@ -108,16 +139,75 @@ def _admits(folder: Path, form: Form, *, auto: bool) -> bool:
         return True
     if any((folder / name).exists() for name in form.excludes):
         return False
+    if form.files and not any(re.search(form.files, path) for path in _first_images(folder)):
+        return False
     return not form.contains or any(beginning_matches(folder / name, form.contains) for name in form.tables)
 
 
-def _nothing_fits(what: str, tried: list[Descriptor], root: Path) -> ManifestError:
-    wanted = [(item, form) for item in tried for form in item.forms if form.auto or len(tried) == 1]
+def _first_images(folder: Path) -> list[str]:
+    return list(islice(filter(is_image_name, walk_files(folder)), _PROBED)) if folder.is_dir() else []
+
+
+def _nothing_known(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> ManifestError:
+    known = load_descriptors().values()
+    forms = [f"{item.name}: {form.looks_for}" for item in known for form in item.forms if form.auto]
     return ManifestError(
         paragraph(
-            f"{what} in {root}.",
-            expected="; ".join(f"{item.name}: {form.looks_for}" for item, form in wanted),
+            f"No known dataset layout in {root}.",
+            expected="; ".join(forms),
             got=describe_folder(root),
-            fix="Class folders with other names need --alias NAME=LABEL." if len(tried) > 1 else None,
+            fix=" ".join(filter(None, (_seen(root), *_advice(root, aliases, labels)))) or None,
         )
     )
+
+
+def _seen(root: Path) -> str | None:
+    return " ".join(f"{name} was seen but not read: {why}" for name, why in unread_tables(root).items()) or None
+
+
+def _advice(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> Iterator[str]:
+    """Yield what to do about a folder in which ``auto`` finds nothing, only what would help."""
+    build = "aupipe manifest build"
+    vocabulary = make_vocabulary(aliases, labels=labels)
+    classes = {folder.class_and_split(path, {}, vocabulary)[0] for path in _first_images(root)} - {None}
+    for descriptor in load_descriptors().values():
+        codes = make_vocabulary(aliases, descriptor.labels, labels=labels)
+        if (
+            classes
+            and any(form.reader == "folder" for form in descriptor.forms)
+            and all(codes.knows(label or "") for label in classes)
+        ):
+            yield f"If it is {descriptor.title}, say so: {build} {descriptor.name} {root}."
+    below = [Path(entry.path) for entry in scan(root) if is_folder(entry)] if root.is_dir() else []
+    below += [Path(entry.path) for place in below for entry in scan(place) if is_folder(entry)]
+    inner = next((place for place in below[:_PROBED] if _all_fitting(place, aliases, labels)), None)
+    if inner is not None:
+        yield f"There is a dataset in {inner}: {build} auto {inner}."
+    elif classes and all(label and own_label(label) for label in classes):
+        yield f"Class folders with other names need --alias NAME=LABEL; {build} folder {root} takes them as classes."
+    elif classes:
+        yield "Class folders with other names need --alias NAME=LABEL (or --labels NAME=LABEL,...)."
+
+
+def unread_tables(root: Path) -> dict[str, str]:
+    """Say of each table in a folder (or of a file) that cannot be read why not, by name; none of those that can."""
+    tables = list_tables(root) if root.is_dir() else [root]
+    found = {table.name: why for table in tables if (why := _why_unread(table))}
+    books = [entry.name for entry in (scan(root) if root.is_dir() else ()) if entry.name.lower().endswith(_WORKBOOKS)]
+    return found | dict.fromkeys(books, 'It is a workbook: save it as "CSV UTF-8".')
+
+
+def _why_unread(path: Path) -> str:
+    try:
+        header = next(rows := table_rows(path), (0, []))[1]
+        for _ in rows:
+            pass
+    except ManifestError as error:
+        return str(error)
+    missing = [role for role in ("path", "label") if role not in column_roles(header)]
+    words = {
+        "path": "the images' paths (path, image, file_name ...)",
+        "label": "the labels (label, emotion, class ...)",
+    }
+    shown = ",".join(header)[:200] or "nothing"
+    return f"Line 1 names {shown}, and no column for {' or '.join(words[role] for role in missing)}." if missing else ""
