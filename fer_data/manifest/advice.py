@@ -73,8 +73,8 @@ def class_warnings(samples: Sequence[Sample]) -> Iterator[str]:
     for split in splits if len(counts) > 1 else ():
         lacking = sorted(label for label, count in counts.items() if count > 1 and (split, label) not in here)
         if lacking:
-            what = "cannot be learned" if split == "train" else f"do not count in figures of {split}"
-            yield f"{split} has no image of {', '.join(lacking)}: they {what}"
+            what = "nothing to learn it from" if split == "train" else f"figures of {split} say nothing of it"
+            yield f"{split} has no image of {' or '.join(lacking)}: {what}"
 
 
 def lost_classes(problems: Sequence[Problem], samples: Sequence[Sample], vocabulary: Vocabulary) -> tuple[str, ...]:

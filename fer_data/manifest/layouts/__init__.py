@@ -7,14 +7,14 @@ line. To add a dataset that an existing reader can read: a descriptor in ``manif
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Descriptor, Form, get_descriptor, load_descriptors
-from aupipe.fer_data.manifest.labels import make_vocabulary, own_label
+from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, own_label
 from aupipe.fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes, yolo
 from aupipe.fer_data.manifest.layouts.base import LayoutReader, describe_folder, get_reader, is_image_name
 from aupipe.fer_data.manifest.layouts.table import list_tables
@@ -35,7 +35,7 @@ __all__ = [
     "yolo",
 ]
 
-_PROBED = 200
+_PROBED, _PLACES = 200, 50
 _WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -123,8 +123,10 @@ def _form_of(
 def _fitting(
     descriptor: Descriptor, root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None, *, auto: bool
 ) -> list[ChosenLayout]:
-    vocabulary = make_vocabulary(aliases, {} if auto else descriptor.labels, labels=labels)
     for form in descriptor.forms:
+        # Numbers mean something only once the dataset is known: it is named, or its file names tell.
+        codes = descriptor.labels if form.files or not auto else {}
+        vocabulary = make_vocabulary(aliases, codes, labels=labels)
         for base in form.bases if form.auto or not auto else ():
             folder = root / base if base else root
             if _admits(folder, form, auto=auto) and get_reader(form.reader).recognises(folder, form, vocabulary):
@@ -150,43 +152,61 @@ def _first_images(folder: Path) -> list[str]:
 
 def _nothing_known(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> ManifestError:
     known = load_descriptors().values()
+    advice = _seen(root) or _other_way(root, aliases, labels)
+    names = f"one of {', '.join(item.name for item in known)}"
     forms = [f"{item.name}: {form.looks_for}" for item in known for form in item.forms if form.auto]
     return ManifestError(
         paragraph(
-            f"No known dataset layout in {root}.",
-            expected="; ".join(forms),
+            " ".join(filter(None, (f"No known dataset layout in {root}.", advice or _class_advice(root)))),
+            expected=names if advice else "; ".join(forms),
             got=describe_folder(root),
-            fix=" ".join(filter(None, (_seen(root), *_advice(root, aliases, labels)))) or None,
         )
     )
 
 
+def _below(root: Path) -> list[Path]:
+    """List folders one and two levels down, some of them where there are many."""
+    folders = [Path(entry.path) for entry in scan(root) if is_folder(entry)] if root.is_dir() else []
+    folders += [Path(entry.path) for place in folders for entry in scan(place) if is_folder(entry)]
+    return folders[:_PLACES]
+
+
 def _seen(root: Path) -> str | None:
-    return " ".join(f"{name} was seen but not read: {why}" for name, why in unread_tables(root).items()) or None
+    """Say of the tables in a folder, or one or two levels down, why they are not read."""
+    for place in (root, *_below(root)):
+        shown = "" if place == root else f"{place.relative_to(root).as_posix()}/"
+        if unread := unread_tables(place):
+            return " ".join(f"{shown}{name} was seen but not read: {why}" for name, why in unread.items())
+    return None
 
 
-def _advice(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> Iterator[str]:
-    """Yield what to do about a folder in which ``auto`` finds nothing, only what would help."""
-    build = "aupipe manifest build"
-    vocabulary = make_vocabulary(aliases, labels=labels)
-    classes = {folder.class_and_split(path, {}, vocabulary)[0] for path in _first_images(root)} - {None}
+def _other_way(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> str | None:
+    """Say which named layout reads a folder, or where below it a dataset lies."""
+    classes = _classes(root, make_vocabulary(aliases, labels=labels))
     for descriptor in load_descriptors().values():
         codes = make_vocabulary(aliases, descriptor.labels, labels=labels)
-        if (
-            classes
-            and any(form.reader == "folder" for form in descriptor.forms)
-            and all(codes.knows(label or "") for label in classes)
-        ):
-            yield f"If it is {descriptor.title}, say so: {build} {descriptor.name} {root}."
-    below = [Path(entry.path) for entry in scan(root) if is_folder(entry)] if root.is_dir() else []
-    below += [Path(entry.path) for place in below for entry in scan(place) if is_folder(entry)]
-    inner = next((place for place in below[:_PROBED] if _all_fitting(place, aliases, labels)), None)
-    if inner is not None:
-        yield f"There is a dataset in {inner}: {build} auto {inner}."
-    elif classes and all(label and own_label(label) for label in classes):
-        yield f"Class folders with other names need --alias NAME=LABEL; {build} folder {root} takes them as classes."
-    elif classes:
-        yield "Class folders with other names need --alias NAME=LABEL (or --labels NAME=LABEL,...)."
+        named = any(form.reader == "folder" and form.counts for form in descriptor.forms)
+        if named and classes and all(map(codes.knows, classes)):
+            build = f"aupipe manifest build {descriptor.name} {root} -o M.csv"
+            return f"If its class folders are those of {descriptor.title}, say so: {build}."
+    inner = next((place for place in _below(root) if _all_fitting(place, aliases, labels)), None)
+    return f"There is a dataset in {inner}: aupipe manifest build auto {inner} -o M.csv." if inner is not None else None
+
+
+def _classes(root: Path, vocabulary: Vocabulary) -> set[str]:
+    return {folder.class_and_split(path, {}, vocabulary)[0] or "" for path in _first_images(root)}
+
+
+def _class_advice(root: Path) -> str | None:
+    classes = _classes(root, Vocabulary())
+    if classes == {""}:
+        return (
+            "Its images lie in no class folder: give the folder above, or a CSV file that names them with their labels."
+        )
+    if classes and all(map(own_label, classes)):
+        build = f"aupipe manifest build folder {root} -o M.csv"
+        return f"Class folders with other names need --alias NAME=LABEL; as classes of their own: {build}."
+    return "Class folders with other names need --alias NAME=LABEL." if classes else None
 
 
 def unread_tables(root: Path) -> dict[str, str]:

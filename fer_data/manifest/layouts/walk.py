@@ -14,18 +14,9 @@ from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 _MAX_LINKS = 3
 
 _SYSTEM_NAMES = (
-    *(
-        ".ds_store",
-        ".appledouble",
-        ".spotlight-v100",
-        ".trashes",
-        ".fseventsd",
-        ".temporaryitems",
-        "__macosx",
-        "icon\r",
-    ),
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "@eadir"),
-    ".ipynb_checkpoints",
+    *(".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems", "__macosx"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"),
+    *("@eadir", ".ipynb_checkpoints"),
 )
 
 
