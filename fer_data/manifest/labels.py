@@ -106,6 +106,11 @@ def order_classes(labels: set[str]) -> tuple[str, ...]:
     return (*(name for name in known if name in labels), *sorted(labels - set(known)))
 
 
+def is_basic(text: str) -> bool:
+    """Return whether a label is one of the canonical expressions by some name: every codebook should know its AUs."""
+    return canonical_label(text) in EXPRESSIONS
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """The label mapping of one build: the user's aliases, then the dataset's codes, then the general table.
