@@ -23,7 +23,7 @@ def file_sizes(root: Path, paths: Iterable[str]) -> tuple[dict[str, int], dict[s
     sizes, faults = dict[str, int](), dict[str, str]()
     for path in dict.fromkeys(paths):
         try:
-            status = os.stat(root / path)  # noqa: PTH116 - half the cost of Path.stat on 300,000 files
+            status = os.stat(f"{root}/{path}")  # noqa: PTH116 - half the cost of Path.stat on 300,000 files
         except (OSError, ValueError) as error:
             absent = isinstance(error, FileNotFoundError | NotADirectoryError)
             faults[path] = "no such file" if absent else f"cannot be read: {error}"

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
@@ -53,6 +54,7 @@ NO_CLASSES = ("unknown", "uncertain", "none", "nan", "null", "na", "n/a", "nf", 
 """Words that tell that there is no label, so that they never become a class."""
 
 
+@lru_cache(maxsize=4096)
 def normal_label(text: str) -> str:
     """Bring a source label to the form in which it is compared: Unicode's NFC, case folded, without what tables add.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from aupipe.fer_data.manifest.labels import canonical_label
 from aupipe.fer_data.manifest.layouts.base import canonical_split
@@ -20,6 +20,8 @@ PATTERNS = (
     r"^(\D+?)[ _-]?\d+$",  # Ann_Lee_0001
 )
 """How file names in use tell the person, most telling first."""
+
+_LOOKED_AT = 50  # before all names are
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,9 @@ def persons_in_names(samples: Sequence[Sample]) -> PersonsInNames | None:
 
     None when there is no such, for example because what names begin with is their class or split.
     """
-    stems = [PurePosixPath(sample.path).stem for sample in samples]
+    stems = [posixpath.splitext(posixpath.basename(sample.path))[0] for sample in samples]
     labels = {sample.source_label.casefold() for sample in samples}
-    for pattern in PATTERNS:
+    for pattern in (one for one in PATTERNS if all(re.search(one, stem) for stem in stems[:_LOOKED_AT])):
         found = [match[1] for stem in stems if (match := re.search(pattern, stem))]
         persons = set(found)
         fits = len(found) == len(stems) and 3 <= len(persons) <= len(stems) / 2
