@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.yaml
 
 Kind = TypeVar("Kind")
 
@@ -57,6 +58,15 @@ def parse_toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
+        raise UnreadableTextError(_said(error)) from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML into plain values (PyYAML comes with dask). Raises :class:`UnreadableTextError`."""
+    _check_length(len(text))
+    try:
+        return msgspec.yaml.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import yaml
 
 from aupipe.fer_data.errors import printable
 from aupipe.fer_data.manifest.descriptors import Form
@@ -24,6 +21,7 @@ from aupipe.fer_data.manifest.layouts.boxes import read_size
 from aupipe.fer_data.manifest.layouts.cells import read_numbers, to_box
 from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
+from aupipe.fer_data.typed import parse_yaml
 
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
@@ -60,11 +58,11 @@ class YoloReader:
 def _class_names(folder: Path) -> dict[str, str]:
     for name in _NAMES:
         try:
-            content: Any = yaml.safe_load((folder / name).read_text(encoding="utf-8-sig"))
+            content = parse_yaml((folder / name).read_text(encoding="utf-8-sig"))
             given = content["names"]
             pairs = given.items() if isinstance(given, dict) else enumerate(given)
             return {str(number): str(label) for number, label in pairs}
-        except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        except (OSError, ValueError, TypeError, KeyError):
             continue
     return {}
 
