@@ -28,6 +28,7 @@ from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
 from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
 from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, recorded_digest, write_manifest
+from aupipe.fer_data.manifest.persons import take_persons
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
@@ -118,12 +119,11 @@ def build_manifest(
     screened = screen_rows(listing, vocabulary)
     if not screened.kept:
         raise _nothing_usable(root, choice, listing, screened)
-    samples = assign_splits(
-        make_samples(screened.kept, pattern),
-        seed=seed,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-    )
+    samples, persons = make_samples(screened.kept, pattern), ""
+    if descriptor.generic and pattern is None:
+        samples, persons = take_persons(samples)
+    samples = assign_splits(samples, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    listing = replace(listing, notes=(*listing.notes, *((persons,) if persons else ())))
     options = {
         "seed": seed,
         "val_fraction": val_fraction,

@@ -465,17 +465,33 @@ def test_ck48_class_folders_keep_persons_together(root: Path, out: Path) -> None
     assert check_manifest(out).findings == ()
 
 
-def test_persons_in_file_names_are_proposed_and_checked(root: Path, out: Path) -> None:
+def persons_in_folders(root: Path) -> Path:
     for person in range(4):
         for number in range(3):
             image(root / ("sad" if number % 2 else "happy") / f"sub{person:02d}_{number}.png", 10 * person + number)
+    return root
+
+
+def test_persons_that_file_names_tell_stay_in_one_split(root: Path, out: Path) -> None:
+    report = build_manifest("auto", persons_in_folders(root), out)
+    assert "4 names like sub00 in sub00_0" in notes(report)
+    assert {sample.subject for sample in read_manifest(out).samples} == {f"sub{person:02d}" for person in range(4)}
+    assert check_manifest(out).findings == ()
+    report = build_manifest("auto", root, out, subject_pattern="()")
+    assert "persons are unknown" in notes(report) and not any(item.subject for item in read_manifest(out).samples)
+
+
+def test_persons_in_file_names_are_proposed_and_checked_where_splits_are_named(root: Path, out: Path) -> None:
+    for part in ("train", "test"):
+        persons_in_folders(root / part)
+        for number, path in enumerate(sorted((root / part).glob("*/*.png"))):
+            image(path, 100 * len(part) + number)
     report = build_manifest("auto", root, out)
     assert "persons are unknown" in notes(report) and "if sub00 in sub00_0 is a person" in notes(report)
     found = next(item for item in check_manifest(out).findings if item.kind == "unknown_persons")
     pattern = found.message.partition("--subject '")[2].partition("'")[0]
     build_manifest("auto", root, out, subject_pattern=pattern)
     assert {sample.subject for sample in read_manifest(out).samples} == {f"sub{person:02d}" for person in range(4)}
-    assert check_manifest(out).findings == ()
 
 
 @pytest.mark.parametrize("name", ["{label}_{n}", "img_{n}", "{n}", "train_{n}"])
