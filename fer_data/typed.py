@@ -33,7 +33,7 @@ def parse_json(text: bytes | str, kind: type[Kind]) -> Kind:
     _check_length(len(text))
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 
@@ -64,7 +64,7 @@ def convert(value: Any, kind: type[Kind]) -> Kind:
     """Check plain values, as JSON and TOML give them, against ``kind``. Raises :class:`UnreadableTextError`."""
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 

@@ -21,6 +21,8 @@ from aupipe.fer_data.typed import UnreadableTextError, convert, read_json
 from aupipe.fer_data.types import SPLITS
 
 INDEX_NAME = "index.json"
+LONGEST_ID = 2**16
+"""Bytes of a sample id, which is hardly more than a path."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,8 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
         yield f"it names files outside the store, such as {odd[0]!r}"
     if len(set(names)) < len(names) or len(set(index.classes)) < len(index.classes):
         yield "the same file or class twice"
-    if not all(1 <= size**2 <= PIXEL_LIMIT for size in (index.image_size, index.map_size)) or index.id_bytes < 1:
+    sides = index.image_size, index.map_size
+    if min(sides) < 1 or max(sides) ** 2 > PIXEL_LIMIT or not 1 <= index.id_bytes <= LONGEST_ID:
         yield f"images of {index.image_size}, maps of {index.map_size} pixels, ids of {index.id_bytes} bytes"
     rows, failed = sum(shard.rows for shard in index.shards), sum(index.failed.values())
     if rows + failed != index.total or min(index.failed.values(), default=0) < 0:
