@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
+from aupipe.commands.console import show
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
 from offline import Built, Dataset
@@ -201,6 +202,34 @@ def test_doctor_finds_a_wrong_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     done = aupipe("doctor", "--json")
     checks = {check["name"]: check["ok"] for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 1 and not checks["face model"] and checks["python"]
+
+
+def test_doctor_only_looks_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aupipe.pipeline import doctor
+    from aupipe.pipeline.detectors import model_file
+
+    for name, value in {"AUPIPE_MODEL": "", "XDG_CACHE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(model_file, "CARRIER", "no-such-distribution")
+    monkeypatch.setattr(model_file, "_download", lambda: pytest.fail("downloads the model"))
+    check = next(check for check in doctor.run_checks() if check.name == "face model")
+    assert not check.ok and "not on this machine" in check.found and "Three ways to get it" in check.repair
+
+
+def test_nothing_printed_steers_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31mred"
+    done = aupipe("inspect", folder)
+    assert done.returncode == 1 and "\x1b" not in done.stderr and "a\\x1b[31mred" in done.stderr
+    folder.mkdir()
+    (folder / "faces.csv").write_text("sample_id,path,label,source_label,split\na\x1b[2J,a.png,fear,fear,train\n")
+    done = aupipe("manifest", "check", folder / "faces.csv")
+    assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr and "line 2" in done.stdout
+
+
+def test_json_holds_any_name_and_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    show([], {"name": "\x1b[2J\x7f\x9b31m\nä"}, as_json=True)
+    printed = capsys.readouterr().out
+    assert printed.removesuffix("\n").isprintable() and json.loads(printed) == {"name": "\x1b[2J\x7f\x9b31m\nä"}
 
 
 def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:

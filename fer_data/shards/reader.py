@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
@@ -19,6 +18,7 @@ from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.remote import local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
+from aupipe.fer_data.shards.structure import check_shard, value_fault
 
 
 @dataclass(frozen=True)
@@ -176,9 +176,7 @@ class SplitReader:
         bounds = np.searchsorted(ordered, self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             chosen = slice(bounds[number], bounds[number + 1])
-            shard = self._shards[number]
-            shard.check()
-            yield shard, places[chosen], ordered[chosen] - self._starts[number]
+            yield self._shard(number), places[chosen], ordered[chosen] - self._starts[number]
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
@@ -194,6 +192,16 @@ class SplitReader:
     @cached_property
     def _files(self) -> RowFiles:
         return RowFiles([self._path(entry) for entry in self.entries])
+
+    @cached_property
+    def _sound(self) -> set[int]:
+        """Shards whose structure was found right: it is checked once, before anything in them is used."""
+        return set()
+
+    def _check(self, number: int) -> None:
+        if number not in self._sound:
+            check_shard(self._files.paths[number], self.entries[number], self.store.index)
+            self._sound.add(number)
 
     @cached_property
     def _shards(self) -> list[ShardRows]:
@@ -212,30 +220,32 @@ class SplitReader:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
         number = bisect_right(self._starts, row) - 1
+        return self._shard(number), row - int(self._starts[number])
+
+    def _shard(self, number: int) -> ShardRows:
+        self._check(number)
         shard = self._shards[number]
         shard.check()
-        return shard, row - int(self._starts[number])
+        return shard
 
     def _column(self, name: str) -> np.ndarray:
+        index = self.store.index
+        column = next(one for one in spec.columns(index.image_size, index.map_size, index.id_bytes) if one.name == name)
         parts = []
-        for entry in self.entries:
-            with h5py.File(self._path(entry), "r", locking=False) as file:
-                spec.check_version(str(file.attrs["schema_version"]), entry.name)
-                self._check_identity(entry, str(file.attrs["plan_digest"]))
-                parts.append(file[name][:])
-        return np.concatenate(parts)
-
-    def _check_identity(self, entry: ShardEntry, plan_digest: str) -> None:
-        if plan_digest != entry.plan_digest:
+        for number, entry in enumerate(self.entries):
+            self._check(number)
+            parts.append(self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape)))
+        values = np.concatenate(parts)
+        if fault := value_fault(name, values, len(index.classes)):
             raise StoreError(
                 paragraph(
-                    f"The shard {entry.name} is not the one that the index describes: another lies under its name.",
+                    f"The split {self.split!r} holds what no store may hold, so it was not read.",
                     where=self.store.folder,
-                    expected=f"plan {entry.plan_digest[:16]}",
-                    got=f"plan {plan_digest[:16]}",
-                    fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+                    got=fault,
+                    fix="Run `aupipe verify` on the store. If others gave it to you, ask them for a sound copy.",
                 )
             )
+        return values
 
     def _path(self, entry: ShardEntry) -> Path:
         path = self.store.folder / entry.name

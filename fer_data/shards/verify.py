@@ -10,7 +10,10 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
-from aupipe.fer_data.shards.shard_file import Finding, damaged_rows, open_shard, stored_images
+from aupipe.fer_data.shards.shard_file import Finding, ShardFile, damaged_rows, open_shard, stored_images
+from aupipe.fer_data.shards.structure import UNREADABLE
+
+_OTHER_BYTES = "not the bytes that the index describes"
 
 
 def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
@@ -52,19 +55,54 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
         findings.append(Finding(INDEX_NAME, "not the bytes that were written"))
     shards = {entry.name: entry for entry in index.shards}
     expected = {name: entry.sha256 for name, entry in shards.items()} | dict(index.files)
+    seen: dict[bytes, str] = {}
     for name, sha256 in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
             findings.append(Finding(name, "missing"))
+        elif name in shards:
+            findings += _shard_findings(path, shards[name], index, rows, seen)
         elif not _has_digest(path, sha256):
-            damaged = _damaged_in_place(path, shards[name], index) if rows and name in shards else []
-            findings += damaged or [Finding(name, "not the bytes that the index describes")]
+            findings.append(Finding(name, _OTHER_BYTES))
     known = set(expected) | {INDEX_NAME, ".lock"}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
             what = "left by an interrupted write" if path.name.endswith(".tmp") else "not part of the store"
             findings.append(Finding(path.name, what))
     return findings
+
+
+def _shard_findings(
+    path: Path, entry: ShardEntry, index: StoreIndex, rows: bool, seen: dict[bytes, str]
+) -> list[Finding]:
+    """Check one shard; ``seen`` collects the sample ids of sound ones and the shards they are in."""
+    try:
+        with open_shard(path) as shard:
+            if shard.is_stated(entry.sha256):
+                return shard.findings(rows=False) or _untrue(shard, entry, index, seen)
+    except OSError as error:
+        return [Finding(entry.name, f"cannot be read ({error.strerror or error})")]
+    damaged = _damaged_in_place(path, entry, index) if rows else []
+    return damaged or [Finding(entry.name, _OTHER_BYTES)]
+
+
+def _untrue(shard: ShardFile, entry: ShardEntry, index: StoreIndex, seen: dict[bytes, str]) -> list[Finding]:
+    """List what a shard of the stated bytes holds that no shard may hold, or that the index describes otherwise."""
+    try:
+        if faults := shard.value_faults():
+            return [Finding(entry.name, fault) for fault in faults]
+        if shard.entry() != entry:
+            return [Finding(entry.name, "not what the index says of it")]
+        stated = (index.classes, index.image_size, index.map_size, index.id_bytes, index.codebook_digest)
+        if shard.says != stated:
+            return [Finding(entry.name, "of other classes, sizes or codebook than the index says")]
+        ids: list[bytes] = shard.file["sample_id"][:].tolist()
+    except UNREADABLE as error:
+        return [Finding(entry.name, f"not a complete shard ({error})")]
+    twice = [name for name in ids if name in seen]
+    seen |= dict.fromkeys(ids, entry.name)
+    samples = tuple(name.decode() for name in twice)
+    return [Finding(entry.name, "samples that another shard holds too", samples)] if twice else []
 
 
 def _has_digest(path: Path, sha256: str) -> bool:
