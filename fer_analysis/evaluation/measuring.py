@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
-from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures, mean_over_others
+from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
@@ -29,8 +29,8 @@ class Samples:
     """Per-sample figures of a split, in the order of its rows.
 
     figures: by map, then by the columns of :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` ..
-    each layer's attention, ``cam`` (of the label), ``cam_predicted`` (of the predicted class), the controls ``uniform,
-    centre, mean_map``, and ``wrong_class`` (the other expressions' AU maps, of which there is ``cos`` alone).
+    each layer's attention, ``cam`` (of the label), ``cam_predicted`` (of the predicted class), and the controls
+    ``uniform, centre, mean_map, predicted_map, au_map``.
     """
 
     sample_id: tuple[str, ...]
@@ -160,15 +160,14 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
     }
     predicted_map = _predicted_maps(batch, others, place)
     fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
-    for name, value in {**reading.maps, **fixed}.items():
+    drawn = {"predicted_map": predicted_map, "au_map": batch.au_map} if others.shape[1] else {}
+    for name, value in {**reading.maps, **fixed, **drawn}.items():
         grown = resize_maps(value, (controls.size, controls.size))
         native = (int(value.shape[1]), int(value.shape[2])) if name in reading.maps else None
         on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map)
         for _, figure in face_figures():
             if figure.only in ("", name) and (values := figure.measure(on_faces)) is not None:
                 columns[f"{name}/{figure.column}"] = values
-    if (values := mean_over_others(batch.au_map, others)) is not None:
-        columns["wrong_class/cos"] = values
     return {name: value.cpu().numpy() for name, value in columns.items()}
 
 
@@ -189,7 +188,7 @@ def _predicted_maps(
     if others.shape[1] == 0:
         return batch.au_map
     own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, batch.au_map[:, None])
-    return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)]
+    return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 
 def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Samples:
