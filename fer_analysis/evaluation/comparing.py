@@ -80,7 +80,7 @@ def compare(run: Path, other: Path) -> Comparison:
         "other": str(other),
         "split": contents[0]["split"],
         "n": len(first.rows),
-        "mcnemar": resampling.mcnemar(first.flags("correct"), second.flags("correct")).as_json(),
+        "mcnemar": resampling.paired_test(first.flags("correct"), second.flags("correct")).as_json(),
         "differences": _differences(first, second, contents),
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
