@@ -29,6 +29,8 @@ from aupipe.pipeline.planning import hash_order
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"
 PARTS_FOLDER = "landmarks"
+FOLLOW_LINKS = "follow_links"
+"""The option of WORK's manifest that says whether links may lead photos out of its root."""
 
 if TYPE_CHECKING:
     import pandas
