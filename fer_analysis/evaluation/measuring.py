@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_fig
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.types import Progress
 from aupipe.fer_models.methods import Method, Prediction
 from aupipe.fer_models.metrics import localisation
@@ -28,18 +29,25 @@ from aupipe.fer_models.targets import attention, positive_part, resize_maps
 class Samples:
     """Per-sample figures of a split, in the order of its rows.
 
-    figures: by map, then by the columns of :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` ..
-    each layer's attention, ``cam`` (of the label), ``cam_predicted`` (of the predicted class), and the controls
-    ``uniform, centre, mean_map, predicted_map, au_map``.
+    group: the person of each, or else the sample's id. figures: by map, then by the columns of
+    :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` .. each layer's attention, ``cam`` (of the
+    label), ``cam_predicted`` (of the predicted class), and the controls ``uniform, centre, mean_map, predicted_map,
+    au_map``.
     """
 
     sample_id: tuple[str, ...]
+    group: tuple[str, ...]
     label: Int64[np.ndarray, "n"]
     probability: Float64[np.ndarray, "n k"]
     has_map: Bool[np.ndarray, "n"]
     predicted_has_map: Bool[np.ndarray, "n"]
     region_share: Float64[np.ndarray, "n"]
     figures: Mapping[str, Mapping[str, Float64[np.ndarray, "n"]]]
+
+    @cached_property
+    def group_number(self) -> Int64[np.ndarray, "n"]:
+        """Number of each sample's person: what is resampled where persons repeat."""
+        return np.asarray(np.unique(self.group, return_inverse=True)[1], np.int64)
 
     @property
     def predicted(self) -> Int64[np.ndarray, "n"]:
@@ -100,7 +108,7 @@ def measure(
         raise RunError(memory_message(loader)) from error
     finally:
         progress.finish()
-    return _join(batches_done, loader.reader.sample_ids), sums.averages()
+    return _join(batches_done, loader.reader), sums.averages()
 
 
 def read(model: Method, batch: Batch) -> BatchReading:
@@ -191,7 +199,7 @@ def _predicted_maps(
     return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 
-def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Samples:
+def _join(batches: list[dict[str, np.ndarray]], reader: SplitReader) -> Samples:
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     figures: dict[str, dict[str, np.ndarray]] = {}
     for name, values in joined.items():
@@ -199,7 +207,8 @@ def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Sample
             owner, figure = name.split("/")
             figures.setdefault(owner, {})[figure] = np.asarray(values, np.float64)
     return Samples(
-        sample_id=tuple(sample_ids[row] for row in joined["row"]),
+        sample_id=tuple(reader.sample_ids[row] for row in joined["row"]),
+        group=tuple(reader.groups[row] for row in joined["row"]),
         label=joined["label"],
         probability=joined["probability"],
         has_map=joined["has_map"],

@@ -58,7 +58,7 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
     controls = {name: (entry or {}).get("all", {}) for name, entry in where["controls"].items()}
     return {
         "accuracy": metrics.accuracy(confusion),
-        "accuracy_ci95": list(metrics.wilson_interval(int(np.trace(confusion)), len(samples.label))),
+        "accuracy_ci95": table.accuracy_interval(int(np.trace(confusion))),
         "balanced_accuracy": metrics.balanced_accuracy(confusion),
         "calibration": metrics.calibration(samples.probability, samples.label),
         "intervals": table.intervals(),
@@ -78,6 +78,7 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
         "localisation": where,
         "n": len(samples.label),
         "n_with_map": int(samples.has_map.sum()),
+        "n_groups": len(set(samples.group)),
     }
 
 
@@ -95,6 +96,19 @@ class _Summary:
     samples: Samples
     classes: tuple[str, ...]
     n_layers: int
+
+    @property
+    def by_person(self) -> bool:
+        """True where persons repeat: they are resampled then, not faces."""
+        return resampling.repeats(self.samples.group_number)
+
+    def accuracy_interval(self, right: int) -> list[float]:
+        """Compute the interval of the accuracy: Wilson's or, where persons repeat, the bootstrap's."""
+        wilson = list(metrics.wilson_interval(right, len(self.samples.label)))
+        if not self.by_person:
+            return wilson
+        everyone = np.ones(len(self.samples.label), bool)
+        return self._bootstrap(self.samples.correct.astype(np.float64), everyone, "samples") or wilson
 
     def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
         """Average each expression's mean over the expressions."""
@@ -173,16 +187,18 @@ class _Summary:
     def intervals(self) -> dict[str, Any]:
         """Compute bootstrap intervals of the main figures; attention is that of the last layer."""
         samples, last = self.samples, str(self.n_layers)
-        right = samples.correct.astype(np.float64)
+        right, everyone = samples.correct.astype(np.float64), np.ones(len(samples.label), bool)
         counts = np.bincount(samples.label, minlength=len(self.classes))
         return {
             "level": resampling.LEVEL,
-            "method": "percentile bootstrap, stratified by class",
+            "method": "percentile bootstrap, " + ("persons resampled" if self.by_person else "stratified by class"),
             "resamples": resampling.RESAMPLES,
             "seed": resampling.SEED,
-            "classes_of_one_face": [name for name, n in zip(self.classes, counts, strict=True) if n == 1],
-            "accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "samples")),
-            "balanced_accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "classes")),
+            "classes_of_one_face": [
+                name for name, n in zip(self.classes, counts, strict=True) if n == 1 and not self.by_person
+            ],
+            "accuracy": self._bootstrap(right, everyone, "samples"),
+            "balanced_accuracy": self._bootstrap(right, everyone, "classes"),
             **self._map_intervals("att", last),
             **self._map_intervals("cam", "cam"),
         }
@@ -203,8 +219,13 @@ class _Summary:
         if values[0] is None or values[1] is None or not rows.any():
             return None
         difference = values[0] - values[1] if less is not None else values[0]
-        return _listed(resampling.bootstrap_interval(difference[rows], self.samples.label[rows], "classes"))
+        return self._bootstrap(difference, rows, "classes")
 
-
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+    def _bootstrap(
+        self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"], weighting: resampling.Weighting
+    ) -> list[float] | None:
+        samples = self.samples
+        interval = resampling.bootstrap_interval(
+            values[rows], samples.label[rows], weighting, group=samples.group_number[rows]
+        )
+        return None if interval is None else list(interval)

@@ -30,7 +30,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
     calibration, intervals = c["calibration"], c["intervals"]
     balanced = intervals["balanced_accuracy"]
     return [
-        f"{run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}",
+        f"{run}: {c['n']} images of {c['split']}{_persons(c)}, {c['n_with_map']} with a map, epoch {c['epoch']}",
         f"accuracy {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}"
         + ("" if balanced is None else f" (95 %: {balanced[0]:.1%} to {balanced[1]:.1%})"),
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
@@ -46,6 +46,11 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         "other expressions', on average and less the nearest one's. AU map of the prediction: drawn after the fact; "
         "what does not beat it says no more than the prediction does.",
     ]
+
+
+def _persons(c: Mapping[str, Any]) -> str:
+    """Say how many independent persons the images show, where there are fewer."""
+    return f" of {c['n_groups']} persons, whom the intervals resample" if c["n_groups"] < c["n"] else ""
 
 
 def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:

@@ -209,7 +209,7 @@ def _shard_faults(shard: ShardEntry, index: StoreIndex) -> Iterator[str]:
     if set(shard.labels) - set(index.classes) or sum(shard.labels.values()) != shard.rows:
         yield f"labels that are not those of {shard.rows} rows: {shard.name}"
     for name, (dtype, shape) in datasets(
-        index.encoding, shard.rows, index.image_size, index.map_size, index.id_bytes
+        index.encoding, shard.rows, index.image_size, index.map_size, index.id_bytes, shard.offsets
     ).items():
         start = shard.offsets.get(name, -1)
         if start < 0 or start + dtype.itemsize * math.prod(max(length, 1) for length in shape) > shard.bytes:
