@@ -24,6 +24,24 @@ def span(interval: Sequence[float] | None) -> str:
     return "-" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
 
 
+def knows_something(c: Mapping[str, Any]) -> bool:
+    """Return whether the accuracy is surely above that of always naming the most frequent class."""
+    return bool(c["accuracy_ci95"][0] > _majority(c)[1])
+
+
+def beside_the_majority(c: Mapping[str, Any]) -> str:
+    """Compare the accuracy with what needs no picture, as the end of a sentence; its interval decides."""
+    name, share = _majority(c)
+    if knows_something(c):
+        return f"more than the {share:.1%} of always naming {name}"
+    return f"no better than always naming {name} ({share:.1%})"
+
+
+def _majority(c: Mapping[str, Any]) -> tuple[str, float]:
+    counts = [sum(row) for row in c["confusion"]["matrix"]]
+    return c["confusion"]["classes"][counts.index(max(counts))], max(counts) / c["n"]
+
+
 def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
     """Write the lines that ``aupipe evaluate`` prints for the content of ``metrics.json``."""
     low, high = c["accuracy_ci95"]
@@ -33,6 +51,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"{run}: {c['n']} images of {c['split']}{_persons(c)}, {c['n_with_map']} with a map, epoch {c['epoch']}",
         f"accuracy {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}"
         + ("" if balanced is None else f" (95 %: {balanced[0]:.1%} to {balanced[1]:.1%})"),
+        f"that is {beside_the_majority(c)}",
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aupipe.fer_analysis.evaluation.text import shown, span
+from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:
@@ -15,11 +15,9 @@ def reading(content: Mapping[str, Any]) -> list[str]:
 
 def _accuracy(content: Mapping[str, Any]) -> str:
     low, high = content["accuracy_ci95"]
-    largest = max(map(sum, content["confusion"]["matrix"])) / content["n"]
-    verdict = "more" if low > largest else "not clearly more"
     return (
         f"It names {content['accuracy']:.1%} of {content['n']:,} faces rightly (95 %: {low:.1%} to {high:.1%}), "
-        f"{verdict} than the {largest:.1%} of always naming the most frequent expression."
+        f"{beside_the_majority(content)}."
     )
 
 
@@ -74,4 +72,6 @@ def _specificity(content: Mapping[str, Any]) -> list[str]:
 
 def _confidence(content: Mapping[str, Any]) -> list[str]:
     error = content["calibration"]["ece"]
+    if not knows_something(content):
+        return ["Its stated confidence means nothing: its predictions are no better than a constant."]
     return [f"Its stated confidence is off by {error:.0%} on average (expected calibration error)."]
