@@ -16,7 +16,7 @@ ATTAINABLE = ("cosine", "specificity", "specificity_nearest")
 
 def shown(value: float | None) -> str:
     """Format a figure with three decimals, or a dash for one that does not exist."""
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}".replace("-0.000", "0.000")
 
 
 def span(interval: Sequence[float] | None) -> str:
