@@ -199,7 +199,7 @@ def train(
         if name not in known:
             raise UserInputError(unknown_name("setting", name, known))
     config = preset_config(preset, settings) if preset else TrainConfig(**settings)
-    return run_training(_opened(store).folder, Path(out), config, shown_progress(progress))
+    return run_training(_opened(store).place, Path(out), config, shown_progress(progress))
 
 
 def evaluate(
@@ -213,6 +213,8 @@ def evaluate(
     progress: bool | Progress = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
+
+    Those of another split than test, or of its first rows, go to a folder of their own, such as ``RUN/evaluation-val``.
 
     Args:
         run: What :func:`load_run` gives, or the run's folder.

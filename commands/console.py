@@ -30,6 +30,15 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
+def check_picture(path: Path | None) -> None:
+    """Refuse to write over a file that is no PNG of ours: a photo. Raises :class:`UserInputError`."""
+    if path is not None:
+        from aupipe.fer_data.files import check_replaceable
+        from aupipe.fer_display.figures import PNG_MARK
+
+        check_replaceable(path, "a picture", PNG_MARK)
+
+
 def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
     """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
     if as_json:

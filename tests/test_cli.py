@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
 from aupipe.commands.console import show
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.images import write_png
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
 from offline import Built, Dataset
@@ -164,6 +171,74 @@ def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message
     assert message in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert len([line for line in done.stderr.splitlines() if line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "URL", "--out", "run", "--lr", "inf"], "--lr"),
+        (["train", "URL", "--out", "run", "--seed", str(2**63)], "--seed"),
+        (["benchmark", "URL", "--out", "grid", "--scale-jitter", "1", "--dry-run"], "--scale-jitter"),
+        (["benchmark", "URL", "--out", "grid", "--align-weight", "x"], "--align-weight"),
+        (["evaluate", "no-run", "--store", "URL"], "not a training run"),
+        (["faithfulness", "no-run", "--store", "URL"], "not a training run"),
+        (["report", "no-run", "--store", "URL", "--out", "r.html"], "neither a run nor a store"),
+    ],
+)
+def test_options_are_checked_before_a_store_is_fetched(arguments: list[str], message: str) -> None:
+    """Nothing answers at the URL: whoever asks it first says so."""
+    url = "http://127.0.0.1:1/store"
+    result = CliRunner().invoke(cli.cli, [url if one == "URL" else one for one in arguments])
+    assert isinstance(result.exception, FerError) and message in str(result.exception)
+
+
+def test_a_photo_is_not_written_over_by_a_picture(tmp_path: Path, built: Built) -> None:
+    photo, sheet = tmp_path / "photo.png", tmp_path / "sheet.png"
+    write_png(photo, np.zeros((8, 8, 3), np.uint8))
+    before = photo.read_bytes()
+    for arguments in (["inspect", str(built.store)], ["codebook", "show", "default"]):
+        result = CliRunner().invoke(cli.cli, [*arguments, "--png", str(photo)])
+        assert "was not written over" in str(result.exception) and photo.read_bytes() == before
+        assert (
+            CliRunner().invoke(cli.cli, [*arguments, "--png", str(sheet)]).exit_code == 0
+        )  # the second time over ours
+
+
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """The handler of Ctrl-C that :func:`main` replaces, put back."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_handler")
+def test_ctrl_c_is_one_line_whatever_a_library_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            signal.raise_signal(signal.SIGINT)  # the second one
+            raise RuntimeError("initialization failed") from error
+
+    monkeypatch.setattr(cli.cli, "main", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130 and capsys.readouterr().err.count("\n") == 1
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "a third one does not break into the ending"
+
+
+@pytest.mark.usefixtures("own_handler")
+def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(sys, "argv", ["aupipe", "evaluate", os.fsdecode(b"r\xc3\xa9sum\xe9-\xff")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said.seek(0)
+    assert ended.value.code == 1 and "is not a training run" in said.read()
 
 
 def test_a_scheduler_that_is_not_there_is_told(dataset: Dataset, tmp_path: Path, model: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.predictions import (
+    EVALUATION,
     PREDICTIONS,
     PredictionTable,
     column_name,
@@ -21,6 +22,7 @@ from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_json
 from aupipe.fer_display.tables import text_table
 from aupipe.fer_models.metrics import resampling
+from aupipe.fer_models.training.checkpoint import outdated, results_folder
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
 """What two evaluations must share: the faces, and the maps that the cosines are taken with."""
@@ -54,24 +56,32 @@ class Comparison:
         ]
 
 
-def compare(run: Path, other: Path) -> Comparison:
-    """Compare two evaluated runs, and write ``against-OTHER.json`` to the first one's folder.
+def compare(run: Path, other: Path, split: str = "test", limit: int | None = None) -> Comparison:
+    """Compare two evaluated runs, and write ``against-OTHER.json`` beside the first one's figures.
 
     Args:
         run: Folder of the run that the other is taken from.
         other: Folder of the other.
+        split: What both were measured on.
+        limit: Number of rows of it; None: all.
 
     Returns:
         The differences ``run - other``, with their intervals.
 
     Raises:
-        RunError: One was not evaluated, or not on the same faces and maps.
+        RunError: One was not evaluated, not with the weights it has now, or not on the same faces and maps.
     """
-    contents = [load_metrics(folder) for folder in (run, other)]
+    folders = [results_folder(one, EVALUATION, split, limit) for one in (run, other)]
+    contents = [load_metrics(folder, one) for folder, one in zip(folders, (run, other), strict=True)]
+    for one, content in zip((run, other), contents, strict=True):
+        if reason := outdated(one, content):
+            raise RunError(
+                paragraph(f"The figures of {one} are not of this run: {reason}.", fix=_evaluate(one, split, limit))
+            )
     _check_same(run, other, contents)
     first, second = (
         read_predictions(folder / PREDICTIONS, content["predictions_sha256"])
-        for folder, content in zip((run, other), contents, strict=True)
+        for folder, content in zip(folders, contents, strict=True)
     )
     if first.identity != second.identity:
         raise RunError(_message(run, other, "rows", f"{len(first.rows)} rows", f"{len(second.rows)} rows, other ids"))
@@ -86,8 +96,13 @@ def compare(run: Path, other: Path) -> Comparison:
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
     }
-    write_json(run / f"against-{other.resolve().name}.json", content)
+    write_json(folders[0] / f"against-{other.resolve().name}.json", content)
     return Comparison(content)
+
+
+def _evaluate(run: Path, split: str, limit: int | None) -> str:
+    rows = "" if limit is None else f" --limit {limit}"
+    return f"Run `aupipe evaluate {run} --split {split}{rows}` again."
 
 
 def _check_same(run: Path, other: Path, contents: list[dict[str, Any]]) -> None:

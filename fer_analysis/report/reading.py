@@ -29,6 +29,9 @@ def _attention(content: Mapping[str, Any]) -> list[str]:
     start = f"Its attention has a cosine of {shown(value)} (95 %: {span(interval)}) with the AU maps"
     if not _above(over["uniform"]):
         verdict = f", no more than an even map ({shown(controls['uniform'])}): it resembles no AU map."
+    elif over["mean_map"] is None:
+        even = shown(controls["uniform"])
+        verdict = f", more than an even map ({even}); there is no mean AU map to compare it with."
     elif not _above(over["mean_map"]):
         verdict = (
             f", more than an even map ({shown(controls['uniform'])}) but no more than one map for all expressions "

@@ -19,13 +19,13 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, check_whole, paragraph
 from aupipe.fer_data.files import digest
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
 from aupipe.fer_data.loading.dataset import TripletDataset
 from aupipe.fer_data.loading.fetch import Cuts
-from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, check_whole, order
+from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
 from aupipe.fer_data.loading.prefetch import BUFFERS, PrefetchBuffer, Prefetcher, Request
 from aupipe.fer_data.loading.resident import ResidentSplit
 from aupipe.fer_data.loading.speed import LoadReport

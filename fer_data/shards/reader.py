@@ -12,21 +12,28 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
-from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.errors import StoreError, paragraph, without_secrets
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.remote import local_store
+from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
 from aupipe.fer_data.shards.structure import check_shard, value_fault
+from aupipe.fer_data.types import Progress
 
 
 @dataclass(frozen=True)
 class Store:
-    """A finished store: its folder and its index."""
+    """A finished store: its folder, its index, and for the copy of a remote one the URL with its digest."""
 
     folder: Path
     index: StoreIndex
+    url: str = ""
+
+    @property
+    def place(self) -> Path | str:
+        """Where the same store is opened again: its URL, or its folder."""
+        return self.url or self.folder.resolve()
 
     @cached_property
     def codebook(self) -> Codebook:
@@ -273,11 +280,12 @@ class SplitReader:
         return path
 
 
-def open_store(folder: Path | str) -> Store:
+def open_store(folder: Path | str, progress: Progress | None = None) -> Store:
     """Open a finished store.
 
     Args:
         folder: A folder, or the URL of one (``https://...``, ``s3://...``), which is copied into the cache first.
+        progress: Told what is copied.
 
     Returns:
         The store: ``index`` says what is in it, ``split(name)`` reads its rows as arrays. A notebook shows it with
@@ -291,5 +299,7 @@ def open_store(folder: Path | str) -> Store:
         >>> len(reader), reader.image(0).shape, reader.au_map(0).shape
         (7, (96, 96, 3), (24, 24))
     """
-    place = local_store(folder)
-    return Store(place, load_index(place))
+    place = local_store(folder, progress)
+    index = load_index(place)
+    url = f"{without_secrets(str(folder)).partition('#')[0]}#sha256={index.digest}" if is_url(folder) else ""
+    return Store(place, index, url)

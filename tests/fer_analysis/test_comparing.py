@@ -16,6 +16,7 @@ from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from run_files import rewrite
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", batch_size=14, crop_size=48, device="cpu", max_steps=1)
@@ -84,8 +85,7 @@ def test_a_run_against_itself_differs_nowhere(runs: tuple[Path, Path]) -> None:
 )
 def test_other_faces_or_maps_are_refused(runs: tuple[Path, Path], tmp_path: Path, name: str, value: object) -> None:
     other = copy(runs[1], tmp_path)
-    content = json.loads((other / "metrics.json").read_text())
-    (other / "metrics.json").write_text(json.dumps({**content, name: value}))
+    rewrite(other / "metrics.json", **{name: value})
     with pytest.raises(RunError, match=f"their {name.replace('_', ' ')} differ"):
         compare(runs[0], other)
 
@@ -98,9 +98,7 @@ def test_other_rows_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None
     (other / "predictions.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
     with pytest.raises(RunError, match="does not belong to the metrics"):
         compare(runs[0], other)
-    content = json.loads((other / "metrics.json").read_text())
-    digest = sha256_file(other / "predictions.csv")
-    (other / "metrics.json").write_text(json.dumps({**content, "predictions_sha256": digest}))
+    rewrite(other / "metrics.json", predictions_sha256=sha256_file(other / "predictions.csv"))
     with pytest.raises(RunError, match="their rows differ"):
         compare(runs[0], other)
 
@@ -117,6 +115,29 @@ def test_the_command_compares(runs: tuple[Path, Path]) -> None:
     content = json.loads(done.stdout)
     assert content["against"]["differences"]["accuracy"]["run"] == pytest.approx(content["accuracy"])
     assert content["against"]["other"] == str(plain)
+
+
+def test_figures_of_other_weights_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = copy(runs[1], tmp_path)
+    shutil.copy(runs[1] / "best.pt", other)
+    compare(runs[0], other)
+    shutil.copy(runs[0] / "best.pt", other)
+    with pytest.raises(RunError, match=f"measured with other weights.*aupipe evaluate {other} --split test"):
+        compare(runs[0], other)
+
+
+def test_another_split_or_some_rows_do_not_replace_the_figures(runs: tuple[Path, Path]) -> None:
+    plain, au = runs
+    before = {path: path.read_bytes() for path in plain.iterdir() if path.is_file() and path.name != "digests.json"}
+    for options, name in ((["--split", "val"], "evaluation-val"), (["--limit", "3"], "evaluation-test-limit-3")):
+        args = ["evaluate", str(au), *options, "--against", str(plain)]
+        refused = CliRunner().invoke(cli, args)
+        assert f"aupipe evaluate {plain}` first" in str(refused.exception)
+        assert CliRunner().invoke(cli, ["evaluate", str(plain), *options]).exit_code == 0
+        done = CliRunner().invoke(cli, [*args, "--json"])
+        found = json.loads((au / name / "against-plain.json").read_text())
+        assert json.loads(done.stdout)["against"] == found and found["n"] == len(rows(plain / name))
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def copy(run: Path, tmp_path: Path) -> Path:

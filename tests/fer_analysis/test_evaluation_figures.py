@@ -50,7 +50,7 @@ def content(run: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def table(run: Path, content: dict[str, Any]) -> list[dict[str, str]]:
-    with (run / "predictions.csv").open(newline="") as file:
+    with (run / "evaluation-test-limit-10" / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -182,7 +182,7 @@ def test_the_cosine_matrix_names_its_rows_and_columns(content: dict[str, Any]) -
 def test_the_same_call_writes_the_same_files(run: Path, content: dict[str, Any], tmp_path: Path) -> None:
     assert evaluate(run, limit=10, out=tmp_path).as_json() == content
     for name in ("predictions.csv", "average_maps.npz", "metrics.json"):
-        assert (tmp_path / name).read_bytes() == (run / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (run / "evaluation-test-limit-10" / name).read_bytes(), name
 
 
 def test_a_method_without_a_cam(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,6 +167,7 @@ def test_average_maps_are_weighted_by_their_faces(tmp_path: Path, results: Resul
         maps = np.full((2, 4, 4), level, np.float32)
         np.savez(
             folder / "average_maps.npz", classes=np.array(CLASSES), count=np.array(count), au_map=maps,
+                count_with_map=np.array(count),
             face=np.ones((2, 8, 8, 3), np.float32), attention=np.stack([maps * 0, maps]), cam=maps,
         )  # fmt: skip
     means = figures.mean_maps(runs, tmp_path)
