@@ -87,8 +87,11 @@ def _show_warning(
     echo(text.removesuffix("\n"), err=True)
 
 
+_INTERRUPTED = "Interrupted. What was finished is kept; run the same command again to continue."
+
+
 class _Interruption:
-    """The first Ctrl-C ends the program in order; a second one must not break into that.
+    """The first Ctrl-C lets a command clean up; the second one ends the process at once, wherever it is.
 
     ``seen`` also tells interruptions that a library turned into an error of its own.
     """
@@ -96,8 +99,10 @@ class _Interruption:
     seen = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.seen:
+            os.write(2, f"\n{_INTERRUPTED}\n".encode())
+            os._exit(130)
         self.seen = True
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         raise KeyboardInterrupt
 
 
@@ -118,7 +123,7 @@ def main() -> None:
 
 def _end_interrupted() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    click.echo("Interrupted. What was finished is kept; run the same command again to continue.", err=True)
+    click.echo(_INTERRUPTED, err=True)
     sys.exit(130)
 
 
@@ -126,10 +131,10 @@ def _run() -> int:
     """Run the command that was asked for and return the exit code."""
     # For the formats whose size we do not read ourselves; this process and its workers have not loaded OpenCV yet.
     os.environ.setdefault(LIMIT_VARIABLE, str(PIXEL_LIMIT))
-    warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):  # names of files in another encoding than the terminal's
+    for stream in (sys.stdout, sys.stderr):  # names of files that the terminal's encoding cannot show
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = _show_warning
     try:
         return cli.main(standalone_mode=False) or 0
     except click.ClickException as error:

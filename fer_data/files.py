@@ -8,12 +8,17 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+
+_ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\~]|^[. ]|[. ]$|^$")
+_LONGEST, _DEEPEST = 180, 16
+"""Bytes of a part of a path, which must leave room for a suffix and a temporary's name; parts."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -185,10 +190,42 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, json_bytes(value))
 
 
+def file_name(name: str) -> str:
+    """Turn any name, such as a sample's id, into a relative path that every file system takes.
+
+    Names that differ give paths that differ, and none is a folder of another; harmless ones stay as they are.
+
+    >>> file_name("test/b.jpg.face1"), file_name("../b.jpg")
+    ('test/b.jpg.face1', 'b.jpg~4a436290636bc4f2')
+    """
+    *folders, last = parts = name.split("/")
+    odd = any(_ODD.search(part) or len(part.encode("utf-8", "surrogatepass")) > _LONGEST for part in parts)
+    if not odd and len(parts) <= _DEEPEST and not any(part.endswith((".png", ".json")) for part in folders):
+        return name
+    readable = "".join(re.findall(r"[\w.-]", last, re.ASCII))[-40:].lstrip(".")
+    return f"{readable}~{sha256_bytes(name.encode('utf-8', 'surrogatepass'))[:16]}"
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Delete what an interrupted :func:`atomic_path` left behind in ``folder``."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    """Delete what interrupted calls of :func:`atomic_path` left behind in ``folder`` and below.
+
+    What a living process writes stays, and files of other names too.
+    """
+    for leftover in folder.rglob(".*.tmp"):
+        named = re.fullmatch(r"\..+\.(\d{1,9})\.tmp", leftover.name, re.DOTALL)
+        if named and not _is_alive(int(named[1])):
+            with contextlib.suppress(OSError):  # somebody else's, or gone by now
+                leftover.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _refused(what: str, path: Path, error: OSError) -> FerError:

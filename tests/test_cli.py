@@ -323,3 +323,15 @@ def test_installed_script_is_the_same_program() -> None:
         pytest.skip("aupipe is not installed beside this interpreter")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert "aupipe" in done.stdout
+
+
+def test_a_second_interrupt_ends_the_process_without_a_traceback() -> None:
+    program = (
+        "import os, signal\n"
+        "from aupipe.commands import cli\n"
+        "signal.signal(signal.SIGINT, cli._interrupt)\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "finally:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr.strip() == cli._INTERRUPTED

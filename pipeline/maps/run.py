@@ -13,6 +13,7 @@ import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.places import check_inside
@@ -26,7 +27,6 @@ from aupipe.pipeline.maps.failures import failures_of_other, failures_still_ther
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
 from aupipe.pipeline.maps.tasks import MapConfig, ShardResult, build_shard
-from aupipe.pipeline.report import FAILURES_NAME, write_failures
 
 LARGEST_CROP = 4096
 """Side of a crop in pixels, far more than any photo of a face has; a task holds a batch of them."""

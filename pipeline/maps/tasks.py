@@ -18,7 +18,7 @@ from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import codebook_from_dict
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.files import digest, sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
@@ -222,16 +222,14 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
         detail = f"{placed.inside:.0%} of the points lie inside the crop"
         return Failure(member.sample_id, member.path, Reason.LANDMARKS_OUTSIDE.key, detail)
     try:
-        data = (root / member.path).read_bytes()
-    except OSError as error:
-        return Failure(member.sample_id, member.path, Reason.MISSING_FILE.key, error.strerror or "")
-    if sha256_bytes(data) != member.source_sha256:
+        data = read_photo(root / member.path)
+        stated = sha256_bytes(data) == member.source_sha256
+        image = decode_image(data, member.path) if stated else None
+    except UnreadableImageError as error:
+        return Failure(member.sample_id, member.path, error.reason.key, error.detail)
+    if image is None:
         detail = "the photo is not the one its landmarks were found on: run `aupipe landmarks` again"
         return Failure(member.sample_id, member.path, Reason.SOURCE_CHANGED.key, detail)
-    try:
-        image = decode_image(data, member.path)
-    except UnreadableImageError:
-        return Failure(member.sample_id, member.path, Reason.UNREADABLE.key)
     return Crop(
         image=warp_crop(image, placed.matrix, size),
         landmarks=placed.landmarks.astype(np.float32),
