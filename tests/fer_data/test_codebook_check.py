@@ -32,7 +32,8 @@ def test_the_reference_s_slips_are_warnings() -> None:
     findings = check_codebook("reference")
     assert {finding.level for finding in findings} == {WARNING}
     lopsided = {finding.where for finding in findings if "lop-sided" in finding.message}
-    assert lopsided == {f"[[au]] number = {au}" for au in (10, 17, 20)}
+    # AU5 is a few pixels high, so that cutting everything to whole pixels, always towards the left, shows.
+    assert lopsided == {f"[[au]] number = {au}" for au in (5, 10, 17, 20)}
     twins = {finding.message for finding in findings if "same region" in finding.message}
     assert "AU 15 covers the same region as AU 12" in twins and "AU 27 covers the same region as AU 23" in twins
 
