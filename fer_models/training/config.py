@@ -110,7 +110,8 @@ class TrainConfig:
     preset: str = _option(
         RUN,
         "",
-        "Published settings: fg2024-rafdb, fg2024-affectnet, fg2024-reference, apvit-rafdb; options given beside it win.",
+        "Published settings: fg2024-rafdb, fg2024-affectnet, fg2024-reference, apvit-rafdb; "
+        "options given beside it win.",
     )
     select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
     device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")

@@ -23,7 +23,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(codebook, list(words), standalone_mode=False)
 
 
-@pytest.mark.parametrize("name", ["default", "emfacs", "du2014"])
+@pytest.mark.parametrize("name", ["default", "emfacs", "du2014", "ckplus", "closed_anger"])
 def test_built_in_books_are_clean(name: str) -> None:
     assert check_codebook(name) == []
 

@@ -153,8 +153,8 @@ def test_every_au_of_an_expression_reaches_its_weight_where_it_acts(seed: int, c
 def test_the_peak_of_a_map_is_at_one_of_its_strongest_aus(seed: int, case: Case) -> None:
     points, weights = upright(seed), BOOKS[case[0]].expressions[case[1]]
     drawn, centres = draw(points, case, SIZE, SIZE), stated_centres(points)
-    y, x = np.unravel_index(drawn.argmax(), drawn.shape)
-    strongest = [centre for au, weight in weights.items() if weight == 1 for centre in centres[au]]
+    (y, x), most = np.unravel_index(drawn.argmax(), drawn.shape), max(weights.values())
+    strongest = [centre for au, weight in weights.items() if weight == most for centre in centres[au]]
     assert min(float(np.abs(centre - (x, y)).max()) for centre in strongest) <= 5  # 0.05 d
 
 
@@ -174,10 +174,11 @@ def test_an_expression_that_the_codebook_lacks_is_refused() -> None:
 
 
 def test_expressions_stay_apart() -> None:
-    maps = {name: draw(mean_face(SIZE), name).ravel() for name in MAPPED if name != "contempt"}
-    for a, b in itertools.combinations(maps, 2):
-        cosine = maps[a] @ maps[b] / np.linalg.norm(maps[a]) / np.linalg.norm(maps[b])
-        assert cosine < (0.92 if {a, b} == {"fear", "surprise"} else 0.87), (a, b, cosine)
+    maps = {name: draw(mean_face(SIZE), name) for name in MAPPED if name != "contempt"}
+    cosines = {pair: cosine(maps[pair[0]], maps[pair[1]]) for pair in itertools.combinations(maps, 2)}
+    for pair, value in cosines.items():
+        assert value < (0.92 if set(pair) == {"fear", "surprise"} else 0.87), pair
+    assert np.mean(list(cosines.values())) < 0.605
 
 
 # --- where each action unit acts, written from FACS and the stated landmark geometry, not from the TOML file ---
@@ -195,13 +196,13 @@ def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
 
     eyes = mean(*range(36, 42)), mean(*range(42, 48))
     return {
-        1: pair(p[21], p[22], up=0.22),
+        1: pair(p[21], p[22], up=0.12),
         2: pair(p[18], p[25], up=0.14),
-        4: [*pair(p[19], p[24], up=-0.10), mean(21, 22)],
+        4: [*pair(mean(19, 20), mean(23, 24), up=-0.10), mean(21, 22)],
         5: pair(mean(37, 38), mean(43, 44), up=0.05),
-        6: pair(p[41], p[46], up=-0.39, out=0.03),
+        6: pair(p[41], p[46], up=-0.30, out=0.06),
         7: pair(*eyes),
-        9: pair(p[31], p[35], up=0.22),
+        9: [*pair(p[31], p[35], up=0.22), mean(27, 28)],
         10: pair(p[50], p[52], up=0.05),
         11: pair(mean(31, 48), mean(35, 54)),
         12: pair(p[48], p[54], out=0.046, up=0.046),
@@ -214,7 +215,7 @@ def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
         23: [p[51], p[57]],
         24: [mean(62, 66)],
         25: [mean(51, 62), mean(57, 66)],
-        26: pair(mean(57, 8), mean(57, 8), up=-0.06)[:1],
+        26: [p[8] + (0, -0.05 * d), mean(62, 66)],
         27: [mean(48, 51, 54, 57), mean(57, 8)],
         43: pair(*eyes, up=-0.03),
     }
