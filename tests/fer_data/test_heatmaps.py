@@ -198,7 +198,7 @@ def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
     return {
         1: pair(p[21], p[22], up=0.12),
         2: pair(p[18], p[25], up=0.14),
-        4: [*pair(mean(19, 20), mean(23, 24), up=-0.10), mean(21, 22)],
+        4: [*pair(mean(19, 20), mean(23, 24), up=-0.06), mean(21, 22)],
         5: pair(mean(37, 38), mean(43, 44), up=0.05),
         6: pair(p[41], p[46], up=-0.30, out=0.06),
         7: pair(*eyes),
