@@ -262,7 +262,7 @@ def test_aus_are_merged_by_maximum_and_each_reaches_its_weight() -> None:
 def test_a_gaussian_may_be_lower_than_the_others_of_its_au() -> None:
     points = mean_face(SIZE)
     d = float(np.linalg.norm(points[45] - points[36]))
-    x, y = np.rint(points[[31, 48]].mean(0) + (0, -0.12 * d)).astype(int)
+    x, y = np.rint(points[[31, 48]].mean(0) - np.array([0, 0.12 * d])).astype(int)
     for weight in (1.0, 0.5):  # of the AU, beside another at its full height
         drawn = render_aus(points, {2: 1.0, 10: weight}, DEFAULT, SIZE, SIZE)
         assert drawn[y, x] == pytest.approx(0.6 * weight, abs=0.03)
