@@ -46,7 +46,7 @@ class Codebook:
     """Expressions -> {AU number: weight}, AU number -> region.
 
     ``kind`` names what regions are made of (:mod:`aupipe.fer_data.au_maps.shapes`): ``gaussian`` or ``ellipse``.
-    ``content`` is complete: what ``regions`` names is written out.
+    ``content`` is complete: what ``regions`` names is written out. ``version`` counts the changes of a codebook.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Codebook:
     action_units: Mapping[int, ActionUnit]
     expressions: Mapping[str, Mapping[int, float]]
     content: Mapping[str, Any]
+    version: int = 1
 
     @property
     def digest(self) -> str:
@@ -92,7 +93,7 @@ def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
     """Load a codebook: the action units of each expression, and the place on the face where each acts.
 
     Args:
-        name_or_path: ``default``, ``reference``, ``du2014``, ``emfacs``, or a TOML file.
+        name_or_path: ``default``, ``closed_anger``, ``ckplus``, ``du2014``, ``emfacs``, ``reference``, or a TOML file.
 
     Returns:
         The codebook, checked and complete.
@@ -193,6 +194,7 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             action_units={one.number: one for one in action_units},
             expressions=expressions,
             content=content,
+            version=int(content.get("version", 1)),
         )
     except MALFORMED as error:
         if isinstance(error, CodebookError):
@@ -294,7 +296,8 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
 
 def describe(codebook: Codebook) -> list[str]:
     """Describe the codebook in lines of text: expressions with their AUs, then every AU with its regions."""
-    lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
+    title = f"codebook {codebook.name} ({codebook.kind})  version {codebook.version}"
+    lines = [f"{title}  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
     rows = []
     for name, weights in codebook.expressions.items():

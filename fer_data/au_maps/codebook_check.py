@@ -97,7 +97,7 @@ def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
             yield CodebookFinding(ERROR, key, f"the key {key!r} is missing")
     if content.get("schema", SCHEMA) != SCHEMA:
         yield CodebookFinding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
-    known = {"schema", "name", "kind", "description", "source", "expressions", "au"}
+    known = {"schema", "version", "name", "kind", "description", "source", "expressions", "au"}
     for key in sorted(set(content) - known):
         yield CodebookFinding(WARNING, key, f"the key {key!r} has no meaning")
 

@@ -114,7 +114,10 @@ class TrainConfig:
     max_steps: int | None = _option(OPTIMISATION, None, "Stop after so many optimisation steps in all.")
 
     preset: str = _option(
-        RUN, "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+        RUN,
+        "",
+        "Published settings: fg2024-rafdb, fg2024-affectnet, fg2024-reference, apvit-rafdb; "
+        "options given beside it win.",
     )
     select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
     device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")

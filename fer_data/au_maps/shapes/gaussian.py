@@ -65,7 +65,7 @@ class Gaussian(Shape):
     """An anisotropic Gaussian: offset and sigmas in inter-ocular distance, along the face's own axes.
 
     ``out`` points away from the midline and ``up`` towards the forehead; written for the left half of the image
-    when ``mirror`` is set, and then drawn on both sides.
+    when ``mirror`` is set, and then drawn on both sides. ``weight``: its height beside the others of its AU.
     """
 
     kind: ClassVar[str] = "gaussian"
@@ -76,10 +76,11 @@ class Gaussian(Shape):
     mirror: bool
     out: float = 0.0
     up: float = 0.0
+    weight: float = 1.0
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Gaussian:
-        """Read ``{ points = [..], sigma = [across, along], mirror = .., out = .., up = .. }``."""
+        """Read ``{ points = [..], sigma = [across, along], mirror = .., out = .., up = .., weight = .. }``."""
         return cls(**{**entry, "points": tuple(entry["points"]), "sigma": tuple(entry["sigma"])})
 
     def problems(self) -> list[str]:
@@ -95,6 +96,8 @@ class Gaussian(Shape):
             problems.append(f"sigma {list(self.sigma)} is not two positive numbers")
         if not (is_number(self.out) and is_number(self.up)):
             problems.append(f"the offset out {self.out}, up {self.up} is not finite")
+        if not 0 < self.weight <= 1:
+            problems.append(f"weight {self.weight} is not in (0, 1]")
         return problems
 
     @classmethod
@@ -102,6 +105,7 @@ class Gaussian(Shape):
         """Say where each lies and how wide it is."""
         return "; ".join(
             f"mean{list(one.points)} out {one.out:g} up {one.up:g} sigma {one.sigma[0]:g} x {one.sigma[1]:g}"
+            + (f" weight {one.weight:g}" if one.weight != 1 else "")
             + (" and mirrored" if one.mirror else "")
             for one in shapes
         )
@@ -165,7 +169,7 @@ class Template:
 def make_template(regions: tuple[Region, ...]) -> Template:
     """Prepare the Gaussians of some regions; kept, as a store has the same few expressions over and over."""
     rows = [
-        (points, offset, region.shape.sigma, region.weight, side)
+        (points, offset, region.shape.sigma, region.weight * region.shape.weight, side)
         for region in regions
         for points, offset, side in _both_sides(region.shape)
     ]
