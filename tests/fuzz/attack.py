@@ -17,7 +17,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from random import Random
@@ -26,7 +26,7 @@ from typing import Any
 from aupipe.fer_data.processes import Death, Message, Worker
 from fuzz import forging, mutations
 from fuzz.calls import Said, aupipe, call
-from fuzz.kinds import FUNCTIONS, TARGETS, Target
+from fuzz.kinds import Target
 
 VERDICTS = ("same", "other", "refused", "lost", "undetected", "traceback", "hang")
 """The same result as undamaged; another right input, read as such; a paragraph; files lost on the way; another result
@@ -44,14 +44,14 @@ VOLATILE = frozenset({"seconds", "train_seconds", "parts_skipped", "images_per_s
 
 @dataclass(frozen=True)
 class Case:
-    """One attack: the number of its target, the mutation, the seed."""
+    """One attack: its target, the mutation, the seed of the random numbers."""
 
-    target: int
+    target: Target
     mutation: str
     seed: str
 
     def __str__(self) -> str:
-        target = TARGETS[self.target]
+        target = self.target
         words = " ".join(map(str, target.command))
         return f"{target.kind} ({target.path}), mutation {self.mutation!r}, seed {self.seed!r}, command: aupipe {words}"
 
@@ -63,6 +63,7 @@ class Outcome:
     case: Case
     verdict: str
     detail: str = ""
+    seconds: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.case}\n{self.detail}"
@@ -75,11 +76,11 @@ def mutations_of(target: Target) -> tuple[str, ...]:
     return tuple(edits.get(target.family) or mutations.FAMILIES[target.family])
 
 
-def cases(target: int, count: int, seed: int) -> list[Case]:
+def cases(target: Target, count: int, seed: int) -> list[Case]:
     """Draw cases of a target: every mutation once, in any order, before one comes twice."""
-    rng, names = Random(f"{seed} {TARGETS[target].kind} {TARGETS[target].name}"), list[str]()
+    rng, names = Random(f"{seed} {target.path} {target.command} {target.title}"), list[str]()
     while len(names) < count:
-        round_of = list(mutations_of(TARGETS[target]))
+        round_of = list(mutations_of(target))
         rng.shuffle(round_of)
         names += round_of
     return [Case(target, name, f"{seed}.{number}") for number, name in enumerate(names[:count])]
@@ -88,7 +89,7 @@ def cases(target: int, count: int, seed: int) -> list[Case]:
 # --- in the process of the attacks ---
 
 
-@dataclass
+@dataclass(eq=False)
 class Scene:
     """The scene's own copy, with what lies in it; every attack leaves it as it was."""
 
@@ -161,29 +162,39 @@ def _own_scene(scene: Path) -> Scene:
     return own
 
 
-def attack(job: tuple[Path, int, tuple[Case, ...]], tell: Callable[[Outcome], None]) -> None:
-    """Run a target's command undamaged, then each case; ``tell`` the outcome of each."""
-    folder, number, some = job
-    scene, target = _own_scene(folder), TARGETS[number]
-    if target.path not in scene.files:
-        tell(Outcome(some[0], "traceback", f"the scene has no {target.path}"))
-        return
-    right, result = _run(scene, target)
-    scene.restore()
-    if right.code or right.traceback:
-        tell(Outcome(some[0], "traceback", f"undamaged, the command does not succeed: {right}"))
-        return
+Result = tuple[int, Any, dict[str, str]]
+"""What a command gives: its exit code, what it prints, and the digests of the files it leaves."""
+
+
+@functools.cache
+def _undamaged(scene: Scene, command: tuple[object, ...]) -> tuple[Said, Result]:
+    try:
+        return _run(scene, command)
+    finally:
+        scene.restore()
+
+
+def attack(job: tuple[Path, Sequence[Case]], tell: Callable[[Outcome], None]) -> None:
+    """Run the command of each case undamaged, then the case; ``tell`` the outcome of each."""
+    folder, some = job
+    scene = _own_scene(folder)
     for case in some:
+        said, right = _undamaged(scene, case.target.command)
+        if said.code or said.traceback or case.target.path not in scene.files:
+            tell(Outcome(case, "traceback", f"undamaged, the command fails or has no such file: {said}"))
+            continue
+        begun = time.perf_counter()
         try:
-            tell(_judge(scene, target, case, result))
+            outcome = _judge(scene, case, right)
         finally:
             scene.restore()
+        tell(replace(outcome, seconds=time.perf_counter() - begun))
 
 
-def _run(scene: Scene, target: Target) -> tuple[Said, Any]:
+def _run(scene: Scene, command: tuple[object, ...]) -> tuple[Said, Result]:
     before = _walk(scene.folder)
-    words = [str(word).replace("{here}", str(scene.folder)) for word in target.command]
-    said = call(FUNCTIONS[words[0]], words[1:]) if words[0] in FUNCTIONS else aupipe(*words, "--json")
+    words = [str(word).replace("{here}", str(scene.folder)) for word in command]
+    said = call(*words) if ":" in words[0] else aupipe(*words, "--json")
     left = {name: _content(name, data) for name, data in scene.changed(before).items() if not _is_volatile(name)}
     try:
         printed = _steady(json.loads(said.out))
@@ -220,14 +231,15 @@ def _steady(value: Any) -> Any:
     return [_steady(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _judge(scene: Scene, target: Target, case: Case, right: Any) -> Outcome:
+def _judge(scene: Scene, case: Case, right: Result) -> Outcome:
+    target = case.target
     damage(target, case)
     touched = [
         name
         for name, stat in _walk(scene.folder).items()
         if name not in scene.stats or _differ(stat, scene.stats[name])
     ]
-    said, result = _run(scene, target)
+    said, result = _run(scene, target.command)
     lost = [
         name
         for name in result[2]
@@ -294,63 +306,61 @@ def damage(target: Target, case: Case) -> None:
 # --- in the first process ---
 
 
-def run_attacks(scene: Path, jobs: Iterable[tuple[int, Sequence[Case]]], processes: int = 2) -> Iterator[Outcome]:
+def run_attacks(scene: Path, some: Iterable[Case], processes: int = 2) -> Iterator[Outcome]:
     """Carry out cases in so many processes; yield the outcomes as they come."""
-    queue, busy = [(number, list(some)) for number, some in jobs][::-1], dict[Any, _Busy]()
+    by_command: dict[tuple[object, ...], list[Case]] = {}
+    for case in some:
+        by_command.setdefault(case.target.command, []).append(case)
+    queue, busy = list(by_command.values())[::-1], dict[Any, _Busy]()
     workers = [Worker[Any, Outcome, None](attack) for _ in range(processes)]
+    idle = list(workers)
     try:
-        idle = list(workers)
         while queue or busy:
             while queue and idle:
-                worker, (number, some) = idle.pop(), queue.pop()
-                worker.give((scene, number, tuple(some)))
-                busy[worker.connection] = _Busy(worker, number, some)
+                one = _Busy(idle.pop(), queue.pop())
+                one.worker.give((scene, one.left))
+                busy[one.worker.connection] = one
             ready = wait(list(busy), timeout=1.0)
             for connection, one in list(busy.items()):
                 said = one.worker.receive() if connection in ready else one.late()
-                if said is None:
-                    continue
                 if isinstance(said, Message):
-                    one.heard()
+                    one.begin(one.left[1:], PATIENCE)
                     yield said.what
-                    continue
-                del busy[connection]
-                idle.append(one.worker)
-                if isinstance(said, Death):
-                    yield Outcome(one.left[0], "hang", str(said))
-                    if one.left[1:]:
-                        queue.append((one.number, one.left[1:]))
+                elif said is not None:
+                    del busy[connection]
+                    idle.append(one.worker)
+                    if isinstance(said, Death):
+                        yield Outcome(one.left[0], "hang", f"{said}, after {said.seconds:.0f} s")
+                        queue += [one.left[1:]] if one.left[1:] else []
     finally:
         for worker in workers:
             worker.end()
 
 
 class _Busy:
-    """A process at a target: the cases that are left, the first of them in progress."""
+    """A process with the cases that are left to it; the first of them is in progress."""
 
-    def __init__(self, worker: Worker[Any, Outcome, None], number: int, left: list[Case]) -> None:
-        self.worker, self.number, self.left = worker, number, left
-        self._begin(FIRST_PATIENCE)
+    def __init__(self, worker: Worker[Any, Outcome, None], left: list[Case]) -> None:
+        self.worker = worker
+        self.begin(left, FIRST_PATIENCE)
 
-    def _begin(self, patience: float) -> None:
+    def begin(self, left: list[Case], patience: float) -> None:
+        self.left, self.patience = left, patience
         self.deadline = time.monotonic() + patience
 
-    def heard(self) -> None:
-        self.left = self.left[1:]
-        self._begin(PATIENCE)
-
     def late(self) -> Death | None:
+        """End the process when its time is up."""
         if time.monotonic() < self.deadline:
             return None
         self.worker.end()
-        return Death(-9, PATIENCE)
+        return Death(-9, self.patience)
 
 
 def table(outcomes: Iterable[Outcome]) -> list[str]:
     """The table: a line for each kind of file and command, and their sum."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for one in outcomes:
-        target = TARGETS[one.case.target]
+        target = one.case.target
         counts.setdefault((target.title, target.name), Counter())[one.verdict] += 1
     total = sum(counts.values(), Counter[str]())
     heads = ("kind of file", "command", "tries", *VERDICTS)

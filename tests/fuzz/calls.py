@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from aupipe.commands.cli import main
 from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.manifest.descriptors import parse_descriptor
+from aupipe.pipeline.detectors.model_file import find_model
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,20 @@ def aupipe(*words: object) -> Said:
     return Said(code, out.getvalue(), err.getvalue(), said)
 
 
-def call(function: Callable[..., Any], words: Sequence[str]) -> Said:
-    """Call a public function that no command passes a file to; its error is what the command line would print."""
+def call(function: str, *words: str) -> Said:
+    """Call ``module:function``, for what no command does; its error is what the command line would print."""
+    module, _, name = function.partition(":")
     try:
-        return Said(0, json.dumps(function(*words), default=str), "")
+        return Said(0, json.dumps(getattr(importlib.import_module(module), name)(*words), default=str), "")
     except FerError as error:
         return Said(1, "", f"aupipe: {error}\n")
     except BaseException:
         return Said(1, "", "", traceback.format_exc())
+
+
+def find_face_model(path: str) -> str:
+    return find_model(Path(path)).name
+
+
+def read_descriptor(path: str) -> dict[str, Any]:
+    return asdict(parse_descriptor(Path(path).read_bytes().decode(errors="replace"), path))

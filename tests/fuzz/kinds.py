@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from aupipe.fer_data.manifest.descriptors import parse_descriptor
-from aupipe.pipeline.detectors.model_file import find_model
 from fuzz.scene import COMPARE, TRAIN
 
 CPU = ("--device", "cpu")
@@ -239,11 +235,11 @@ def _given() -> Iterator[Target]:
         yield Target(f"weights (.{end})", path, ("compare", "--store", "store", "--model", "planted_models:mouth_reader", "--weights",
                      path, "--out", "new", "--explainer", "occlusion", *COMPARE[2:]), "pt" if end == "pt" else "bytes",
                      f"inputs/backbone.{end}", False, 0.5)  # fmt: skip
-    yield Target("face model", "inputs/face.task", ("find_model", "inputs/face.task"), "bytes")
+    yield Target("face model", "inputs/face.task", ("fuzz.calls:find_face_model", "inputs/face.task"), "bytes")
     yield Target(
         "dataset descriptor",
         "inputs/kdef.toml",
-        ("parse_descriptor", "inputs/kdef.toml"),
+        ("fuzz.calls:read_descriptor", "inputs/kdef.toml"),
         "toml",
         "inputs/ckplus.toml",
         False,
@@ -269,11 +265,5 @@ LAYOUT_FILES = (
     ("csv", "csv/faces.csv", "csv"),
 )
 """A file of each layout that keeps its labels in files."""
-
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "find_model": lambda path: find_model(Path(path)).name,
-    "parse_descriptor": lambda path: asdict(parse_descriptor(Path(path).read_bytes().decode(errors="replace"), path)),
-}
-"""Public functions that read a file which no command is given."""
 
 TARGETS = tuple(_targets())
