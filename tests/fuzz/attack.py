@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -38,8 +39,11 @@ PATIENCE, FIRST_PATIENCE = 30.0, 120.0
 """Seconds for a case, and for the first one of a process, which imports everything and runs the command undamaged."""
 
 MEMORY = 16 * 2**30
-VOLATILE = frozenset({"seconds", "train_seconds", "parts_skipped", "images_per_second"})
-"""Keys of a result that say how long it took, or how much of the work was there already."""
+VOLATILE = frozenset({"seconds", "train_seconds", "parts_skipped", "images_per_second", "bytes"})
+"""Keys of a result that say how long it took, how much of the work was there already, or how large a file became."""
+
+BESIDE = r"^cache-|(digests\.json|export\.json|\.html|log\.csv|log\.jsonl|results\.csv)$"
+"""Files that hold times, or say how far a command is: no part of its result."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +162,14 @@ def _own_scene(scene: Path) -> Scene:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     own = Scene.copy(scene)
     os.chdir(own.folder)
-    os.environ["AUPIPE_CACHE"] = "cache"
     return own
 
 
 Result = tuple[int, Any, dict[str, str]]
 """What a command gives: its exit code, what it prints, and the digests of the files it leaves."""
+
+
+_CALLS = itertools.count()
 
 
 @functools.cache
@@ -183,25 +189,29 @@ def attack(job: tuple[Path, Sequence[Case]], tell: Callable[[Outcome], None]) ->
         if said.code or said.traceback or case.target.path not in scene.files:
             tell(Outcome(case, "traceback", f"undamaged, the command fails or has no such file: {said}"))
             continue
-        begun = time.perf_counter()
+        begun = time.process_time()
         try:
             outcome = _judge(scene, case, right)
+        except Exception as error:
+            raise RuntimeError(f"the attack itself failed: {case}") from error
         finally:
             scene.restore()
-        tell(replace(outcome, seconds=time.perf_counter() - begun))
+        tell(replace(outcome, seconds=time.process_time() - begun))
 
 
 def _run(scene: Scene, command: tuple[object, ...]) -> tuple[Said, Result]:
     before = _walk(scene.folder)
+    os.environ["AUPIPE_CACHE"] = f"cache-{next(_CALLS)}"  # what a process copied it takes for held until it ends
     words = [str(word).replace("{here}", str(scene.folder)) for word in command]
     said = call(*words) if ":" in words[0] else aupipe(*words, "--json")
-    left = {name: _content(name, data) for name, data in scene.changed(before).items() if not _is_volatile(name)}
+    found = scene.changed(before)
+    left = {name: _content(name, data) for name, data in found.items() if not re.search(BESIDE, name)}
     try:
         printed = _steady(json.loads(said.out))
     except ValueError:
         printed = said.out
     if words[0] == "bench-loader":
-        printed = ""  # nothing but times
+        printed = None  # nothing but times
     return said, (said.code, printed, left)
 
 
@@ -219,10 +229,6 @@ def _content(name: str, data: bytes | None) -> str:
     if name.endswith(".ts"):
         data = b""
     return hashlib.sha256(data).hexdigest()
-
-
-def _is_volatile(name: str) -> bool:
-    return name.endswith((".html", "log.csv", "log.jsonl", "results.csv", ".url", ".use", ".copying", ".room"))
 
 
 def _steady(value: Any) -> Any:
@@ -256,9 +262,15 @@ def _judge(scene: Scene, case: Case, right: Result) -> Outcome:
         return Outcome(case, "traceback", f"unexpected exit code: {shown}")
     if result == right:
         return Outcome(case, "same")
-    if target.command[0] == "inspect" and "damaged" in said.out:  # it shows what is there, and says so
+    if _is_named(target, said, right):
         return Outcome(case, "refused", shown)
     return Outcome(case, "undetected" if target.own else "other", _difference(right, result) + shown)
+
+
+def _is_named(target: Target, said: Said, right: Result) -> bool:
+    """Tell whether a command that did what it could names the file, which it does not where the file is sound."""
+    name, before, now = Path(target.path).name, json.dumps(right[1]), said.out + said.err
+    return now.count(name) > before.count(name) or now.count("damaged") > before.count("damaged")
 
 
 def _is_told(target: Target, said: Said) -> bool:

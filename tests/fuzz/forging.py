@@ -247,8 +247,9 @@ def make_right(path: Path) -> None:
     if path.name == "index.json":
         try:
             content = json.loads(path.read_bytes())
-            content["digest"] = digest({key: value for key, value in content.items() if key != "digest"})
-        except (ValueError, TypeError, KeyError, RecursionError):
+            rest = {key: value for key, value in content.items() if key != "digest"}
+            content["digest"] = digest(rest)
+        except (ValueError, AttributeError, RecursionError):  # no index at all
             return
         path.write_text(json.dumps(content, sort_keys=True, indent=1) + "\n")
     record = path.parent / DIGESTS

@@ -52,6 +52,8 @@ def done(*words: object) -> None:
 
 def build_scene(folder: Path) -> None:
     """Fill an empty folder."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     with inside(folder):
         for build in (_photos, _data, _runs, _inputs):
             build()
@@ -87,7 +89,7 @@ def _runs() -> None:
     for name, seed in (("run", 0), ("other", 1)):
         done("train", "store", "--out", name, "--seed", seed, "--max-steps", 1, *TRAIN)
         done("evaluate", name, "--device", "cpu")
-        done("faithfulness", name, "--device", "cpu", "--limit", 2, "--steps", 2)
+        done("faithfulness", name, "--device", "cpu", "--steps", 2)
         done("explain", name, "two.csv", "--out", f"explained-{name}", "--device", "cpu")
     for weight in (0, 4):  # what `aupipe benchmark` leaves
         folder = f"grid/runs/cam-test_resnet-w{weight}-s0"
