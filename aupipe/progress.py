@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.types import Progress, Silent
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Bar:
         """Print a line above it."""
         from tqdm import tqdm
 
-        tqdm.write(message, file=sys.stderr)
+        tqdm.write(printable(message), file=sys.stderr)
 
     def finish(self) -> None:
         """Close it."""

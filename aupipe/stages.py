@@ -40,6 +40,7 @@ def detect_landmarks(
     model: PathLike | None = None,
     faces: str = "box",
     mirror: bool = False,
+    follow_links: bool = False,
     workers: int | None = 0,
     scheduler: str | None = None,
     progress: bool | Progress = False,
@@ -54,6 +55,7 @@ def detect_landmarks(
         faces: Which face is meant where there are several: ``box`` (the one in the manifest's box, or else the
             largest), ``largest``, ``central``, or ``error``: none.
         mirror: Look at every face in the mirror image too, for twice the time.
+        follow_links: Also take photos that links lead out of the manifest's root.
         workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead, ``tcp://head:8786``.
         progress: True shows a bar on stderr.
@@ -64,6 +66,7 @@ def detect_landmarks(
 
     Raises:
         UserInputError: An option that cannot be used, or a manifest without rows.
+        ManifestError: The manifest cannot be read, or links lead photos out of its root.
         ModelFileError: The detector's model is not on this machine.
         FolderInUseError: ``out`` belongs to another manifest.
 
@@ -80,7 +83,8 @@ def detect_landmarks(
 
     if faces not in POLICIES:
         raise UserInputError(unknown_name("choice of faces", faces, list(POLICIES)))
-    config = LandmarkConfig(detector, None if model is None else Path(model).resolve(), faces, mirror)
+    found = None if model is None else Path(model).resolve()
+    config = LandmarkConfig(detector, found, faces, mirror, follow_links=follow_links)
     rows = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     shown = shown_progress(progress)
     run_landmarks(rows, Path(out), config, create_executor(workers, scheduler, shown.note), shown)

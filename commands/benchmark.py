@@ -14,6 +14,7 @@ from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.models import train_options, training_config
 from aupipe.commands.store_argument import STORE
+from aupipe.fer_data.errors import without_secrets
 
 VARIED = ("method", "method_options", "backbone", "align_weight", "align_layers", "align_target", "seed")
 """Settings of a run that the grid sets; all others are shared by every run, and are options here as of train."""
@@ -79,7 +80,8 @@ def benchmark(
         targets=tuple(dict.fromkeys(name.strip() for name in align_targets.split(",") if name.strip())),
         ablation=ablation_method,
     )
-    settings = BenchmarkSettings(jobs, threads, split, published, shlex.join(["aupipe", *sys.argv[1:]]))
+    said = without_secrets(shlex.join(["aupipe", *sys.argv[1:]]))
+    settings = BenchmarkSettings(jobs, threads, split, published, said)
     if dry_run:
         planned = estimate(store, out, request, settings)
         show(planned.lines(), planned.as_json(), as_json)

@@ -17,6 +17,7 @@ from aupipe.commands.bench import bench_loader
 from aupipe.commands.benchmark import benchmark
 from aupipe.commands.codebook import codebook
 from aupipe.commands.compare import compare
+from aupipe.commands.console import echo
 from aupipe.commands.demo import demo
 from aupipe.commands.doctor import doctor
 from aupipe.commands.explain import explain
@@ -78,10 +79,9 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Print a warning of ours as one line; others as Python does."""
-    text = f"aupipe: {message}\n"
-    if not issubclass(category, FerWarning):
-        text = warnings.formatwarning(message, category, filename, lineno, line)
-    click.echo(text, err=True, nl=False)
+    ours = issubclass(category, FerWarning)
+    text = f"aupipe: {message}" if ours else warnings.formatwarning(message, category, filename, lineno, line)
+    echo(text.removesuffix("\n"), err=True)
 
 
 def main() -> None:
@@ -98,10 +98,10 @@ def main() -> None:
         click.echo("Interrupted. What was finished is kept; run the same command again to continue.", err=True)
         sys.exit(130)
     except FerError as error:
-        click.echo(f"aupipe: {error}", err=True)
+        echo(f"aupipe: {error}", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(
+        echo(
             f"aupipe: {error.strerror or error}: {error.filename or ''}. Check the path and its permissions.", err=True
         )
         sys.exit(1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from aupipe.fer_data.errors import printable
 from aupipe.progress import Bar as Bar
 
 if TYPE_CHECKING:
@@ -29,13 +30,18 @@ def json_option(command: F) -> F:
 def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
     """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
     if as_json:
-        click.echo(json.dumps(content, ensure_ascii=False))
+        echo(json.dumps(content, ensure_ascii=False))
     elif sys.stdout.isatty():
         from aupipe.fer_display.terminal import print_lines
 
         print_lines(lines)
     else:
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text; names from elsewhere in it cannot steer the terminal."""
+    click.echo("\n".join(map(printable, text.split("\n"))), err=err)
 
 
 def finish_stage(
@@ -51,7 +57,7 @@ def finish_stage(
     lines += [f"  {name}: {path}" for name, path in (made or {}).items()]
     show(lines, {**report.as_json(), **{name: str(path) for name, path in (made or {}).items()}}, as_json)
     if report.failed_share > max_failures:
-        click.echo(
+        echo(
             f"{report.failed_share:.0%} of the samples failed, more than --max-failures {max_failures:g} allows. "
             f"Look at {where / 'failures.csv'}; what succeeded is kept.",
             err=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, json_option, max_failures_option, show
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, echo, json_option, max_failures_option, show
 from aupipe.commands.store_argument import STORE
 
 
@@ -79,7 +79,7 @@ def explain(
     lines = report.lines()
     show([*lines[:-1], *([failed] if report.failures else []), lines[-1]], report.as_json(), as_json)
     if report.failed_share > max_failures:
-        click.echo(
+        echo(
             f"{report.failed_share:.0%} of the pictures show no face that could be explained, more than "
             f"--max-failures {max_failures:g} allows. Look at {out / 'failures.csv'}; what succeeded is kept.",
             err=True,

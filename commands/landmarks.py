@@ -35,6 +35,7 @@ from aupipe.commands.console import (
 )
 @click.option("--mirror", is_flag=True, help="Look at every face in the mirror image too, for twice the time: the mean "
               "of both looks is a little better and knows no side.")  # fmt: skip
+@click.option("--follow-links", is_flag=True, help="Also take photos that links lead out of the dataset's folder.")
 @click.option("--export", type=click.Choice(["csv", "parquet"]), default=None, help="Also write one table of all rows.")
 @click.option("--sheet", is_flag=True, help="Also draw OUT/sheet.png: random faces, the worst ones, the failures.")
 @executor_options
@@ -47,6 +48,7 @@ def landmarks(
     model: Path | None,
     faces: str,
     mirror: bool,
+    follow_links: bool,
     export: str | None,
     sheet: bool,
     workers: int | None,
@@ -66,7 +68,7 @@ def landmarks(
     from aupipe.pipeline.landmarks.run import run_landmarks
     from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
-    config = LandmarkConfig(detector=detector, model=model.resolve() if model else None, faces=faces, mirror=mirror)
+    config = LandmarkConfig(detector, model.resolve() if model else None, faces, mirror, follow_links=follow_links)
     bar = Bar()
     report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar)
     made = {}

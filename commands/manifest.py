@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.console import PATH, echo, json_option, show
 
 
 @click.group()
@@ -53,6 +53,7 @@ Example: aupipe manifest build auto ~/data/faces -o faces.csv
     help="Which images, where the dataset has several. rafdb, rafdb-compound: aligned, original; ckplus: apex, "
     "apex3+neutral; kdef: straight, all.  [default: the first]",
 )
+@click.option("--overwrite", is_flag=True, help="Replace OUT although it was edited by hand since it was built.")
 @click.option("--subject", "subject_pattern", default=None, help="Regular expression whose first group is the subject.")
 @json_option
 def manifest_build(
@@ -69,7 +70,7 @@ def manifest_build(
     report = build_manifest(layout, root, out, aliases=aliases, labels=given, **options)
     if report.problems:
         summary = ", ".join(f"{count} {reason}" for reason, count in report.problems.items())
-        click.echo(f"Left out: {summary}. Each is listed with its line in {report.problems_file}.", err=True)
+        echo(f"Left out: {summary}. Each is listed with its line in {report.problems_file}.", err=True)
     show(report.lines(), report.as_json(), as_json)
 
 

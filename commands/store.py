@@ -9,6 +9,7 @@ import click
 from aupipe.commands.console import (
     PATH,
     Bar,
+    echo,
     executor_options,
     finish_stage,
     json_option,
@@ -143,7 +144,7 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     }
     show(lines or [f"{store}: intact"], content, as_json)
     if findings:
-        click.echo(
+        echo(
             "This is the copy of a remote store: run `aupipe repair` with its URL to fetch again what is damaged."
             if is_copy(store)
             else "To mend it, run `aupipe repair` with the landmarks it was built from: intact shards are kept.",

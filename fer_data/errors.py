@@ -6,6 +6,9 @@ next.
 
 from __future__ import annotations
 
+import re
+import unicodedata
+
 
 class FerError(Exception):
     """Root of every error a user can cause or repair.
@@ -71,7 +74,35 @@ def paragraph(
             parts.append(f"{name}: {str(value).rstrip('.')}.")
     if fix is not None:
         parts.append(fix)
-    return " ".join(parts)
+    return printable(without_secrets(" ".join(parts)))
+
+
+def printable(text: str) -> str:
+    r"""Write control characters, which a terminal would obey, and undecodable bytes as escapes.
+
+    >>> printable("a\nb")
+    'a\\nb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escape(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
+
+
+def without_secrets(text: str) -> str:
+    """Return text without what the URLs in it keep secret: name and password, and the query, which may hold a token.
+
+    >>> without_secrets("https://me:secret@host/store?sig=1a2b does not answer")
+    'https://host/store?... does not answer'
+    """
+    return re.sub(r"([a-z][a-z0-9+.-]*://)(?:[^/\s]*@)?([^\s?]*)(\?)?\S*", _shown, text, flags=re.IGNORECASE)
+
+
+def _shown(url: re.Match[str]) -> str:
+    return url[1] + url[2] + ("?..." if url[3] else "")
 
 
 def unknown_name(kind: str, name: str, known: list[str]) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_display.tables import plain_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -36,7 +37,7 @@ def load_pandas() -> ModuleType:
 
 def csv_frame(table: Path | TextIO, texts: Collection[str]) -> pandas.DataFrame:
     """Read a CSV table; the columns ``texts`` stay as they are written, whatever they look like."""
-    return load_pandas().read_csv(
+    frame = load_pandas().read_csv(
         table,
         dtype=dict.fromkeys(texts, "string"),
         dtype_backend="numpy_nullable",
@@ -44,6 +45,9 @@ def csv_frame(table: Path | TextIO, texts: Collection[str]) -> pandas.DataFrame:
         keep_default_na=False,
         encoding="utf-8",
     )
+    for name in frame.columns.intersection(list(texts)):
+        frame[name] = frame[name].map(plain_cell, na_action="ignore").astype("string")
+    return frame
 
 
 def masked_column(values: np.ndarray, valid: Bool[np.ndarray, "n"]) -> pandas.Series:

@@ -7,6 +7,7 @@ string is no number, and there is no NaN.
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -32,8 +33,22 @@ def parse_json(text: bytes | str, kind: type[Kind]) -> Kind:
     _check_length(len(text))
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
+
+
+def read_json(path: Path, kind: type[Kind]) -> Kind:
+    """Read a JSON file into ``kind``; of a file that is far too long no more than its beginning is read.
+
+    Raises:
+        UnreadableTextError: It is not what was declared, or cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise UnreadableTextError(error.strerror or str(error)) from error
+    return parse_json(text, kind)
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -49,7 +64,7 @@ def convert(value: Any, kind: type[Kind]) -> Kind:
     """Check plain values, as JSON and TOML give them, against ``kind``. Raises :class:`UnreadableTextError`."""
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
@@ -11,11 +12,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-](inf|nan)", re.IGNORECASE)
+
 
 def csv_lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     r"""Yield a CSV table line by line, for tables that need not fit into memory.
 
-    Lines end with ``\n``; None becomes an empty cell.
+    Lines end with ``\n``; None becomes an empty cell. Text that a spreadsheet would run as a formula gets an apostrophe
+    in front; :func:`plain_cell` takes it away.
 
     >>> list(csv_lines(["name", "n"], [["a, b", 1], ["c", None]]))
     ['name,n\n', '"a, b",1\n', 'c,\n']
@@ -23,10 +28,29 @@ def csv_lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     for row in chain([header], rows):
-        writer.writerow(row)
+        writer.writerow([_safe_cell(value) if isinstance(value, str) else value for value in row])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
+
+
+def _safe_cell(text: str) -> str:
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def plain_cell(text: str) -> str:
+    """Return the text of a cell that :func:`csv_lines` wrote.
+
+    >>> plain_cell("'=1+1"), plain_cell("-1"), plain_cell("'tis")
+    ('=1+1', '-1', "'tis")
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def csv_records(lines: Iterable[str]) -> list[dict[str, str]]:
+    """Read a table that :func:`csv_lines` wrote: each row by the names of its columns; what it lacks is empty."""
+    rows = csv.DictReader(lines, restval="")
+    return [{name: plain_cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows]
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -12,6 +12,9 @@ from rich.text import Text
 
 from aupipe.fer_display.tables import TableLine
 
+_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(10), *range(11, 32), *range(127, 160))}
+"""Characters that would steer the terminal, and what is shown for them."""
+
 
 def print_lines(lines: Sequence[str], console: Console | None = None) -> None:
     """Print lines as they are, and the tables among them (:class:`TableLine`) with rules and emphasis.
@@ -26,7 +29,7 @@ def print_lines(lines: Sequence[str], console: Console | None = None) -> None:
             console.print(rich_table(table))
             continue
         for line in group:
-            console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            console.print(line.translate(_ESCAPES), markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 def rich_table(rows: Sequence[Sequence[str]]) -> Table:
@@ -37,5 +40,5 @@ def rich_table(rows: Sequence[Sequence[str]]) -> Table:
         table.add_column(Text(name), justify="right" if number else "left", overflow="fold")
     for row in body:
         style = "dim" if row[0].startswith("control") else None
-        table.add_row(*map(Text, row), style=style)
+        table.add_row(*(Text(cell.translate(_ESCAPES)) for cell in row), style=style)
     return table

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from aupipe.fer_data.errors import ModelFileError
 from aupipe.fer_data.versions import REQUIRED, installed_version, installed_versions
 from aupipe.pipeline.detectors import detector_packages
-from aupipe.pipeline.detectors.model_file import find_model
+from aupipe.pipeline.detectors.model_file import present_model, remedies
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,9 @@ def _detectors() -> list[Check]:
 
 
 def _model() -> Check:
+    """Look for the model; nothing is downloaded."""
     try:
-        return Check("face model", True, str(find_model()))
+        found = present_model()
+        return Check("face model", found is not None, str(found or "not on this machine"), remedies())
     except ModelFileError as error:
         return Check("face model", False, "not found or not the official file", str(error))

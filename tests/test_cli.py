@@ -203,6 +203,28 @@ def test_doctor_finds_a_wrong_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 1 and not checks["face model"] and checks["python"]
 
 
+def test_doctor_only_looks_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aupipe.pipeline import doctor
+    from aupipe.pipeline.detectors import model_file
+
+    for name, value in {"AUPIPE_MODEL": "", "XDG_CACHE_HOME": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(model_file, "CARRIER", "no-such-distribution")
+    monkeypatch.setattr(model_file, "_download", lambda: pytest.fail("downloads the model"))
+    check = next(check for check in doctor.run_checks() if check.name == "face model")
+    assert not check.ok and "not on this machine" in check.found and "Three ways to get it" in check.repair
+
+
+def test_nothing_printed_steers_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "a\x1b[31mred"
+    done = aupipe("inspect", folder)
+    assert done.returncode == 1 and "\x1b" not in done.stderr and "a\\x1b[31mred" in done.stderr
+    folder.mkdir()
+    (folder / "faces.csv").write_text("sample_id,path,label,source_label,split\na\x1b[2J,a.png,fear,fear,train\n")
+    done = aupipe("manifest", "check", folder / "faces.csv")
+    assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr and "line 2" in done.stdout
+
+
 def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     from aupipe.pipeline import doctor
 

@@ -8,7 +8,6 @@ means nothing.
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import face_figures
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import sha256_bytes, sha256_file, write_text
-from aupipe.fer_display.tables import csv_of_columns, number_cells
+from aupipe.fer_display.tables import csv_of_columns, csv_records, number_cells
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
@@ -102,7 +101,7 @@ def read_predictions(path: Path, sha256: str) -> PredictionTable:
             )
         )
     with path.open(encoding="utf-8", newline="") as file:
-        return PredictionTable(path, tuple(csv.DictReader(file)))
+        return PredictionTable(path, tuple(csv_records(file)))
 
 
 def load_metrics(folder: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from aupipe.fer_display.blocks import (
 )
 from aupipe.fer_display.overlays import draw_points, enlarge, overlay
 from aupipe.fer_display.pages import Picture, jpeg_picture
+from aupipe.fer_display.tables import csv_records
 
 SIDE = 144
 AVERAGED = 200
@@ -140,7 +140,7 @@ def _failure_list(store: Store) -> Block:
     if not path.is_file() or (known is not None and sha256_file(path) != known):
         return Text(f"{_FAILURES} is missing or was changed since the store was built.", "notice")
     with path.open(encoding="utf-8", newline="") as file:
-        listed = list(csv.DictReader(file))
+        listed = csv_records(file)
     rows = [(row["sample_id"], row["reason"].replace("_", " "), row["detail"]) for row in listed[:LISTED]]
     shown: list[Block] = [Table(("sample", "reason", "detail"), rows, words=range(3))]
     if len(listed) > LISTED:

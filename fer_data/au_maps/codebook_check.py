@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import (
+    MALFORMED,
     SCHEMA,
     ActionUnit,
     Codebook,
@@ -77,7 +78,7 @@ def check_content(content: Mapping[str, Any]) -> list[CodebookFinding]:
     expressions = _parsed_expressions(content.get("expressions"), findings)
     book = Codebook(
         name=str(content.get("name")),
-        kind=content.get("kind", "gaussian"),
+        kind=str(content.get("kind", "gaussian")),
         description="",
         source="",
         action_units={action_unit.number: action_unit for action_unit in action_units},
@@ -138,7 +139,7 @@ def _attempt(parse: Callable[[], Any], where: str, findings: list[CodebookFindin
         findings.append(CodebookFinding(ERROR, where, str(error)))
     except KeyError as error:
         findings.append(CodebookFinding(ERROR, where, f"the key {error} is missing"))
-    except (TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         findings.append(CodebookFinding(ERROR, where, f"cannot be read: {error}"))
     return None
 

@@ -25,7 +25,7 @@ from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
 from aupipe.fer_data.loading.dataset import TripletDataset
 from aupipe.fer_data.loading.fetch import Cuts
-from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, order
+from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, check_whole, order
 from aupipe.fer_data.loading.prefetch import BUFFERS, PrefetchBuffer, Prefetcher, Request
 from aupipe.fer_data.loading.resident import ResidentSplit
 from aupipe.fer_data.loading.speed import LoadReport
@@ -141,6 +141,7 @@ class TripletLoader:
         index = reader.store.index
         config = config or AugmentConfig(index.image_size, enabled=False)
         config.check(index.image_size)
+        check_whole(batch_size=batch_size, seed=seed, limit=limit, rank=rank, world_size=world_size, threads=threads)
         if threads < 1:
             raise UserInputError(
                 paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")
@@ -344,4 +345,5 @@ class TripletLoader:
             raise UserInputError(
                 paragraph("A balanced loader is no map-style data set.", fix="Use mode='full' and your own sampler.")
             )
-        return TripletDataset(self.reader, self.config, self.seed, self.rows)
+        choices = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
+        return TripletDataset(self.reader, self.config, self.seed, self.rows, choices)

@@ -169,6 +169,13 @@ class EpochPlan:
         )
 
 
+def check_whole(**settings: object) -> None:
+    """Raise :class:`UserInputError` for a setting that is no whole number; None is one that is not given."""
+    for name, value in settings.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | np.integer)):
+            raise UserInputError(paragraph(f"{name} is not a whole number.", got=repr(value)))
+
+
 def check_same(mine: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Raise :class:`StoreError` when a state disagrees with the loader that is to continue from it."""
     different = sorted(name for name, value in mine.items() if state.get(name) != value)

@@ -11,11 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph
+from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest.descriptors import compile_pattern
 from aupipe.fer_data.manifest.labels import make_vocabulary
 from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
-from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, write_manifest
+from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, recorded_digest, write_manifest
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
@@ -37,6 +38,7 @@ def build_manifest(
     variant: str | None = None,
     subject_pattern: str | None = None,
     labels: Mapping[str, str] | None = None,
+    overwrite: bool = False,
 ) -> BuildReport:
     """Build a manifest: read a dataset's labels and splits, and write them as one CSV.
 
@@ -55,6 +57,7 @@ def build_manifest(
         subject_pattern: Regular expression whose group 1, matched on the file stem, names the person. None: the
             layout's own.
         labels: Replaces the layout's label map, for a copy that numbers its labels otherwise.
+        overwrite: Replace a manifest that was edited by hand.
 
     Returns:
         What was read, kept and left out.
@@ -62,7 +65,7 @@ def build_manifest(
     Raises:
         ManifestError: The layout does not fit, the class sizes show that the labels are numbered in another order than
             the layout's, or not one usable image is found.
-        UserInputError: An option that cannot be used.
+        UserInputError: An option that cannot be used, or ``out`` is a manifest that was edited, or no manifest.
 
     Example:
         >>> from pathlib import Path
@@ -75,7 +78,7 @@ def build_manifest(
     root, out = Path(root), Path(out)
     aliases = dict(aliases or {})
     check_fractions(val_fraction, test_fraction)
-    _check_output(out, root)
+    _check_output(out, root, overwrite)
     choice = choose_layout(layout, root, aliases, labels)
     pattern = _subject_pattern(choice, subject_pattern)
     descriptor = choice.descriptor
@@ -180,13 +183,21 @@ def _subject_pattern(choice: ChosenLayout, given: str | None) -> re.Pattern[str]
         raise UserInputError(str(error)) from error
 
 
-def _check_output(out: Path, root: Path) -> None:
+def _check_output(out: Path, root: Path, overwrite: bool) -> None:
     if out.suffix != ".csv" or out.is_dir():
         raise UserInputError(paragraph("A manifest is a CSV file.", expected="a name ending in .csv", got=out))
     # An existing file is replaced only when it is a manifest, lest a dataset's own table be lost.
     if out.exists() and (not is_manifest(out) or (root.exists() and out.samefile(root))):
         raise UserInputError(
             paragraph(f"{out} exists and is not a manifest built before.", fix="Choose another name for the manifest.")
+        )
+    if out.exists() and not overwrite and recorded_digest(out) != sha256_file(out):
+        raise UserInputError(
+            paragraph(
+                f"{out} was edited since it was built, or was not built here: it is kept.",
+                where=companion_path(out, ".meta.json"),
+                fix="Choose another name for the manifest, or pass --overwrite (overwrite=True) to lose the edits.",
+            )
         )
 
 

@@ -13,7 +13,8 @@ from aupipe.fer_data.errors import ManifestError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.layouts.text import read_lines
-from aupipe.fer_data.manifest.model import check_points, count_samples, parse_samples, read_meta
+from aupipe.fer_data.manifest.model import ManifestMeta, check_points, count_samples, parse_samples, read_meta
+from aupipe.fer_data.manifest.places import paths_outside
 from aupipe.fer_data.manifest.problems import Place
 from aupipe.fer_data.types import Box, Sample
 
@@ -105,6 +106,10 @@ def _check_files(lines: _Lines, root: Path) -> Iterator[ManifestFinding]:
     for line, sample in lines:
         if sample.path in faults:
             yield ManifestFinding(Level.ERROR, "missing_file", line, f"{sample.path}: {faults[sample.path]}.")
+    for path, target in paths_outside(root, sizes):
+        line = next(line for line, sample in lines if sample.path == path)
+        message = f"{path} is a link out of the root, to {target}: `aupipe landmarks` needs --follow-links."
+        yield ManifestFinding(Level.WARNING, "outside_root", line, message)
     keys = content_keys(root, sizes)
     images = defaultdict[tuple[str, Box | None], list[tuple[int, Sample]]](list)
     for line, sample in lines:
@@ -141,17 +146,17 @@ def _check_subjects(lines: _Lines) -> Iterator[ManifestFinding]:
             yield ManifestFinding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
 
 
-def _check_landmarks(path: Path, lines: _Lines, meta: dict[str, Any]) -> Iterator[ManifestFinding]:
+def _check_landmarks(path: Path, lines: _Lines, meta: ManifestMeta) -> Iterator[ManifestFinding]:
     try:
         check_points(path, (sample for _, sample in lines), meta)
     except ManifestError as error:
         yield ManifestFinding(Level.ERROR, "landmarks_file", 0, str(error))
 
 
-def _check_meta(meta: dict[str, Any], digest: str) -> Iterator[ManifestFinding]:
-    if not meta:
+def _check_meta(meta: ManifestMeta, digest: str) -> Iterator[ManifestFinding]:
+    if meta == ManifestMeta(""):
         message = "There is no .meta.json beside it: paths are taken relative to the manifest's own folder."
         yield ManifestFinding(Level.NOTE, "no_meta", 0, message)
-    elif meta.get("csv_sha256") != digest:
+    elif meta.csv_sha256 != digest:
         message = "The CSV was edited after it was built (its SHA-256 is not the recorded one)."
         yield ManifestFinding(Level.NOTE, "edited", 0, message)

@@ -11,7 +11,6 @@ hand.
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +28,10 @@ from aupipe.fer_data.manifest.layouts.base import relative_path
 from aupipe.fer_data.manifest.layouts.cells import CORNERS, parse_box
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write_points
+from aupipe.fer_data.manifest.problems import is_plain
+from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import SPLITS, Box, Sample
-from aupipe.fer_display.tables import csv_text
+from aupipe.fer_display.tables import csv_text, plain_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -81,6 +82,17 @@ class Manifest:
         splits = ", ".join(f"{split} {sum(row.values())}" for split, row in self.counts().items())
         classes = f"{len(self.classes)} classes"
         return f"Manifest ({self.layout}): {len(self.samples)} images ({splits}), {classes}, root {self.root}"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestMeta:
+    """What is read of ``M.meta.json``; without one the root is the manifest's own folder."""
+
+    root: str
+    layout: str = "csv"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    csv_sha256: str = ""
+    landmarks_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +215,7 @@ def _rows_of_points(samples: Iterable[Sample]) -> int:
     return 1 + max((item.landmarks_row for item in samples if item.landmarks_row is not None), default=-1)
 
 
-def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any]) -> Path | None:
+def check_points(path: Path, samples: Iterable[Sample], meta: ManifestMeta) -> Path | None:
     """Check the landmarks file of the manifest at ``path`` and return its path; None when no sample refers to it.
 
     Raises :class:`ManifestError` when it is absent, unreadable, too short, or not the recorded one.
@@ -212,7 +224,7 @@ def check_points(path: Path, samples: Iterable[Sample], meta: Mapping[str, Any])
     if not rows:
         return None
     file = companion_path(path, LANDMARKS_SUFFIX).resolve()
-    read_points(file, rows, str(meta.get("landmarks_sha256", "")))
+    read_points(file, rows, meta.landmarks_sha256)
     return file
 
 
@@ -247,15 +259,15 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         root=root,
         samples=samples,
         classes=order_classes({sample.label for sample in samples}),
-        layout=str(meta.get("layout", "csv")),
+        layout=meta.layout,
         digest=sha256_bytes(path.read_bytes()),
-        options=meta.get("options", {}),
-        recorded_digest=str(meta.get("csv_sha256", "")),
+        options=meta.options,
+        recorded_digest=meta.csv_sha256,
         landmarks=check_points(path, samples, meta),
     )
 
 
-def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
+def read_meta(path: Path) -> tuple[Path, ManifestMeta]:
     """Read the meta data of the manifest at ``path``, and the images' root. Raises :class:`ManifestError`."""
     if not path.is_file():
         raise ManifestError(
@@ -267,11 +279,11 @@ def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
         )
     folder, beside = path.parent.resolve(), companion_path(path, ".meta.json")
     if not beside.is_file():
-        return folder, {}
+        return folder, ManifestMeta("")
     try:
-        meta = json.loads(beside.read_text(encoding="utf-8"))
-        root = (folder / meta["root"]).resolve()
-    except (ValueError, KeyError, TypeError) as error:
+        meta = read_json(beside, ManifestMeta)
+        return (folder / meta.root).resolve(), meta
+    except (UnreadableTextError, OSError, ValueError) as error:  # ValueError: a root with a NUL
         raise ManifestError(
             paragraph(
                 "A manifest's meta data cannot be read.",
@@ -281,7 +293,14 @@ def read_meta(path: Path) -> tuple[Path, dict[str, Any]]:
                 fix="Build the manifest again, or delete this file if the images lie beside the CSV.",
             )
         ) from error
-    return root, meta
+
+
+def recorded_digest(path: Path) -> str:
+    """Return the SHA-256 that a manifest's meta data record; empty where they do not, or cannot be read."""
+    try:
+        return read_meta(path)[1].csv_sha256
+    except ManifestError:
+        return ""
 
 
 def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, Sample]], list[Fault]]:
@@ -304,7 +323,7 @@ def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, 
         )
     samples, faults, seen = list[tuple[int, Sample]](), list[Fault](), dict[str, int]()
     for line, cells in rows:
-        parsed = _parse_sample(dict(zip(names, cells, strict=False)))
+        parsed = _parse_sample(dict(zip(names, map(plain_cell, cells), strict=False)))
         if isinstance(parsed, Sample) and parsed.sample_id in seen:
             parsed = f"The sample_id {parsed.sample_id!r} is on line {seen[parsed.sample_id]} already."
         if isinstance(parsed, str):
@@ -318,6 +337,8 @@ def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, 
 def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
     if any(column not in cells for column in COLUMNS):
         return f"A row has {len(cells)} cells, fewer than it needs."
+    if odd := next((name for name, cell in cells.items() if not is_plain(cell)), None):
+        return f"The cell {odd} holds control characters, or is not UTF-8: {cells[odd]!r}."
     sample_id, path, label, source_label, split = (cells[column] for column in COLUMNS)
     if not sample_id.strip():
         return "A sample has no sample_id."

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.files import write_text
 from aupipe.fer_display.tables import csv_text
 
@@ -72,21 +72,6 @@ class Problem:
 def count_problems(problems: Iterable[Problem]) -> dict[str, int]:
     """Count problems by reason, sorted by name."""
     return dict(sorted(Counter(problem.reason.value for problem in problems).items()))
-
-
-def printable(text: str) -> str:
-    r"""Write control characters and undecodable bytes as escapes.
-
-    >>> printable("a\nb")
-    'a\\nb'
-    """
-    if text.isprintable():
-        return text
-    return "".join(_escape(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
 
 
 def is_plain(text: str) -> bool:

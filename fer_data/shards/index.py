@@ -6,16 +6,23 @@ Written last; what it does not name is not part of the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import digest, withdraw, write_text
-from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version
+from aupipe.fer_data.image_size import PIXEL_LIMIT
+from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version, datasets
+from aupipe.fer_data.typed import UnreadableTextError, convert, read_json
+from aupipe.fer_data.types import SPLITS
 
 INDEX_NAME = "index.json"
+LONGEST_ID = 2**16
+"""Bytes of a sample id, which is hardly more than a path."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,11 @@ def load_index(folder: Path) -> StoreIndex:
             )
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(paragraph("The index is damaged: not readable as JSON.", where=path, got=error)) from error
-    check_version(str(version), path)
+        content = read_json(path, dict[str, Any])
+        version = convert(content.get("schema_version"), str)
+    except UnreadableTextError as error:
+        raise _damaged(path, error) from error
+    check_version(version, path)
     stated = content.pop("digest", None)
     if digest(content) != stated:
         raise StoreError(
@@ -156,10 +163,57 @@ def load_index(folder: Path) -> StoreIndex:
             )
         )
     try:
-        content["classes"] = tuple(content["classes"])
-        content["shards"] = tuple(ShardEntry(**entry) for entry in content["shards"])
-        return StoreIndex(**content)
-    except (KeyError, TypeError) as error:
-        raise StoreError(
-            paragraph("The index has other keys than this version reads.", where=path, got=error)
-        ) from error
+        index = convert(content, StoreIndex)
+    except UnreadableTextError as error:
+        raise _damaged(path, error) from error
+    unknown = content.keys() - {field.name for field in fields(StoreIndex)}
+    if unknown:
+        raise _damaged(path, f"other keys than this version reads: {', '.join(sorted(unknown))}")
+    if fault := next(index_faults(index), None):
+        raise _damaged(path, fault)
+    return index
+
+
+def _damaged(path: Path, got: object) -> StoreError:
+    return StoreError(
+        paragraph(
+            "The index of the store cannot be used: it is damaged, or was not written by this program.",
+            where=path,
+            got=got,
+            fix="Run `aupipe build-maps` again: intact shards are kept. If others gave you the store, ask for a sound "
+            "copy.",
+        )
+    )
+
+
+def index_faults(index: StoreIndex) -> Iterator[str]:
+    """Yield what no index can say: names outside the store, rows outside their file, sums that do not fit."""
+    names = [*(shard.name for shard in index.shards), *index.files]
+    odd = [name for name in names if re.fullmatch(r"\w[\w.-]*", name) is None or name == INDEX_NAME]
+    if odd:
+        yield f"it names files outside the store, such as {odd[0]!r}"
+    if len(set(names)) < len(names) or len(set(index.classes)) < len(index.classes):
+        yield "the same file or class twice"
+    sides = index.image_size, index.map_size
+    if min(sides) < 1 or max(sides) ** 2 > PIXEL_LIMIT or not 1 <= index.id_bytes <= LONGEST_ID:
+        yield f"images of {index.image_size}, maps of {index.map_size} pixels, ids of {index.id_bytes} bytes"
+    rows, failed = sum(shard.rows for shard in index.shards), sum(index.failed.values())
+    if rows + failed != index.total or min(index.failed.values(), default=0) < 0:
+        yield f"{rows} rows and {failed} left out, of {index.total} samples"
+    if not len(index.channel_mean) == len(index.channel_std) == 3:
+        yield "means of other than three channels"
+    for shard in index.shards:
+        yield from _shard_faults(shard, index)
+
+
+def _shard_faults(shard: ShardEntry, index: StoreIndex) -> Iterator[str]:
+    if shard.split not in SPLITS or shard.rows < 1 or not 0 <= shard.with_map <= shard.rows:
+        yield f"{shard.rows} rows, {shard.with_map} with a map, in the split {shard.split!r}: {shard.name}"
+    if set(shard.labels) - set(index.classes) or sum(shard.labels.values()) != shard.rows:
+        yield f"labels that are not those of {shard.rows} rows: {shard.name}"
+    for name, (dtype, shape) in datasets(
+        index.encoding, shard.rows, index.image_size, index.map_size, index.id_bytes
+    ).items():
+        start = shard.offsets.get(name, -1)
+        if start < 0 or start + dtype.itemsize * math.prod(max(length, 1) for length in shape) > shard.bytes:
+            yield f"a dataset {name} that does not lie within {shard.name}"

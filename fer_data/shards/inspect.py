@@ -10,9 +10,10 @@ from typing import Any
 
 import h5py
 
-from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.errors import SchemaVersionError, StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults
 from aupipe.fer_display.tables import aligned
 
 _BAR = 12
@@ -49,7 +50,7 @@ def _inspect_store(folder: Path) -> Inspection:
         f"{sum(entry.with_map for entry in index.shards)} with a map",
         f"  images    {index.image_size} x {index.image_size} RGB, {index.encoding}",
         f"  maps      {index.map_size} x {index.map_size}",
-        f"  codebook  {index.codebook['name']}, {index.codebook_digest}",
+        f"  codebook  {index.codebook.get('name', '')}, {index.codebook_digest}",
         f"  channels  mean {_numbers(index.channel_mean)}, standard deviation {_numbers(index.channel_std)}",
         *_section("left out", {reason: str(count) for reason, count in index.failed.items()} or {"none": ""}),
         *_histogram(index),
@@ -95,6 +96,8 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), path)
+            if faults := foreign_faults(file):
+                raise ValueError("; ".join(faults[:3]))
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
             datasets = {
                 name: {
@@ -107,7 +110,9 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
                 for name, dataset in file.items()
                 if not dataset.is_scale
             }
-    except (OSError, KeyError, AttributeError) as error:
+    except UNREADABLE as error:
+        if isinstance(error, SchemaVersionError):
+            raise
         raise StoreError(
             paragraph(f"{path} is not a shard that can be read.", expected="an HDF5 shard or a store folder", got=error)
         ) from error
@@ -196,4 +201,8 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
+    """The value of an attribute as JSON knows it; what it does not know as text."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(plain, list):
+        return [_plain(one) for one in plain]
+    return plain if isinstance(plain, str | int | float) else str(plain)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
@@ -19,6 +18,7 @@ from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.remote import local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
+from aupipe.fer_data.shards.structure import check_shard, value_fault
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,11 @@ class SplitReader:
 
     @cached_property
     def _files(self) -> RowFiles:
-        return RowFiles([self._path(entry) for entry in self.entries])
+        """The shards' bytes; each file's structure is checked first."""
+        paths = [self._path(entry) for entry in self.entries]
+        for path, entry in zip(paths, self.entries, strict=True):
+            check_shard(path, entry, self.store.index)
+        return RowFiles(paths)
 
     @cached_property
     def _shards(self) -> list[ShardRows]:
@@ -217,25 +221,23 @@ class SplitReader:
         return shard, row - int(self._starts[number])
 
     def _column(self, name: str) -> np.ndarray:
-        parts = []
-        for entry in self.entries:
-            with h5py.File(self._path(entry), "r", locking=False) as file:
-                spec.check_version(str(file.attrs["schema_version"]), entry.name)
-                self._check_identity(entry, str(file.attrs["plan_digest"]))
-                parts.append(file[name][:])
-        return np.concatenate(parts)
-
-    def _check_identity(self, entry: ShardEntry, plan_digest: str) -> None:
-        if plan_digest != entry.plan_digest:
+        index = self.store.index
+        column = next(one for one in spec.columns(index.image_size, index.map_size, index.id_bytes) if one.name == name)
+        parts = [
+            self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape))
+            for number, entry in enumerate(self.entries)
+        ]
+        values = np.concatenate(parts)
+        if fault := value_fault(name, values, len(index.classes)):
             raise StoreError(
                 paragraph(
-                    f"The shard {entry.name} is not the one that the index describes: another lies under its name.",
+                    f"The split {self.split!r} holds what no store may hold, so it was not read.",
                     where=self.store.folder,
-                    expected=f"plan {entry.plan_digest[:16]}",
-                    got=f"plan {plan_digest[:16]}",
-                    fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+                    got=fault,
+                    fix="Run `aupipe verify` on the store. If others gave it to you, ask them for a sound copy.",
                 )
             )
+        return values
 
     def _path(self, entry: ShardEntry) -> Path:
         path = self.store.folder / entry.name

@@ -2,30 +2,44 @@
 
 ``https://``, ``s3://``, ``gs://``, ``file://``, ``memory://`` and whatever else fsspec has a driver for. HTTP needs
 none. ``URL#sha256=DIGEST`` names one content: a store of another digest is refused, and once it is in the cache nothing
-is asked of the network.
+is asked of the network. ``https://NAME:PASSWORD@host/store`` sends them as HTTP's basic authentication; they and what
+stands after a question mark are never shown.
+
+A server is not trusted: nothing is kept beyond the bytes that the index states, and one that sends too slowly is given
+up.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 import tempfile
+import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
 from aupipe.fer_data.cache import Cache, cache_folder, cache_limit, exclusive
-from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph, without_secrets
 from aupipe.fer_data.files import atomic_path, sha256_bytes, sha256_file, write_text
 from aupipe.fer_data.shards.index import INDEX_NAME, StoreIndex, load_index
+from aupipe.fer_data.typed import MOST_BYTES
 from aupipe.fer_data.types import Progress, Silent
 
 _URL = re.compile(r"[a-z][a-z0-9+.:-]*://", re.IGNORECASE)
 _PIN = re.compile(r"sha256=([0-9a-f]{64})", re.IGNORECASE)
 _BLOCK = 1 << 20
 _TIMEOUT = 60
+_PATIENCE = 120
+"""Seconds that a file may take beyond what it takes at ``_SLOWEST``."""
+_SLOWEST = 10_000
+"""Bytes a second, on average, below which a transfer is given up."""
+_SIDE_FILE = 2**28
+"""Longest file of which the index does not state the length: failures.csv of some million samples."""
 _caches: dict[Path, Cache] = {}
 
 
@@ -77,7 +91,7 @@ def local_store(place: str | Path, progress: Progress | None = None, *, repair: 
         return found
     if pin is not None and index.digest != pin:
         raise StoreError(
-            paragraph("The remote store is not the one that was asked for.", where=without_password(url), expected=pin,
+            paragraph("The remote store is not the one that was asked for.", where=url, expected=pin,
                       got=index.digest, fix="Leave out #sha256=... to take what is there now.")
         )  # fmt: skip
     path = cache.hold(index.digest)
@@ -94,22 +108,13 @@ def is_copy(folder: Path) -> bool:
     return folder.resolve().parent == (cache_folder() / "stores").resolve()
 
 
-def without_password(url: str) -> str:
-    """Return a URL without the name and password it may hold.
-
-    >>> without_password("https://me:secret@host/store")
-    'https://host/store'
-    """
-    return re.sub(r"//[^/@]*@", "//", url)
-
-
 def _split_pin(place: str) -> tuple[str, str | None]:
     url, mark, fragment = place.partition("#")
     match = _PIN.fullmatch(fragment)
     if mark and match is None:
         raise UserInputError(
             paragraph(
-                f"{without_password(place)} ends in a mark that is not a digest.",
+                f"{place} ends in a mark that is not a digest.",
                 expected="URL#sha256= and the 64 digits that `aupipe inspect` shows as the store's digest",
             )
         )
@@ -143,7 +148,7 @@ def _copy(url: str, path: Path, text: bytes, index: StoreIndex, cache: Cache, pr
     for stray in path.iterdir():
         if stray.name not in expected and stray.name != INDEX_NAME and stray.is_file():
             stray.unlink()
-    progress.start(f"copying {without_password(url)}", size // 10**6, "MB")
+    progress.start(f"copying {without_secrets(url)}", size // 10**6, "MB")
     done = 0
     try:
         for name, (sha256, length) in sorted(expected.items()):
@@ -169,6 +174,9 @@ def _fetch(url: str, name: str, path: Path, sha256: str, length: int | None, *, 
             with temporary.open("wb") as target, contextlib.closing(_blocks(url, name)) as blocks:
                 for block in blocks:
                     target.write(block)
+                    if target.tell() > (_SIDE_FILE if length is None else length):
+                        got = f"more than {_SIDE_FILE if length is None else length} bytes"
+                        raise _DamagedError
         except UnreachableError as error:
             got = str(error)
             raise _DamagedError from error
@@ -181,7 +189,7 @@ def _fetch(url: str, name: str, path: Path, sha256: str, length: int | None, *, 
     raise StoreError(
         paragraph(
             f"{name} of a remote store did not arrive as its index describes it, twice.",
-            where=f"{without_password(url)}/{name}",
+            where=f"{url}/{name}",
             expected=f"{length} bytes, SHA-256 {sha256}" if length is not None else f"SHA-256 {sha256}",
             got=got,
             fix="What has arrived is kept: run the same command again to continue. If it stays so, the store at that "
@@ -196,7 +204,15 @@ class _DamagedError(Exception):
 
 def _remote_index(url: str, *, again: bool = True) -> tuple[bytes, StoreIndex]:
     """The index's bytes and content, checked; a damaged one is asked for once more."""
-    text = b"".join(_blocks(url, INDEX_NAME))
+    text = b""
+    with contextlib.closing(_blocks(url, INDEX_NAME)) as blocks:
+        for block in blocks:
+            text += block
+            if len(text) > MOST_BYTES:
+                raise StoreError(
+                    paragraph("The index of the remote store is too long to be one.", where=url,
+                              expected=f"at most {MOST_BYTES:,} bytes", fix="Check the URL.")
+                )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / INDEX_NAME).write_bytes(text)
         try:
@@ -204,12 +220,7 @@ def _remote_index(url: str, *, again: bool = True) -> tuple[bytes, StoreIndex]:
         except StoreError as error:
             if again:
                 return _remote_index(url, again=False)
-            raise type(error)(str(error).replace(folder, without_password(url))) from error
-    names = [*(entry.name for entry in index.shards), *index.files]
-    if not all(re.fullmatch(r"\w[\w.-]*", name) for name in names) or INDEX_NAME in names:
-        raise StoreError(
-            paragraph("The index names files outside the store.", where=without_password(url), got=sorted(names))
-        )
+            raise type(error)(str(error).replace(folder, without_secrets(url))) from error
     return text, index
 
 
@@ -221,7 +232,12 @@ def _blocks(url: str, name: str) -> Generator[bytes]:
     opener = _open_http if url.lower().startswith(("http://", "https://")) else _open_fsspec
     try:
         with opener(url, name) as stream:
-            while block := stream.read(_BLOCK):
+            read = getattr(stream, "read1", stream.read)  # read1 returns what has come: a trickle is noticed
+            begun, received = time.monotonic(), 0
+            while block := read(_BLOCK):
+                received += len(block)
+                if time.monotonic() - begun > _PATIENCE + received / _SLOWEST:
+                    raise TimeoutError(f"{name} comes too slowly: {received} bytes so far")
                 yield block
     except StoreError:
         raise
@@ -229,20 +245,26 @@ def _blocks(url: str, name: str) -> Generator[bytes]:
         raise StoreError(
             paragraph(
                 f"There is no readable {name} at the URL.",
-                where=without_password(url),
+                where=url,
                 got=error,
                 fix="Check the URL, which names the folder that holds index.json, and the credentials.",
             )
         ) from error
     except Exception as error:  # every driver has its own
         raise UnreachableError(
-            paragraph(f"{without_password(url)} does not answer as it should.", got=f"{type(error).__name__}: {error}")
+            paragraph(f"{url} does not answer as it should.", got=f"{type(error).__name__}: {error}")
         ) from error
 
 
 @contextlib.contextmanager
 def _open_http(url: str, name: str) -> Iterator[IO[bytes]]:
-    request = urllib.request.Request(f"{url}/{name}", headers={"User-Agent": "aupipe"})
+    place = urllib.parse.urlsplit(url)
+    user, host = place.netloc.rpartition("@")[::2]
+    address = place._replace(netloc=host, path=f"{place.path.rstrip('/')}/{name}").geturl()
+    request = urllib.request.Request(address, headers={"User-Agent": "aupipe"})
+    if user:  # not sent on to where the server redirects
+        token = base64.b64encode(urllib.parse.unquote(user).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {token}")
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
@@ -265,7 +287,7 @@ def _open_fsspec(url: str, name: str) -> Iterator[IO[bytes]]:
     except (ImportError, ValueError) as error:
         raise StoreError(
             paragraph(
-                f"No driver can open {without_password(url)}.",
+                f"No driver can open {url}.",
                 got=error,
                 fix="Install the one that fsspec names (s3:// pip install s3fs, gs:// pip install gcsfs).",
             )

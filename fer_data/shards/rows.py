@@ -9,6 +9,7 @@ fails, while a row is being copied: the system then ends the process, where a re
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import resource
@@ -77,6 +78,12 @@ class RowFiles:
             return
         with self._opened(shard) as descriptor:
             self._fill(descriptor, shard, offset, out)
+
+    def array(self, shard: int, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Read an array from a byte offset on. Raises :class:`StoreError` when the file ends before."""
+        stored = np.empty(np.dtype(dtype).itemsize * math.prod(shape), np.uint8)
+        self.read(shard, offset, stored)
+        return stored.view(dtype).reshape(shape)
 
     def will_need(self, shard: int, offset: int, length: int) -> None:
         """Tell the system that these bytes will be read soon, so that it fetches them in long runs."""

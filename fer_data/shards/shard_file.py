@@ -15,16 +15,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.errors import SchemaVersionError
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults, value_fault
 
 ROWS_AT_ONCE = 64
 """Rows checked at once."""
-
-UNREADABLE = (OSError, KeyError, ValueError, RuntimeError)
-"""What HDF5 and NumPy raise where a file is not a shard."""
 
 
 @dataclass(frozen=True)
@@ -106,28 +104,48 @@ class ShardFile:
         try:
             return self._findings(rows)
         except UNREADABLE as error:
-            if isinstance(error, StoreError):
+            if isinstance(error, SchemaVersionError):
                 raise
             return [Finding(self.path.name, f"not a complete shard ({error})")]
 
     def _findings(self, rows: bool) -> list[Finding]:
-        file = self.file
-        spec.check_version(str(file.attrs["schema_version"]), self.path)
-        size, count = int(file.attrs["image_size"]), file["crc32"].shape[0]
-        tail = spec.tail_columns(size, int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize)
-        shapes = [(column.name, np.dtype(column.dtype), (count, *column.shape)) for column in tail]
-        if "image_jpeg" in file:
-            shapes += [("image_jpeg", np.dtype("u1"), file["image_jpeg"].shape[:1])]
-            shapes += [("image_offset", np.dtype("<u8"), (count + 1,))]
-        else:
-            shapes += [("image", np.dtype("u1"), (count, size, size, 3))]
-        wrong = [name for name, dtype, shape in shapes if (file[name].dtype, file[name].shape) != (dtype, shape)]
-        if wrong:
-            return [Finding(self.path.name, f"wrong shape or type: {', '.join(wrong)}")]
+        if faults := self.structure():
+            return [Finding(self.path.name, fault) for fault in faults]
         if not rows:
             return []
-        others = [file[column.name] for column in tail]
+        file = self.file
+        others = [file[column.name] for column in spec.tail_columns(1, 1, 1)]
         return damaged_rows(self.path.name, stored_images(file), others, file["crc32"][:])
+
+    def structure(self) -> list[str]:
+        """List what is wrong with the structure; where the list is empty, every column may be read.
+
+        Raises one of :data:`UNREADABLE` where HDF5 cannot tell, :class:`SchemaVersionError` for another major version.
+        """
+        file = self.file
+        spec.check_version(str(file.attrs["schema_version"]), self.path)
+        if faults := foreign_faults(file):
+            return faults
+        sizes = int(file.attrs["image_size"]), int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize
+        return structure_faults(file, spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes), {})
+
+    def value_faults(self) -> list[str]:
+        """List what the columns hold that no store may hold; images are not looked at. Its structure must be sound."""
+        file = self.file
+        count = len(file.attrs["classes"])
+        columns = {name: file[name][:] for name in ("label", "has_map", "landmarks", "to_source", "sample_id")}
+        faults = [value_fault(name, values, count) for name, values in columns.items()]
+        if "image_jpeg" in file and not offsets_fit(file["image_offset"][:].astype(np.int64), len(file["image_jpeg"])):
+            faults.append("the offsets of the images do not fit")
+        return [fault for fault in faults if fault]
+
+    @property
+    def says(self) -> tuple[tuple[str, ...], int, int, int, str]:
+        """What all shards of a store agree in: classes, sides of image and map, bytes of an id, codebook."""
+        about = self.file.attrs
+        sides = int(about["image_size"]), int(about["map_size"])
+        classes = tuple(str(name) for name in about["classes"])
+        return classes, *sides, self.file["sample_id"].dtype.itemsize, str(about["codebook_digest"])
 
     def entry(self, name: str | None = None) -> ShardEntry:
         """Describe the shard for the index: rows, size, digest, dataset offsets, label histogram, channel sums.

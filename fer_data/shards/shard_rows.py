@@ -97,7 +97,8 @@ class ShardRows:
         stored = np.empty(self.entry.rows + 1, "<u8")
         self._files.read(self._number, self.entry.offsets["image_offset"], stored)
         ends = stored.astype(np.int64)
-        if not offsets_fit(ends, int(ends[-1])) or int(ends[-1]) > self.entry.bytes:
+        last = self.entry.offsets["image_jpeg"] + int(ends[-1])
+        if not offsets_fit(ends, int(ends[-1])) or last > self.entry.bytes:
             raise StoreError(
                 paragraph(
                     f"The shard {self.entry.name} is damaged: the offsets of its images do not fit.",

@@ -102,6 +102,16 @@ def dataset_names(encoding: str) -> tuple[str, ...]:
     return (*images, *(column.name for column in tail_columns(1, 1, 1)), "crc32")
 
 
+def datasets(
+    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int
+) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Return type and shape of each dataset of :func:`dataset_names`; -1 is a length that the file says."""
+    known = {one.name: (np.dtype(one.dtype), (rows, *one.shape)) for one in columns(image_size, map_size, id_bytes)}
+    known["crc32"] = np.dtype("<u4"), (rows,)
+    known["image_jpeg"], known["image_offset"] = (np.dtype("u1"), (-1,)), (np.dtype("<u8"), (rows + 1,))
+    return {name: known[name] for name in dataset_names(encoding)}
+
+
 def row_values(row: TripletRow) -> dict[str, Any]:
     """Return a row's value for each column of :func:`columns`."""
     return {

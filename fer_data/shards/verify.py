@@ -11,6 +11,7 @@ from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
 from aupipe.fer_data.shards.shard_file import Finding, damaged_rows, open_shard, stored_images
+from aupipe.fer_data.shards.structure import UNREADABLE
 
 
 def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
@@ -59,11 +60,45 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
         elif not _has_digest(path, sha256):
             damaged = _damaged_in_place(path, shards[name], index) if rows and name in shards else []
             findings += damaged or [Finding(name, "not the bytes that the index describes")]
+        elif name in shards:
+            findings += _untrue(path, shards[name], index)
+    findings += _doubled_ids(folder, index) if not findings else []
     known = set(expected) | {INDEX_NAME, ".lock"}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
             what = "left by an interrupted write" if path.name.endswith(".tmp") else "not part of the store"
             findings.append(Finding(path.name, what))
+    return findings
+
+
+def _untrue(path: Path, entry: ShardEntry, index: StoreIndex) -> list[Finding]:
+    """List what a shard of the stated bytes holds that no shard may hold, or that the index describes otherwise."""
+    with open_shard(path) as shard:
+        if faults := shard.findings(rows=False):
+            return faults
+        try:
+            faults = [Finding(entry.name, fault) for fault in shard.value_faults()]
+            if not faults and shard.entry() != entry:
+                faults = [Finding(entry.name, "not what the index says of it")]
+            stated = (index.classes, index.image_size, index.map_size, index.id_bytes, index.codebook_digest)
+            if not faults and shard.says != stated:
+                faults = [Finding(entry.name, "of other classes, sizes or codebook than the index says")]
+        except UNREADABLE as error:
+            faults = [Finding(entry.name, f"not a complete shard ({error})")]
+    return faults
+
+
+def _doubled_ids(folder: Path, index: StoreIndex) -> list[Finding]:
+    """Find samples that are in two shards."""
+    seen: dict[bytes, str] = {}
+    findings = []
+    for entry in index.shards:
+        with open_shard(folder / entry.name) as shard:
+            ids: list[bytes] = shard.file["sample_id"][:].tolist()
+        if twice := [name for name in ids if name in seen]:
+            samples = tuple(name.decode() for name in twice)
+            findings.append(Finding(entry.name, f"samples that are in {seen[twice[0]]} already", samples))
+        seen |= dict.fromkeys(ids, entry.name)
     return findings
 
 

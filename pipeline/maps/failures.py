@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import canonical_json, sha256_bytes
 from aupipe.fer_data.shards import StoreIndex, load_index
 from aupipe.fer_data.types import Failure
+from aupipe.fer_display.tables import csv_records
 from aupipe.pipeline.maps.plan import StorePlan
 from aupipe.pipeline.maps.tasks import Member, crop_member
 from aupipe.pipeline.report import FAILURES_NAME
@@ -84,6 +84,6 @@ def _found_anew(members: Iterable[Member], plan: StorePlan) -> list[Failure]:
 
 
 def _parse(data: bytes) -> list[Failure]:
-    rows = csv.DictReader(io.StringIO(data.decode(errors="replace")))
+    rows = csv_records(io.StringIO(data.decode(errors="replace")))
     names = ("sample_id", "path", "reason", "detail")
-    return [Failure(*(row[name] or "" for name in names)) for row in rows if all(name in row for name in names)]
+    return [Failure(*(row[name] for name in names)) for row in rows if all(name in row for name in names)]

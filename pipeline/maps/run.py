@@ -15,12 +15,13 @@ from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
 from aupipe.fer_data.folders import STORE, output_folder
+from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
-from aupipe.pipeline.landmarks.work import open_work
+from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, open_work
 from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
@@ -61,7 +62,10 @@ def run_maps(
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
-    plan = plan_store(open_work(work), config, existing=images_from or store)
+    finished = open_work(work)
+    if images_from is None:
+        check_inside(finished.manifest, finished.manifest.options.get(FOLLOW_LINKS) is True)
+    plan = plan_store(finished, config, existing=images_from or store)
     _check_options(plan, codebook)
     with output_folder(store, STORE):
         plan = plan.without(_unusable_before(plan, store, images_from, repair))

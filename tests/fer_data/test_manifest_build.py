@@ -25,6 +25,7 @@ from aupipe.fer_data.manifest import (
     write_manifest,
 )
 from aupipe.fer_data.manifest.labels import ALIASES
+from aupipe.fer_data.manifest.places import check_inside, paths_outside
 from aupipe.fer_data.manifest.report import compare_counts
 from aupipe.fer_data.types import Box, Sample
 
@@ -225,6 +226,50 @@ def test_a_table_is_never_overwritten(root: Path, target: str, as_file: bool) ->
         build_manifest("csv", root / "faces.csv" if as_file else root, root / target)
 
 
+def test_a_manifest_edited_by_hand_is_kept(root: Path) -> None:
+    build(root, ALL)
+    out = root.parent / "out" / "M.csv"
+    build(root, ALL)
+    as_built = out.read_bytes()
+    edited = as_built.replace(b"train", b"test")
+    for text, meta in ((edited, True), (as_built, False)):
+        out.write_bytes(text)
+        if not meta:
+            out.with_suffix(".meta.json").unlink()
+        with pytest.raises(UserInputError, match=r"M\.csv was edited since .*--overwrite"):
+            build(root, ALL)
+        assert out.read_bytes() == text
+        build_manifest("csv", root, out, overwrite=True)
+        assert out.read_bytes() == as_built
+
+
+def test_an_id_that_a_spreadsheet_would_run_is_written_safely_and_read_back(root: Path) -> None:
+    (root / "0.png").rename(root / "=1+1.png")
+    build(root, "path,label\n=1+1.png,happy\n1.png,happy\n")
+    out = root.parent / "out" / "M.csv"
+    assert ",'=1+1.png," in out.read_text() and "\n'=1+1," in out.read_text()
+    assert {(one.sample_id, one.path) for one in read_manifest(out).samples} >= {("=1+1", "=1+1.png")}
+    assert check_manifest(out).ok
+
+
+def test_links_out_of_the_root_are_named(root: Path) -> None:
+    (root.parent / "elsewhere").mkdir()
+    (root / "0.png").rename(root.parent / "elsewhere" / "0.png")
+    (root / "0.png").symlink_to(root.parent / "elsewhere" / "0.png")
+    (root / "2.png").rename(root / "two")
+    (root / "2.png").symlink_to("two")
+    (root / "sub").symlink_to(root.parent / "elsewhere")
+    build(root, ALL.replace("same0.png", "sub/0.png"))
+    manifest = read_manifest(root.parent / "out" / "M.csv")
+    kept = [sample.path for sample in manifest.samples]
+    assert "2.png" in kept
+    assert [path for path, _ in paths_outside(root, ["2.png", "0.png", "1.png", "sub/0.png"])] == ["0.png", "sub/0.png"]
+    with pytest.raises(ManifestError, match=r"Links lead 1 of .*0\.png, which is .*elsewhere/0\.png.*--follow-links"):
+        check_inside(manifest, follow_links=False)
+    check_inside(manifest, follow_links=True)
+    assert [kind for kind, *_ in kinds(check_manifest(root.parent / "out" / "M.csv"))] == ["outside_root"]
+
+
 def test_vocabulary() -> None:
     assert all(canonical_label(name.upper()) == name for name in EXPRESSIONS)
     assert set(ALIASES.values()) <= set(EXPRESSIONS) and not set(ALIASES) & set(EXPRESSIONS)
@@ -280,6 +325,10 @@ GOOD = "a,a.png,fear,FEAR,train,,,,,\n"
         ("b,b.png,fear,f,train,,5,0,1,1\n", "Not a box: 5 0 1 1"),
         ("b,b.png,fear,f,train,,5,,,\n", "Not a box"),
         ("b,b.png,fear,f,train,,0,0,inf,1\n", "Not a box"),
+        ("b\0,b.png,fear,f,train,,,,,\n", "sample_id holds control characters"),
+        ("b\x1b[31m,b.png,fear,f,train,,,,,\n", r"sample_id holds control characters.*b\\x1b\[31m"),
+        ("b,b\x9b1m.png,fear,f,train,,,,,\n", "path holds control characters"),
+        ("b,b.png,fear,f,train,p\a,,,,\n", "subject holds control characters"),
     ],
 )
 def test_faulty_lines_are_named(tmp_path: Path, row: str, message: str) -> None:
@@ -312,7 +361,16 @@ def test_absent_manifest_and_broken_meta(tmp_path: Path) -> None:
         with pytest.raises(ManifestError, match="Build one with"):
             read_manifest(path)
     (tmp_path / "M.csv").write_text(HEADER + GOOD)
-    for text in ("{", "[]", "{}", '{"root": 3}'):
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"root": 3}',
+        '{"root": "a\\u0000"}',
+        "[" * 10**5,
+        '{"root": "", "options": 1}',
+        "\xff",
+    ):
         (tmp_path / "M.meta.json").write_text(text)
         with pytest.raises(ManifestError, match="meta data cannot be read"):
             read_manifest(tmp_path / "M.csv")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import contextlib
 import functools
 import http.server
 import json
@@ -13,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 
 import fsspec
@@ -24,8 +27,8 @@ from aupipe.commands.inspect import inspect
 from aupipe.commands.store import repair, verify
 from aupipe.fer_data.cache import cache_folder, cache_limit
 from aupipe.fer_data.errors import StoreError, UserInputError
-from aupipe.fer_data.shards import Store, open_store, verify_store
-from aupipe.fer_data.shards.remote import is_url, local_store, without_password
+from aupipe.fer_data.shards import Store, open_store, remote, verify_store
+from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.types import Silent
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
@@ -41,12 +44,20 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.asked: Counter[str] = Counter()
         self.fault: Fault = lambda name, time, body: body
+        self.answers: dict[str, Callable[[http.server.BaseHTTPRequestHandler], None]] = {}
+        self.headers: Message = Message()
+        self.paths: list[str] = []
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                name = self.path.rpartition("/")[2]
+                name = self.path.rpartition("/")[2].partition("?")[0]
                 outer.asked[name] += 1
+                outer.headers = self.headers
+                outer.paths.append(self.path)
+                if answer := outer.answers.get(name):
+                    answer(self)
+                    return
                 body = (folder / name).read_bytes()
                 sent = outer.fault(name, outer.asked[name], body)
                 self.send_response(404 if sent is None else 200)
@@ -325,7 +336,6 @@ def test_an_unknown_protocol_says_what_to_install() -> None:
 
 
 def test_secrets_are_not_shown(tmp_path: Path) -> None:
-    assert without_password("https://me:secret@host/store") == "https://host/store"
     with pytest.raises(StoreError) as caught:
         local_store("http://me:secret@127.0.0.1:9/store")
     assert "secret" not in str(caught.value)
@@ -480,3 +490,75 @@ def test_commands_take_a_url(origin: Store, server: Server, tmp_path: Path) -> N
     assert done.exit_code == 0 and "exported 13 rows (9 train, 2 val, 2 test)" in done.stdout
     with pytest.raises(StoreError, match="no readable index"):
         CliRunner().invoke(inspect, [f"file://{tmp_path}/nowhere"], catch_exceptions=False, standalone_mode=False)
+
+
+# --- servers that mean harm, and secrets ---
+
+
+def test_a_server_that_sends_more_than_the_index_says_fills_no_disk(server: Server, cache: Path) -> None:
+    sent = 0
+
+    def endless(handler: http.server.BaseHTTPRequestHandler) -> None:
+        nonlocal sent
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            while sent < 2**28:
+                sent += handler.wfile.write(bytes(2**20))
+
+    server.answers["train-00001.h5"] = endless
+    with pytest.raises(StoreError, match=r"train-00001.h5 .* did not arrive .*Got: more than \d+ bytes"):
+        local_store(server.url)
+    assert sent < 2**26 and not list(cache.rglob(".*.tmp"))
+    sent = 0
+    server.answers["index.json"] = endless
+    with pytest.raises(StoreError, match="too long to be one"):
+        local_store(server.url)
+    assert sent < 2**28
+
+
+def test_a_server_that_trickles_is_given_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_PATIENCE", 0.3)
+
+    def trickle(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                handler.wfile.write(b" ")
+                time.sleep(0.05)
+
+    server.answers["index.json"] = trickle
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match="comes too slowly"):
+        local_store(server.url)
+    assert time.monotonic() - begun < 5
+
+
+def test_name_and_password_of_a_url_are_sent_and_not_shown(server: Server, origin: Store) -> None:
+    url = server.url.replace("//", "//me:s%40cret@") + "?token=hidden"
+    assert local_store(url).name == origin.index.digest
+    assert server.headers["Authorization"] == f"Basic {base64.b64encode(b'me:s@cret').decode()}"
+    assert server.paths[-1].endswith(".h5?token=hidden")
+    server.stop()
+    notes = Notes()
+    local_store(url, notes)
+    with pytest.raises(StoreError) as caught:
+        local_store(url + "x")
+    for said in (*notes.notes, str(caught.value)):
+        assert "127.0.0.1" in said and not re.search("cret|hidden", said)
+
+
+def test_a_password_is_not_sent_on_to_another_server(server: Server, origin: Store) -> None:
+    other = Server(origin.folder)
+
+    def elsewhere(handler: http.server.BaseHTTPRequestHandler) -> None:
+        handler.send_response(302)
+        handler.send_header("Location", f"{other.url}/index.json")
+        handler.end_headers()
+
+    server.answers["index.json"] = elsewhere
+    local_store(server.url.replace("//", "//me:secret@"))
+    other.stop()
+    assert other.paths and other.headers["Authorization"] is None
+    assert server.headers["Authorization"] is not None

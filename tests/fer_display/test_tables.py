@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from aupipe.fer_display import tables
 
@@ -51,3 +53,16 @@ def test_numbers_that_mean_nothing_are_empty() -> None:
 
 def test_a_short_row_leaves_the_last_columns_empty() -> None:
     assert list(tables.text_table([["", "a", "bb"], ["row", "1.25"]])) == ["        a  bb", "row  1.25"]
+
+
+@given(st.lists(st.text(alphabet="=+-@'\ta1.e, \"", max_size=6), min_size=1))
+@example(["=cmd|' /C calc'!A0", "'=1", "''@x", "-1.5", "+1e-3", "-1+2", "'tis", "\t=1"])
+def test_no_cell_is_a_formula_and_each_is_read_back(cells: list[str]) -> None:
+    text = tables.csv_text(["id"], [[cell] for cell in cells])
+    assert [row["id"] for row in tables.csv_records(io.StringIO(text, newline=""))] == cells
+    for (cell,) in filter(None, list(csv.reader(io.StringIO(text, newline="")))[1:]):
+        assert cell[:1] not in tuple("=+-@\t\r") or float(cell) is not None, "numbers stay numbers"
+
+
+def test_figures_keep_their_sign() -> None:
+    assert tables.csv_text(["a", "b", "c"], [["-0.582", "-inf", -1.5]]) == "a,b,c\n-0.582,-inf,-1.5\n"

@@ -31,6 +31,11 @@ def test_the_words_are_those_of_the_plain_text() -> None:
     assert "─" in shown and "[bold]layer[/bold]" in shown
 
 
+def test_nothing_steers_the_terminal() -> None:
+    shown = printed(["name \x1b[2J", *text_table([("", "x"), ("\x9b31m\x07", "1")])])
+    assert r"name \x1b[2J" in shown and r"\x9b31m\x07" in shown and "\x1b[2J" not in shown
+
+
 def test_two_tables_are_drawn_apart() -> None:
     shown = printed([*text_table(ROWS), "between", *text_table([("", "x"), ("row", "1")])])
     assert shown.count("cosine") == 1 and shown.index("cosine") < shown.index("between") < shown.index("row")

@@ -125,8 +125,8 @@ def _is_length(length: Any) -> bool:
         return re.fullmatch(r"[wh]/[1-9][0-9]*", length) is not None
     if isinstance(length, Mapping):
         span, numbers = length.get("span", ()), [length.get("zero", 0), length.get("plus", 0)]
-        known = set(length) <= {"span", "zero", "plus"}
-        return known and len(span) == 2 and are_landmarks(span) and all(is_number(number) for number in numbers)
+        known = set(length) <= {"span", "zero", "plus"} and isinstance(span, list | tuple) and len(span) == 2
+        return known and are_landmarks(span) and all(is_number(number) for number in numbers)
     return is_number(length)
 
 

@@ -8,7 +8,6 @@ codebook, drawing takes 0.02 s of the 0.63 s that 278 faces need, with either.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,13 +17,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, is_number, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 4.0
 """A Gaussian is drawn to this many sigmas."""
+
+LEAST_SIGMA = 1e-6
+"""Smallest width: of nothing there is no inverse."""
 
 LOG_FLOOR = -0.5 * WINDOW * WINDOW
 """Logarithm of a Gaussian's height at the edge of its window, 1/2981 of its peak; a map holds nothing lower."""
@@ -83,13 +85,15 @@ class Gaussian(Shape):
     def problems(self) -> list[str]:
         """List what is no landmark, no size or no place, and a Gaussian beside the midline without its mirror image."""
         problems = []
+        if self.mirror not in (True, False):
+            problems.append(f"mirror is {self.mirror!r}, neither true nor false")
         if not are_landmarks(self.points):
             problems.append(f"points {list(self.points)} are not landmark numbers 0-67")
         elif not self.mirror and ({int(geometry.FLIP_68[p]) for p in self.points} != set(self.points) or self.out != 0):
             problems.append(f"points {list(self.points)} are off the midline, so `mirror` must be true")
-        if len(self.sigma) != 2 or not all(0 < sigma < math.inf for sigma in self.sigma):
+        if len(self.sigma) != 2 or not all(is_number(sigma) and sigma >= LEAST_SIGMA for sigma in self.sigma):
             problems.append(f"sigma {list(self.sigma)} is not two positive numbers")
-        if not (math.isfinite(self.out) and math.isfinite(self.up)):
+        if not (is_number(self.out) and is_number(self.up)):
             problems.append(f"the offset out {self.out}, up {self.up} is not finite")
         return problems
 

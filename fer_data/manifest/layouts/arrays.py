@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph, printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -24,7 +24,7 @@ from aupipe.fer_data.manifest.layouts.base import (
 )
 from aupipe.fer_data.manifest.layouts.cells import as_points
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
-from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _LABEL, _POINTS = "_exp.npy", "_lnd.npy"
 

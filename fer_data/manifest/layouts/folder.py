@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph, printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -18,7 +18,7 @@ from aupipe.fer_data.manifest.layouts.base import (
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 
 class FolderReader:

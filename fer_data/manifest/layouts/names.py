@@ -6,7 +6,7 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph, printable
 from aupipe.fer_data.manifest.descriptors import Form, compile_name_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -20,7 +20,7 @@ from aupipe.fer_data.manifest.layouts.base import (
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
-from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _PROBED = 5000
 

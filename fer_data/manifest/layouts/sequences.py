@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph, printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -22,7 +22,7 @@ from aupipe.fer_data.manifest.layouts.base import (
 )
 from aupipe.fer_data.manifest.layouts.cells import parse_points
 from aupipe.fer_data.manifest.layouts.walk import is_folder, list_unreadable, scan
-from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _LABEL, _POINTS = "_emotion.txt", "_landmarks.txt"
 

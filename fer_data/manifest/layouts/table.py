@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph, printable
 from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -35,7 +35,7 @@ from aupipe.fer_data.manifest.layouts.text import (
     read_lines,
 )
 from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain, printable
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
 
 
 class _BadRowError(Exception):

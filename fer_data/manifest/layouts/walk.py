@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, printable
+from aupipe.fer_data.errors import printable
+from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 
 # A link inside a linked folder, three deep, is followed; more only multiplies paths where folders link to each other.
 _MAX_LINKS = 3
