@@ -176,9 +176,9 @@ class SplitReader:
         bounds = np.searchsorted(ordered, self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             chosen = slice(bounds[number], bounds[number + 1])
-            shard = self._shards[number]
-            shard.check()
-            yield shard, places[chosen], ordered[chosen] - self._starts[number]
+            shard, local = self._shards[number], ordered[chosen] - self._starts[number]
+            shard.check(local)
+            yield shard, places[chosen], local
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
@@ -203,7 +203,7 @@ class SplitReader:
     def _shards(self) -> list[ShardRows]:
         index = self.store.index
         return [
-            ShardRows(self._files, number, entry, index.image_size, index.map_size)
+            ShardRows(self._files, number, entry, index.image_size, index.map_size, index.id_bytes)
             for number, entry in enumerate(self.entries)
         ]
 
@@ -216,9 +216,9 @@ class SplitReader:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
         number = bisect_right(self._starts, row) - 1
-        shard = self._shards[number]
-        shard.check()
-        return shard, row - int(self._starts[number])
+        shard, local = self._shards[number], row - int(self._starts[number])
+        shard.check(np.array([local]))
+        return shard, local
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
