@@ -1,12 +1,12 @@
 """What becomes of damaged files: each kind that the program reads, with each command that reads it.
 
-Run it as ``python benchmarks/attacks.py --count 20 --seed 1``. Every case damages one file of a small working folder and
-runs one command; the table counts what came of it. ``same``: the result of the undamaged file. ``other``: what people bring
-was another right input. ``refused``: one paragraph. The other columns are faults, and each is printed with all that is
-needed to repeat it; the exit code is 1 where there is one.
+Run it as ``python benchmarks/attacks.py --count 20 --seed 1``. Every case damages one file of a small working folder
+and runs one command; the table counts what came of it. ``same``: the result of the undamaged file. ``other``: what
+people bring was another right input. ``refused``: one paragraph, or the file is named in the result. The other columns
+are faults, and each is printed with all that is needed to repeat it; the exit code is 1 where there is one.
 
-Kills are counted by tests of their own: ``pytest -s tests/pipeline/test_store_faults.py -k kills`` prints how many runs were
-killed and what was lost, ``tests/pipeline/test_store_repair.py`` mends what it damaged.
+Kills are counted by tests of their own: ``pytest -s tests/pipeline/test_store_faults.py -k kills`` prints how many runs
+were killed and what was lost; ``tests/pipeline/test_store_repair.py`` mends what it damaged.
 """
 
 from __future__ import annotations

@@ -297,8 +297,11 @@ def _difference(right: Any, result: Any) -> str:
         one, two = (
             {str(k): v for k, v in r[1].items()} if isinstance(r[1], dict) else {"": r[1]} for r in (right, result)
         )
-        lines += [f"{key}: {str(one.get(key))[:300]} became {str(two.get(key))[:300]}" for key in sorted(one.keys() | two.keys())
-                  if one.get(key) != two.get(key)]  # fmt: skip
+        lines += [
+            f"{key}: {str(one.get(key))[:300]} became {str(two.get(key))[:300]}"
+            for key in sorted(one.keys() | two.keys())
+            if one.get(key) != two.get(key)
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -381,9 +384,13 @@ def table(outcomes: Iterable[Outcome]) -> list[str]:
     rows = [(*key, str(found.total()), *(str(found[name]) for name in VERDICTS)) for key, found in counts.items()]
     rows.append(("all", "", str(total.total()), *(str(total[name]) for name in VERDICTS)))
     widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-    return ["  ".join(cell.ljust(width) if at < 2 else cell.rjust(width)
-                      for at, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()
-            for row in (heads, *rows)]  # fmt: skip
+    return [
+        "  ".join(
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (heads, *rows)
+    ]
 
 
 def count_faults(outcomes: Iterable[Outcome]) -> list[Outcome]:

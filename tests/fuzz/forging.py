@@ -13,6 +13,7 @@ import pickle
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -108,9 +109,12 @@ def _gigantic(file: h5py.File, rng: Random) -> None:
     """Nothing is stored; a reader that believes the shape asks for terabytes."""
     name = _dataset(file, rng)
     _again(
-        file, name,
-        lambda values: file.create_dataset(name, (10**9, *values.shape[1:]), values.dtype, chunks=(1, *values.shape[1:])) and None,
-    )  # fmt: skip
+        file,
+        name,
+        lambda values: (
+            file.create_dataset(name, (10**9, *values.shape[1:]), values.dtype, chunks=(1, *values.shape[1:])) and None
+        ),
+    )
 
 
 def _packed(file: h5py.File, rng: Random) -> None:
@@ -188,9 +192,11 @@ def forge_shard(name: str, path: Path, rng: Random) -> None:
         offsets = {key: _offset(file, key) for key in next(e for e in index.shards if e.name == path.name).offsets}
     data = path.read_bytes()
     entries = tuple(
-        replace(entry, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), offsets=offsets) if entry.name == path.name else entry
+        replace(entry, bytes=len(data), sha256=hashlib.sha256(data).hexdigest(), offsets=offsets)
+        if entry.name == path.name
+        else entry
         for entry in index.shards
-    )  # fmt: skip
+    )
     (path.parent / "index.json").unlink()
     save_index(path.parent, replace(index, shards=entries))
 
@@ -217,7 +223,7 @@ def _right_rows(file: h5py.File, image: int, map_size: int, id_bytes: int) -> No
 
 def _jpegs(file: h5py.File) -> list[np.ndarray]:
     offsets = file["image_offset"][:]
-    return [file["image_jpeg"][begin:end] for begin, end in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [file["image_jpeg"][begin:end] for begin, end in pairwise(offsets)]
 
 
 def forge_part(name: str, path: Path, rng: Random) -> None:
@@ -247,7 +253,7 @@ def _right_part(file: h5py.File) -> None:
 
 
 def make_right(path: Path) -> None:
-    """Make right what is recorded of a file that was changed: the digest within an index, or the one beside a run's file."""
+    """Make right what is recorded of a changed file: the digest within an index, or the one beside a run's file."""
     if path.name == "index.json":
         try:
             content = json.loads(path.read_bytes())
@@ -292,9 +298,19 @@ def _odd_tensor(content: Any, rng: Random) -> Any:
     container, key = rng.choice(_tensors(content))
     value = container[key]
     container[key] = rng.choice(
-        (value[..., None], value.flatten()[:0], value.to(torch.complex64), value.to(torch.float64), "text", 3, None, value.to_sparse(),
-         torch.zeros(1).expand(10**6), value.to(torch.int8))
-    )  # fmt: skip
+        (
+            value[..., None],
+            value.flatten()[:0],
+            value.to(torch.complex64),
+            value.to(torch.float64),
+            "text",
+            3,
+            None,
+            value.to_sparse(),
+            torch.zeros(1).expand(10**6),
+            value.to(torch.int8),
+        )
+    )
     return content
 
 

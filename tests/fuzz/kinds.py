@@ -45,8 +45,21 @@ class Target:
     def name(self) -> str:
         """The kind and the command, for the table."""
         words = [str(word) for word in self.command]
-        flags = [word for word in words if word in ("--against", "--maps", "--weights", "--from", "--images-from", "--report-only",
-                                                    "--labels", "--codebook")]  # fmt: skip
+        flags = [
+            word
+            for word in words
+            if word
+            in (
+                "--against",
+                "--maps",
+                "--weights",
+                "--from",
+                "--images-from",
+                "--report-only",
+                "--labels",
+                "--codebook",
+            )
+        ]
         return " ".join([*words[: 2 if words[0] in ("manifest", "codebook") else 1], *flags])
 
 
@@ -68,11 +81,25 @@ def _manifests() -> Iterator[Target]:
         ("m.landmarks.npy", "npy", "manifest's points", "two.landmarks.npy", True),
     ):
         yield Target(kind, path, ("manifest", "check", "m.csv"), family, twin, own)
-        yield Target(kind, path, ("landmarks", "m.csv", "--out", "new", "--detector", "dataset", "--workers", 0), family, twin,
-                     own, 0.5)  # fmt: skip
+        yield Target(
+            kind,
+            path,
+            ("landmarks", "m.csv", "--out", "new", "--detector", "dataset", "--workers", 0),
+            family,
+            twin,
+            own,
+            0.5,
+        )
     yield Target("manifest", "two.csv", ("explain", "run", "two.csv", "--out", "new", *CPU), "csv", "m.csv", False, 0.9)
-    yield Target("manifest's points", "two.landmarks.npy", ("explain", "run", "two.csv", "--out", "new", *CPU), "npy",
-                 "m.landmarks.npy", True, 0.9)  # fmt: skip
+    yield Target(
+        "manifest's points",
+        "two.landmarks.npy",
+        ("explain", "run", "two.csv", "--out", "new", *CPU),
+        "npy",
+        "m.landmarks.npy",
+        True,
+        0.9,
+    )
 
 
 def _works() -> Iterator[Target]:
@@ -91,8 +118,13 @@ def _works() -> Iterator[Target]:
         ("work/landmarks/part-00000.h5", "bytes", "landmark part"),
         ("work/manifest.csv", "csv", "WORK's manifest"),
     ):
-        yield Target(kind, path, ("landmarks", "m.csv", "--out", "work", "--detector", "dataset", "--workers", 0), family,
-                     cost=0.4)  # fmt: skip
+        yield Target(
+            kind,
+            path,
+            ("landmarks", "m.csv", "--out", "work", "--detector", "dataset", "--workers", 0),
+            family,
+            cost=0.4,
+        )
 
 
 def _stores() -> Iterator[Target]:
@@ -118,8 +150,14 @@ def _stores() -> Iterator[Target]:
             yield Target(kind, path, ("repair", store, "--from", "work", "--workers", 0), family, other, cost=0.2)
             encoding = ("--encoding", "raw" if store == "store" else "jpeg")
             yield Target(kind, path, ("build-maps", "work", "--out", store, *SIZE, *encoding), family, other, cost=0.2)
-            yield Target(kind, path, ("build-maps", "work", "--out", "new", "--images-from", store, *SIZE, *encoding), family,
-                         other, cost=0.3)  # fmt: skip
+            yield Target(
+                kind,
+                path,
+                ("build-maps", "work", "--out", "new", "--images-from", store, *SIZE, *encoding),
+                family,
+                other,
+                cost=0.3,
+            )
     for path, family, kind in (
         ("store/index.json", "json", "index.json"),
         ("store/test-00000.h5", "bytes", "shard (pixels)"),
@@ -135,15 +173,28 @@ def _stores() -> Iterator[Target]:
     yield Target(
         "export.json", "tars/export.json", ("export", "store", "--to", "webdataset", "--out", "tars"), "json", cost=0.1
     )
-    yield Target("exported tar", "tars/train-000000.tar", ("export", "store", "--to", "webdataset", "--out", "tars"), "bytes",
-                 "tars/train-000001.tar", cost=0.1)  # fmt: skip
+    yield Target(
+        "exported tar",
+        "tars/train-000000.tar",
+        ("export", "store", "--to", "webdataset", "--out", "tars"),
+        "bytes",
+        "tars/train-000001.tar",
+        cost=0.1,
+    )
 
 
 RUN_FILES = (
-    ("config.json", "json"), ("best.pt", "bytes"), ("last.pt", "bytes"), ("log.jsonl", "json"), ("metrics.json", "json"),
-    ("predictions.csv", "csv"), ("average_maps.npz", "npz"), ("calibration.json", "json"), ("faithfulness.json", "json"),
+    ("config.json", "json"),
+    ("best.pt", "bytes"),
+    ("last.pt", "bytes"),
+    ("log.jsonl", "json"),
+    ("metrics.json", "json"),
+    ("predictions.csv", "csv"),
+    ("average_maps.npz", "npz"),
+    ("calibration.json", "json"),
+    ("faithfulness.json", "json"),
     ("digests.json", "json"),
-)  # fmt: skip
+)
 """What a run's folder holds and commands read."""
 
 
@@ -152,13 +203,24 @@ def _runs() -> Iterator[Target]:
         (("evaluate", "run", *CPU), 0.4, ("config.json", "best.pt", "digests.json")),
         (("evaluate", "other", "--against", "run", *CPU), 0.5, ("metrics.json", "predictions.csv", "digests.json")),
         (("faithfulness", "run", "--steps", 2, *CPU), 0.7, ("config.json", "best.pt", "digests.json")),
-        (("explain", "run", "two.csv", "--out", "new", *CPU), 0.9, ("config.json", "best.pt", "calibration.json", "digests.json")),
+        (
+            ("explain", "run", "two.csv", "--out", "new", *CPU),
+            0.9,
+            ("config.json", "best.pt", "calibration.json", "digests.json"),
+        ),
         (("compare", "run", "other", "--out", "new", *COMPARE), 0.5, ("config.json", "best.pt", "digests.json")),
-        (("export-model", "run", "--to", "torchscript", "--out", "model.ts"), 0.8, ("config.json", "best.pt", "calibration.json")),
+        (
+            ("export-model", "run", "--to", "torchscript", "--out", "model.ts"),
+            0.8,
+            ("config.json", "best.pt", "calibration.json"),
+        ),
         (("report", "run", "--out", "new.html", *CPU), 1.0, tuple(name for name, _ in RUN_FILES if name != "last.pt")),
-        (("train", "store", "--out", "run", "--max-steps", 2, *TRAIN), 0.5,
-         ("config.json", "best.pt", "last.pt", "log.jsonl", "digests.json")),
-    )  # fmt: skip
+        (
+            ("train", "store", "--out", "run", "--max-steps", 2, *TRAIN),
+            0.5,
+            ("config.json", "best.pt", "last.pt", "log.jsonl", "digests.json"),
+        ),
+    )
     families = dict(RUN_FILES)
     for command, cost, names in commands:
         for name in names:
@@ -185,13 +247,34 @@ def _forged() -> Iterator[Target]:
 
 
 def _grids() -> Iterator[Target]:
-    command = ("benchmark", "store", "--methods", "cam", "--align-weight", "0,4", "--seeds", 1, "--out", "grid", "--max-steps", 1,
-               *TRAIN, "--report-only")  # fmt: skip
+    command = (
+        "benchmark",
+        "store",
+        "--methods",
+        "cam",
+        "--align-weight",
+        "0,4",
+        "--seeds",
+        1,
+        "--out",
+        "grid",
+        "--max-steps",
+        1,
+        *TRAIN,
+        "--report-only",
+    )
     first, second = (f"grid/runs/cam-test_resnet-w{weight}-s0" for weight in (0, 4))
     for name, family in RUN_FILES:
         if name not in ("calibration.json", "faithfulness.json", "last.pt"):
-            yield Target(f"benchmark's {name}", f"{first}/{name}", command, "pt" if name.endswith(".pt") else family,
-                         f"{second}/{name}", True, 1.5)  # fmt: skip
+            yield Target(
+                f"benchmark's {name}",
+                f"{first}/{name}",
+                command,
+                "pt" if name.endswith(".pt") else family,
+                f"{second}/{name}",
+                True,
+                1.5,
+            )
 
 
 def _results() -> Iterator[Target]:
@@ -200,10 +283,24 @@ def _results() -> Iterator[Target]:
         "comparison map", "compared/maps/run_anger.npz", compare, "npz", "compared/maps/other_anger.npz", True, 0.6
     )
     yield Target("comparison.json", "compared/comparison.json", compare, "json", "", True, 0.6)
-    yield Target("explain.json", "explained-run/explain.json", ("explain", "run", "two.csv", "--out", "explained-run", *CPU), "json",
-                 "explained-other/explain.json", True, 0.9)  # fmt: skip
-    yield Target("calibration.json", "run/calibration.json", ("explain", "run", "inputs/clip.avi", "--out", "new",
-                 "--max-failures", 1, *CPU), "json", "other/calibration.json", True, 0.9)  # fmt: skip
+    yield Target(
+        "explain.json",
+        "explained-run/explain.json",
+        ("explain", "run", "two.csv", "--out", "explained-run", *CPU),
+        "json",
+        "explained-other/explain.json",
+        True,
+        0.9,
+    )
+    yield Target(
+        "calibration.json",
+        "run/calibration.json",
+        ("explain", "run", "inputs/clip.avi", "--out", "new", "--max-failures", 1, *CPU),
+        "json",
+        "other/calibration.json",
+        True,
+        0.9,
+    )
 
 
 def _given() -> Iterator[Target]:
@@ -218,24 +315,78 @@ def _given() -> Iterator[Target]:
         twin = f"faces/{int(name[:2]) + 5:02d}{name[2:]}"
         kind = f"photo ({name[3:]})"
         yield Target(kind, f"faces/{name}", ("manifest", "check", "m.csv"), "bytes", twin, False)
-        yield Target(kind, f"faces/{name}", ("landmarks", "m.csv", "--out", "new", "--detector", "dataset", "--workers", 0), "bytes",
-                     twin, False, 0.4)  # fmt: skip
+        yield Target(
+            kind,
+            f"faces/{name}",
+            ("landmarks", "m.csv", "--out", "new", "--detector", "dataset", "--workers", 0),
+            "bytes",
+            twin,
+            False,
+            0.4,
+        )
         yield Target(kind, f"faces/{name}", ("build-maps", "work", "--out", "new", *SIZE), "bytes", twin, False, 0.3)
-        yield Target(kind, f"faces/{name}", ("explain", "run", f"faces/{name}", "--out", "new", "--max-failures", 1, *CPU), "bytes",
-                     twin, False, 1.0)  # fmt: skip
-    yield Target("video", "inputs/clip.avi", ("explain", "run", "inputs/clip.avi", "--out", "new", "--max-failures", 1, *CPU), "bytes",
-                 "", False, 1.0)  # fmt: skip
+        yield Target(
+            kind,
+            f"faces/{name}",
+            ("explain", "run", f"faces/{name}", "--out", "new", "--max-failures", 1, *CPU),
+            "bytes",
+            twin,
+            False,
+            1.0,
+        )
+    yield Target(
+        "video",
+        "inputs/clip.avi",
+        ("explain", "run", "inputs/clip.avi", "--out", "new", "--max-failures", 1, *CPU),
+        "bytes",
+        "",
+        False,
+        1.0,
+    )
     for name in ("maps/One_Anger.png", "masks/anger.png"):
-        yield Target("map or mask", f"inputs/{name}", ("compare", "--maps", "inputs/maps", "--out", "new"), "bytes",
-                     "inputs/maps/Two_Anger.png", False, 0.4)  # fmt: skip
+        yield Target(
+            "map or mask",
+            f"inputs/{name}",
+            ("compare", "--maps", "inputs/maps", "--out", "new"),
+            "bytes",
+            "inputs/maps/Two_Anger.png",
+            False,
+            0.4,
+        )
     for end in ("pt", "safetensors"):
         path = f"inputs/backbone.{end}"
-        yield Target(f"weights (.{end})", path, ("train", "store", "--out", "new", "--max-steps", 1, *TRAIN, "--weights", path),
-                     "pt" if end == "pt" else "bytes", f"inputs/mouth.{end}", False, 0.5)  # fmt: skip
+        yield Target(
+            f"weights (.{end})",
+            path,
+            ("train", "store", "--out", "new", "--max-steps", 1, *TRAIN, "--weights", path),
+            "pt" if end == "pt" else "bytes",
+            f"inputs/mouth.{end}",
+            False,
+            0.5,
+        )
         path = f"inputs/mouth.{end}"
-        yield Target(f"weights (.{end})", path, ("compare", "--store", "store", "--model", "planted_models:mouth_reader", "--weights",
-                     path, "--out", "new", "--explainer", "occlusion", *COMPARE[2:]), "pt" if end == "pt" else "bytes",
-                     f"inputs/backbone.{end}", False, 0.5)  # fmt: skip
+        yield Target(
+            f"weights (.{end})",
+            path,
+            (
+                "compare",
+                "--store",
+                "store",
+                "--model",
+                "planted_models:mouth_reader",
+                "--weights",
+                path,
+                "--out",
+                "new",
+                "--explainer",
+                "occlusion",
+                *COMPARE[2:],
+            ),
+            "pt" if end == "pt" else "bytes",
+            f"inputs/backbone.{end}",
+            False,
+            0.5,
+        )
     yield Target("face model", "inputs/face.task", ("fuzz.calls:find_face_model", "inputs/face.task"), "bytes")
     yield Target(
         "dataset descriptor",
@@ -245,12 +396,22 @@ def _given() -> Iterator[Target]:
         "inputs/ckplus.toml",
         False,
     )
-    yield Target("label map", "inputs/labels.txt", ("manifest", "build", "csv", "inputs/csv", "-o", "new/n.csv", "--labels",
-                 "inputs/labels.txt"), "text", own=False)  # fmt: skip
+    yield Target(
+        "label map",
+        "inputs/labels.txt",
+        ("manifest", "build", "csv", "inputs/csv", "-o", "new/n.csv", "--labels", "inputs/labels.txt"),
+        "text",
+        own=False,
+    )
     for layout, path, family in LAYOUT_FILES:
         tree, _, _ = path.partition("/")
-        yield Target(f"dataset ({tree})", f"inputs/{path}", ("manifest", "build", layout, f"inputs/{tree}", "-o", "new/n.csv"), family,
-                     own=False)  # fmt: skip
+        yield Target(
+            f"dataset ({tree})",
+            f"inputs/{path}",
+            ("manifest", "build", layout, f"inputs/{tree}", "-o", "new/n.csv"),
+            family,
+            own=False,
+        )
 
 
 LAYOUT_FILES = (

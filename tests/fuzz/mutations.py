@@ -21,10 +21,48 @@ import numpy as np
 Mutation = Callable[[bytes, Random, bytes], bytes]
 
 DEEP, DIGITS = 2_000, 5_000
-ODD_NUMBERS = ("nan", "NaN", "Infinity", "-1", "0", "1e999", "1e308", "9" * 30, "9" * DIGITS, '"text"', "null", "true",
-               "[]", "{}", "0.5", "-0.0", "2147483648", "255")  # fmt: skip
-ODD_CELLS = ("", "nan", "inf", "-1", "1e999", "9" * DIGITS, "text", '"', "\x00", "../../etc/passwd", "/etc/passwd", "é" * 300,
-             "0", "1", "=1+1", "a\nb", " ", "anger", "train", "\ud7ff")  # fmt: skip
+ODD_NUMBERS = (
+    "nan",
+    "NaN",
+    "Infinity",
+    "-1",
+    "0",
+    "1e999",
+    "1e308",
+    "9" * 30,
+    "9" * DIGITS,
+    '"text"',
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "0.5",
+    "-0.0",
+    "2147483648",
+    "255",
+)
+ODD_CELLS = (
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "1e999",
+    "9" * DIGITS,
+    "text",
+    '"',
+    "\x00",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "é" * 300,
+    "0",
+    "1",
+    "=1+1",
+    "a\nb",
+    " ",
+    "anger",
+    "train",
+    "\ud7ff",
+)
 ODD_VALUES: tuple[Any, ...] = (
     None,
     True,
@@ -329,10 +367,22 @@ def npy_header(data: bytes, rng: Random, twin: bytes) -> bytes:
 
 def _odd_array(rng: Random, like: np.ndarray) -> np.ndarray:
     flat = np.array(like, np.float64) if like.dtype.kind in "fiu" else np.zeros(3)
-    return rng.choice([
-        np.full_like(flat, np.nan), np.full_like(flat, np.inf), flat * 1e30, flat[..., None], flat[:0] if flat.ndim else flat[None],
-        np.array("text"), np.array(-1), flat.astype(np.complex64), np.array(b"x"), flat + 1, flat.T, np.zeros((0, 3)),
-    ])  # fmt: skip
+    return rng.choice(
+        [
+            np.full_like(flat, np.nan),
+            np.full_like(flat, np.inf),
+            flat * 1e30,
+            flat[..., None],
+            flat[:0] if flat.ndim else flat[None],
+            np.array("text"),
+            np.array(-1),
+            flat.astype(np.complex64),
+            np.array(b"x"),
+            flat + 1,
+            flat.T,
+            np.zeros((0, 3)),
+        ]
+    )
 
 
 def npy_values(data: bytes, rng: Random, twin: bytes) -> bytes:
@@ -383,8 +433,14 @@ NPZ = {
 }
 
 FAMILIES: Mapping[str, Mapping[str, Mutation]] = {
-    "bytes": BYTES, "text": {**BYTES, **TEXT}, "json": JSON, "csv": CSV, "toml": TOML, "npy": NPY, "npz": NPZ,
-}  # fmt: skip
+    "bytes": BYTES,
+    "text": {**BYTES, **TEXT},
+    "json": JSON,
+    "csv": CSV,
+    "toml": TOML,
+    "npy": NPY,
+    "npz": NPZ,
+}
 
 
 def changed_by(change: Mutation, data: bytes, rng: Random, twin: bytes) -> bytes:

@@ -102,7 +102,7 @@ def _inputs() -> None:
     """What people bring: codebook, weights, a video, maps and masks, label maps, datasets in every layout."""
     folder = Path("inputs")
     folder.mkdir()
-    (folder / "mine.toml").write_text(GAUSSIAN)
+    (folder / "mine.toml").write_text(GAUSSIAN.replace("happiness = [12]", "happiness = [12]\nanger = [12]"))
     (folder / "labels.txt").write_text("happy=happiness\nsad=sadness\n")
     shutil.copy(find_model(), folder / "face.task")
     for name in ("kdef.toml", "ckplus.toml"):

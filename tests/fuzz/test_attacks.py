@@ -1,4 +1,4 @@
-"""Every file that the program reads, damaged: the same result or one paragraph; never a traceback, a hang, a wrong result."""
+"""Every file that the program reads, damaged: the same result or one paragraph, never anything else."""
 
 from __future__ import annotations
 
