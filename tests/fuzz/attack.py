@@ -36,7 +36,7 @@ without a word; a traceback; no end, or the end of the process."""
 FAULTS = VERDICTS[3:]
 
 PATIENCE, FIRST_PATIENCE = 30.0, 120.0
-"""Seconds for a case, and for the first one of a process, which imports everything and runs the command undamaged."""
+"""Seconds for a case, and for a command to run undamaged, in a process that may have to import everything first."""
 
 MEMORY = 16 * 2**30
 VOLATILE = frozenset({"seconds", "train_seconds", "parts_skipped", "images_per_second", "bytes"})
@@ -180,12 +180,13 @@ def _undamaged(scene: Scene, command: tuple[object, ...]) -> tuple[Said, Result]
         scene.restore()
 
 
-def attack(job: tuple[Path, Sequence[Case]], tell: Callable[[Outcome], None]) -> None:
-    """Run the command of each case undamaged, then the case; ``tell`` the outcome of each."""
+def attack(job: tuple[Path, Sequence[Case]], tell: Callable[[Outcome | None], None]) -> None:
+    """Run the cases' command undamaged, then each case; ``tell`` the outcome of each, and None before the first."""
     folder, some = job
     scene = _own_scene(folder)
+    said, right = _undamaged(scene, some[0].target.command)
+    tell(None)
     for case in some:
-        said, right = _undamaged(scene, case.target.command)
         if said.code or said.traceback or case.target.path not in scene.files:
             tell(Outcome(case, "traceback", f"undamaged, the command fails or has no such file: {said}"))
             continue
@@ -329,7 +330,7 @@ def run_attacks(scene: Path, some: Iterable[Case], processes: int = 2) -> Iterat
     for case in some:
         by_command.setdefault(case.target.command, []).append(case)
     queue, busy = list(by_command.values())[::-1], dict[Any, _Busy]()
-    workers = [Worker[Any, Outcome, None](attack) for _ in range(processes)]
+    workers = [Worker[Any, Outcome | None, None](attack) for _ in range(processes)]
     idle = list(workers)
     try:
         while queue or busy:
@@ -341,8 +342,9 @@ def run_attacks(scene: Path, some: Iterable[Case], processes: int = 2) -> Iterat
             for connection, one in list(busy.items()):
                 said = one.worker.receive() if connection in ready else one.late()
                 if isinstance(said, Message):
-                    one.begin(one.left[1:], PATIENCE)
-                    yield said.what
+                    one.begin(one.left[said.what is not None :], PATIENCE)
+                    if said.what is not None:
+                        yield said.what
                 elif said is not None:
                     del busy[connection]
                     idle.append(one.worker)
@@ -357,7 +359,7 @@ def run_attacks(scene: Path, some: Iterable[Case], processes: int = 2) -> Iterat
 class _Busy:
     """A process with the cases that are left to it; the first of them is in progress."""
 
-    def __init__(self, worker: Worker[Any, Outcome, None], left: list[Case]) -> None:
+    def __init__(self, worker: Worker[Any, Outcome | None, None], left: list[Case]) -> None:
         self.worker = worker
         self.begin(left, FIRST_PATIENCE)
 

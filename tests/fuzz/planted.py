@@ -1,4 +1,4 @@
-"""Commands with a fault each, to be found out by the judge of the attacks. A file of the word "sound" is undamaged."""
+"""Commands with a fault each, to be found out by the judge of the attacks: they read ``m.csv``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aupipe.fer_data.errors import UserInputError
 
 
 def _sound(path: str) -> bool:
-    return Path(path).read_bytes() == Path("m.csv").read_bytes()
+    return Path(path).read_bytes() == Path("work/manifest.csv").read_bytes()
 
 
 def careful(path: str) -> str:

@@ -17,6 +17,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_analysis/explain/calibration.py": ("calibration.json",),
     "fer_analysis/explain/inputs.py": ("manifest's points", "photo (png)", "video"),
     "fer_analysis/explain/run.py": ("explain.json",),
+    "fer_analysis/faithfulness/run.py": ("faithfulness.json",),
     "fer_analysis/report/run_part.py": ("faithfulness.json", "average_maps.npz"),
     "fer_analysis/report/store_part.py": ("store's failures.csv",),
     "fer_data/au_maps/codebook.py": ("codebook",),
@@ -44,6 +45,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_data/shards/reader.py": ("shard (pixels)", "shard (JPEG)"),
     "fer_data/shards/rows.py": ("shard (pixels)",),
     "fer_data/shards/shard_file.py": ("shard (pixels)", "forged shard (pixels)", "forged shard (JPEG)"),
+    "fer_data/shards/structure.py": ("forged shard (pixels)", "forged shard (JPEG)"),
     "fer_data/shards/verify.py": ("index.json", "shard (pixels)"),
     "fer_models/backbones/weights.py": ("weights (.pt)", "weights (.safetensors)"),
     "fer_models/training/checkpoint.py": ("config.json", "best.pt", "last.pt"),
@@ -56,6 +58,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "pipeline/maps/repair.py": ("shard (pixels)",),
     "pipeline/maps/tasks.py": ("photo (png)",),
     "pipeline/report.py": ("WORK's failures.csv",),
+    "fer_data/failures.py": ("WORK's failures.csv",),
 }
 
 OURS: dict[str, str] = {
@@ -74,6 +77,7 @@ OURS: dict[str, str] = {
     "fer_data/shards/remote.py": "a store's files, as copied: the index and the shards are attacked",
     "fer_data/shards/writer.py": "writes",
     "fer_data/typed.py": "the parser of all the others",
+    "fer_display/tables.py": "the parser of tables, for those who read them",
     "fer_demo/portrait/warps.py": "opens a mouth",
     "fer_demo/run.py": "what it has just measured",
     "pipeline/detectors/mediapipe.py": "the face model, whose digest was checked",
@@ -81,6 +85,8 @@ OURS: dict[str, str] = {
     "pipeline/detectors/pose68.py": "a file of the package",
     "pipeline/landmark_views/agreement_files.py": "writes",
     "pipeline/landmark_views/export.py": "writes",
+    "pipeline/isolated_photos.py": "what its own process answers",
+    "pipeline/isolation.py": "the null device",
     "pipeline/landmarks/isolation.py": "the null device",
 }
 """Modules that read nothing which anybody could damage, and why."""

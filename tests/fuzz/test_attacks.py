@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from random import Random
 
@@ -42,7 +41,7 @@ def told(faults: list[Outcome]) -> str:
 
 def fast_count(target: Target) -> int:
     """How many cases of a target belong to every run of the tests: many of what takes milliseconds."""
-    return next(count for seconds, count in ((0.1, 24), (0.3, 5), (9.0, 2)) if target.cost <= seconds)
+    return 33 if target.cost <= 0.1 else 1
 
 
 def test_no_attack_gets_through(scene: Path) -> None:
@@ -55,30 +54,26 @@ def test_no_attack_gets_through(scene: Path) -> None:
     assert not faults, told(faults)
 
 
-@pytest.mark.parametrize(
-    ("command", "verdicts"),
-    [
-        ("careful", {"refused"}), ("robust", {"same"}), ("believing", {"undetected"}), ("writing", {"undetected"}),
-        ("crude", {"traceback"}), ("wordy", {"traceback"}), ("destructive", {"lost"}), ("crashing", {"hang"}),
-        ("endless", {"hang"}),
-    ],
-)  # fmt: skip
-def test_the_judge_finds_a_planted_fault(
-    scene: Path, command: str, verdicts: set[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(attack, "PATIENCE", 1.0)
-    monkeypatch.setattr(attack, "FIRST_PATIENCE", 10.0)
-    target = Target("planted", "m.csv", (f"fuzz.planted:{command}", "m.csv"), "csv", "two.csv")
-    begun = time.monotonic()
-    outcomes = list(run_attacks(scene, cases(target, 2, SEED), processes=1))
-    assert {one.verdict for one in outcomes} == verdicts and len(outcomes) == 2, told(outcomes)
-    assert time.monotonic() - begun < 60
-    assert command in str(outcomes[0]) and "seed '0.0'" in str(outcomes[0])
+PLANTED = {
+    "careful": "refused", "robust": "same", "believing": "undetected", "writing": "undetected", "crude": "traceback",
+    "wordy": "traceback", "destructive": "lost", "crashing": "hang", "endless": "hang",
+}  # fmt: skip
 
 
-def test_what_people_bring_may_be_another_right_input(scene: Path) -> None:
-    target = Target("planted", "m.csv", ("fuzz.planted:believing", "m.csv"), "csv", "two.csv", own=False)
-    assert [one.verdict for one in run_attacks(scene, cases(target, 2, SEED), processes=1)] == ["other"] * 2
+def planted(command: str, *, own: bool = True) -> Target:
+    return Target("planted", "m.csv", (f"fuzz.planted:{command}", "m.csv"), "csv", "two.csv", own)
+
+
+def test_the_judge_finds_planted_faults(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attack, "PATIENCE", 3.0)
+    chosen = [case for command in PLANTED for case in cases(planted(command), 2, SEED)]
+    chosen += cases(planted("believing", own=False), 2, SEED)
+    outcomes = list(run_attacks(scene, chosen))
+    assert len(outcomes) == len(chosen)
+    found = {(one.case.target.own, one.case.target.command[0]): one.verdict for one in outcomes}
+    expected = {(True, f"fuzz.planted:{command}"): verdict for command, verdict in PLANTED.items()}
+    assert found == {**expected, (False, "fuzz.planted:believing"): "other"}, told(outcomes)
+    assert all(f"seed '{SEED}." in str(one) and "fuzz.planted:" in str(one) for one in outcomes)
 
 
 def test_a_case_is_repeated_from_its_seed() -> None:

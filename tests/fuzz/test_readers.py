@@ -33,7 +33,6 @@ def _called(function: ast.expr) -> str:
 def test_every_module_that_reads_a_file_is_listed() -> None:
     listed = READERS.keys() | OURS.keys()
     assert reading_modules().keys() - listed == set(), "say in fuzz/readers.py what they read"
-    assert [module for module in listed if not (ROOT / module).is_file()] == []
     assert not READERS.keys() & OURS.keys()
 
 
