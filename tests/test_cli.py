@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
+from aupipe.commands.console import show
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
 from offline import Built, Dataset
@@ -223,6 +224,12 @@ def test_nothing_printed_steers_the_terminal(tmp_path: Path) -> None:
     (folder / "faces.csv").write_text("sample_id,path,label,source_label,split\na\x1b[2J,a.png,fear,fear,train\n")
     done = aupipe("manifest", "check", folder / "faces.csv")
     assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr and "line 2" in done.stdout
+
+
+def test_json_holds_any_name_and_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    show([], {"name": "\x1b[2J\x7f\x9b31m\nä"}, as_json=True)
+    printed = capsys.readouterr().out
+    assert printed.removesuffix("\n").isprintable() and json.loads(printed) == {"name": "\x1b[2J\x7f\x9b31m\nä"}
 
 
 def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:

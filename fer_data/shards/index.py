@@ -202,18 +202,24 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
         yield f"{rows} rows and {failed} left out, of {index.total} samples"
     if not len(index.channel_mean) == len(index.channel_std) == 3:
         yield "means of other than three channels"
+    none, one = _dataset_bytes(index, 0), _dataset_bytes(index, 1)
     for shard in index.shards:
-        yield from _shard_faults(shard, index)
+        needed = {name: none[name] + shard.rows * (one[name] - none[name]) for name in one}
+        yield from _shard_faults(shard, index.classes, needed)
 
 
-def _shard_faults(shard: ShardEntry, index: StoreIndex) -> Iterator[str]:
+def _dataset_bytes(index: StoreIndex, rows: int) -> dict[str, int]:
+    """The least bytes that each dataset of a shard of so many rows takes."""
+    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes)
+    return {name: dtype.itemsize * abs(math.prod(shape)) for name, (dtype, shape) in known.items()}
+
+
+def _shard_faults(shard: ShardEntry, classes: tuple[str, ...], needed: Mapping[str, int]) -> Iterator[str]:
     if shard.split not in SPLITS or shard.rows < 1 or not 0 <= shard.with_map <= shard.rows:
         yield f"{shard.rows} rows, {shard.with_map} with a map, in the split {shard.split!r}: {shard.name}"
-    if set(shard.labels) - set(index.classes) or sum(shard.labels.values()) != shard.rows:
+    if set(shard.labels) - set(classes) or sum(shard.labels.values()) != shard.rows:
         yield f"labels that are not those of {shard.rows} rows: {shard.name}"
-    for name, (dtype, shape) in datasets(
-        index.encoding, shard.rows, index.image_size, index.map_size, index.id_bytes
-    ).items():
+    for name, size in needed.items():
         start = shard.offsets.get(name, -1)
-        if start < 0 or start + dtype.itemsize * math.prod(max(length, 1) for length in shape) > shard.bytes:
+        if start < 0 or start + size > shard.bytes:
             yield f"a dataset {name} that does not lie within {shard.name}"

@@ -176,9 +176,8 @@ class SplitReader:
         bounds = np.searchsorted(ordered, self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             chosen = slice(bounds[number], bounds[number + 1])
-            shard, local = self._shards[number], ordered[chosen] - self._starts[number]
-            shard.check(local)
-            yield shard, places[chosen], local
+            local = ordered[chosen] - self._starts[number]
+            yield self._shard(number, local), places[chosen], local
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
@@ -193,11 +192,17 @@ class SplitReader:
 
     @cached_property
     def _files(self) -> RowFiles:
-        """The shards' bytes; each file's structure is checked first."""
-        paths = [self._path(entry) for entry in self.entries]
-        for path, entry in zip(paths, self.entries, strict=True):
-            check_shard(path, entry, self.store.index)
-        return RowFiles(paths)
+        return RowFiles([self._path(entry) for entry in self.entries])
+
+    @cached_property
+    def _sound(self) -> set[int]:
+        """Shards whose structure was found right: it is checked once, before anything in them is used."""
+        return set()
+
+    def _check(self, number: int) -> None:
+        if number not in self._sound:
+            check_shard(self._files.paths[number], self.entries[number], self.store.index)
+            self._sound.add(number)
 
     @cached_property
     def _shards(self) -> list[ShardRows]:
@@ -216,17 +221,23 @@ class SplitReader:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
         number = bisect_right(self._starts, row) - 1
-        shard, local = self._shards[number], row - int(self._starts[number])
-        shard.check(np.array([local]))
-        return shard, local
+        local = row - int(self._starts[number])
+        return self._shard(number, np.array([local])), local
+
+    def _shard(self, number: int, rows: Int64[np.ndarray, "k"]) -> ShardRows:
+        """The shard, once its structure and these of its rows were found right."""
+        self._check(number)
+        shard = self._shards[number]
+        shard.check(rows)
+        return shard
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
         column = next(one for one in spec.columns(index.image_size, index.map_size, index.id_bytes) if one.name == name)
-        parts = [
-            self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape))
-            for number, entry in enumerate(self.entries)
-        ]
+        parts = []
+        for number, entry in enumerate(self.entries):
+            self._check(number)
+            parts.append(self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape)))
         values = np.concatenate(parts)
         if fault := value_fault(name, values, len(index.classes)):
             raise StoreError(
