@@ -64,7 +64,7 @@ class ShardRows:
         """The bytes of a column in these rows, ``size`` a row."""
         begin = self.entry.offsets[name]
         if (mapped := self._files.view(self._number, begin, self.entry.rows * size)) is not None:
-            return mapped.reshape(self.entry.rows, size)[rows]
+            return np.asarray(mapped.reshape(self.entry.rows, size)[rows])
         found = np.empty((len(rows), size), np.uint8)
         for row, out in zip(rows.tolist(), found, strict=True):
             self._files.read(self._number, begin + row * size, out)
