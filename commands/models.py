@@ -99,7 +99,7 @@ def evaluate(
     beside its controls. RUN/predictions.csv has every face; confusion.png, cosines.png and average_maps.png are to look
     at; docs/evaluation.md says what each figure means.
 
-    --against tests the difference to another run on the same faces: McNemar's test, paired bootstrap.
+    --against tests the difference to another run on the same faces: a paired test, paired bootstrap.
 
     \b
     Example: aupipe evaluate run

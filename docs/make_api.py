@@ -17,7 +17,8 @@ from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.pipeline.landmarks.work import FinishedWork
-from aupipe.runs import Faces, Maps, Predictions, Run
+from aupipe.results import Faces, Maps, Predictions
+from aupipe.runs import Run
 
 PAGE = Path(__file__).with_name("api.md")
 

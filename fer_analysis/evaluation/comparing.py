@@ -1,4 +1,4 @@
-"""Two runs on the same faces: McNemar's test of their predictions, paired bootstrap of their differences."""
+"""Two runs on the same faces: a paired test of their predictions, paired bootstrap of their differences."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """Return the comparison for people."""
-        c, table = self.content, self.content["mcnemar"]
+        c, table = self.content, self.content["paired_test"]
         rows = [("", "run", "other", "difference", "95 %, paired")]
         for name, one in c["differences"].items():
             ends = "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}"
@@ -50,7 +50,7 @@ class Comparison:
             f"{c['run']} against {c['other']}: {c['n']} images of {c['split']}",
             *text_table(rows),
             f"right: both {table['both']}, only run {table['first_only']}, only other {table['second_only']}, neither "
-            f"{table['neither']}; McNemar (exact) p = {table['p_value']:.3g}",
+            f"{table['neither']}; {table['method']}: p = {table['p_value']:.3g}",
         ]
 
 
@@ -80,7 +80,8 @@ def compare(run: Path, other: Path) -> Comparison:
         "other": str(other),
         "split": contents[0]["split"],
         "n": len(first.rows),
-        "mcnemar": resampling.mcnemar(first.flags("correct"), second.flags("correct")).as_json(),
+        "n_groups": len(np.unique(first.group)),
+        "paired_test": resampling.paired_test(first.flags("correct"), second.flags("correct"), first.group).as_json(),
         "differences": _differences(first, second, contents),
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
@@ -110,8 +111,8 @@ def _differences(first: PredictionTable, second: PredictionTable, contents: list
     label = np.unique([row["true"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
     found = {
-        "accuracy": _paired(right[0], right[1], label, "samples"),
-        "balanced_accuracy": _paired(right[0], right[1], label, "classes"),
+        "accuracy": _paired(right[0], right[1], label, "samples", first.group),
+        "balanced_accuracy": _paired(right[0], right[1], label, "classes", first.group),
     }
     # The deepest layer of each run: their networks may have different numbers of layers.
     last = [max(content["att_cos"], key=int) for content in contents]
@@ -125,7 +126,7 @@ def _differences(first: PredictionTable, second: PredictionTable, contents: list
         pairs = list(zip((first, second), columns, strict=True))
         if mapped.any() and all(one.has(column) for one, names in pairs for column in names):
             values = [_less(one, names, mapped) for one, names in pairs]
-            found[name] = _paired(values[0], values[1], label[mapped], "classes")
+            found[name] = _paired(values[0], values[1], label[mapped], "classes", first.group[mapped])
     return found
 
 
@@ -134,8 +135,9 @@ def _paired(
     second: Float64[np.ndarray, "n"],
     label: Int64[np.ndarray, "n"],
     weighting: resampling.Weighting,
+    group: Int64[np.ndarray, "n"],
 ) -> dict[str, Any]:
-    interval = resampling.bootstrap_interval(first - second, label, weighting)
+    interval = resampling.bootstrap_interval(first - second, label, weighting, group=group)
     means = [resampling.weighted_mean(values, label, weighting) for values in (first, second)]
     return {
         "run": means[0],

@@ -1,9 +1,9 @@
 """``predictions.csv``: everything that was measured, face by face, so that each figure can be computed again.
 
-Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
-``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
-(:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six decimals; empty where a figure
-means nothing.
+Columns: ``sample_id, group`` (the person, or else the sample's id), ``true, predicted, correct, probability`` (of the
+prediction), ``p_CLASS`` of every class, ``has_map, predicted_has_map, region_share``, then the figures of each map as
+``MAP_FIGURE``, for example ``att5_cos`` (:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six
+decimals; empty where a figure means nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import face_figures
@@ -43,6 +44,7 @@ def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> s
 def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     everywhere = np.ones(len(samples.label), bool)
     yield "sample_id", samples.sample_id
+    yield "group", samples.group
     yield "true", [classes[number] for number in samples.label]
     yield "predicted", [classes[number] for number in samples.predicted]
     yield "correct", _flags(samples.correct)
@@ -73,6 +75,11 @@ class PredictionTable:
     def identity(self) -> list[tuple[str, str, str]]:
         """(sample id, true class, has_map) of each row: what two evaluations must share to be compared."""
         return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
+
+    @cached_property
+    def group(self) -> Int64[np.ndarray, "n"]:
+        """Number of the person of each row."""
+        return np.asarray(np.unique([row["group"] for row in self.rows], return_inverse=True)[1], np.int64)
 
     def flags(self, name: str) -> Bool[np.ndarray, "n"]:
         """Return a 0/1 column as booleans."""

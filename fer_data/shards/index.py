@@ -204,13 +204,17 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
         yield "means of other than three channels"
     none, one = _dataset_bytes(index, 0), _dataset_bytes(index, 1)
     for shard in index.shards:
-        needed = {name: none[name] + shard.rows * (one[name] - none[name]) for name in one}
+        needed = {
+            name: none[name] + shard.rows * (one[name] - none[name])
+            for name in one
+            if name in shard.offsets or name != "group"  # which earlier versions lack
+        }
         yield from _shard_faults(shard, index.classes, needed)
 
 
 def _dataset_bytes(index: StoreIndex, rows: int) -> dict[str, int]:
     """The least bytes that each dataset of a shard of so many rows takes."""
-    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes)
+    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, ("group",))
     return {name: dtype.itemsize * abs(math.prod(shape)) for name, (dtype, shape) in known.items()}
 
 

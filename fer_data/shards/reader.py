@@ -106,6 +106,16 @@ class SplitReader:
         return [value.decode() for value in self._column("sample_id")]
 
     @cached_property
+    def groups(self) -> list[str]:
+        """Person of each row, or its sample id where the person is unknown: faces of one group are not independent.
+
+        Stores of the formats 1.0, 1.1 and 2.0 know no persons.
+        """
+        if not all("group" in entry.offsets for entry in self.entries):
+            return self.sample_ids
+        return [value.decode() for value in self._column("group")]
+
+    @cached_property
     def encoding(self) -> str:
         """The encoding of the images: ``raw`` or ``jpeg``."""
         return self.store.index.encoding
@@ -233,7 +243,8 @@ class SplitReader:
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
-        column = next(one for one in spec.columns(index.image_size, index.map_size, index.id_bytes) if one.name == name)
+        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), spec.group_column(index.id_bytes))
+        column = next(one for one in columns if one.name == name)
         parts = []
         for number, entry in enumerate(self.entries):
             self._check(number)

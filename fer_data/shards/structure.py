@@ -28,7 +28,9 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
         with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), entry.name)
             plan = str(file.attrs["plan_digest"])
-            expected = spec.datasets(index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes)
+            expected = spec.datasets(
+                index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, entry.offsets
+            )
             faults = [] if plan != entry.plan_digest else structure_faults(file, expected, entry.offsets)
     except UNREADABLE as error:
         if isinstance(error, SchemaVersionError):
@@ -94,20 +96,20 @@ def value_fault(name: str, values: np.ndarray, classes: int) -> str:
         return f"{name} {values.max()}, where the largest is {limits[name] - 1}"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return f"numbers in {name} that are not finite"
-    if name == "sample_id":
-        return _id_fault(values.tolist())
+    if values.dtype.kind == "S":
+        return _text_fault(name, values.tolist(), unique=name == "sample_id")
     return ""
 
 
-def _id_fault(ids: list[bytes]) -> str:
+def _text_fault(name: str, texts: list[bytes], *, unique: bool) -> str:
     try:
-        b"\0".join(ids).decode()
+        b"\0".join(texts).decode()
     except UnicodeDecodeError as error:
-        return f"a sample_id that is not UTF-8 ({error.reason})"
-    if len(set(ids)) < len(ids):
-        twice = next(name for name, count in Counter(ids).items() if count > 1)
-        return f"the sample_id {twice.decode()!r} twice"
-    return "" if all(ids) else "an empty sample_id"
+        return f"a {name} that is not UTF-8 ({error.reason})"
+    if unique and len(set(texts)) < len(texts):
+        twice = next(text for text, count in Counter(texts).items() if count > 1)
+        return f"the {name} {twice.decode()!r} twice"
+    return "" if all(texts) else f"an empty {name}"
 
 
 def _open_dataset(file: h5py.File, name: bytes, size: int) -> tuple[h5d.DatasetID | None, str]:

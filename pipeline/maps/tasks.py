@@ -78,7 +78,10 @@ class MapConfig:
 
 @dataclass(frozen=True)
 class Member:
-    """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are."""
+    """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
+
+    ``group``: its person, or else its own id.
+    """
 
     sample_id: str
     path: str
@@ -87,6 +90,7 @@ class Member:
     source_sha256: str
     part: PartFile
     row: int
+    group: str
 
 
 @dataclass(frozen=True)
@@ -195,6 +199,7 @@ def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> It
             has_map=bool(has_map[at]),
             landmarks=crop.landmarks,
             to_source=crop.to_source,
+            group=member.group,
         )
 
 

@@ -16,6 +16,7 @@ from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", batch_size=14, crop_size=48, device="cpu", max_steps=1)
 
@@ -46,15 +47,35 @@ def test_the_differences_are_those_of_the_two_evaluations(runs: tuple[Path, Path
         assert one["ci95"][0] <= one["difference"] <= one["ci95"][1]
     assert len(found["differences"]) == 6
     right = np.array([[row["correct"] == "1" for row in table] for table in pair])
-    table = found["mcnemar"]
+    table = found["paired_test"]
     assert table["first_only"] == (right[0] & ~right[1]).sum() and table["second_only"] == (~right[0] & right[1]).sum()
     assert json.loads((runs[0] / "against-au.json").read_text()) == found
     assert any("McNemar" in line for line in result.lines())
 
 
+def test_where_persons_repeat_persons_are_resampled(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same faces, seven photos of each of two persons: wider intervals, another test, and it is said."""
+    known = synthetic_store(
+        tmp_path / "known", change=lambda row: replace(row, group=f"p{int(row.sample_id[-4:]) % 2}")
+    )
+    folders = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs]
+    by_face = json.loads((folders[0] / "metrics.json").read_text())
+    done = [evaluate(folder, store_folder=known.folder) for folder in folders]
+    content = done[0].as_json()
+    assert content["n_groups"] == 2 and by_face["n_groups"] == by_face["n"] == content["n"] == 14
+    assert (
+        "persons resampled" in content["intervals"]["method"] and "14 images of test of 2 persons" in done[0].lines()[0]
+    )
+    assert {row["group"] for row in rows(folders[0])} == {"p0", "p1"}
+    assert content["att_cos"] == by_face["att_cos"] and content["intervals"] != by_face["intervals"]
+    assert content["accuracy_ci95"] == content["intervals"]["accuracy"]
+    found = compare(*folders).as_json()
+    assert found["n_groups"] == 2 and found["paired_test"]["method"] == "permutation by person"
+
+
 def test_a_run_against_itself_differs_nowhere(runs: tuple[Path, Path]) -> None:
     found = compare(runs[0], runs[0]).as_json()
-    assert found["mcnemar"]["p_value"] == 1
+    assert found["paired_test"]["p_value"] == 1
     assert all(one["ci95"] == [0, 0] for one in found["differences"].values())
 
 

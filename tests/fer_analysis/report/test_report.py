@@ -234,13 +234,19 @@ def sentences(run: Path, **changes: Any) -> str:
 
 
 def test_the_reading_is_decided_by_intervals(run: Path) -> None:
-    controls = {"uniform": 0.5, "mean_map": 0.7}
-    base = {"controls": controls, "accuracy_ci95": [0.4, 0.6], "intervals__att_specificity": [0.01, 0.05]}
-    assert "does not point at action units" in sentences(run, **base, intervals__att_cos=[0.49, 0.9])
-    assert "where faces move" in sentences(run, **base, intervals__att_cos=[0.51, 0.9])
-    assert "points at the action units of the expression" in sentences(run, **base, intervals__att_cos=[0.71, 0.9])
-    assert "On the same face it is closer" in sentences(run, **base, intervals__att_cos=[0.71, 0.9])
-    unsure = {**base, "intervals__att_specificity": [-0.01, 0.05], "accuracy_ci95": [0.1, 0.6]}
-    said = sentences(run, **unsure, intervals__att_cos=[0.71, 0.9])
-    assert "no closer to the expression's own map" in said and "not clearly more than" in said
+    """The paired intervals of the lead over each control decide, not the controls' own values."""
+    over = {"uniform": [0.1, 0.2], "mean_map": [0.01, 0.1], "predicted_map": [-0.2, 0.1]}
+    base = {"accuracy_ci95": [0.4, 0.6], "intervals__att_specificity": [0.01, 0.05]}
+
+    def said(**leads: list[float] | None) -> str:
+        return sentences(run, **base, intervals__att_cos_over={**over, **leads})
+
+    assert "it resembles no AU map" in said(uniform=[-0.01, 0.2])
+    assert "where faces move" in said(mean_map=[-0.01, 0.2])
+    assert "resembles a map of the expression's AUs" in said() and "points at" not in said()
+    assert "shows that guidance took, not that attention explains" in said()
+    assert "more than that (by 0.010 to 0.100)" in said(predicted_map=[0.01, 0.1])
+    assert "On the same face it is closer" in said()
+    base = {"intervals__att_specificity": [-0.01, 0.05], "accuracy_ci95": [0.1, 0.6]}
+    assert "no closer to the expression's own map" in said() and "no better than always naming" in said()
     assert "No face has an AU map" in sentences(run, **base, intervals__att_cos=None)
