@@ -193,7 +193,8 @@ class SplitReader:
         bounds = np.searchsorted(ordered, self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             chosen = slice(bounds[number], bounds[number + 1])
-            yield self._shard(number), places[chosen], ordered[chosen] - self._starts[number]
+            local = ordered[chosen] - self._starts[number]
+            yield self._shard(number, local), places[chosen], local
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
@@ -224,7 +225,7 @@ class SplitReader:
     def _shards(self) -> list[ShardRows]:
         index = self.store.index
         return [
-            ShardRows(self._files, number, entry, index.image_size, index.map_size)
+            ShardRows(self._files, number, entry, index.image_size, index.map_size, index.id_bytes)
             for number, entry in enumerate(self.entries)
         ]
 
@@ -237,12 +238,14 @@ class SplitReader:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
         number = bisect_right(self._starts, row) - 1
-        return self._shard(number), row - int(self._starts[number])
+        local = row - int(self._starts[number])
+        return self._shard(number, np.array([local])), local
 
-    def _shard(self, number: int) -> ShardRows:
+    def _shard(self, number: int, rows: Int64[np.ndarray, "k"]) -> ShardRows:
+        """The shard, once its structure and these of its rows were found right."""
         self._check(number)
         shard = self._shards[number]
-        shard.check()
+        shard.check(rows)
         return shard
 
     def _column(self, name: str) -> np.ndarray:

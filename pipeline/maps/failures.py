@@ -84,6 +84,9 @@ def _found_anew(members: Iterable[Member], plan: StorePlan) -> list[Failure]:
 
 
 def _parse(data: bytes) -> list[Failure]:
-    rows = csv_records(io.StringIO(data.decode(errors="replace")))
+    try:
+        rows = csv_records(io.StringIO(data.decode(errors="replace")))
+    except ValueError:  # damaged: it names nobody
+        return []
     names = ("sample_id", "path", "reason", "detail")
     return [Failure(*(row[name] for name in names)) for row in rows if all(name in row for name in names)]

@@ -148,7 +148,7 @@ def build_shard(job: ShardJob) -> ShardResult:
 def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
     """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
     with open_shard(made.path) as shard:
-        if not shard.is_stated(made.sha256) or shard.findings(rows=True):
+        if not shard.is_stated(made.sha256) or shard.findings(rows=True) or shard.value_faults():
             return None
         if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
             return ShardResult(len(job.members), shard.entry(), skipped=True)

@@ -94,7 +94,7 @@ def _parse(
         detail = f"Usage is {usage!r} here and {pixels.get('split', '')!r} at its image"
         return problem(ProblemReason.BAD_ROW, detail)
     votes = [row.get(name, "") for name in (*_FACES, *_OTHERS)]
-    if not all(vote.isascii() and vote.isdigit() for vote in votes):
+    if not all(vote.isascii() and vote.isdigit() and len(vote) < 10 for vote in votes):
         return problem(ProblemReason.BAD_ROW, "the votes are not ten whole numbers")
     if not row.get("image name"):
         return problem(ProblemReason.DROPPED_LABEL, "it has no image name: FERPlus removed it")
