@@ -106,9 +106,9 @@ def _shown(url: re.Match[str]) -> str:
 
 
 def check_whole(**settings: object) -> None:
-    """Raise :class:`UserInputError` for a setting that is no whole number; None is one that is not given."""
+    """Raise :class:`UserInputError` for a setting that is no whole number."""
     for name, value in settings.items():
-        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise UserInputError(paragraph(f"{name} must be a whole number.", got=repr(value)))
 
 

@@ -141,7 +141,8 @@ class TripletLoader:
         index = reader.store.index
         config = config or AugmentConfig(index.image_size, enabled=False)
         config.check(index.image_size)
-        check_whole(batch_size=batch_size, seed=seed, limit=limit, rank=rank, world_size=world_size, threads=threads)
+        check_whole(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads)
+        check_whole(limit=limit or 0)
         if threads < 1:
             raise UserInputError(
                 paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")

@@ -13,12 +13,14 @@ import pytest
 
 from aupipe.fer_analysis.evaluation.averages import AverageMaps, read_averages, save_averages
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_analysis.faithfulness import load_faithfulness
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_models.training.checkpoint import outdated, results_folder
 
 CLASSES = ("anger", "fear")
+OVER = dict.fromkeys(CONTROLS)
 FIGURES = {"n": 3, "cosine": 0.5}
 GROUP = {
     "all": FIGURES, "correct": FIGURES, "wrong": {"n": 0, "cosine": None},
@@ -29,19 +31,21 @@ METRICS: dict[str, Any] = {
     "calibration": {"ece": 0.1, "nll": 1.0, "brier": 0.5},
     "intervals": {
         "classes_of_one_face": [], "accuracy": [0.4, 0.6], "balanced_accuracy": None, "att_cos": None,
-        "att_specificity": None, "cam_cos": None, "cam_specificity": None,
+        "att_cos_over": OVER, "att_specificity": None, "att_specificity_nearest": None,
+        "cam_cos": None, "cam_cos_over": OVER, "cam_specificity": None, "cam_specificity_nearest": None,
     },
     "cam_cos": None, "att_cos": {"1": 0.5},
     "per_class": {name: {"cam_cos": None, "att_cos": {"1": 0.5}} for name in CLASSES},
     "cosine_matrix": {"classes": ["anger"], "counts": [3], "maps": ["1"], "values": [[0.5]]},
     "confusion": {"classes": list(CLASSES), "matrix": [[1, 2], [0, 0]]},
-    "controls": {"uniform": 0.5, "centre": 0.5, "mean_map": None, "wrong_class": None, "ceiling": None},
+    "controls": {"uniform": 0.5, "centre": 0.5, "mean_map": None, "predicted_map": None, "wrong_class": None,
+                 "ceiling": None},
     "localisation": {
         "chance": {}, "attention": {"1": GROUP}, "cam": None, "cam_predicted": None,
-        "controls": {"uniform": GROUP, "centre": GROUP, "mean_map": None},
+        "controls": {"uniform": GROUP, "centre": GROUP, "mean_map": None, "predicted_map": GROUP, "au_map": GROUP},
     },
-    "n": 3, "n_with_map": 3, "predictions_sha256": "0", "split": "test", "limit": None, "store_digest": "s",
-    "codebook_digest": "c", "checkpoint": "best.pt", "epoch": 1, "crop_size": 48,
+    "n": 3, "n_with_map": 3, "n_groups": 3, "predictions_sha256": "0", "split": "test", "limit": None,
+    "store_digest": "s", "codebook_digest": "c", "checkpoint": "best.pt", "epoch": 1, "crop_size": 48,
 }  # fmt: skip
 AREA = {"control": "random", "deletion": {"auc": 0.5}, "insertion": {"auc": 0.5}}
 FALL = {"mean": 0.1, "ci95": [0.0, 0.2]}
