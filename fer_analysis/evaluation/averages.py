@@ -120,7 +120,7 @@ def read_averages(path: Path, classes: Sequence[str]) -> AverageMaps:
     data = read_recorded(path, fix)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
+            arrays = {name: np.asarray(content[name]) for name in content.files}  # bytes, where a member is no array
         return _checked(arrays, classes)
     except (OSError, EOFError, ValueError, KeyError, IndexError, NotImplementedError, zipfile.BadZipFile) as error:
         raise RunError(paragraph("The average maps are damaged.", where=path, got=error, fix=fix)) from error

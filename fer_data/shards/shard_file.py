@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from aupipe.fer_data.errors import SchemaVersionError
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
-from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults, value_fault
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, group_faults, structure_faults, value_fault
 
 ROWS_AT_ONCE = 64
 """Rows checked at once."""
@@ -117,9 +116,7 @@ class ShardFile:
         file = self.file
         others = [file[column.name] for column in spec.tail_columns(1, 1, 1)]
         findings = damaged_rows(self.path.name, stored_images(file), others, file["crc32"][:])
-        if "group" in file and zlib.crc32(file["group"][:].tobytes()) != int(file["group"].attrs["crc32"]):
-            findings.append(Finding(self.path.name, "the groups do not match their checksum"))
-        return findings
+        return [*findings, *(Finding(self.path.name, fault) for fault in group_faults(file))]
 
     def structure(self) -> list[str]:
         """List what is wrong with the structure; where the list is empty, every column may be read.

@@ -6,6 +6,7 @@ of the kind: each dataset lies in the file itself, in one piece, with the type a
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
                 index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, entry.offsets
             )
             faults = [] if plan != entry.plan_digest else structure_faults(file, expected, entry.offsets)
+            faults = faults or group_faults(file)
     except UNREADABLE as error:
         if isinstance(error, SchemaVersionError):
             raise
@@ -80,6 +82,13 @@ def structure_faults(
         if fault:
             faults.append(f"the dataset {name} {fault}")
     return faults
+
+
+def group_faults(file: h5py.File) -> list[str]:
+    """Compare the groups, over which the row checksums do not run, with their own; the structure must be sound."""
+    if "group" not in file or zlib.crc32(file["group"][:].tobytes()) == int(file["group"].attrs["crc32"]):
+        return []
+    return ["the groups do not match their checksum"]
 
 
 def foreign_faults(file: h5py.File) -> list[str]:

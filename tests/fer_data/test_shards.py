@@ -17,7 +17,16 @@ import pytest
 
 from aupipe.fer_data.errors import FerError, StoreError
 from aupipe.fer_data.files import digest
-from aupipe.fer_data.shards import SCHEMA_VERSION, ShardEntry, ShardHeader, Store, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards import (
+    SCHEMA_VERSION,
+    ShardEntry,
+    ShardHeader,
+    Store,
+    TripletRow,
+    open_store,
+    structure,
+    write_shard,
+)
 from aupipe.fer_data.shards.reader import SplitReader
 from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, columns
@@ -357,5 +366,6 @@ def test_persons_are_kept_and_a_damaged_one_is_found(tmp_path: Path) -> None:
         stream.write(b"X")
     with open_shard(path) as shard:
         assert [finding.what for finding in shard.findings(rows=True)] == ["the groups do not match their checksum"]
+        assert structure.group_faults(shard.file)
     with pytest.raises(StoreError, match=r"group of sample .* does not fit.*at most 16 bytes"):
         write_shard(path, [dataclasses.replace(rows[0], group="x" * 17), *rows[1:]], 5, HEADER)
