@@ -6,6 +6,7 @@ that a script needs no ``if __name__ == "__main__"``. What a call finished is ke
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import fields
@@ -199,7 +200,7 @@ def train(
         if name not in known:
             raise UserInputError(unknown_name("setting", name, known))
     config = preset_config(preset, settings) if preset else TrainConfig(**settings)
-    return run_training(_opened(store).folder, Path(out), config, shown_progress(progress))
+    return run_training(_opened(store).place, Path(out), config, shown_progress(progress))
 
 
 def evaluate(
@@ -213,6 +214,8 @@ def evaluate(
     progress: bool | Progress = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
+
+    Those of another split than test, or of its first rows, go to a folder of their own, such as ``RUN/evaluation-val``.
 
     Args:
         run: What :func:`load_run` gives, or the run's folder.
@@ -294,21 +297,16 @@ def explain(
     """
     from aupipe.fer_analysis.explain import explain as run_explain
     from aupipe.fer_analysis.explain import open_run, open_source
-    from aupipe.pipeline.photos import PhotoPreparer
-    from aupipe.pipeline.report import write_failures
+    from aupipe.pipeline.isolated_photos import IsolatedPreparer
 
     source, folder = open_source(Path(path), every), None if store is None else _opened(store).folder
     opened = open_run(
         _run_folder(run), store_folder=folder, layer=layer, method=method, method_options=method_options, device=device
     )
     file = None if model is None else Path(model)
-    preparer = PhotoPreparer(opened.preparation, detector=detector, model=file, faces=faces)
-    try:
-        report = run_explain(opened, source, Path(out), preparer, shown_progress(progress), preparer.notes)
-    finally:
-        preparer.close()
-    write_failures(Path(out), report.failures)
-    return report
+    preparer = IsolatedPreparer(opened.preparation, detector=detector, model=file, faces=faces)
+    with contextlib.closing(preparer):
+        return run_explain(opened, source, Path(out), preparer, shown_progress(progress), preparer.notes)
 
 
 def compare(

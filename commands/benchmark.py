@@ -13,7 +13,7 @@ from aupipe.commands import listed
 from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.models import train_options, training_config
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 from aupipe.fer_data.errors import without_secrets
 
 VARIED = ("method", "method_options", "backbone", "align_weight", "align_layers", "align_target", "seed")
@@ -26,7 +26,7 @@ def shared_options(command: F) -> F:
 
 
 @click.command(cls=GroupedHelp)
-@click.argument("store", type=STORE)
+@click.argument("store", type=PLACE)
 @click.option("--out", type=PATH, required=True, help="Folder of the grid.")
 @click.option("--methods", default="all", show_default=True,
               help=f"all, or some of {', '.join(listed.methods())}, with commas between.")  # fmt: skip
@@ -48,9 +48,10 @@ def shared_options(command: F) -> F:
 @shared_options
 @json_option
 def benchmark(
-    store: Path, out: Path, methods: str, backbone: str, backbone_for: tuple[str, ...], option_for: tuple[str, ...],
-    seeds: int, align_weight: str, layers: str, lambdas: str, align_targets: str, ablation_method: str,
-    split: str, published: str, jobs: int | None, threads: int | None, dry_run: bool, report_only: bool,
+    store: Path | str, out: Path, methods: str, backbone: str, backbone_for: tuple[str, ...],
+    option_for: tuple[str, ...], seeds: int, align_weight: str, layers: str, lambdas: str, align_targets: str,
+    ablation_method: str, split: str, published: str, jobs: int | None, threads: int | None, dry_run: bool,
+    report_only: bool,
     as_json: bool, **shared: Any,
 ) -> int:  # fmt: skip
     """Train and evaluate a grid of methods, without and with AUs, and write the paper's tables and figures.

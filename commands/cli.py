@@ -6,10 +6,13 @@ finished, but with more failures than ``--max-failures``.
 
 from __future__ import annotations
 
+import io
 import os
+import signal
 import sys
 import warnings
-from typing import TextIO
+from types import FrameType
+from typing import NoReturn, TextIO
 
 import click
 
@@ -84,28 +87,67 @@ def _show_warning(
     echo(text.removesuffix("\n"), err=True)
 
 
+_INTERRUPTED = "Interrupted. What was finished is kept; run the same command again to continue."
+
+
+class _Interruption:
+    """The first Ctrl-C lets a command clean up; the second one ends the process at once, wherever it is.
+
+    ``seen`` also tells interruptions that a library turned into an error of its own.
+    """
+
+    seen = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.seen:
+            os.write(2, f"\n{_INTERRUPTED}\n".encode())
+            os._exit(130)
+        self.seen = True
+        raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; turn errors into one paragraph and an exit code."""
+    interruption = _Interruption()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interruption)
+    try:
+        sys.exit(_run())
+    except (click.Abort, KeyboardInterrupt):
+        _end_interrupted()
+    except Exception:
+        if not interruption.seen:
+            raise
+        _end_interrupted()
+
+
+def _end_interrupted() -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    click.echo(_INTERRUPTED, err=True)
+    sys.exit(130)
+
+
+def _run() -> int:
+    """Run the command that was asked for and return the exit code."""
     # For the formats whose size we do not read ourselves; this process and its workers have not loaded OpenCV yet.
     os.environ.setdefault(LIMIT_VARIABLE, str(PIXEL_LIMIT))
+    for stream in (sys.stdout, sys.stderr):  # names of files that the terminal's encoding cannot show
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
     try:
-        code = cli.main(standalone_mode=False)
+        return cli.main(standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted. What was finished is kept; run the same command again to continue.", err=True)
-        sys.exit(130)
+        return error.exit_code
     except FerError as error:
         echo(f"aupipe: {error}", err=True)
-        sys.exit(1)
+        return 1
     except OSError as error:
         echo(
             f"aupipe: {error.strerror or error}: {error.filename or ''}. Check the path and its permissions.", err=True
         )
-        sys.exit(1)
-    sys.exit(code or 0)
+        return 1
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.console import PATH, check_picture, json_option, show
 
 
 @click.group()
@@ -100,4 +100,5 @@ def _png(path: Path) -> Path:
         raise click.UsageError(f"--png writes a PNG file: {path} does not end in .png.")
     if not path.parent.is_dir():
         raise click.UsageError(f"The folder of {path} does not exist.")
+    check_picture(path)
     return path

@@ -21,16 +21,28 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 TOO_MANY_FAILURES = 3
 
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(127, 160)}
+"""The control characters that JSON itself leaves as they are."""
+
 
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
 
 
+def check_picture(path: Path | None) -> None:
+    """Refuse to write over a file that is no PNG of ours: a photo. Raises :class:`UserInputError`."""
+    if path is not None:
+        from aupipe.fer_data.files import check_replaceable
+        from aupipe.fer_display.figures import PNG_MARK
+
+        check_replaceable(path, "a picture", PNG_MARK)
+
+
 def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
     """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
     if as_json:
-        echo(json.dumps(content, ensure_ascii=False))
+        echo(json.dumps(content, ensure_ascii=False).translate(_JSON_ESCAPES))
     elif sys.stdout.isatty():
         from aupipe.fer_display.terminal import print_lines
 

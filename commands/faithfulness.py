@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from aupipe.commands.console import PATH, Bar, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--store", type=STORE, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--store", type=PLACE, default=None, help="Another store.  [default: the one it was trained on]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option(
     "--limit",
@@ -35,7 +35,7 @@ from aupipe.commands.store_argument import STORE
 @json_option
 def faithfulness(
     run: Path,
-    store: Path | None,
+    store: Path | str | None,
     split: str,
     limit: int,
     baseline: str,
@@ -46,6 +46,9 @@ def faithfulness(
     as_json: bool,
 ) -> None:
     """Test whether a run's maps are faithful and write RUN/faithfulness.json.
+
+    With another --split than test, or another --limit, the files go to a folder of their own inside the run, such as
+    RUN/faithfulness-val.
 
     Deletion and insertion in the order of attention and CAM; the fall of the probability without the AU regions,
     against as much removed elsewhere; whether maps change when the weights become random. Each beside its controls.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.console import PATH, check_picture, json_option, show
 from aupipe.commands.store_argument import STORE
 
 
@@ -27,6 +27,7 @@ def inspect(path: Path, png: Path | None, split: str | None, per_class: int, see
     """
     from aupipe.fer_data.shards.inspect import inspect_path
 
+    check_picture(png)
     inspection = inspect_path(path)
     lines, content = list(inspection.lines), inspection.content
     if png is not None:

@@ -11,7 +11,7 @@ import click
 from aupipe.commands import listed
 from aupipe.commands.console import PATH, Bar, F, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 if TYPE_CHECKING:
     from aupipe.fer_models.training.config import TrainConfig
@@ -54,11 +54,11 @@ def training_config(options: Mapping[str, Any]) -> TrainConfig:
 
 
 @click.command(cls=GroupedHelp)
-@click.argument("store", type=STORE)
+@click.argument("store", type=PLACE)
 @click.option("--out", type=PATH, required=True, help="Folder of the run.")
 @train_options
 @json_option
-def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
+def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
     """Train a classifier on a store, guided by the AU maps. Run it again to continue where it stopped.
 
     \b
@@ -76,7 +76,7 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--store", type=STORE, default=None, help="Another store.  [default: the one it was trained on]")
+@click.option("--store", type=PLACE, default=None, help="Another store.  [default: the one it was trained on]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
@@ -85,7 +85,7 @@ def train(store: Path, out: Path, as_json: bool, **options: Any) -> None:
 @json_option
 def evaluate(
     run: Path,
-    store: Path | None,
+    store: Path | str | None,
     split: str,
     limit: int | None,
     batch_size: int | None,
@@ -95,11 +95,14 @@ def evaluate(
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
 
+    With another --split than test, or with --limit, the files go to a folder of their own inside the run, such as
+    RUN/evaluation-val, and the run's own figures stay.
+
     Accuracy, calibration, and where attention and CAM look: cosines, specificity, pointing game, energy, pixel AP, each
     beside its controls. RUN/predictions.csv has every face; confusion.png, cosines.png and average_maps.png are to look
     at; docs/evaluation.md says what each figure means.
 
-    --against tests the difference to another run on the same faces: McNemar's test, paired bootstrap.
+    --against tests the difference to another run on the same faces: a paired test, paired bootstrap.
 
     \b
     Example: aupipe evaluate run
@@ -111,6 +114,6 @@ def evaluate(
     evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:
-        comparison = compare(run, against)
+        comparison = compare(run, against, split, limit)
         lines, content = [*lines, "", *comparison.lines()], {**content, "against": comparison.as_json()}
     show(lines, content, as_json)

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
-@click.argument("subject", metavar="RUN|STORE", type=STORE)
+@click.argument("subject", metavar="RUN|STORE", type=PLACE)
 @click.option("--out", type=PATH, required=True, help="The page, one HTML file.")
-@click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
+@click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
 @click.option("--examples", type=click.IntRange(1, 50), default=3, show_default=True, help="Faces of each kind.")
 @click.option("--device", default="auto", show_default=True)
 @json_option
-def report(subject: Path, out: Path, store: Path | None, examples: int, device: str, as_json: bool) -> None:
+def report(subject: Path | str, out: Path, store: Path | str | None, examples: int, device: str, as_json: bool) -> None:
     """Write one page about a run or a store: a single file that needs no network and no script.
 
     Of a run: what the figures say, maps beside their controls, curves, confusion, cosines by expression, average maps,
@@ -28,6 +28,7 @@ def report(subject: Path, out: Path, store: Path | None, examples: int, device: 
     Example: aupipe report run --out report.html
     """
     from aupipe.fer_analysis.report import write_report
+    from aupipe.fer_data.shards.remote import local_store
 
-    written = write_report(subject, out, store=store, examples=examples, device=device)
+    written = write_report(local_store(subject, Bar()), out, store=store, examples=examples, device=device)
     show(written.lines(), written.as_json(), as_json)

@@ -21,13 +21,20 @@ from torch import Tensor, nn
 
 from aupipe.fer_analysis.explain import OpenRun, open_run
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.files import check_replaceable, write_bytes
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
 from aupipe.fer_models.training import checkpoint
 
 METADATA = "aupipe"
 """Key of the metadata: of the ONNX model's properties, and ``aupipe.json`` in the other two."""
+
+INPUT = (
+    "image: float32 (batch, 3, crop_size, crop_size), RGB in [0, 1], less channel_mean, over channel_std; the central "
+    "crop_size pixels of an aligned face of image_size pixels"
+)
+MARKS = (INPUT.encode(), f"{METADATA}.json".encode())
+"""What a file of ours holds: the metadata as it is, or in the other two forms its name."""
 
 TOLERANCE = 1e-4
 """Largest difference between the file's outputs and the model's, as a share of the output's largest value."""
@@ -113,13 +120,14 @@ def export_model(
         method_options: That method's own settings.
 
     Raises:
-        UserInputError: The format is unknown, or a library for it is missing.
+        UserInputError: The format is unknown, a library for it is missing, or ``out`` is a file that is no model.
         RunError: The model cannot be exported, or the file does not do what the model does.
     """
     if form not in EXPORTERS:
         raise UserInputError(unknown_name("export format", form, sorted(EXPORTERS)))
     if form == "onnx":
         _check_onnx()
+    check_replaceable(out, "a model", *MARKS)
     opened = open_run(run_folder, store_folder=store_folder, method=method, method_options=method_options, device="cpu")
     model, notes = opened.model, []
     with_cam = model.has_cam and not model.needs_graph
@@ -152,8 +160,7 @@ def export_model(
                 fix=f"Try another format: {', '.join(sorted(set(EXPORTERS) - {form}))}.",
             )
         )
-    with atomic_path(out) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(out, data)
     return ModelExportReport(out, form, graph.names, len(data), difference, tuple(notes))
 
 
@@ -166,8 +173,7 @@ def describe_export(opened: OpenRun, graph: ExportableModel) -> dict[str, Any]:
         "crop_size": opened.crop.crop_size,
         "channel_mean": list(record.channel_mean),
         "channel_std": list(record.channel_std),
-        "input": "image: float32 (batch, 3, crop_size, crop_size), RGB in [0, 1], less channel_mean, over channel_std; "
-        "the central crop_size pixels of an aligned face of image_size pixels",
+        "input": INPUT,
         "image_size": opened.preparation.image_size,
         "alignment": dict(opened.preparation.crop.get("crop", {})),
         "outputs": list(graph.names),

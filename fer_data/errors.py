@@ -105,6 +105,13 @@ def _shown(url: re.Match[str]) -> str:
     return url[1] + url[2] + ("?..." if url[3] else "")
 
 
+def check_whole(**settings: object) -> None:
+    """Raise :class:`UserInputError` for a setting that is no whole number."""
+    for name, value in settings.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise UserInputError(paragraph(f"{name} must be a whole number.", got=repr(value)))
+
+
 def unknown_name(kind: str, name: str, known: list[str]) -> str:
     """Compose the message for a name that is not in a registry: it lists what exists, with a suggestion.
 

@@ -8,12 +8,17 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+
+_ODD = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\\~]|^[. ]|[. ]$|^$")
+_LONGEST, _DEEPEST = 180, 16
+"""Bytes of a part of a path, which must leave room for a suffix and a temporary's name; parts."""
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -65,14 +70,42 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def check_replaceable(path: Path, kind: str, *marks: bytes) -> None:
+    """Refuse to write over a file that is not of the kind a command makes: a run's own file, a photo, a table.
+
+    Args:
+        path: What would be written.
+        kind: Name of the kind, with an article.
+        marks: Bytes of which every file of this kind holds one.
+
+    Raises:
+        UserInputError: There is something else at ``path``.
+    """
+    if not (path.exists() or path.is_symlink()):
+        return
+    if path.is_file():
+        data = path.read_bytes()
+        if any(mark in data for mark in marks):
+            return
+    raise UserInputError(
+        paragraph(
+            f"{path} is there already and is not {kind} that this command made, so it was not written over.",
+            expected=f"a new file, or {kind} of an earlier call",
+            got="a file of another kind" if path.is_file() else "a folder, a device or a link to nothing",
+            fix="Choose another name, or remove the file if you do not need it.",
+        )
+    )
+
+
 def withdraw(path: Path) -> None:
     """Remove a file, if it is there, so that no crash brings it back: for reports that are about to become untrue.
 
     Raises :class:`FerError` when the disk refuses.
     """
     try:
-        path.unlink(missing_ok=True)
-        _fsync(path.parent)
+        if path.exists():
+            path.unlink()
+            _fsync(path.parent)
     except OSError as error:
         raise _refused("remove", path, error) from error
 
@@ -142,19 +175,57 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 text file atomically; bytes of file names that are no text are escaped."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def json_bytes(value: Any) -> bytes:
+    """Encode readable, sorted JSON without NaN; bytes of file names that are no text become JSON's escapes."""
+    text = json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write readable, sorted JSON atomically."""
-    write_text(path, json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    write_bytes(path, json_bytes(value))
+
+
+def file_name(name: str) -> str:
+    """Turn any name, such as a sample's id, into a relative path that every file system takes.
+
+    Names that differ give paths that differ, and none is a folder of another; harmless ones stay as they are.
+
+    >>> file_name("test/b.jpg.face1"), file_name("../b.jpg")
+    ('test/b.jpg.face1', 'b.jpg~4a436290636bc4f2')
+    """
+    *folders, last = parts = name.split("/")
+    odd = any(_ODD.search(part) or len(part.encode("utf-8", "surrogatepass")) > _LONGEST for part in parts)
+    if not odd and len(parts) <= _DEEPEST and not any(part.endswith((".png", ".json")) for part in folders):
+        return name
+    readable = "".join(re.findall(r"[\w.-]", last, re.ASCII))[-40:].lstrip(".")
+    return f"{readable}~{sha256_bytes(name.encode('utf-8', 'surrogatepass'))[:16]}"
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what an interrupted :func:`atomic_path` left behind in ``folder``."""
-    for leftover in folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    """Delete what interrupted calls of :func:`atomic_path` left behind in ``folder`` and below.
+
+    What a living process writes stays, and files of other names too.
+    """
+    for leftover in folder.rglob(".*.tmp"):
+        named = re.fullmatch(r"\..+\.(\d{1,9})\.tmp", leftover.name, re.DOTALL)
+        if named and not _is_alive(int(named[1])):
+            with contextlib.suppress(OSError):  # somebody else's, or gone by now
+                leftover.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is another user's
+        return True
+    return True
 
 
 def _refused(what: str, path: Path, error: OSError) -> FerError:

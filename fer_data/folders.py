@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aupipe.fer_data.errors import FerWarning, FolderInUseError, UserInputError, paragraph
+from aupipe.fer_data.files import remove_temporaries
 
 LOCK_NAME = ".lock"
 SYSTEM_FILES = frozenset({LOCK_NAME, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
@@ -63,6 +64,8 @@ KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, EXPLANATION, EXPORT)
 def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
     """Hold ``folder`` for this process and this kind of result; the lock goes with the process, however it ends.
 
+    Temporary files that a killed process left in it are removed.
+
     A file system without locks is used without one, with a :class:`NoLocksWarning`.
 
     Args:
@@ -78,6 +81,7 @@ def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
     with _open_lock(folder) as lock:
         _hold(lock, folder)
         _claim(lock, folder, kind)
+        remove_temporaries(folder)
         yield
 
 

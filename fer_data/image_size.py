@@ -14,6 +14,9 @@ LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 PIXEL_LIMIT = 200_000_000
 """Where that variable is not set: a file of some kilobytes may claim a gigapixel."""
 
+SIDE_LIMIT = 32_766
+"""Longest side in pixels: OpenCV cuts nothing out of a larger image, and MediaPipe ends the process."""
+
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})
 """Markers without a length."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import FerError, paragraph
-from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, image_size
+from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, SIDE_LIMIT, image_size
+from aupipe.fer_data.types import Reason
+
+FILE_LIMIT = 2**29
+"""Largest photo file that is read, in bytes: a photo of 200 megapixels is a fifth of that, or less."""
 
 
 @contextmanager
@@ -56,7 +63,11 @@ quiet_opencv = _Quiet()
 
 
 class UnreadableImageError(FerError, ValueError):
-    """The bytes are not an image that can be decoded."""
+    """A photo that cannot be had: its ``reason`` is one of the closed set, ``detail`` says in some words why."""
+
+    def __init__(self, name: str, reason: Reason, detail: str) -> None:
+        super().__init__(paragraph(f"{name} cannot be read as an image.", got=detail))
+        self.reason, self.detail = reason, detail
 
 
 def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
@@ -65,8 +76,9 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     The format is taken from the content, never from the name. EXIF orientation is applied, an alpha channel is
     dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits. A file that ends too early is
     refused, never returned half grey; bytes after the image's end do no harm. Damage inside a JPEG's entropy-coded
-    data is not always detectable. An image of more than 200 megapixels is refused before its memory is taken (the
-    environment variable ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit).
+    data is not always detectable. An image of more than 200 megapixels (the environment variable
+    ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit), or with a side of more than 32,766, is refused before its memory
+    is taken.
 
     Args:
         data: The file's bytes.
@@ -78,37 +90,76 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     Raises:
         UnreadableImageError: The bytes are not an image that can be decoded.
     """
-    buffer = np.frombuffer(data, np.uint8)
-    image, why = None, f"{len(data)} bytes starting with {data[:8]!r}"
-    height, width = image_size(data) or (0, 0)
-    too_large = height * width > int(os.environ.get(LIMIT_VARIABLE, PIXEL_LIMIT))
-    if buffer.size and not too_large:
+    if too_large := too_large_image(data):
+        raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
+    image = None
+    if data:
         try:
             with quiet_opencv:
-                image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         except cv2.error as error:
-            too_large = "CV_IO_MAX_IMAGE" in str(error)
-    if too_large:
-        why = f"an image larger than {LIMIT_VARIABLE} allows (200 megapixels unless set)"
+            if "CV_IO_MAX_IMAGE" in str(error):  # of a format whose size image_size() does not know
+                why = f"an image larger than {LIMIT_VARIABLE} allows"
+                raise UnreadableImageError(name, Reason.TOO_LARGE, why) from error
     if image is None:
-        raise UnreadableImageError(
-            paragraph(
-                f"{name} is not an image that can be decoded.",
-                expected="JPEG, PNG, WebP, TIFF, BMP or another format OpenCV reads",
-                got=why,
-            )
-        )
+        why = f"not an image that can be decoded: {len(data)} bytes starting with {data[:8]!r}"
+        raise UnreadableImageError(name, Reason.UNREADABLE, why)
+    if too_large := _too_large(image.shape[0], image.shape[1], _pixel_limit()):
+        raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
     return np.asarray(image, np.uint8)
 
 
-def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read and :func:`decode_image` one file.
+def too_large_image(data: bytes, most: int | None = None) -> str:
+    """Say what is too large about an image, by the head of its file; empty when nothing is, or nothing is known.
 
-    Raises:
-        OSError: It cannot be opened.
-        UnreadableImageError: It cannot be decoded.
+    ``most`` pixels are allowed; None: as many as :func:`decode_image` decodes.
     """
-    return decode_image(path.read_bytes(), str(path))
+    return _too_large(*(image_size(data) or (0, 0)), _pixel_limit() if most is None else most)
+
+
+def _pixel_limit() -> int:
+    return int(os.environ.get(LIMIT_VARIABLE, PIXEL_LIMIT))
+
+
+def _too_large(height: int, width: int, most: int) -> str:
+    if height * width > most:
+        limit = f"{most / 1e6:g} megapixels"
+        return f"{width} x {height} pixels, more than {limit} ({LIMIT_VARIABLE} sets another limit for photos)"
+    if max(height, width) > SIDE_LIMIT:
+        return f"{width} x {height} pixels, a side longer than {SIDE_LIMIT}"
+    return ""
+
+
+def read_photo(path: Path) -> bytes:
+    """Read a photo's file: only a regular one, of up to 512 MiB, so that a FIFO or a device is never waited for.
+
+    Raises :class:`UnreadableImageError`.
+    """
+    name = str(path)
+    try:
+        with _opened(name) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UnreadableImageError(name, Reason.NO_ACCESS, "not a regular file")
+            if found.st_size > FILE_LIMIT:
+                raise UnreadableImageError(name, Reason.TOO_LARGE, f"a file of {found.st_size:,} bytes")
+            return file.read(FILE_LIMIT)
+    except OSError as error:
+        gone = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        reason = Reason.MISSING_FILE if gone else Reason.NO_ACCESS
+        raise UnreadableImageError(name, reason, error.strerror or "") from error
+
+
+def _opened(name: str) -> BinaryIO:
+    """Open a file by its name in UTF-8, whatever the locale says; a FIFO, too, opens at once."""
+    if "\0" in name:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return os.fdopen(os.open(name.encode("utf-8", "surrogateescape"), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+
+
+def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read and :func:`decode_image` one file. Raises :class:`UnreadableImageError`."""
+    return decode_image(read_photo(path), str(path))
 
 
 def write_png(path: Path, image: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import Float32, Int32, UInt8, UInt16
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import atomic_path, sha256_bytes, steady_file
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults
 from aupipe.fer_data.types import Reason
 
 SCHEMA_VERSION = "2.0"
@@ -40,6 +41,22 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "path": ("path below the manifest's root, UTF-8", "1"),
 }
 
+_NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "landmarks": ("<f4", (68, 2)),
+    "has_mesh": ("u1", ()),
+    "mesh": ("<f4", (478, 3)),
+    "blendshapes": ("<f4", (52,)),
+    "pose": ("<f4", (3,)),
+    "score": ("<f4", ()),
+    "reason": ("u1", ()),
+    "rung": ("u1", ()),
+    "faces_seen": ("<u2", ()),
+    "source_size": ("<i4", (2,)),
+    "source_sha256": ("S64", ()),
+}
+"""Type of each dataset and shape of a row; sample_id and path are as long as they must be."""
+
+_TEXTS = ("sample_id", "path", "source_sha256")
 _LARGE = ("mesh", "blendshapes")  # nine tenths of a part
 
 
@@ -170,21 +187,27 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
             version = str(file.attrs["schema_version"])
             if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
                 raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
+            if faults := foreign_faults(file) or structure_faults(file, _datasets(file), {}):
+                raise _damaged(path, faults[0])
             columns = {name: file[name][:] for name in names}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
             config_json = str(file.attrs["config"])
-    except (OSError, KeyError, RuntimeError) as error:
-        raise _damaged(path, str(error)) from error
-    if checksum and _crc32(columns, plan_digest + config_json) != stated:
-        raise _damaged(path, "its checksum does not fit")
+        if checksum and _crc32(columns, plan_digest + config_json) != stated:
+            raise _damaged(path, "its checksum does not fit")
+        texts = {name: tuple(value.decode() for value in columns[name]) for name in _TEXTS}
+        reasons = tuple(Reason(int(value)) for value in columns["reason"])
+    except UNREADABLE as error:
+        raise error if isinstance(error, StoreError) else _damaged(path, str(error)) from error
+    if not all(np.isfinite(values).all() for values in columns.values() if values.dtype.kind == "f"):
+        raise _damaged(path, "it holds numbers that are not finite")
     return LandmarkPart(
         sha256=sha256_bytes(data),
         plan_digest=plan_digest,
         config_json=config_json,
-        sample_ids=tuple(value.decode() for value in columns["sample_id"]),
-        paths=tuple(value.decode() for value in columns["path"]),
-        reasons=tuple(Reason(int(value)) for value in columns["reason"]),
-        source_sha256=tuple(value.decode() for value in columns["source_sha256"]),
+        sample_ids=texts["sample_id"],
+        paths=texts["path"],
+        reasons=reasons,
+        source_sha256=texts["source_sha256"],
         source_size=columns["source_size"],
         landmarks=columns["landmarks"],
         pose=columns["pose"],
@@ -195,6 +218,16 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
         mesh=columns["mesh"] if mesh else _zeros(0, 478, 3),
         blendshapes=columns["blendshapes"] if mesh else _zeros(0, 52),
     )
+
+
+def _datasets(file: h5py.File) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Type and shape of each dataset; only the file says how many rows there are and how long ids and paths are."""
+    count = len(file["sample_id"])
+    texts = {name: file[name].dtype for name in ("sample_id", "path")}
+    if any(dtype.kind != "S" for dtype in texts.values()):
+        raise TypeError("sample_id or path are no text")
+    numbers = {name: (np.dtype(dtype), (count, *shape)) for name, (dtype, shape) in _NUMBERS.items()}
+    return numbers | {name: (dtype, (count,)) for name, dtype in texts.items()}
 
 
 def mixed_work(folder: Path) -> StoreError:

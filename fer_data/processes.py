@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from itertools import islice
 from multiprocessing import parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
 Job = TypeVar("Job")
@@ -63,14 +65,15 @@ class Worker(Generic[Job, Said, Result]):
     """A process that does one job after the other: started for the first one, and anew for the next after its death.
 
     The task, a module-level function or an object of a module-level class, and the jobs are pickled. The process does
-    not see Ctrl-C, and does not outlive the one that started it.
+    not see Ctrl-C, and does not outlive the one that started it. Without ``import_main`` it does not run the main
+    module again, which may be a script that starts right away; the task must then not need it.
     """
 
     connection: Connection
     """Readable when :meth:`receive` has something to say."""
 
-    def __init__(self, task: Task[Job, Said, Result]) -> None:
-        self._task = task
+    def __init__(self, task: Task[Job, Said, Result], *, import_main: bool = True) -> None:
+        self._task, self._import_main = task, import_main
         self._process: SpawnProcess | None = None
 
     @property
@@ -123,7 +126,8 @@ class Worker(Generic[Job, Said, Result]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with theirs, without_interrupts(), _as_parent():
+        main = contextlib.nullcontext() if self._import_main else _without_main()
+        with theirs, without_interrupts(), _as_parent(), main:
             process.start()
             self._process = process
 
@@ -195,6 +199,17 @@ def _as_parent() -> Iterator[None]:
         yield
     finally:
         me.daemon = before
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the main module, which a process that is started would import first."""
+    before = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
 
 
 def _serve(connection: Connection) -> None:

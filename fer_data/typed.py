@@ -7,6 +7,7 @@ string is no number, and there is no NaN.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ Kind = TypeVar("Kind")
 
 MOST_BYTES = 64 * 2**20
 """Longest text that is read; the index of a store of a million images takes a tenth of it."""
+
+DEEPEST = 32
+"""Levels of tables and lists in TOML; a codebook has five."""
 
 
 class UnreadableTextError(ValueError):
@@ -34,7 +38,7 @@ def parse_json(text: bytes | str, kind: type[Kind]) -> Kind:
     _check_length(len(text))
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 
@@ -56,9 +60,11 @@ def parse_toml(text: str) -> dict[str, Any]:
     """Parse TOML into plain values. Raises :class:`UnreadableTextError`."""
     _check_length(len(text))
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
         raise UnreadableTextError(_said(error)) from error
+    _check_depth(content)
+    return content
 
 
 def parse_yaml(text: str) -> Any:
@@ -74,13 +80,27 @@ def convert(value: Any, kind: type[Kind]) -> Kind:
     """Check plain values, as JSON and TOML give them, against ``kind``. Raises :class:`UnreadableTextError`."""
     try:
         return msgspec.convert(value, kind)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, OverflowError) as error:
         raise UnreadableTextError(_said(error)) from error
 
 
 def _check_length(length: int) -> None:
     if length > MOST_BYTES:
         raise UnreadableTextError(f"{length:,} bytes, more than the {MOST_BYTES:,} of any file of this kind")
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse tables in tables without end (``a.a.a... = 1``), on which whatever walks through them would break."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [one for each in level if isinstance(each, dict | list) for one in _inside(each)]
+        if not level:
+            return
+    raise UnreadableTextError("tables nested too deeply")
+
+
+def _inside(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def _said(error: Exception) -> str:

@@ -27,6 +27,8 @@ class Reason(enum.IntEnum):
     SOURCE_CHANGED = 7
     WORKER_DIED = 8
     SEVERAL_FACES = 9
+    TOO_LARGE = 10
+    NO_ACCESS = 11
 
     @property
     def key(self) -> str:

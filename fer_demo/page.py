@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_analysis.evaluation.summary import CONTROLS, WRONG_CLASS
 from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.shards import Store, open_store
@@ -19,21 +20,15 @@ from aupipe.fer_display.tables import TableLine, text_table
 TILE = 160
 """Side of a picture on the page, in pixels."""
 
-HEADS = ("", "accuracy (95 %)", "ATT-COS", "CAM-COS")
+PREDICTED = "predicted_map"
 
-CONTROLS = (
-    ("uniform", "uniform map"),
-    ("centre", "centred Gaussian"),
-    ("mean_map", "mean AU map"),
-    ("wrong_class", "another expression's map"),
-    ("ceiling", "ceiling of the last layer"),
-)
+HEADS = ("", "accuracy (95 %)", "ATT-COS", "CAM-COS")
 
 
 def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]:
     """List (name, accuracy with interval, ATT-COS of the last layer, CAM-COS) of each run, then of each control.
 
-    The controls do not depend on a model; those of the first run are shown.
+    All but the map of the prediction do not depend on a model; those of the first run are shown.
     """
     rows = []
     loaded = {label: load_metrics(run) for label, run in runs.items()}
@@ -42,9 +37,11 @@ def comparison_rows(runs: Mapping[str, Path]) -> list[tuple[str, str, str, str]]
         last = max(content["att_cos"], key=int)
         accuracy = f"{content['accuracy']:.1%} ({low:.1%} – {high:.1%})"
         rows.append((label, accuracy, _figure(content["att_cos"][last]), _figure(content["cam_cos"])))
-    controls = next(iter(loaded.values()))["controls"]
-    rows += [(f"control: {title}", "", _figure(controls[key]), _figure(controls[key])) for key, title in CONTROLS]
-    return rows
+    first = next(iter(loaded.values()))["controls"]
+    titles = {**CONTROLS, "wrong_class": WRONG_CLASS, "ceiling": "ceiling of the last layer"}
+    controls = {title: first[key] for key, title in titles.items() if key != PREDICTED}
+    controls |= {f"{CONTROLS[PREDICTED]}, {label}": content["controls"][PREDICTED] for label, content in loaded.items()}
+    return [*rows, *((f"control: {title}", "", _figure(value), _figure(value)) for title, value in controls.items())]
 
 
 def comparison_table(runs: Mapping[str, Path]) -> list[TableLine]:

@@ -11,6 +11,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+PNG_MARK = b"Software\0aupipe"
+"""What every PNG file of :func:`png_bytes` holds, so that it is known as one of ours."""
+
 
 def new_figure(
     width: float, height: float, dpi: int = 100, layout: Literal["constrained"] | None = "constrained"
@@ -22,9 +25,9 @@ def new_figure(
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Encode a figure as a PNG file; the bytes do not name the version of Matplotlib."""
+    """Encode a figure as a PNG file; the bytes name this program, without the version of Matplotlib."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
+    figure.savefig(data, format="png", metadata={"Software": "aupipe"})
     return data.getvalue()
 
 

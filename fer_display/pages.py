@@ -14,6 +14,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 JPEG_QUALITY = 88
 
+PAGE_MARK = b'<meta name="generator" content="aupipe">'
+"""What every page holds, so that it is known as one of ours."""
+
 
 def render(template: str, **values: Any) -> str:
     """Render a template of ``templates/`` as text.

@@ -48,9 +48,15 @@ def plain_cell(text: str) -> str:
 
 
 def csv_records(lines: Iterable[str]) -> list[dict[str, str]]:
-    """Read a table that :func:`csv_lines` wrote: each row by the names of its columns; what it lacks is empty."""
+    """Read a table that :func:`csv_lines` wrote: each row by the names of its columns; what it lacks is empty.
+
+    Raises ``ValueError`` for text that is no such table.
+    """
     rows = csv.DictReader(lines, restval="")
-    return [{name: plain_cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows]
+    try:
+        return [{name: plain_cell(cell) for name, cell in row.items() if isinstance(cell, str)} for row in rows]
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -24,8 +24,8 @@ ALL = "all"
 USUAL = "mediapipe"
 """Finds faces where the store does not say how, and in photos whose points do not come with them."""
 
-NOT_DETECTION = frozenset({"part_size", "faces", "box_margin"})
-"""Settings of the landmark stage that do not change what is found on a given face."""
+NOT_DETECTION = frozenset({"part_size", "faces", "box_margin", "max_pixels", "strip"})
+"""Settings of the landmark stage that do not change what is found on a given face, but for photos of unusual size."""
 
 
 class PhotoPreparer:

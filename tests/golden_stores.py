@@ -32,6 +32,7 @@ def golden_row(number: int) -> TripletRow:
         has_map=has_map,
         landmarks=(np.arange(136).reshape(68, 2) / 8 + number).astype(np.float32),
         to_source=np.array([[1 + number / 4, 0.5, -3], [-0.5, 1 + number / 4, 7]]),
+        group="" if number == 2 else f"größe {number % 2}",
     )
 
 
@@ -41,7 +42,7 @@ def write_golden(folder: Path, **options: str) -> None:
     for name, split, numbers in LAYOUT:
         header = ShardHeader(split, CLASSES, SIZE, MAP, f"plan {name}", "golden", "0abc", "{}", SOFTWARE, 16, **options)
         entries.append(write_shard(folder / name, map(golden_row, numbers), len(numbers), header))
-    version = {"schema_version": "2.0"} if options.get("encoding") == "jpeg" else {}
+    version = {"schema_version": "2.1"} if options.get("encoding") == "jpeg" else {}
     index = StoreIndex(
         CLASSES, SIZE, MAP, 16, 3, tuple(entries), 6, {}, {}, {}, {"name": "golden"}, "0abc", {}, [0.5] * 3, [0.25] * 3,
         **version,

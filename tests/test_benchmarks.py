@@ -7,6 +7,7 @@ import itertools
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ import torch
 
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.shards import TripletRow
+from synthetic import CLASSES, synthetic_store
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 BOOK = load_codebook("reference")
@@ -68,3 +71,64 @@ def test_the_rasteriser_is_timed_beside_the_reference(
             cosine = (mine * theirs).sum() / np.sqrt((mine**2).sum() * (theirs**2).sum())
             assert cosine > 0.99
         np.testing.assert_allclose(ways[1], ways[3], atol=1e-4)
+
+
+MOVED = """
+schema = 1
+name = "moved"
+regions = "default"
+[expressions]
+ANY
+[[au]]
+number = 6
+name = "cheek raiser"
+gaussians = [{ points = [8], sigma = [0.1, 0.1], mirror = false }]
+""".replace("ANY", "\n".join(f"{name} = [6]" for name in CLASSES))
+"""A codebook that draws AU 6 on the chin."""
+
+
+def coded_store(folder: Path) -> tuple[Path, Path]:
+    """Eight persons show every class once; the codes are `default`'s, but the first person shows AU 9 alone."""
+    default = load_codebook("default")
+
+    def sequence(row: TripletRow) -> TripletRow:
+        split, number = row.sample_id.split("/")
+        person, label = divmod(int(number), len(CLASSES))
+        return replace(row, sample_id=f"S{person}_{label}_{1 if split == 'train' else 2}")
+
+    synthetic_store(folder / "store", train=56, val=0, test=14, size=48, change=sequence)
+    lines = ["sequence,subject,emotion,aus"]
+    for person, (label, name) in itertools.product(range(8), enumerate(CLASSES)):
+        aus = [9] if person == 0 else default.expressions[name]
+        lines.append(f"S{person}_{label},S{person},{name},{'+'.join(map(str, aus))}")
+    (folder / "facs.csv").write_text("\n".join(lines), encoding="utf-8")
+    return folder / "store", folder / "facs.csv"
+
+
+def test_codebooks_are_measured_by_what_people_coded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store, codes = coded_store(tmp_path)
+    (tmp_path / "moved.toml").write_text(MOVED, encoding="utf-8")
+    books = ["default", "emfacs", str(tmp_path / "moved.toml")]
+    run("codebooks", monkeypatch, *books, "--store", str(store), "--codes", str(codes), "--regions")
+    printed = capsys.readouterr().out
+    assert "48 faces of 8 persons" in printed and re.search(r"^default +0\.599 ", printed, re.MULTILINE)
+    assert re.search(r"^6 \(14\) +[\d.]+ +[\d.]+ \(-[\d.]+ to [+-][\d.]+\)$", printed, re.MULTILINE)
+    assert len(re.findall(r"^(?:default|emfacs|ckplus\*) +[\d.]+ +[\d.]+ to [\d.]+ ", printed, re.MULTILINE)) == 3
+    program = importlib.import_module("codebooks")
+    faces = program.read_faces(store, codes)
+    assert sum(face.aus == {9} for face in faces) == 6 and len(faces) == 48
+    default = load_codebook("default")
+    found = program.coded_cosines(dict.fromkeys((f"S{n}" for n in range(8)), default), faces)["coded"]
+    assert found[6:] == pytest.approx(1) and found[:6].max() < 0.7
+    others = program.of_other_persons(faces)
+    assert {au for aus in others["S0"].expressions.values() for au in aus} == {
+        au for name in program.BASIC for au in default.expressions[name]
+    }
+    assert others["S1"].expressions["happiness"] == {6: 0.86, 9: 0.14, 12: 0.86, 25: 0.86}
+    low, high = program.interval(found, [face.person for face in faces])
+    assert low < found.mean() < high == pytest.approx(1)
+    shown, scores = np.array([12 in face.aus for face in faces]), program.region_scores(default, 12, faces)
+    assert program.area_under_curve(scores, shown) > 0.9  # the AUs shine through the noise of these faces
+    assert program.auc_difference(scores, -scores, shown, [face.person for face in faces])[1] < -0.8

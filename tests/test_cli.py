@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
+from aupipe.commands.console import show
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.images import write_png
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
 from offline import Built, Dataset
@@ -165,6 +173,74 @@ def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message
     assert len([line for line in done.stderr.splitlines() if line]) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "URL", "--out", "run", "--lr", "inf"], "--lr"),
+        (["train", "URL", "--out", "run", "--seed", str(2**63)], "--seed"),
+        (["benchmark", "URL", "--out", "grid", "--scale-jitter", "1", "--dry-run"], "--scale-jitter"),
+        (["benchmark", "URL", "--out", "grid", "--align-weight", "x"], "--align-weight"),
+        (["evaluate", "no-run", "--store", "URL"], "not a training run"),
+        (["faithfulness", "no-run", "--store", "URL"], "not a training run"),
+        (["report", "no-run", "--store", "URL", "--out", "r.html"], "neither a run nor a store"),
+    ],
+)
+def test_options_are_checked_before_a_store_is_fetched(arguments: list[str], message: str) -> None:
+    """Nothing answers at the URL: whoever asks it first says so."""
+    url = "http://127.0.0.1:1/store"
+    result = CliRunner().invoke(cli.cli, [url if one == "URL" else one for one in arguments])
+    assert isinstance(result.exception, FerError) and message in str(result.exception)
+
+
+def test_a_photo_is_not_written_over_by_a_picture(tmp_path: Path, built: Built) -> None:
+    photo, sheet = tmp_path / "photo.png", tmp_path / "sheet.png"
+    write_png(photo, np.zeros((8, 8, 3), np.uint8))
+    before = photo.read_bytes()
+    for arguments in (["inspect", str(built.store)], ["codebook", "show", "default"]):
+        result = CliRunner().invoke(cli.cli, [*arguments, "--png", str(photo)])
+        assert "was not written over" in str(result.exception) and photo.read_bytes() == before
+        assert (
+            CliRunner().invoke(cli.cli, [*arguments, "--png", str(sheet)]).exit_code == 0
+        )  # the second time over ours
+
+
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """The handler of Ctrl-C that :func:`main` replaces, put back."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("own_handler")
+def test_ctrl_c_is_one_line_whatever_a_library_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(**_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            signal.raise_signal(signal.SIGINT)  # the second one
+            raise RuntimeError("initialization failed") from error
+
+    monkeypatch.setattr(cli.cli, "main", command)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 130 and capsys.readouterr().err.count("\n") == 1
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "a third one does not break into the ending"
+
+
+@pytest.mark.usefixtures("own_handler")
+def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stderr", said)
+    monkeypatch.setattr(sys, "argv", ["aupipe", "evaluate", os.fsdecode(b"r\xc3\xa9sum\xe9-\xff")])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said.seek(0)
+    assert ended.value.code == 1 and "is not a training run" in said.read()
+
+
 def test_a_scheduler_that_is_not_there_is_told(dataset: Dataset, tmp_path: Path, model: Path) -> None:
     done = aupipe("landmarks", dataset.path, "--out", tmp_path, "--scheduler", "tcp://127.0.0.1:1")
     assert done.returncode == 1 and "tcp://127.0.0.1:1" in done.stderr and "Traceback" not in done.stderr
@@ -225,6 +301,12 @@ def test_nothing_printed_steers_the_terminal(tmp_path: Path) -> None:
     assert done.returncode == 1 and "\x1b" not in done.stdout + done.stderr and "line 2" in done.stdout
 
 
+def test_json_holds_any_name_and_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    show([], {"name": "\x1b[2J\x7f\x9b31m\nä"}, as_json=True)
+    printed = capsys.readouterr().out
+    assert printed.removesuffix("\n").isprintable() and json.loads(printed) == {"name": "\x1b[2J\x7f\x9b31m\nä"}
+
+
 def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     from aupipe.pipeline import doctor
 
@@ -241,3 +323,15 @@ def test_installed_script_is_the_same_program() -> None:
         pytest.skip("aupipe is not installed beside this interpreter")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert "aupipe" in done.stdout
+
+
+def test_a_second_interrupt_ends_the_process_without_a_traceback() -> None:
+    program = (
+        "import os, signal\n"
+        "from aupipe.commands import cli\n"
+        "signal.signal(signal.SIGINT, cli._interrupt)\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+        "finally:\n    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stderr.strip() == cli._INTERRUPTED

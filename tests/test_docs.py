@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from aupipe.fer_data.au_maps.codebook import builtin_codebooks
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.landmark_parts import LandmarkRow, write_part
 from aupipe.fer_data.manifest.descriptors import layout_names, parse_descriptor
@@ -30,8 +31,9 @@ DOCS = Path(__file__).parents[1] / "docs"
         ("landmarks.md", [reason.key for reason in Reason if reason is not Reason.OK]),
         ("landmarks.md", list(POLICIES)),
         ("landmarks.md", detector_names()),
+        ("codebooks.md", builtin_codebooks()),
     ],
-    ids=["layouts", "problems", "reasons", "policies", "detectors"],
+    ids=["layouts", "problems", "reasons", "policies", "detectors", "codebooks"],
 )
 def test_a_page_names_them_all(page: str, names: list[str]) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")

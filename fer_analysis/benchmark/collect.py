@@ -22,7 +22,7 @@ SAME = ("store_digest", "codebook_digest", "split", "limit", "n", "crop_size")
 TIMES = ("train_seconds",)
 """Columns of ``results.csv`` that two identical runs need not agree on."""
 
-LEFT_OUT = ("confusion", "cosine_matrix", "predictions_sha256")
+LEFT_OUT = ("confusion", "cosine_matrix", "predictions_sha256", "checkpoint_sha256")
 """Parts of ``metrics.json`` that are no figures; they stay in the run's folder."""
 
 

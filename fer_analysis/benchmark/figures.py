@@ -19,7 +19,7 @@ from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.collect import FIGURES, Result, Results
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.tables import CONTROLS, MAIN, control_values
-from aupipe.fer_analysis.evaluation.averages import AVERAGES
+from aupipe.fer_analysis.evaluation.averages import AVERAGES, read_averages
 from aupipe.fer_display.curves import Curve, Panel, draw_panel
 from aupipe.fer_display.figures import new_figure
 from aupipe.fer_display.map_rows import MapRow, draw_map_rows
@@ -207,17 +207,17 @@ def mean_maps(runs: Sequence[Result], out: Path) -> Mapping[str, np.ndarray] | N
     files = [out / state.RUNS / run.spec.output / AVERAGES for run in runs]
     if not files or not all(path.is_file() for path in files):
         return None
-    loaded = []
-    for path in files:
-        with np.load(path) as content:
-            loaded.append({name: content[name] for name in content.files})
-    weights = np.stack([one["count"] for one in loaded]).astype(np.float64)
+    classes = runs[0].metrics["confusion"]["classes"]
+    loaded = [read_averages(path, classes) for path in files]
+    weights = np.stack([one.count for one in loaded]).astype(np.float64)
     share = weights / np.maximum(weights.sum(0), 1)
-    maps = {name: [one[name] for one in loaded] for name in ("face", "au_map", "cam") if name in loaded[0]}
-    maps["attention"] = [one["attention"][-1] for one in loaded]
+    maps = {"face": [one.face for one in loaded], "au_map": [one.au_map for one in loaded]}
+    maps["attention"] = [one.attention for one in loaded]
+    if "cam" in loaded[0].maps:
+        maps["cam"] = [one.maps["cam"] for one in loaded]
     means = {name: sum(_weigh(part, value) for part, value in zip(share, values, strict=True))
              for name, values in maps.items()}  # fmt: skip
-    return {"classes": loaded[0]["classes"], **{name: np.asarray(value) for name, value in means.items()}}
+    return {"classes": np.array(classes), **{name: np.asarray(value) for name, value in means.items()}}
 
 
 def _weigh(share: Float[np.ndarray, "k"], values: Float[np.ndarray, "k ..."]) -> Float[np.ndarray, "k ..."]:

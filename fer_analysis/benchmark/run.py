@@ -99,7 +99,7 @@ class Estimate:
         return [*lines, f"about {spoken(self.seconds)} in {self.jobs} processes of {self.threads} threads"]
 
 
-def estimate(store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings) -> Estimate:
+def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings) -> Estimate:
     """Estimate the work of :func:`run_benchmark` from a few steps of each network. Writes nothing.
 
     Args:
@@ -125,7 +125,7 @@ def estimate(store_folder: Path, out: Path, request: GridRequest, settings: Benc
 
 
 def run_benchmark(
-    store_folder: Path,
+    store_folder: Path | str,
     out: Path,
     request: GridRequest,
     settings: BenchmarkSettings,
@@ -156,13 +156,13 @@ def run_benchmark(
         StoreError: The store is missing or damaged.
     """
     progress, started = progress or Silent(), time.perf_counter()
-    published = load_published(settings.published, open_store(store_folder))
+    published = load_published(settings.published, open_store(store_folder, progress))
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
         failed: dict[str, str] = {}
         if train:
-            order = Order(store_folder.resolve(), out.resolve(), settings.split, threads, None)
+            order = Order(store.place, out.resolve(), settings.split, threads, None)
             outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
             failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
         results = collect(plan, out, settings.split, store.index.digest)
@@ -174,7 +174,7 @@ def run_benchmark(
 
 
 def _look(
-    store_folder: Path, out: Path, request: GridRequest, settings: BenchmarkSettings
+    store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
     store = open_store(store_folder)

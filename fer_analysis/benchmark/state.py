@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
-from aupipe.fer_analysis.evaluation import METRICS
+from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_data.errors import RunError
 from aupipe.fer_models.training import checkpoint, run_log
 from aupipe.fer_models.training.config import TrainConfig
 
@@ -17,32 +17,38 @@ RUNS = "runs"
 
 def epochs_done(folder: Path) -> int:
     """Count the complete epochs of a training."""
-    return sum(bool(row["complete"]) for row in run_log.read_log(folder))
+    return sum(bool(row["complete"]) for row in _log(folder))
 
 
 def training_finished(folder: Path, config: TrainConfig) -> bool:
     """Tell whether nothing is left to train."""
-    rows = run_log.read_log(folder)
+    rows = _log(folder)
     if not rows or not (folder / checkpoint.BEST).is_file():
         return False
     enough = config.max_steps is not None and rows[-1]["step"] >= config.max_steps
     return enough or (bool(rows[-1]["complete"]) and rows[-1]["epoch"] >= config.epochs)
 
 
+def _log(folder: Path) -> list[dict[str, Any]]:
+    """Read a training's log; of a damaged one nothing: training the run again writes it anew."""
+    try:
+        return run_log.read_log(folder)
+    except RunError:
+        return []
+
+
 def read_metrics(out: Path, run: RunSpec) -> dict[str, Any] | None:
-    """Read a run's ``metrics.json``; None when there is none."""
-    path = out / RUNS / run.output / METRICS
-    if not path.is_file():
+    """Read a run's ``metrics.json``; None when there is none that can be believed: it is measured again."""
+    try:
+        return load_metrics(out / RUNS / run.output)
+    except RunError:
         return None
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
 
 
 def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> bool:
     """Tell whether the figures belong to this run, this split and the checkpoint that is there now."""
-    content = read_metrics(out, run)
-    folder = out / RUNS / run.folder
-    rows = run_log.read_log(folder)
+    content, folder = read_metrics(out, run), out / RUNS / run.folder
+    rows = _log(folder)
     if content is None or not rows:
         return False
     wanted = {
@@ -56,8 +62,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "store_digest": store_digest,
         "epoch": run_log.best_row(rows, run.config.select_on)["epoch"],
     }
-    written = (out / RUNS / run.output / METRICS).stat().st_mtime_ns
-    return _contains(content, wanted) and written >= (folder / checkpoint.BEST).stat().st_mtime_ns
+    return _contains(content, wanted) and checkpoint.outdated(folder, content) is None
 
 
 def finished(out: Path, training: Training, split: str, store_digest: str) -> bool:

@@ -12,15 +12,12 @@ from typing import Any
 from aupipe.fer_analysis.benchmark.collect import FIGURES, Mean, Results, mean_of
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.published import Pair, Published
+from aupipe.fer_analysis.evaluation import summary as evaluation
 from aupipe.fer_display.tables import csv_of_records, markdown_table
 from aupipe.fer_models.methods import method_title
 
-CONTROLS = {
-    "uniform": "uniform map",
-    "centre": "centred Gaussian",
-    "mean_map": "mean AU map",
-    "wrong_class": "another expression's map",
-}
+CONTROLS = {**evaluation.CONTROLS, "wrong_class": evaluation.WRONG_CLASS}
+"""Controls of a table by key. The AU map of the prediction is each network's own: its mean over the runs is shown."""
 
 MAIN = ("cl", "cam_cos", "att_cos")
 DETAIL = tuple(name for name in FIGURES if name not in MAIN)

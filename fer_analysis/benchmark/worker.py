@@ -29,7 +29,7 @@ class Order:
     ``device`` None: what each run's configuration says.
     """
 
-    store: Path
+    store: Path | str
     out: Path
     split: str
     threads: int

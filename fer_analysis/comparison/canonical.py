@@ -8,7 +8,6 @@ value: such pixels are invalid, never zero.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -20,6 +19,7 @@ from scipy.spatial import Delaunay
 
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.typed import parse_toml
 
 HEIGHT, WIDTH = 275, 224
 JAW = slice(0, 17)
@@ -140,5 +140,5 @@ def canonical_face(name: str) -> CanonicalFace:
         return CanonicalFace(name, (unit - unit[8]) * scale + middle)
     if name == "uib":
         text = resources.files(__package__).joinpath("data", "uib.toml").read_text(encoding="utf-8")
-        return CanonicalFace(name, np.array(tomllib.loads(text)["points"], np.float64))
+        return CanonicalFace(name, np.array(parse_toml(text)["points"], np.float64))
     raise UserInputError(unknown_name("canonical shape", name, list(SHAPES)))

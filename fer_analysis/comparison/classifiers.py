@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import sys
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
-from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
 from aupipe.fer_models.training import checkpoint
@@ -223,8 +224,20 @@ def load_external(
         input_size=size,
         normalisation=normalisation,
         device=device,
-        identity=f"{spec} {sha256_file(weights) if weights is not None else 'seed 0'} {size} {normalisation}",
+        identity=f"{spec} {_content(factory, model)} {size} {normalisation}",
     )
+
+
+def _content(factory: Callable[..., Any], model: nn.Module) -> str:
+    """Compute the digest of a model's weights, and of the files that define its parts and its factory."""
+    modules = {factory.__module__, *(type(part).__module__ for part in model.modules())}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules if name.split(".")[0] != "torch"}
+    sources = sorted(sha256_file(Path(file)) for file in files if file and Path(file).is_file())
+    weights = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + data.tobytes())
+    return digest([torch.__version__, sources, weights.hexdigest()])
 
 
 def _find_factory(spec: str) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32, Int64, UInt8
 
-from aupipe.fer_analysis.comparison.canonical import CanonicalFace
+from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, CanonicalFace
 from aupipe.fer_analysis.comparison.classifiers import Classifier
 from aupipe.fer_analysis.comparison.explainers import Explainer, to_tensor
 from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
+from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import atomic_path
 from aupipe.fer_data.shards import SplitReader
 from aupipe.fer_data.types import Progress
@@ -96,10 +98,24 @@ def predict(classifier: Classifier, reader: SplitReader, progress: Progress, bat
     for start in range(0, len(reader), batch):
         rows = range(start, min(start + batch, len(reader)))
         faces = [to_tensor(cut_face(reader, row, classifier.crop)[0], classifier.device) for row in rows]
-        found.append(classifier.probabilities(torch.stack(faces)).argmax(1).cpu().numpy())
+        probability = classifier.probabilities(torch.stack(faces))
+        if not torch.isfinite(probability).all():
+            raise _no_numbers(classifier, "probabilities", reader.sample_ids[start])
+        found.append(probability.argmax(1).cpu().numpy())
         progress.advance(len(faces))
     progress.finish()
     return np.concatenate(found).astype(np.int64)
+
+
+def _no_numbers(classifier: Classifier, what: str, sample_id: str) -> RunError:
+    return RunError(
+        paragraph(
+            f"The network {classifier.name} does not answer in numbers: its {what} has NaN or infinite values.",
+            where=f"the batch from {sample_id!r} on" if what == "probabilities" else sample_id,
+            fix="Its training diverged, its weights are damaged, or its images are prepared in another way "
+            "(--normalisation). Leave it out, or mend it.",
+        )
+    )
 
 
 def choose_rows(
@@ -157,6 +173,8 @@ def explain_expression(
     for row in rows:
         image, points = cut_face(reader, row, classifier.crop)
         found = explainer.explain(classifier, image, target, reader.sample_ids[row])
+        if not np.isfinite(found.values).all():
+            raise _no_numbers(classifier, "map", reader.sample_ids[row])
         values, valid = face.normalise(found.values, points)
         maps.append(values)
         holds.append(valid)
@@ -210,19 +228,37 @@ def save_map(folder: Path, name: str, found: GlobalMap, key: str) -> None:
 
 
 def load_map(folder: Path, name: str, key: str) -> GlobalMap | None:
-    """Load the map that an earlier run of the same comparison left; None if there is none."""
+    """Load the map that an earlier run of the same comparison left; None if there is none, or a damaged one."""
     try:
-        with np.load(folder / f"{name}.npz") as stored:
-            if str(stored["key"]) != key:
+        with zipfile.ZipFile(folder / f"{name}.npz") as stored:
+            if str(_array(stored, "key", "U", ())) != key:
                 return None
-            return GlobalMap(
-                mean=stored["mean"],
-                variance=stored["variance"],
-                n=stored["n"],
-                available=int(stored["available"]),
-                used=int(stored["used"]),
-                fit=float(stored["fit"]) if "fit" in stored else None,
-                interval=(float(stored["interval"][0]), float(stored["interval"][1])) if "interval" in stored else None,
+            there = {member.removesuffix(".npy") for member in stored.namelist()}
+            low_high = _array(stored, "interval", "f", (2,)) if "interval" in there else None
+            found = GlobalMap(
+                mean=_array(stored, "mean", "f4", (HEIGHT, WIDTH)),
+                variance=_array(stored, "variance", "f4", (HEIGHT, WIDTH)),
+                n=_array(stored, "n", "i4", (HEIGHT, WIDTH)),
+                available=int(_array(stored, "available", "i", ())),
+                used=int(_array(stored, "used", "i", ())),
+                fit=float(_array(stored, "fit", "f", ())) if "fit" in there else None,
+                interval=None if low_high is None else (float(low_high[0]), float(low_high[1])),
             )
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, ValueError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile):
         return None
+    return found if np.isfinite(found.mean).all() and np.isfinite(found.variance).all() else None
+
+
+def _array(stored: zipfile.ZipFile, name: str, kind: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Read an array of an ``.npz`` file whose header says what was expected: its memory is taken only then.
+
+    ``kind``: a dtype, or its kind alone. Raises ``ValueError`` and what zipfile raises.
+    """
+    with stored.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError("another version of the format")
+        said, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if said != shape or (dtype.kind != kind and dtype != kind) or dtype.itemsize > 4096:
+            raise ValueError(f"{name} of shape {said} and type {dtype}")
+    with stored.open(f"{name}.npy") as file:
+        return np.asarray(np.lib.format.read_array(file, allow_pickle=False))

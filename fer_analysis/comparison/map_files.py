@@ -17,10 +17,14 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.images import UnreadableImageError, quiet_opencv, read_photo, too_large_image
 from aupipe.fer_data.manifest.labels import canonical_label, order_classes
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".pgm")
 """Formats without loss: a JPEG's noise would move thresholds and correlations."""
+
+MOST_PIXELS = 4096 * 4096
+"""Largest map that is read; those of the study have 275 x 224."""
 
 ENDINGS = re.compile(r"[_-](heatmap|map|gt|mask)$", re.IGNORECASE)
 
@@ -63,8 +67,16 @@ def read_grey(path: Path) -> UInt8[np.ndarray, "h w"]:
 
     Raises :class:`UnfitMapError` for a picture in colour, one with transparency, or one that cannot be read.
     """
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    try:
+        data = read_photo(path)
+        if too_large := too_large_image(data, MOST_PIXELS):
+            raise UnfitMapError(too_large)
+        with quiet_opencv:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except UnreadableImageError as error:
+        raise UnfitMapError(error.detail) from error
+    except cv2.error as error:
+        raise UnfitMapError("a picture that OpenCV does not decode") from error
     if image is None:
         raise UnfitMapError("not a picture that can be read")
     if image.dtype == np.uint16:

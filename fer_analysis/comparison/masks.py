@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -16,6 +15,7 @@ from aupipe.fer_analysis.comparison.map_files import MaskSet
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.manifest.labels import order_classes
+from aupipe.fer_data.typed import parse_toml
 
 MASK_KINDS = ("study", "codebook")
 THRESHOLD = 0.5
@@ -25,7 +25,7 @@ THRESHOLD = 0.5
 def study_masks(face: CanonicalFace) -> MaskSet:
     """Draw the six masks of the study on the landmarks of ``face``; on the shape ``uib`` theirs to the pixel."""
     text = resources.files(__package__).joinpath("data", "study_masks.toml").read_text(encoding="utf-8")
-    described = tomllib.loads(text)
+    described = parse_toml(text)
     expressions = order_classes(set(described))
     masks = np.zeros((len(expressions), HEIGHT, WIDTH), np.uint8)
     for mask, name in zip(masks, expressions, strict=True):

@@ -7,6 +7,8 @@ divided by the number of faces of that very class.
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +19,9 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.loader import Batch
+from aupipe.fer_data.recorded import read_recorded, recorded_path
 from aupipe.fer_models.targets import EPSILON, resize_maps
 
 AVERAGES = "average_maps.npz"
@@ -38,6 +41,11 @@ class AverageMaps:
     face: Float32[np.ndarray, "k c c 3"]
     au_map: Float32[np.ndarray, "k m m"]
     maps: Mapping[str, Float32[np.ndarray, "k m m"]]
+
+    @property
+    def attention(self) -> Float32[np.ndarray, "k m m"]:
+        """The attention of the deepest layer."""
+        return self.maps[max(filter(str.isdecimal, self.maps), key=int)]
 
 
 class Accumulator:
@@ -86,7 +94,7 @@ def save_averages(path: Path, averages: AverageMaps, classes: Sequence[str]) -> 
     """
     layers = sorted((name for name in averages.maps if name.isdecimal()), key=int)
     cams: dict[str, Any] = {name: value for name, value in averages.maps.items() if not name.isdecimal()}
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
+    with recorded_path(path) as temporary, temporary.open("wb") as file:
         content: dict[str, Any] = {
             "classes": np.array(classes),
             "count": averages.count,
@@ -96,3 +104,46 @@ def save_averages(path: Path, averages: AverageMaps, classes: Sequence[str]) -> 
             "attention": np.stack([averages.maps[name] for name in layers]),
         }
         np.savez(file, **content, **cams)
+
+
+def read_averages(path: Path, classes: Sequence[str]) -> AverageMaps:
+    """Read ``average_maps.npz`` back.
+
+    Args:
+        path: The file.
+        classes: The classes that it must be of.
+
+    Raises:
+        RunError: It is missing, damaged, or of other classes.
+    """
+    fix = "Run `aupipe evaluate` on that run again."
+    data = read_recorded(path, fix)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as content:
+            arrays = {name: np.asarray(content[name]) for name in content.files}  # bytes, where a member is no array
+        return _checked(arrays, classes)
+    except (OSError, EOFError, ValueError, KeyError, IndexError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise RunError(paragraph("The average maps are damaged.", where=path, got=error, fix=fix)) from error
+
+
+def _checked(arrays: Mapping[str, np.ndarray], classes: Sequence[str]) -> AverageMaps:
+    """Check shapes and values; raises ``KeyError`` and ``ValueError``."""
+    if arrays["classes"].tolist() != list(classes):
+        raise ValueError(f"they are of the classes {arrays['classes'].tolist()}")
+    k, side, crop = len(classes), arrays["au_map"].shape[-1], arrays["face"].shape[2]
+    layers = len(arrays["attention"])
+    shapes = {
+        "count": (k,), "count_with_map": (k,), "face": (k, crop, crop, 3), "au_map": (k, side, side),
+        "attention": (layers, k, side, side), "cam": (k, side, side), "cam_predicted": (k, side, side),
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if name.startswith("cam") and name not in arrays:
+            continue
+        kind, array = np.integer if name.startswith("count") else np.floating, arrays[name]
+        if array.shape != shape or not np.issubdtype(array.dtype, kind) or not array.size > 0:
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, where {shape} was expected")
+        if not np.isfinite(array).all() or array.min() < 0 or (kind is np.floating and array.max() > 1):
+            raise ValueError(f"{name} has values outside of what can be")
+    maps = {str(number): values for number, values in enumerate(arrays["attention"], 1)}
+    maps |= {name: arrays[name] for name in ("cam", "cam_predicted") if name in arrays}
+    return AverageMaps(arrays["count"], arrays["count_with_map"], arrays["face"], arrays["au_map"], maps)

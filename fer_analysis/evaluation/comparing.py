@@ -1,4 +1,4 @@
-"""Two runs on the same faces: McNemar's test of their predictions, paired bootstrap of their differences."""
+"""Two runs on the same faces: a paired test of their predictions, paired bootstrap of their differences."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.predictions import (
+    EVALUATION,
     PREDICTIONS,
     PredictionTable,
     column_name,
@@ -21,6 +22,7 @@ from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_json
 from aupipe.fer_display.tables import text_table
 from aupipe.fer_models.metrics import resampling
+from aupipe.fer_models.training.checkpoint import outdated, results_folder
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
 """What two evaluations must share: the faces, and the maps that the cosines are taken with."""
@@ -40,7 +42,7 @@ class Comparison:
 
     def lines(self) -> list[str]:
         """Return the comparison for people."""
-        c, table = self.content, self.content["mcnemar"]
+        c, table = self.content, self.content["paired_test"]
         rows = [("", "run", "other", "difference", "95 %, paired")]
         for name, one in c["differences"].items():
             ends = "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}"
@@ -50,28 +52,36 @@ class Comparison:
             f"{c['run']} against {c['other']}: {c['n']} images of {c['split']}",
             *text_table(rows),
             f"right: both {table['both']}, only run {table['first_only']}, only other {table['second_only']}, neither "
-            f"{table['neither']}; McNemar (exact) p = {table['p_value']:.3g}",
+            f"{table['neither']}; {table['method']}: p = {table['p_value']:.3g}",
         ]
 
 
-def compare(run: Path, other: Path) -> Comparison:
-    """Compare two evaluated runs, and write ``against-OTHER.json`` to the first one's folder.
+def compare(run: Path, other: Path, split: str = "test", limit: int | None = None) -> Comparison:
+    """Compare two evaluated runs, and write ``against-OTHER.json`` beside the first one's figures.
 
     Args:
         run: Folder of the run that the other is taken from.
         other: Folder of the other.
+        split: What both were measured on.
+        limit: Number of rows of it; None: all.
 
     Returns:
         The differences ``run - other``, with their intervals.
 
     Raises:
-        RunError: One was not evaluated, or not on the same faces and maps.
+        RunError: One was not evaluated, not with the weights it has now, or not on the same faces and maps.
     """
-    contents = [load_metrics(folder) for folder in (run, other)]
+    folders = [results_folder(one, EVALUATION, split, limit) for one in (run, other)]
+    contents = [load_metrics(folder, one) for folder, one in zip(folders, (run, other), strict=True)]
+    for one, content in zip((run, other), contents, strict=True):
+        if reason := outdated(one, content):
+            raise RunError(
+                paragraph(f"The figures of {one} are not of this run: {reason}.", fix=_evaluate(one, split, limit))
+            )
     _check_same(run, other, contents)
     first, second = (
         read_predictions(folder / PREDICTIONS, content["predictions_sha256"])
-        for folder, content in zip((run, other), contents, strict=True)
+        for folder, content in zip(folders, contents, strict=True)
     )
     if first.identity != second.identity:
         raise RunError(_message(run, other, "rows", f"{len(first.rows)} rows", f"{len(second.rows)} rows, other ids"))
@@ -80,13 +90,19 @@ def compare(run: Path, other: Path) -> Comparison:
         "other": str(other),
         "split": contents[0]["split"],
         "n": len(first.rows),
-        "mcnemar": resampling.mcnemar(first.flags("correct"), second.flags("correct")).as_json(),
+        "n_groups": len(np.unique(first.group)),
+        "paired_test": resampling.paired_test(first.flags("correct"), second.flags("correct"), first.group).as_json(),
         "differences": _differences(first, second, contents),
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
     }
-    write_json(run / f"against-{other.resolve().name}.json", content)
+    write_json(folders[0] / f"against-{other.resolve().name}.json", content)
     return Comparison(content)
+
+
+def _evaluate(run: Path, split: str, limit: int | None) -> str:
+    rows = "" if limit is None else f" --limit {limit}"
+    return f"Run `aupipe evaluate {run} --split {split}{rows}` again."
 
 
 def _check_same(run: Path, other: Path, contents: list[dict[str, Any]]) -> None:
@@ -110,8 +126,8 @@ def _differences(first: PredictionTable, second: PredictionTable, contents: list
     label = np.unique([row["true"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
     found = {
-        "accuracy": _paired(right[0], right[1], label, "samples"),
-        "balanced_accuracy": _paired(right[0], right[1], label, "classes"),
+        "accuracy": _paired(right[0], right[1], label, "samples", first.group),
+        "balanced_accuracy": _paired(right[0], right[1], label, "classes", first.group),
     }
     # The deepest layer of each run: their networks may have different numbers of layers.
     last = [max(content["att_cos"], key=int) for content in contents]
@@ -125,7 +141,7 @@ def _differences(first: PredictionTable, second: PredictionTable, contents: list
         pairs = list(zip((first, second), columns, strict=True))
         if mapped.any() and all(one.has(column) for one, names in pairs for column in names):
             values = [_less(one, names, mapped) for one, names in pairs]
-            found[name] = _paired(values[0], values[1], label[mapped], "classes")
+            found[name] = _paired(values[0], values[1], label[mapped], "classes", first.group[mapped])
     return found
 
 
@@ -134,8 +150,9 @@ def _paired(
     second: Float64[np.ndarray, "n"],
     label: Int64[np.ndarray, "n"],
     weighting: resampling.Weighting,
+    group: Int64[np.ndarray, "n"],
 ) -> dict[str, Any]:
-    interval = resampling.bootstrap_interval(first - second, label, weighting)
+    interval = resampling.bootstrap_interval(first - second, label, weighting, group=group)
     means = [resampling.weighted_mean(values, label, weighting) for values in (first, second)]
     return {
         "run": means[0],

@@ -16,9 +16,7 @@ from aupipe.fer_display.matrices import Matrix, draw_matrix
 TITLES = {
     "cam": "CAM",
     "cam_predicted": "CAM of prediction",
-    "uniform": "uniform map",
-    "centre": "centred Gaussian",
-    "mean_map": "mean AU map",
+    **CONTROLS,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,11 +14,11 @@ from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
-from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures, mean_over_others
+from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.types import Progress
 from aupipe.fer_models.methods import Method, Prediction
 from aupipe.fer_models.metrics import localisation
@@ -28,18 +29,25 @@ from aupipe.fer_models.targets import attention, positive_part, resize_maps
 class Samples:
     """Per-sample figures of a split, in the order of its rows.
 
-    figures: by map, then by the columns of :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` ..
-    each layer's attention, ``cam`` (of the label), ``cam_predicted`` (of the predicted class), the controls ``uniform,
-    centre, mean_map``, and ``wrong_class`` (the other expressions' AU maps, of which there is ``cos`` alone).
+    group: the person of each, or else the sample's id. figures: by map, then by the columns of
+    :data:`~aupipe.fer_analysis.evaluation.per_face.FIGURES`. Maps: ``"1"`` .. each layer's attention, ``cam`` (of the
+    label), ``cam_predicted`` (of the predicted class), and the controls ``uniform, centre, mean_map, predicted_map,
+    au_map``.
     """
 
     sample_id: tuple[str, ...]
+    group: tuple[str, ...]
     label: Int64[np.ndarray, "n"]
     probability: Float64[np.ndarray, "n k"]
     has_map: Bool[np.ndarray, "n"]
     predicted_has_map: Bool[np.ndarray, "n"]
     region_share: Float64[np.ndarray, "n"]
     figures: Mapping[str, Mapping[str, Float64[np.ndarray, "n"]]]
+
+    @cached_property
+    def group_number(self) -> Int64[np.ndarray, "n"]:
+        """Number of each sample's person: what is resampled where persons repeat."""
+        return np.asarray(np.unique(self.group, return_inverse=True)[1], np.int64)
 
     @property
     def predicted(self) -> Int64[np.ndarray, "n"]:
@@ -100,7 +108,7 @@ def measure(
         raise RunError(memory_message(loader)) from error
     finally:
         progress.finish()
-    return _join(batches_done, loader.reader.sample_ids), sums.averages()
+    return _join(batches_done, loader.reader), sums.averages()
 
 
 def read(model: Method, batch: Batch) -> BatchReading:
@@ -160,15 +168,14 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
     }
     predicted_map = _predicted_maps(batch, others, place)
     fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
-    for name, value in {**reading.maps, **fixed}.items():
+    drawn = {"predicted_map": predicted_map, "au_map": batch.au_map} if others.shape[1] else {}
+    for name, value in {**reading.maps, **fixed, **drawn}.items():
         grown = resize_maps(value, (controls.size, controls.size))
         native = (int(value.shape[1]), int(value.shape[2])) if name in reading.maps else None
         on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map)
         for _, figure in face_figures():
             if figure.only in ("", name) and (values := figure.measure(on_faces)) is not None:
                 columns[f"{name}/{figure.column}"] = values
-    if (values := mean_over_others(batch.au_map, others)) is not None:
-        columns["wrong_class/cos"] = values
     return {name: value.cpu().numpy() for name, value in columns.items()}
 
 
@@ -189,10 +196,10 @@ def _predicted_maps(
     if others.shape[1] == 0:
         return batch.au_map
     own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, batch.au_map[:, None])
-    return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)]
+    return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 
-def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Samples:
+def _join(batches: list[dict[str, np.ndarray]], reader: SplitReader) -> Samples:
     joined = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     figures: dict[str, dict[str, np.ndarray]] = {}
     for name, values in joined.items():
@@ -200,7 +207,8 @@ def _join(batches: list[dict[str, np.ndarray]], sample_ids: list[str]) -> Sample
             owner, figure = name.split("/")
             figures.setdefault(owner, {})[figure] = np.asarray(values, np.float64)
     return Samples(
-        sample_id=tuple(sample_ids[row] for row in joined["row"]),
+        sample_id=tuple(reader.sample_ids[row] for row in joined["row"]),
+        group=tuple(reader.groups[row] for row in joined["row"]),
         label=joined["label"],
         probability=joined["probability"],
         has_map=joined["has_map"],

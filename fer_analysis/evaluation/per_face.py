@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -38,6 +39,11 @@ class MapsOnFaces:
     others: Float32[Tensor, "b o m m"]
     region: Bool[Tensor, "b m m"]
     predicted_map: Float32[Tensor, "b m m"]
+
+    @cached_property
+    def with_others(self) -> Float[Tensor, "b o"]:
+        """Cosine with each of the others; 0 in its own slot, as a cosine with an empty map is."""
+        return torch.stack([cosine(self.maps, other) for other in self.others.unbind(1)], 1)
 
 
 @dataclass(frozen=True)
@@ -82,22 +88,28 @@ class DerivedFigure:
     shown: Shown = Shown()
 
 
-def mean_over_others(maps: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"]) -> Float[Tensor, "b"] | None:
+def _mean_over_others(of: MapsOnFaces) -> Float[Tensor, "b"] | None:
     """Average the cosine with the other expressions' maps; None where the codebook has a single expression."""
-    if others.shape[1] < 2:
+    if of.others.shape[1] < 2:
         return None
-    present = others.flatten(2).any(2)
-    values = torch.stack([cosine(maps, others[:, number]) for number in range(others.shape[1])], 1)
-    return (values * present).sum(1) / present.sum(1).clamp_min(1)
+    return of.with_others.sum(1) / of.others.flatten(2).any(2).sum(1).clamp_min(1)
+
+
+def _nearest_other(of: MapsOnFaces) -> Float[Tensor, "b"] | None:
+    """Take the cosine with that of the other expressions' maps which comes closest."""
+    return None if of.others.shape[1] < 2 else of.with_others.amax(1)
 
 
 def _ceiling(of: MapsOnFaces) -> Float64[Tensor, "b"] | None:
     return None if of.native is None else torch.from_numpy(metrics.ceilings(of.au_map.cpu().numpy(), *of.native))
 
 
-def _specificity(mean: Means) -> float | None:
-    own, wrong = mean("cosine"), mean("cosine_wrong")
-    return None if own is None or wrong is None else own - wrong
+def _less(wrong: str) -> Callable[[Means], float | None]:
+    def derive(mean: Means) -> float | None:
+        own, other = mean("cosine"), mean(wrong)
+        return None if own is None or other is None else own - other
+
+    return derive
 
 
 def _above(floor: str) -> Callable[[Means], float | None]:
@@ -110,10 +122,12 @@ def _share(region_share: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
 
 FIGURES: dict[str, FaceFigure | DerivedFigure] = {
     "cosine": FaceFigure("cos", lambda of: cosine(of.maps, of.au_map), shown=Shown("cosine")),
-    "cosine_wrong": FaceFigure("cos_wrong", lambda of: mean_over_others(of.maps, of.others)),
+    "cosine_wrong": FaceFigure("cos_wrong", _mean_over_others),
+    "cosine_nearest": FaceFigure("cos_nearest", _nearest_other),
     "normalised": DerivedFigure(_above("uniform"), Shown("normalised", benchmark=True)),
     "normalised_over_mean_map": DerivedFigure(_above("mean_map")),
-    "specificity": DerivedFigure(_specificity, Shown("specificity", benchmark=True)),
+    "specificity": DerivedFigure(_less("cosine_wrong"), Shown("specificity", benchmark=True)),
+    "specificity_nearest": DerivedFigure(_less("cosine_nearest"), Shown("nearest")),
     "pointing": FaceFigure(
         "pointing",
         lambda of: localisation.pointing(of.maps, of.region),

@@ -1,31 +1,37 @@
 """``predictions.csv``: everything that was measured, face by face, so that each figure can be computed again.
 
-Columns: ``sample_id, true, predicted, correct, probability`` (of the prediction), ``p_CLASS`` of every class,
-``has_map, predicted_has_map, region_share``, then the figures of each map as ``MAP_FIGURE``, for example ``att5_cos``
-(:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six decimals; empty where a figure
-means nothing.
+Columns: ``sample_id, group`` (the person, or else the sample's id), ``true, predicted, correct, probability`` (of the
+prediction), ``p_CLASS`` of every class, ``has_map, predicted_has_map, region_share``, then the figures of each map as
+``MAP_FIGURE``, for example ``att5_cos`` (:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six
+decimals; empty where a figure means nothing.
 """
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import face_figures
+from aupipe.fer_analysis.evaluation.schema import Metrics, check_shapes
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import sha256_bytes, sha256_file, write_text
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.recorded import read_recorded, write_recorded
+from aupipe.fer_data.typed import UnreadableTextError, convert, parse_json
 from aupipe.fer_display.tables import csv_of_columns, csv_records, number_cells
+
+EVALUATION = "evaluation"
+"""First word of the folders of results that are not the run's own: of another split, or of some of its rows."""
 
 METRICS = "metrics.json"
 PREDICTIONS = "predictions.csv"
-_NEEDED = frozenset({"localisation", "intervals", "cosine_matrix", "predictions_sha256"})
 
 
 def column_name(owner: str, figure: str) -> str:
@@ -35,14 +41,15 @@ def column_name(owner: str, figure: str) -> str:
 
 def write_predictions(path: Path, samples: Samples, classes: Sequence[str]) -> str:
     """Write the table atomically, and return its SHA-256."""
-    text = csv_of_columns(_columns(samples, classes))
-    write_text(path, text)
-    return sha256_bytes(text.encode())
+    data = csv_of_columns(_columns(samples, classes)).encode()
+    write_recorded(path, data)
+    return sha256_bytes(data)
 
 
 def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     everywhere = np.ones(len(samples.label), bool)
     yield "sample_id", samples.sample_id
+    yield "group", samples.group
     yield "true", [classes[number] for number in samples.label]
     yield "predicted", [classes[number] for number in samples.predicted]
     yield "correct", _flags(samples.correct)
@@ -74,6 +81,11 @@ class PredictionTable:
         """(sample id, true class, has_map) of each row: what two evaluations must share to be compared."""
         return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
 
+    @cached_property
+    def group(self) -> Int64[np.ndarray, "n"]:
+        """Number of the person of each row."""
+        return np.asarray(np.unique([row["group"] for row in self.rows], return_inverse=True)[1], np.int64)
+
     def flags(self, name: str) -> Bool[np.ndarray, "n"]:
         """Return a 0/1 column as booleans."""
         return np.array([row[name] == "1" for row in self.rows], bool)
@@ -93,34 +105,36 @@ def read_predictions(path: Path, sha256: str) -> PredictionTable:
     Raises:
         RunError: It is missing or another one.
     """
-    if not path.is_file() or sha256_file(path) != sha256:
+    data = path.read_bytes() if path.is_file() else b""
+    if sha256_bytes(data) != sha256:
         raise RunError(
             paragraph(
                 f"{path} is missing or does not belong to the metrics.json beside it.",
                 fix="Run `aupipe evaluate` on that run again.",
             )
         )
-    with path.open(encoding="utf-8", newline="") as file:
-        return PredictionTable(path, tuple(csv_records(file)))
+    return PredictionTable(path, tuple(csv_records(io.StringIO(data.decode(), newline=""))))
 
 
-def load_metrics(folder: Path) -> dict[str, Any]:
-    """Load a run's ``metrics.json``.
+def load_metrics(folder: Path, run: Path | None = None) -> dict[str, Any]:
+    """Load ``metrics.json`` of a folder.
+
+    Args:
+        folder: Where it lies.
+        run: The run that it is about, where that is another folder.
 
     Raises:
         RunError: It is missing, damaged or of an older version.
     """
     path = folder / METRICS
+    fix = f"Run `aupipe evaluate {run or folder}` again, with the same --split and --limit."
+    if not path.is_file():
+        raise RunError(paragraph(f"{run or folder} was not evaluated.", where=path, fix=fix.replace("again", "first")))
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
-        content = {}
-    if not isinstance(content, dict) or not content.keys() >= _NEEDED:
+        content = parse_json(read_recorded(path, fix), dict[str, Any])
+        check_shapes(convert(content, Metrics))
+    except UnreadableTextError as error:
         raise RunError(
-            paragraph(
-                f"{folder} was not evaluated, or by an older version.",
-                where=path,
-                fix=f"Run `aupipe evaluate {folder}` first.",
-            )
-        )
+            paragraph("The figures are damaged, or of an older version.", where=path, got=error, fix=fix)
+        ) from error
     return content

@@ -11,13 +11,14 @@ from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import measure
-from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, write_predictions
+from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
 from aupipe.fer_data.errors import UserInputError, paragraph
-from aupipe.fer_data.files import write_bytes, write_json
+from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress, Silent, lines_repr
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
@@ -44,7 +45,7 @@ class Evaluation:
 
     def against(self, other: Path | str) -> Comparison:
         """Compare with another evaluated run, face by face. Raises :class:`RunError` when that cannot be."""
-        return compare(self.run, Path(other))
+        return compare(self.run, Path(other), self.content["split"], self.content["limit"])
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
@@ -59,7 +60,7 @@ class Evaluation:
 
 def evaluate(
     run_folder: Path,
-    store_folder: Path | None = None,
+    store_folder: Path | str | None = None,
     split: str = "test",
     limit: int | None = None,
     device: str = "auto",
@@ -71,8 +72,8 @@ def evaluate(
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
-    Writes to the run's folder, or to ``out``, ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``,
-    ``confusion.png``, ``cosines.png`` and, last, ``metrics.json``.
+    Writes ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``, ``confusion.png``, ``cosines.png`` and,
+    last, ``metrics.json``.
 
     Args:
         run_folder: The run.
@@ -84,7 +85,8 @@ def evaluate(
         batch_size: Images at once. None: that of the training.
         method: Read the maps out as another method that shares the run's training.
         method_options: That method's settings.
-        out: Folder to write to. None: the run's.
+        out: Folder to write to. None: the run's, or for another split than test or with a limit one inside it, such as
+            ``evaluation-val`` or ``evaluation-test-limit-100``.
 
     Returns:
         The figures, as ``metrics.json`` holds them.
@@ -98,8 +100,8 @@ def evaluate(
         if value is not None and value < 1:
             raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
     where = resolve_device(device)
-    record, model, state = checkpoint.load_best(run_folder, where, method, method_options)
-    store = checkpoint.run_store(run_folder, record, store_folder)
+    record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
+    store = checkpoint.run_store(run_folder, record, store_folder, progress)
     config = record.config
     loader = TripletLoader(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
@@ -107,7 +109,8 @@ def evaluate(
     samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent())
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
-    out = out or run_folder
+    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit)
+    withdraw(out / METRICS)  # it would not belong to the files that are written now
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
@@ -117,11 +120,11 @@ def evaluate(
     content = {
         **figures,
         "predictions_sha256": digest,
-        **checkpoint.describe_measurement(record, state, store, split, limit),
+        **checkpoint.describe_measurement(record, kept, store, split, limit),
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,
         "seed": config.seed,
     }
     # Last: whoever finds it finds all the other files of the same evaluation.
-    write_json(out / METRICS, content)
+    write_recorded(out / METRICS, json_bytes(content))
     return Evaluation(run_folder, content, out)

@@ -13,6 +13,10 @@ on most faces says that its evidence is all against it.
 which any layer can reach. A model also scores above it by pointing at faces in general; ``normalised_over_mean_map``
 therefore puts the floor at the class-agnostic mean AU map, and only what exceeds 0 there is knowledge of the sample.
 The ceiling is the best that a map of that size can reach; for the controls that of the last layer.
+
+**Controls.** ``predicted_map`` is the AU map of the *predicted* expression, drawn after the fact.
+A map that does not beat it tells nothing that the prediction does not.
+``au_map`` is the face's own AU map: its specificity is the most that a map can attain.
 """
 
 from __future__ import annotations
@@ -29,7 +33,17 @@ from aupipe.fer_analysis.evaluation.per_face import FIGURES, FaceFigure, face_fi
 from aupipe.fer_models import metrics
 from aupipe.fer_models.metrics import localisation, resampling
 
-CONTROLS = ("uniform", "centre", "mean_map")
+CONTROLS = {
+    "uniform": "uniform map",
+    "centre": "centred Gaussian",
+    "mean_map": "mean AU map",
+    "predicted_map": "AU map of the prediction",
+}
+"""Controls that every cosine is read against, with their titles. ``au_map``, the face's own, is measured beside them:
+what can be attained."""
+
+WRONG_CLASS = "another expression's map"
+"""Title of ``controls.wrong_class``, the mean cosine of the face's AU map with those of the other expressions."""
 
 Averaging = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
 
@@ -41,10 +55,10 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
     where = table.localisation()
     attentions = {layer: entry["all"] for layer, entry in where["attention"].items()}
     cam = where["cam"]["all"] if where["cam"] else {}
-    uniform, centre, mean_map = ((where["controls"][name] or {}).get("all", {}).get("cosine") for name in CONTROLS)
+    controls = {name: (entry or {}).get("all", {}) for name, entry in where["controls"].items()}
     return {
         "accuracy": metrics.accuracy(confusion),
-        "accuracy_ci95": list(metrics.wilson_interval(int(np.trace(confusion)), len(samples.label))),
+        "accuracy_ci95": table.accuracy_interval(int(np.trace(confusion))),
         "balanced_accuracy": metrics.balanced_accuracy(confusion),
         "calibration": metrics.calibration(samples.probability, samples.label),
         "intervals": table.intervals(),
@@ -56,16 +70,15 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
         "cosine_matrix": table.cosine_matrix(where),
         "confusion": {"classes": list(classes), "matrix": confusion.tolist()},
         "controls": {
-            "uniform": uniform,
-            "centre": centre,
-            "mean_map": mean_map,
-            "wrong_class": table.figure("wrong_class", "cosine", samples.has_map, table.macro),
+            **{name: controls[name].get("cosine") for name in CONTROLS},
+            "wrong_class": controls["au_map"].get("cosine_wrong"),
             "ceiling": attentions[str(n_layers)]["ceiling"],
             "ceiling_per_layer": {layer: figures["ceiling"] for layer, figures in attentions.items()},
         },
         "localisation": where,
         "n": len(samples.label),
         "n_with_map": int(samples.has_map.sum()),
+        "n_groups": len(set(samples.group)),
     }
 
 
@@ -84,6 +97,19 @@ class _Summary:
     classes: tuple[str, ...]
     n_layers: int
 
+    @property
+    def by_person(self) -> bool:
+        """True where persons repeat: they are resampled then, not faces."""
+        return resampling.repeats(self.samples.group_number)
+
+    def accuracy_interval(self, right: int) -> list[float]:
+        """Compute the interval of the accuracy: Wilson's or, where persons repeat, the bootstrap's."""
+        wilson = list(metrics.wilson_interval(right, len(self.samples.label)))
+        if not self.by_person:
+            return wilson
+        everyone = np.ones(len(self.samples.label), bool)
+        return self._bootstrap(self.samples.correct.astype(np.float64), everyone, "samples") or wilson
+
     def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
         """Average each expression's mean over the expressions."""
         return metrics.macro_mean(values, self.samples.label, rows, len(self.classes))
@@ -100,7 +126,7 @@ class _Summary:
             return None
         own = self.samples.figures.get(owner, {})
         # A control has no resolution of its own: its ceiling is that of the last layer.
-        columns = {**self.samples.figures[str(self.n_layers)], **own} if owner in CONTROLS and own else own
+        columns = {"ceiling": self.samples.figures[str(self.n_layers)]["ceiling"], **own} if own else own
         values = columns.get(figure.column)
         return None if values is None else mean(values, rows & self.samples.having(figure.needs))
 
@@ -117,7 +143,7 @@ class _Summary:
             "attention": {layer: self._groups(layer) for layer in layers},
             "cam": self._groups("cam"),
             "cam_predicted": self._groups("cam_predicted"),
-            "controls": {name: self._groups(name) for name in CONTROLS},
+            "controls": {name: self._groups(name) for name in (*CONTROLS, "au_map")},
         }
 
     def _groups(self, owner: str) -> dict[str, Any] | None:
@@ -147,7 +173,7 @@ class _Summary:
 
     def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
         """Average cosines, classes with a map by maps: attention of each layer, CAM, controls."""
-        entries = {**where["attention"], "cam": where["cam"], **where["controls"]}
+        entries = {**where["attention"], "cam": where["cam"], **{name: where["controls"][name] for name in CONTROLS}}
         maps = {name: entry for name, entry in entries.items() if entry is not None}
         mapped = np.bincount(self.samples.label[self.samples.has_map], minlength=len(self.classes))
         present = [name for number, name in enumerate(self.classes) if mapped[number]]
@@ -161,29 +187,45 @@ class _Summary:
     def intervals(self) -> dict[str, Any]:
         """Compute bootstrap intervals of the main figures; attention is that of the last layer."""
         samples, last = self.samples, str(self.n_layers)
-        right = samples.correct.astype(np.float64)
+        right, everyone = samples.correct.astype(np.float64), np.ones(len(samples.label), bool)
         counts = np.bincount(samples.label, minlength=len(self.classes))
         return {
             "level": resampling.LEVEL,
-            "method": "percentile bootstrap, stratified by class",
+            "method": "percentile bootstrap, " + ("persons resampled" if self.by_person else "stratified by class"),
             "resamples": resampling.RESAMPLES,
             "seed": resampling.SEED,
-            "classes_of_one_face": [name for name, n in zip(self.classes, counts, strict=True) if n == 1],
-            "accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "samples")),
-            "balanced_accuracy": _listed(resampling.bootstrap_interval(right, samples.label, "classes")),
-            "att_cos": self._interval(last, "cos"),
-            "att_specificity": self._interval(last, "cos", "cos_wrong"),
-            "cam_cos": self._interval("cam", "cos"),
-            "cam_specificity": self._interval("cam", "cos", "cos_wrong"),
+            "classes_of_one_face": [
+                name for name, n in zip(self.classes, counts, strict=True) if n == 1 and not self.by_person
+            ],
+            "accuracy": self._bootstrap(right, everyone, "samples"),
+            "balanced_accuracy": self._bootstrap(right, everyone, "classes"),
+            **self._map_intervals("att", last),
+            **self._map_intervals("cam", "cam"),
         }
 
-    def _interval(self, owner: str, figure: str, less: str | None = None) -> list[float] | None:
-        columns, rows = self.samples.figures.get(owner, {}), self.samples.has_map
-        if figure not in columns or (less is not None and less not in columns) or not rows.any():
+    def _map_intervals(self, name: str, owner: str) -> dict[str, Any]:
+        """Compute the intervals of a map's cosine, of its specificities, and of its lead over each control."""
+        return {
+            f"{name}_cos": self._interval((owner, "cos")),
+            f"{name}_specificity": self._interval((owner, "cos"), (owner, "cos_wrong")),
+            f"{name}_specificity_nearest": self._interval((owner, "cos"), (owner, "cos_nearest")),
+            f"{name}_cos_over": {other: self._interval((owner, "cos"), (other, "cos")) for other in CONTROLS},
+        }
+
+    def _interval(self, column: tuple[str, str], less: tuple[str, str] | None = None) -> list[float] | None:
+        """Compute the interval of a column's macro mean or, paired, of what it has more than another."""
+        rows, figures = self.samples.has_map, self.samples.figures
+        values = [figures.get(owner, {}).get(figure) for owner, figure in (column, less or column)]
+        if values[0] is None or values[1] is None or not rows.any():
             return None
-        values = columns[figure] - columns[less] if less is not None else columns[figure]
-        return _listed(resampling.bootstrap_interval(values[rows], self.samples.label[rows], "classes"))
+        difference = values[0] - values[1] if less is not None else values[0]
+        return self._bootstrap(difference, rows, "classes")
 
-
-def _listed(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)
+    def _bootstrap(
+        self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"], weighting: resampling.Weighting
+    ) -> list[float] | None:
+        samples = self.samples
+        interval = resampling.bootstrap_interval(
+            values[rows], samples.label[rows], weighting, group=samples.group_number[rows]
+        )
+        return None if interval is None else list(interval)

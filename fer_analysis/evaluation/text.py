@@ -7,17 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.per_face import headings
+from aupipe.fer_analysis.evaluation.summary import CONTROLS, WRONG_CLASS
 from aupipe.fer_display.tables import text_table
+
+ATTAINABLE = ("cosine", "specificity", "specificity_nearest")
+"""Figures whose largest possible value is worth knowing: that of the face's own AU map."""
 
 
 def shown(value: float | None) -> str:
     """Format a figure with three decimals, or a dash for one that does not exist."""
-    return "-" if value is None else f"{value:.3f}"
+    return "-" if value is None else f"{value:.3f}".replace("-0.000", "0.000")
 
 
 def span(interval: Sequence[float] | None) -> str:
     """Format an interval as ``.. to ..``, or a dash."""
     return "-" if interval is None else f"{shown(interval[0])} to {shown(interval[1])}"
+
+
+def knows_something(c: Mapping[str, Any]) -> bool:
+    """Return whether the accuracy is surely above that of always naming the most frequent class."""
+    return bool(c["accuracy_ci95"][0] > _majority(c)[1])
+
+
+def beside_the_majority(c: Mapping[str, Any]) -> str:
+    """Compare the accuracy with what needs no picture, as the end of a sentence; its interval decides."""
+    name, share = _majority(c)
+    if knows_something(c):
+        return f"more than the {share:.1%} of always naming {name}"
+    return f"no better than always naming {name} ({share:.1%})"
+
+
+def _majority(c: Mapping[str, Any]) -> tuple[str, float]:
+    counts = [sum(row) for row in c["confusion"]["matrix"]]
+    return c["confusion"]["classes"][counts.index(max(counts))], max(counts) / c["n"]
 
 
 def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
@@ -26,9 +48,10 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
     calibration, intervals = c["calibration"], c["intervals"]
     balanced = intervals["balanced_accuracy"]
     return [
-        f"{run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}",
+        f"{run}: {c['n']} images of {c['split']}{_persons(c)}, {c['n_with_map']} with a map, epoch {c['epoch']}",
         f"accuracy {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}"
         + ("" if balanced is None else f" (95 %: {balanced[0]:.1%} to {balanced[1]:.1%})"),
+        f"that is {beside_the_majority(c)}",
         f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",
@@ -39,8 +62,14 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         *_too_few(intervals["classes_of_one_face"]),
         *_by_outcome(c),
         "normalised: 0 a uniform map, 1 the ceiling. specificity: cosine with the face's own AU map less that with the "
-        "other expressions'.",
+        "other expressions', on average and less the nearest one's. AU map of the prediction: drawn after the fact; "
+        "what does not beat it says no more than the prediction does.",
     ]
+
+
+def _persons(c: Mapping[str, Any]) -> str:
+    """Say how many independent persons the images show, where there are fewer."""
+    return f" of {c['n_groups']} persons, whom the intervals resample" if c["n_groups"] < c["n"] else ""
 
 
 def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
@@ -51,9 +80,7 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
         *((f"ATT-COS layer {layer}", entry) for layer, entry in where["attention"].items()),
         ("CAM-COS of the label", where["cam"]),
         ("CAM-COS of the prediction", where["cam_predicted"]),
-        ("control: uniform map", where["controls"]["uniform"]),
-        ("control: centred Gaussian", where["controls"]["centre"]),
-        ("control: mean AU map", where["controls"]["mean_map"]),
+        *((f"control: {title}", where["controls"][name]) for name, title in CONTROLS.items()),
     ]
     columns = headings()
     rows: list[Sequence[str]] = [("", *columns.values())]
@@ -61,9 +88,11 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
         figures = entry["all"] if entry else {}
         rows.append((title, *(shown(figures.get(name)) for name in columns)))
     controls, chance = c["controls"], where["chance"]
+    attainable = where["controls"]["au_map"]["all"] if where["controls"]["au_map"] else {}
     return [
         *rows,
-        ("control: another expression's map", shown(controls["wrong_class"])),
+        (f"control: {WRONG_CLASS}", shown(controls["wrong_class"])),
+        ("the AU map itself", *(shown(attainable.get(name)) if name in ATTAINABLE else "" for name in columns)),
         (f"ceiling of layer {last}", shown(controls["ceiling"])),
         ("chance", *(shown(chance[name]) if name in chance else "" for name in columns)),
     ]

@@ -6,7 +6,6 @@ Dividing the logits by a temperature changes no prediction, only how sure it sou
 from __future__ import annotations
 
 import contextlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,10 +14,12 @@ import torch
 from jaxtyping import Float64, Int64
 from scipy import optimize, special
 
-from aupipe.fer_data.errors import FerError
-from aupipe.fer_data.files import sha256_file, write_json
+from aupipe.fer_data.errors import FerError, RunError
+from aupipe.fer_data.files import json_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.recorded import read_recorded, write_recorded
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_models import metrics
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training import checkpoint
@@ -104,13 +105,26 @@ def calibrate(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"],
 
 
 def run_calibration(
-    run_folder: Path, record: checkpoint.RunRecord, model: Method, store: Store | None, device: torch.device
+    run_folder: Path,
+    record: checkpoint.RunRecord,
+    model: Method,
+    weights: str,
+    store: Store | None,
+    device: torch.device,
 ) -> Calibration | None:
     """Read a run's calibration from RUN/calibration.json, or fit it on the store's validation split and keep it there.
 
-    Returns None when it is not there and cannot be fitted: the store is gone, or has no two validation rows.
+    Args:
+        run_folder: The run.
+        record: Its record.
+        model: Its best model.
+        weights: SHA-256 of the model's checkpoint.
+        store: Its store; None: it is gone.
+        device: Where the model is.
+
+    Returns:
+        The calibration; None when it is not there and cannot be fitted: no store, or no two validation rows.
     """
-    weights = sha256_file(run_folder / checkpoint.BEST)
     kept = _read(run_folder / CALIBRATION_FILE)
     if kept is not None and kept.checkpoint == weights:
         return kept
@@ -118,15 +132,18 @@ def run_calibration(
         return None
     calibration = calibrate(*validation_logits(record, model, store, device), weights)
     with contextlib.suppress(FerError):  # a run on a read-only disk is calibrated again each time
-        write_json(run_folder / CALIBRATION_FILE, asdict(calibration))
+        write_recorded(run_folder / CALIBRATION_FILE, json_bytes(asdict(calibration)))
     return calibration
 
 
 def _read(path: Path) -> Calibration | None:
+    """Read a calibration that can be believed; a damaged one is as good as none, for it is fitted again."""
     try:
-        return Calibration(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        found = parse_json(read_recorded(path, ""), Calibration)
+    except (RunError, UnreadableTextError):
         return None
+    low, high = TEMPERATURE_RANGE
+    return found if low <= found.temperature <= high and found.n >= 2 else None
 
 
 @torch.no_grad()

@@ -11,13 +11,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from aupipe.fer_data.errors import UserInputError, paragraph
-from aupipe.fer_data.images import UnreadableImageError, decode_image, quiet_opencv
+from aupipe.fer_data.errors import UserInputError, paragraph, printable
+from aupipe.fer_data.image_size import SIDE_LIMIT
+from aupipe.fer_data.images import UnreadableImageError, quiet_opencv, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.layouts.base import IMAGE_SUFFIXES
 from aupipe.fer_data.types import Box, Failure, Reason
 
 VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg"})
+
+FRAME_LIMIT = 64_000_000
+"""Most pixels of a video's frame: twice those of an 8K film; a decoder holds several."""
 
 ENDS_EARLY = 0.95
 """A video that yields fewer frames than this share of what its header says is reported as damaged."""
@@ -77,7 +81,7 @@ class Source:
         else:
             root = self.path if self.kind == "folder" else self.path.parent
             for name in self.photos:
-                yield _picture(root / name, name)
+                yield _picture(root / name, printable(name))
 
 
 def open_source(path: Path, every: int = 1) -> Source:
@@ -94,8 +98,9 @@ def open_source(path: Path, every: int = 1) -> Source:
     if path.is_dir():
         return _folder(path)
     if not path.is_file():
+        what = "is a device, a FIFO or a socket" if path.exists() else "does not exist"
         raise UserInputError(
-            paragraph(f"{path} does not exist.", expected="a photo, a folder of photos, a manifest (.csv) or a video")
+            paragraph(f"{path} {what}.", expected="a photo, a folder of photos, a manifest (.csv) or a video")
         )
     if path.suffix.lower() == ".csv":
         manifest = read_manifest(path)
@@ -143,11 +148,9 @@ def _picture(
     path: Path, name: str, label: str = "", box: Box | None = None, known: Float64[np.ndarray, "68 2"] | None = None
 ) -> InputPicture | Failure:
     try:
-        image = decode_image(path.read_bytes(), name)
-    except UnreadableImageError:
-        return Failure(name, str(path), Reason.UNREADABLE.key, "not an image that can be decoded")
-    except OSError as error:
-        return Failure(name, str(path), Reason.MISSING_FILE.key, error.strerror or "")
+        image = read_image(path)
+    except UnreadableImageError as error:
+        return Failure(name, str(path), error.reason.key, error.detail)
     return InputPicture(name, image, label=label, box=box, known=known)
 
 
@@ -169,6 +172,9 @@ def _frame_count(path: Path) -> int:
 
 def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
     with _opened(path) as video:
+        if too_large := _too_large_frames(video):
+            yield Failure(printable(path.name), str(path), Reason.TOO_LARGE.key, too_large)
+            return
         stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
         number = 0
         while video.grab():
@@ -176,14 +182,21 @@ def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
                 yield _frame(video, path, number, rate)
             number += 1
     if number == 0:
-        yield Failure(path.name, str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
+        yield Failure(printable(path.name), str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
     elif number < ENDS_EARLY * stated:
         detail = f"the video breaks off: {number} of the {stated} frames it should have"
-        yield Failure(f"{path.name}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
+        yield Failure(f"{printable(path.name)}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
+
+
+def _too_large_frames(video: cv2.VideoCapture) -> str:
+    """Say how large a video's frames are where that is more than a photo may have; before one is decoded."""
+    width, height = (int(video.get(one)) for one in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    large = width * height > FRAME_LIMIT or max(width, height) > SIDE_LIMIT
+    return f"frames of {width} x {height} pixels" if large else ""
 
 
 def _frame(video: cv2.VideoCapture, path: Path, number: int, rate: float) -> InputPicture | Failure:
-    name = f"{path.name}/frame-{number:06d}"
+    name = f"{printable(path.name)}/frame-{number:06d}"
     ok, image = video.retrieve()
     if not ok:
         return Failure(name, str(path), Reason.UNREADABLE.key, "the frame cannot be decoded")

@@ -19,6 +19,7 @@ from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
 from aupipe.fer_data.preparation import AlignedFace, Preparation
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.typed import UnreadableTextError, convert
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training import checkpoint
@@ -138,7 +139,7 @@ def open_run(
         UserInputError: The network has no such layer, or this machine no such device.
     """
     where = resolve_device(device)
-    record, model, _ = checkpoint.load_best(folder, where, method, method_options)
+    record, model, kept = checkpoint.load_best(folder, where, method, method_options)
     layer = _checked_layer(layer, model)
     store, why = _store(folder, record, store_folder)
     if not record.preparation and store is None:
@@ -150,10 +151,27 @@ def open_run(
                 fix="Give the store with --store.",
             )
         )
-    preparation = Preparation(**record.preparation) if record.preparation else Preparation.of_store(store.index)  # type: ignore[union-attr]
-    calibration = run_calibration(folder, record, model, store, where)
+    preparation = _preparation(folder, record, store)
+    calibration = run_calibration(folder, record, model, kept.sha256, store, where)
     notes = () if calibration else (_uncalibrated(store, why),)
     return OpenRun(folder, record, model, where, layer or model.backbone.n_layers, preparation, calibration, notes)
+
+
+def _preparation(folder: Path, record: checkpoint.RunRecord, store: Store | None) -> Preparation:
+    """Read how photos are prepared from the run's record, or of an older run from its store."""
+    if not record.preparation and store is not None:
+        return Preparation.of_store(store.index)
+    try:
+        return convert(record.preparation, Preparation)
+    except UnreadableTextError as error:
+        raise RunError(
+            paragraph(
+                "The run's configuration does not say rightly how its photos were prepared.",
+                where=folder / checkpoint.CONFIG,
+                got=error,
+                fix=checkpoint.WAYS_OUT[checkpoint.CONFIG],
+            )
+        ) from error
 
 
 def _checked_layer(layer: int | None, model: Method) -> int | None:

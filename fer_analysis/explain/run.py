@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +17,12 @@ from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
 from aupipe.fer_analysis.explain.timeline import draw_timeline
-from aupipe.fer_data.files import write_bytes, write_json, write_text
+from aupipe.fer_data.errors import printable
+from aupipe.fer_data.failures import write_failures
+from aupipe.fer_data.files import file_name, write_bytes, write_json, write_text
 from aupipe.fer_data.folders import EXPLANATION, output_folder
 from aupipe.fer_data.preparation import AlignedFace, FaceFinder, MissedFace
+from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 from aupipe.fer_display.blocks import Block, Wide
 from aupipe.fer_display.figures import png_bytes
@@ -166,7 +168,7 @@ def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, Al
 
 
 def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> None:
-    stem = f"{FACES}/{safe_path(result.name)}"
+    stem = f"{FACES}/{file_name(result.name)}"
     panels = face_panels(opened, result)
     write_face_png(out / f"{stem}.png", opened, result, panels)
     write_json(out / f"{stem}.json", result_json(result, opened))
@@ -177,17 +179,9 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
         work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels]))
 
 
-def safe_path(name: str) -> str:
-    """Turn a name into a path that stays below its folder.
-
-    >>> safe_path("../a//b.jpg")
-    'a/b.jpg'
-    """
-    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
-
-
 def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...]) -> ExplainReport:
-    """Write the table, the timeline and the page; the report last."""
+    """Write the failures, the table, the timeline and the page; the report last."""
+    write_failures(out, work.failures)
     notes = (*notes, *_more_notes(source, work))
     if work.rows:
         write_text(out / TABLE, csv_of_records(work.rows))
@@ -198,7 +192,7 @@ def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tupl
         work.files.append(TIMELINE)
     calibration = (opened.calibration.sentence(),) if opened.calibration else ()
     facts = (_about(opened), *calibration, *notes)
-    title = f"{source.path.name} explained"
+    title = f"{printable(source.path.name)} explained"
     said = {"facts": facts, "limits": work.limits, "left_out": work.failures}
     write_text(out / PAGE, render("explain", title=title, blocks=blocks, **said))
     predicted: dict[str, int] = {}
@@ -243,13 +237,18 @@ def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> Wide:
     png = png_bytes(figure)
     write_bytes(out / TIMELINE, png)
     means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))
-    return page.timeline(png, figure.canvas.get_width_height(), source.path.name, means)
+    return page.timeline(png, figure.canvas.get_width_height(), printable(source.path.name), means)
 
 
-def _earlier_files(out: Path) -> list[str]:
+def _earlier_files(out: Path) -> Sequence[str]:
     """Read which files an earlier run says it wrote into the folder, as far as they lie below it."""
     try:
-        names = json.loads((out / REPORT).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    return [name for name in names if safe_path(name) == name]
+        names = parse_json((out / REPORT).read_bytes(), _Earlier).files
+    except (OSError, UnreadableTextError):
+        return ()
+    return [name for name in names if not {"", ".", ".."} & set(name.split("/")) and "\0" not in name]
+
+
+@dataclass(frozen=True)
+class _Earlier:
+    files: tuple[str, ...]

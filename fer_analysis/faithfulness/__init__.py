@@ -6,7 +6,7 @@
 :mod:`~aupipe.fer_analysis.faithfulness.run` does all three for a run.
 """
 
-from aupipe.fer_analysis.faithfulness.run import FAITHFULNESS, Faithfulness, measure_faithfulness
+from aupipe.fer_analysis.faithfulness.run import FAITHFULNESS, Faithfulness, load_faithfulness, measure_faithfulness
 from aupipe.fer_analysis.faithfulness.summary import summary_line
 
-__all__ = ["FAITHFULNESS", "Faithfulness", "measure_faithfulness", "summary_line"]
+__all__ = ["FAITHFULNESS", "Faithfulness", "load_faithfulness", "measure_faithfulness", "summary_line"]

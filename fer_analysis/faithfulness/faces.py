@@ -16,7 +16,8 @@ import numpy as np
 from aupipe.fer_analysis.faithfulness.measuring import PerturbedFaces
 from aupipe.fer_analysis.faithfulness.regions import REMOVALS
 from aupipe.fer_analysis.faithfulness.summary import CURVES
-from aupipe.fer_data.files import sha256_bytes, write_text
+from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_display.tables import csv_of_columns, number_cells
 
 TABLE = "faithfulness.csv"
@@ -24,9 +25,9 @@ TABLE = "faithfulness.csv"
 
 def write_faces(path: Path, faces: PerturbedFaces, classes: Sequence[str]) -> str:
     """Write the table atomically, and return its SHA-256."""
-    text = csv_of_columns(_columns(faces, classes))
-    write_text(path, text)
-    return sha256_bytes(text.encode())
+    data = csv_of_columns(_columns(faces, classes)).encode()
+    write_recorded(path, data)
+    return sha256_bytes(data)
 
 
 def _columns(faces: PerturbedFaces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:

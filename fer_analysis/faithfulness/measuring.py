@@ -39,6 +39,7 @@ class PerturbedFaces:
     """
 
     sample_id: tuple[str, ...]
+    group: Int64[np.ndarray, "n"]
     label: Int64[np.ndarray, "n"]
     predicted: Int64[np.ndarray, "n"]
     whole: Float64[np.ndarray, "n"]
@@ -204,6 +205,7 @@ def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loa
             by_kind.setdefault(figure, {})[kind] = values
     return PerturbedFaces(
         sample_id=tuple(loader.reader.sample_ids[row] for row in joined["row"]),
+        group=np.unique([loader.reader.groups[row] for row in joined["row"]], return_inverse=True)[1],
         label=joined["label"],
         predicted=joined["predicted"],
         whole=by_kind["curve"]["attention"][:, 0, 0],

@@ -18,11 +18,14 @@ from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
 from aupipe.fer_analysis.faithfulness.measuring import Perturbation, measure
 from aupipe.fer_analysis.faithfulness.perturbing import BASELINES
 from aupipe.fer_analysis.faithfulness.randomising import cascade
+from aupipe.fer_analysis.faithfulness.schema import Measured, check_parts
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import sha256_file, write_bytes, write_json
+from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.recorded import read_recorded, write_recorded
+from aupipe.fer_data.typed import UnreadableTextError, convert, parse_json
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
@@ -53,7 +56,7 @@ class Faithfulness:
 
 def measure_faithfulness(
     run_folder: Path,
-    store_folder: Path | None = None,
+    store_folder: Path | str | None = None,
     split: str = "test",
     limit: int | None = LIMIT,
     baseline: str = "blur",
@@ -66,8 +69,8 @@ def measure_faithfulness(
 ) -> Faithfulness:
     """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
 
-    Writes to the run's folder, or to ``out``, ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last,
-    ``faithfulness.json``; nothing else there is touched.
+    Writes ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last, ``faithfulness.json``; nothing else in the
+    folder is touched.
 
     Args:
         run_folder: The run.
@@ -80,7 +83,8 @@ def measure_faithfulness(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         batch_size: Faces at once. None: that of the training.
         progress: Told what is done.
-        out: Folder to write to. None: the run's.
+        out: Folder to write to. None: the run's, or for another split than test or another limit one inside it, such
+            as ``faithfulness-val``.
 
     Returns:
         The figures, as ``faithfulness.json`` holds them.
@@ -92,8 +96,8 @@ def measure_faithfulness(
     """
     _check(limit, baseline, steps, seed, batch_size)
     where, shown = resolve_device(device), progress or Silent()
-    record, model, state = checkpoint.load_best(run_folder, where)
-    store = checkpoint.run_store(run_folder, record, store_folder)
+    record, model, kept = checkpoint.load_best(run_folder, where)
+    store = checkpoint.run_store(run_folder, record, store_folder, progress)
     config = record.config
     size = batch_size or config.batch_size
     loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
@@ -108,15 +112,30 @@ def measure_faithfulness(
         "baseline": baseline,
         "steps": steps,
         "seed": seed,
-        **checkpoint.describe_measurement(record, state, store, split, limit),
-        "checkpoint_sha256": sha256_file(run_folder / checkpoint.BEST),
+        **checkpoint.describe_measurement(record, kept, store, split, limit),
     }
-    out = out or run_folder
+    out = out or checkpoint.results_folder(run_folder, "faithfulness", split, limit, LIMIT)
+    withdraw(out / FAITHFULNESS)  # it would not belong to the files that are written now
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
     write_bytes(out / FIGURE, png_bytes(draw_faithfulness(content)))
     # Last: whoever finds it finds the other files of the same measurement.
-    write_json(out / FAITHFULNESS, content)
+    write_recorded(out / FAITHFULNESS, json_bytes(content))
     return Faithfulness(run_folder, content)
+
+
+def load_faithfulness(run_folder: Path) -> dict[str, Any] | None:
+    """Load a run's ``faithfulness.json``; None when there is none. Raises :class:`RunError` when it is damaged."""
+    path, fix = run_folder / FAITHFULNESS, f"Run `aupipe faithfulness {run_folder}` again."
+    if not path.is_file():
+        return None
+    try:
+        content = parse_json(read_recorded(path, fix), dict[str, Any])
+        check_parts(convert(content, Measured))
+    except UnreadableTextError as error:
+        raise RunError(
+            paragraph("The faithfulness figures are damaged, or of an older version.", where=path, got=error, fix=fix)
+        ) from error
+    return content
 
 
 def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:

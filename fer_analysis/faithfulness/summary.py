@@ -88,7 +88,7 @@ def _mean(
     """Compute mean and 95 % interval over the chosen faces."""
     if not rows.any():
         return None
-    interval = bootstrap_interval(values[rows], faces.label[rows], "samples")
+    interval = bootstrap_interval(values[rows], faces.label[rows], "samples", group=faces.group[rows])
     return {"mean": float(values[rows].mean()), "ci95": None if interval is None else list(interval)}
 
 

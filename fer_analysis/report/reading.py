@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aupipe.fer_analysis.evaluation.text import shown, span
+from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:
@@ -15,44 +15,66 @@ def reading(content: Mapping[str, Any]) -> list[str]:
 
 def _accuracy(content: Mapping[str, Any]) -> str:
     low, high = content["accuracy_ci95"]
-    largest = max(map(sum, content["confusion"]["matrix"])) / content["n"]
-    verdict = "more" if low > largest else "not clearly more"
     return (
         f"It names {content['accuracy']:.1%} of {content['n']:,} faces rightly (95 %: {low:.1%} to {high:.1%}), "
-        f"{verdict} than the {largest:.1%} of always naming the most frequent expression."
+        f"{beside_the_majority(content)}."
     )
 
 
 def _attention(content: Mapping[str, Any]) -> list[str]:
-    interval = content["intervals"]["att_cos"]
+    interval, over = content["intervals"]["att_cos"], content["intervals"]["att_cos_over"]
     if interval is None:
         return ["No face has an AU map, so these figures do not say where it looks."]
     value, controls = content["att_cos"][max(content["att_cos"], key=int)], content["controls"]
-    uniform, mean_map = controls["uniform"], controls["mean_map"]
     start = f"Its attention has a cosine of {shown(value)} (95 %: {span(interval)}) with the AU maps"
-    if interval[0] <= uniform:
-        verdict = f", no more than an even map ({shown(uniform)}): it does not point at action units."
-    elif interval[0] <= mean_map:
+    if not _above(over["uniform"]):
+        verdict = f", no more than an even map ({shown(controls['uniform'])}): it resembles no AU map."
+    elif over["mean_map"] is None:
+        even = shown(controls["uniform"])
+        verdict = f", more than an even map ({even}); there is no mean AU map to compare it with."
+    elif not _above(over["mean_map"]):
         verdict = (
-            f", more than an even map ({shown(uniform)}) but no more than one map for all expressions "
-            f"({shown(mean_map)}): it points at where faces move, not at what this expression moves."
+            f", more than an even map ({shown(controls['uniform'])}) but no more than one map for all expressions "
+            f"({shown(controls['mean_map'])}): it resembles where faces move, not what this expression moves."
         )
     else:
         verdict = (
-            f", more than one map for all expressions ({shown(mean_map)}): it points at the action units of "
-            "the expression."
+            f", more than one map for all expressions ({shown(controls['mean_map'])}): it resembles a map of the "
+            "expression's AUs."
         )
-    return [start + verdict, *_specificity(content["intervals"]["att_specificity"])]
+    return [start + verdict, *_after_the_fact(over, controls), *_specificity(content)]
 
 
-def _specificity(interval: list[float] | None) -> list[str]:
+def _above(interval: list[float] | None) -> bool:
+    """Return whether a paired difference is more than chance makes it; what has no interval is not."""
+    return interval is not None and interval[0] > 0
+
+
+def _after_the_fact(over: Mapping[str, Any], controls: Mapping[str, Any]) -> list[str]:
+    """Compare with the AU map of the prediction, which any network can draw."""
+    if over["predicted_map"] is None:
+        return []
+    start = f"The AU map of the predicted expression, drawn after the fact, has {shown(controls['predicted_map'])}"
+    if _above(over["predicted_map"]):
+        return [
+            f"{start}: the attention resembles the face's AU map more than that (by {span(over['predicted_map'])})."
+        ]
+    return [f"{start}: this cosine shows that guidance took, not that attention explains the prediction."]
+
+
+def _specificity(content: Mapping[str, Any]) -> list[str]:
+    interval = content["intervals"]["att_specificity"]
     if interval is None:
         return []
+    attainable = content["localisation"]["controls"]["au_map"]["all"]["specificity"]
     if interval[0] > 0:
-        return [f"On the same face it is closer to the expression's own map than to the others' (by {span(interval)})."]
+        more = f"by {span(interval)}, of {shown(attainable)} that a perfect map has"
+        return [f"On the same face it is closer to the expression's own map than to the others' ({more})."]
     return [f"On the same face it is no closer to the expression's own map than to the others' ({span(interval)})."]
 
 
 def _confidence(content: Mapping[str, Any]) -> list[str]:
     error = content["calibration"]["ece"]
+    if not knows_something(content):
+        return ["Its stated confidence means nothing: its predictions are no better than a constant."]
     return [f"Its stated confidence is off by {error:.0%} on average (expected calibration error)."]

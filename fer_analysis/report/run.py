@@ -8,11 +8,11 @@ from typing import Any
 
 from aupipe.fer_analysis.report import run_part, store_part
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import write_text
+from aupipe.fer_data.files import check_replaceable, write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.index import INDEX_NAME
 from aupipe.fer_display.blocks import Block, KeyFigures, Text
-from aupipe.fer_display.pages import render
+from aupipe.fer_display.pages import PAGE_MARK, render
 from aupipe.fer_models.training import checkpoint
 
 
@@ -34,7 +34,7 @@ class Report:
 
 
 def write_report(
-    subject: Path, out: Path, *, store: Path | None = None, examples: int = 3, device: str = "auto"
+    subject: Path, out: Path, *, store: Path | str | None = None, examples: int = 3, device: str = "auto"
 ) -> Report:
     """Write the page of a run's folder or a store's: one file, no network, no script.
 
@@ -51,10 +51,11 @@ def write_report(
         The page's place, and notes about what it lacks.
 
     Raises:
-        UserInputError: ``subject`` is neither a run nor a store.
+        UserInputError: ``subject`` is neither a run nor a store, or ``out`` is a file that is no report.
         RunError: The run is damaged.
         StoreError: The store is damaged, or is not where ``store`` says.
     """
+    check_replaceable(out, "a report", PAGE_MARK)
     name, notes = subject.resolve().name, list[str]()
     if (subject / checkpoint.CONFIG).is_file():
         kind, (body, notes) = "run", _run_body(subject, store, examples, device)
@@ -72,17 +73,22 @@ def write_report(
     return Report(out, kind, tuple(notes))
 
 
-def _run_body(folder: Path, store_folder: Path | None, examples: int, device: str) -> tuple[list[Block], list[str]]:
+def _run_body(
+    folder: Path, store_folder: Path | str | None, examples: int, device: str
+) -> tuple[list[Block], list[str]]:
     record = checkpoint.load_record(folder)
     run = run_part.load_evaluated(folder)
     store, notes = _store_of(folder, record, store_folder)
     if run is None:
         notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")
+    elif reason := checkpoint.outdated(folder, run.metrics, store):
+        run = None
+        notes.insert(0, f"The run's figures are left out: {reason}. Use `aupipe evaluate {folder}` again.")
     parts: list[Block] = [Text(note, "notice") for note in notes]
     if run is not None:
         parts += [
             KeyFigures(run_part.run_figures(run)),
-            run_part.reading_section(run),
+            run_part.reading_section(run, store),
             run_part.controls_section(run),
         ]
     parts.append(run_part.curves_section(folder))
@@ -97,7 +103,9 @@ def _run_body(folder: Path, store_folder: Path | None, examples: int, device: st
     return [*parts, *(_store_sections(store, examples) if store is not None else [])], notes
 
 
-def _store_of(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, list[str]]:
+def _store_of(
+    folder: Path, record: checkpoint.RunRecord, override: Path | str | None
+) -> tuple[Store | None, list[str]]:
     """Open the run's store, or note that it is gone; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), []

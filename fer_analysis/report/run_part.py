@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aupipe.fer_analysis.evaluation.averages import AVERAGES
+from aupipe.fer_analysis.evaluation.averages import AVERAGES, read_averages
 from aupipe.fer_analysis.evaluation.figures import TITLES
 from aupipe.fer_analysis.evaluation.predictions import (
     METRICS,
@@ -22,7 +21,7 @@ from aupipe.fer_analysis.evaluation.predictions import (
 )
 from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
 from aupipe.fer_analysis.explanations import Explanation, explain_batch
-from aupipe.fer_analysis.faithfulness import FAITHFULNESS, summary_line
+from aupipe.fer_analysis.faithfulness import load_faithfulness, summary_line
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_analysis.report.store_part import SIDE
 from aupipe.fer_data.shards import Store
@@ -41,7 +40,7 @@ from aupipe.fer_display.blocks import (
 from aupipe.fer_display.charts import Series, line_chart
 from aupipe.fer_display.overlays import enlarge, overlay
 from aupipe.fer_display.pages import jpeg_picture
-from aupipe.fer_models.training.checkpoint import RunRecord
+from aupipe.fer_models.training.checkpoint import RunRecord, outdated
 from aupipe.fer_models.training.run_log import read_log
 
 
@@ -77,15 +76,15 @@ def run_figures(run: EvaluatedRun) -> dict[str, str]:
     }
 
 
-def reading_section(run: EvaluatedRun) -> Section:
+def reading_section(run: EvaluatedRun, store: Store | None) -> Section:
     """Say in sentences what the figures show."""
-    path = run.folder / FAITHFULNESS
-    if path.is_file():
-        faithful = summary_line(json.loads(path.read_text(encoding="utf-8")))
+    content, command = load_faithfulness(run.folder), f"`aupipe faithfulness {run.folder}`"
+    if content is None:
+        faithful = f"Whether the maps show what the decision depends on was not measured: {command}."
+    elif reason := outdated(run.folder, content, store):
+        faithful = f"The faithfulness figures are not of this run as it is now: {reason}. Use {command} again."
     else:
-        faithful = (
-            f"Whether the maps show what the decision depends on was not measured: `aupipe faithfulness {run.folder}`."
-        )
+        faithful = summary_line(content)
     return Section("What this says", [Text(one, "read") for one in (*reading(run.metrics), faithful)])
 
 
@@ -159,18 +158,17 @@ def average_map_sections(run: EvaluatedRun) -> list[Section]:
     path = run.folder / AVERAGES
     if not path.is_file():
         return []
-    groups = []
-    with np.load(path) as content:
-        classes, count, with_map = content["classes"], content["count"], content["count_with_map"]
-        maps = {"attention": content["attention"][-1], **({"CAM": content["cam"]} if "cam" in content else {})}
-        faces, targets = content["face"], content["au_map"]
-    for number in np.flatnonzero(count).tolist():
-        face = enlarge(np.asarray(np.rint(faces[number] * 255), np.uint8), SIDE)
+    groups, classes = [], run.metrics["confusion"]["classes"]
+    averages = read_averages(path, classes)
+    maps = {"attention": averages.attention}
+    maps |= {"CAM": averages.maps["cam"]} if "cam" in averages.maps else {}
+    for number in np.flatnonzero(averages.count).tolist():
+        face = enlarge(np.asarray(np.rint(averages.face[number] * 255), np.uint8), SIDE)
         tiles = [jpeg_picture(face, "average face")]
-        if with_map[number]:
-            tiles.append(jpeg_picture(overlay(face, targets[number]), "AU map"))
+        if averages.count_with_map[number]:
+            tiles.append(jpeg_picture(overlay(face, averages.au_map[number]), "AU map"))
         tiles += [jpeg_picture(overlay(face, values[number]), name) for name, values in maps.items()]
-        groups.append(Group(str(classes[number]), f"n = {count[number]}", tiles))
+        groups.append(Group(classes[number], f"n = {averages.count[number]}", tiles))
     said = (
         "Faces are aligned, so pixels correspond. Each face's map is scaled to its own maximum and added; the sum is "
         "divided by the number of faces of that expression. CAM: of the true expression."
@@ -204,8 +202,6 @@ def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
 
 def faces_section(run: EvaluatedRun, store: Store, count: int, device: str) -> Section:
     """Show the chosen faces: AU map, attention, CAM of the true expression."""
-    if store.index.digest != run.metrics["store_digest"]:
-        return Section("Faces", [Text("The store is not the one that was evaluated.", "notice")])
     place = {sample: row for row, sample in enumerate(store.split(run.metrics["split"]).sample_ids)}
     choices = [choice for choice in chosen_faces(run, count) if choice.rows]
     chosen = sorted({number for choice in choices for number in choice.rows})

@@ -139,9 +139,12 @@ def _failure_list(store: Store) -> Block:
     path, known = store.folder / _FAILURES, store.index.files.get(_FAILURES)
     if not path.is_file() or (known is not None and sha256_file(path) != known):
         return Text(f"{_FAILURES} is missing or was changed since the store was built.", "notice")
-    with path.open(encoding="utf-8", newline="") as file:
-        listed = csv_records(file)
-    rows = [(row["sample_id"], row["reason"].replace("_", " "), row["detail"]) for row in listed[:LISTED]]
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            listed = csv_records(file)
+        rows = [(row["sample_id"], row["reason"].replace("_", " "), row["detail"]) for row in listed[:LISTED]]
+    except (ValueError, KeyError):  # right by its digest, and no list of failures all the same
+        return Text(f"{_FAILURES} is no list of what was left out.", "notice")
     shown: list[Block] = [Table(("sample", "reason", "detail"), rows, words=range(3))]
     if len(listed) > LISTED:
         shown.insert(0, Text(f"The first {LISTED} of {len(listed):,}; all are in {_FAILURES}."))

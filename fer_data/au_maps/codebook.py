@@ -9,19 +9,23 @@ codebooks are not comparable.
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from aupipe.fer_data import typed
 from aupipe.fer_data.au_maps.shapes import SHAPES, Region, Shape
 from aupipe.fer_data.errors import CodebookError, paragraph, unknown_name
 from aupipe.fer_data.files import digest
+from aupipe.fer_data.typed import UnreadableTextError
 from aupipe.fer_display.tables import aligned
 
 SCHEMA = 1
+MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What comes of values that are not of the declared kind."""
+_TEXTS = ("name", "kind", "description", "source")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Codebook:
     """Expressions -> {AU number: weight}, AU number -> region.
 
     ``kind`` names what regions are made of (:mod:`aupipe.fer_data.au_maps.shapes`): ``gaussian`` or ``ellipse``.
-    ``content`` is complete: what ``regions`` names is written out.
+    ``content`` is complete: what ``regions`` names is written out. ``version`` counts the changes of a codebook.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Codebook:
     action_units: Mapping[int, ActionUnit]
     expressions: Mapping[str, Mapping[int, float]]
     content: Mapping[str, Any]
+    version: int = 1
 
     @property
     def digest(self) -> str:
@@ -88,7 +93,7 @@ def load_codebook(name_or_path: str | os.PathLike[str]) -> Codebook:
     """Load a codebook: the action units of each expression, and the place on the face where each acts.
 
     Args:
-        name_or_path: ``default``, ``reference``, ``du2014``, ``emfacs``, or a TOML file.
+        name_or_path: ``default``, ``closed_anger``, ``ckplus``, ``du2014``, ``emfacs``, ``reference``, or a TOML file.
 
     Returns:
         The codebook, checked and complete.
@@ -137,8 +142,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     Raises :class:`CodebookError` naming ``where``.
     """
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        content = typed.parse_toml(text)
+    except UnreadableTextError as error:
         raise CodebookError(paragraph("A codebook is not valid TOML.", where=where, got=error)) from error
     return _with_regions(content, where)
 
@@ -165,7 +170,7 @@ def _with_regions(content: dict[str, Any], where: str) -> dict[str, Any]:
     own = content.get("au", [])
     if not (isinstance(own, list) and all(isinstance(entry, dict) for entry in own)):
         raise CodebookError(paragraph("A codebook's `au` is not a list of tables.", where=where, got=own))
-    replaced = {entry.get("number") for entry in own}
+    replaced = [entry.get("number") for entry in own]
     action_units = [*(entry for entry in shared["au"] if entry["number"] not in replaced), *own]
     rest = {key: value for key, value in content.items() if key != "regions"}
     return {**rest, "kind": shared["kind"], "au": action_units}
@@ -178,18 +183,20 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             raise CodebookError(
                 paragraph("A codebook has another schema.", where=where, expected=SCHEMA, got=content["schema"])
             )
+        header = typed.convert({key: content[key] for key in content if key in _TEXTS}, dict[str, str])
         action_units = [parse_action_unit(entry, where) for entry in content["au"]]
         expressions = {name: parse_weights(aus) for name, aus in content["expressions"].items()}
         codebook = Codebook(
-            name=content["name"],
-            kind=content["kind"],
-            description=content.get("description", ""),
-            source=content.get("source", ""),
+            name=header["name"],
+            kind=header["kind"],
+            description=header.get("description", ""),
+            source=header.get("source", ""),
             action_units={one.number: one for one in action_units},
             expressions=expressions,
             content=content,
+            version=int(content.get("version", 1)),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         if isinstance(error, CodebookError):
             raise
         raise CodebookError(
@@ -201,6 +208,12 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             )
         ) from error
     _check(codebook, len(action_units), where)
+    try:
+        digest(content)
+    except (TypeError, ValueError) as error:  # a date or a NaN, in a key that nothing reads
+        raise CodebookError(
+            paragraph("A codebook holds a value that has no digest.", where=where, got=error)
+        ) from error
     return codebook
 
 
@@ -209,10 +222,18 @@ def parse_weights(aus: Any) -> dict[int, float]:
     pairs = aus.items() if isinstance(aus, Mapping) else ((au, 1.0) for au in aus)
     weights: dict[int, float] = {}
     for au, weight in pairs:
-        if int(au) in weights:
-            raise ValueError(f"AU {int(au)} is named twice")
-        weights[int(au)] = float(weight)
+        number = _whole(au)
+        if number in weights:
+            raise ValueError(f"AU {number} is named twice")
+        weights[number] = float(weight)
     return weights
+
+
+def _whole(number: Any) -> int:
+    """The number of an AU, which is no 6.7, date or truth value."""
+    if isinstance(number, bool) or not isinstance(number, int | str):
+        raise TypeError(f"{number!r} is not the number of an AU")
+    return int(number)
 
 
 def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
@@ -224,6 +245,8 @@ def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
         TypeError: A value is of another type.
         ValueError: A value is impossible.
     """
+    if not isinstance(entry, Mapping):
+        raise TypeError(f"{entry!r} is no table")
     known = {"number", "name", *(shape.key for shape in SHAPES.values())}
     if unknown := set(entry) - known:
         raise CodebookError(
@@ -235,7 +258,7 @@ def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:
             )
         )
     return ActionUnit(
-        number=int(entry["number"]),
+        number=_whole(entry["number"]),
         name=str(entry["name"]),
         shapes=tuple(shape.parse(table) for shape in SHAPES.values() for table in entry.get(shape.key, ())),
     )
@@ -273,7 +296,8 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
 
 def describe(codebook: Codebook) -> list[str]:
     """Describe the codebook in lines of text: expressions with their AUs, then every AU with its regions."""
-    lines = [f"codebook {codebook.name} ({codebook.kind})  digest {codebook.digest[:16]}", codebook.description]
+    title = f"codebook {codebook.name} ({codebook.kind})  version {codebook.version}"
+    lines = [f"{title}  digest {codebook.digest[:16]}", codebook.description]
     lines += [f"source: {codebook.source}", ""]
     rows = []
     for name, weights in codebook.expressions.items():

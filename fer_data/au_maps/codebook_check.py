@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import (
+    MALFORMED,
     SCHEMA,
     ActionUnit,
     Codebook,
@@ -77,7 +78,7 @@ def check_content(content: Mapping[str, Any]) -> list[CodebookFinding]:
     expressions = _parsed_expressions(content.get("expressions"), findings)
     book = Codebook(
         name=str(content.get("name")),
-        kind=content.get("kind", "gaussian"),
+        kind=str(content.get("kind", "gaussian")),
         description="",
         source="",
         action_units={action_unit.number: action_unit for action_unit in action_units},
@@ -96,7 +97,7 @@ def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
             yield CodebookFinding(ERROR, key, f"the key {key!r} is missing")
     if content.get("schema", SCHEMA) != SCHEMA:
         yield CodebookFinding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
-    known = {"schema", "name", "kind", "description", "source", "expressions", "au"}
+    known = {"schema", "version", "name", "kind", "description", "source", "expressions", "au"}
     for key in sorted(set(content) - known):
         yield CodebookFinding(WARNING, key, f"the key {key!r} has no meaning")
 
@@ -138,7 +139,7 @@ def _attempt(parse: Callable[[], Any], where: str, findings: list[CodebookFindin
         findings.append(CodebookFinding(ERROR, where, str(error)))
     except KeyError as error:
         findings.append(CodebookFinding(ERROR, where, f"the key {error} is missing"))
-    except (TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         findings.append(CodebookFinding(ERROR, where, f"cannot be read: {error}"))
     return None
 

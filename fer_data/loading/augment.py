@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, check_whole, paragraph
 from aupipe.fer_data.geometry import FLIP_68
 from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.loading.fetch import Cuts
@@ -25,6 +25,9 @@ GREY = (0.299, 0.587, 0.114)
 
 DRAWS = 14
 """Random numbers a sample uses per epoch."""
+
+SCALES = (0.05, 20.0)
+"""Source pixels per crop pixel, at least and at most: beyond, a crop shows a few pixels or is a few pixels large."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,13 @@ class AugmentConfig:
         return not self.enabled or (set(self.scale) == {1} and 0 in (self.rotation, self.rotation_p))
 
     def check(self, image_size: int) -> None:
-        """Raise :class:`UserInputError` when the crop does not fit into images of ``image_size``."""
+        """Raise :class:`UserInputError` when crop or scale do not fit images of ``image_size``."""
+        check_whole(crop_size=self.crop_size)
+        (least, most), (low, high) = SCALES, self.scale
+        if not least <= low <= high <= most:
+            raise UserInputError(
+                paragraph("Crops cannot be scaled so.", expected=f"{least:g} <= from <= to <= {most:g}", got=self.scale)
+            )
         if not 1 <= self.crop_size <= image_size:
             raise UserInputError(
                 paragraph(

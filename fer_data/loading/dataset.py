@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -9,6 +13,7 @@ from torch import Tensor
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.fetch import fill
+from aupipe.fer_data.loading.targets import Targets
 from aupipe.fer_data.shards import SplitReader
 
 
@@ -19,11 +24,23 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     for a ``DistributedSampler``; workers that outlive an epoch (``persistent_workers``) do not see it.
     """
 
-    def __init__(self, reader: SplitReader, config: AugmentConfig, seed: int, rows: int) -> None:
+    def __init__(
+        self, reader: SplitReader, config: AugmentConfig, seed: int, rows: int, choices: Mapping[str, Any] | None = None
+    ) -> None:
+        """``choices``: of :class:`~aupipe.fer_data.loading.targets.Targets`, as the loader has them."""
         index = reader.store.index
+        self.choices = dict(choices or {})
         self.reader, self.config, self.seed, self.rows, self.epoch = reader, config, seed, rows, 0
         self.mean = torch.tensor(index.channel_mean, dtype=torch.float32)
         self.std = torch.tensor(index.channel_std, dtype=torch.float32).clamp_min(1e-6)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Keep the settings; targets are made in the process that needs them."""
+        return {name: value for name, value in vars(self).items() if name != "_targets"}
+
+    @cached_property
+    def _targets(self) -> Targets:
+        return Targets(self.reader, torch.device("cpu"), seed=self.seed, **self.choices)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose augmentation the samples get."""
@@ -41,18 +58,19 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         cuts = augment.pixel_cuts(self.config, parameters, index.image_size)
         side = index.image_size if cuts is None else self.config.crop_size
         images = np.empty((1, side, side, 3), np.uint8)
-        maps = np.empty((1, index.map_size, index.map_size), np.uint8)
+        maps = np.empty((1, index.map_size, index.map_size), np.uint8) if self._targets.reads_maps else None
         fill(self.reader, rows, images, maps, cuts)
-        image, au_map = augment.apply(
-            self.config, parameters, torch.from_numpy(images), torch.from_numpy(maps), self.mean, self.std,
-            None if cuts is None else index.image_size,
-        )  # fmt: skip
+        image = augment.apply_to_images(
+            self.config, parameters, torch.from_numpy(images), self.mean, self.std, cut=cuts is not None
+        )
+        target = self._targets.maps(rows, None if maps is None else torch.from_numpy(maps).float() / 255)
+        au_map = augment.apply_to_maps(self.config, parameters, target, index.image_size)
         points = augment.crop_landmarks(self.reader.landmarks[rows], parameters, self.config.crop_size)
         return {
             "image": image[0],
             "label": torch.tensor(int(self.reader.labels[rows[0]])),
             "au_map": au_map[0],
-            "has_map": torch.tensor(bool(self.reader.has_map[rows[0]])),
+            "has_map": torch.from_numpy(self._targets.has_map(rows))[0],
             "landmarks": torch.from_numpy(points[0]),
             "index": torch.tensor(int(rows[0])),
         }

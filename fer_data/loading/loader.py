@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
-from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import UserInputError, check_whole, paragraph
 from aupipe.fer_data.files import digest
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
@@ -141,6 +141,8 @@ class TripletLoader:
         index = reader.store.index
         config = config or AugmentConfig(index.image_size, enabled=False)
         config.check(index.image_size)
+        check_whole(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads)
+        check_whole(limit=limit or 0)
         if threads < 1:
             raise UserInputError(
                 paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")
@@ -344,4 +346,5 @@ class TripletLoader:
             raise UserInputError(
                 paragraph("A balanced loader is no map-style data set.", fix="Use mode='full' and your own sampler.")
             )
-        return TripletDataset(self.reader, self.config, self.seed, self.rows)
+        choices = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
+        return TripletDataset(self.reader, self.config, self.seed, self.rows, choices)

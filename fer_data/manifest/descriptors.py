@@ -37,15 +37,14 @@ dataset is handed on in:
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, paragraph, unknown_name
 from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
+from aupipe.fer_data.typed import UnreadableTextError, convert, parse_toml
 from aupipe.fer_data.types import SPLITS
 
 ALL_SPLITS = "all"
@@ -107,24 +106,22 @@ def parse_descriptor(text: str, where: str) -> Descriptor:
     Raises :class:`ManifestError` when it is malformed; ``where`` names it.
     """
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        raw = parse_toml(text)
+    except UnreadableTextError as error:
         raise ManifestError(paragraph(f"A dataset descriptor is not TOML: {error}.", where=where)) from error
-    forms = tuple(_fill(Form, form, where) for form in raw.pop("forms", []))
-    descriptor: Descriptor = _fill(Descriptor, {**raw, "forms": forms}, where)
+    raw.setdefault("forms", [])
+    try:
+        descriptor = convert(raw, Descriptor)
+    except UnreadableTextError as error:
+        what = f"A dataset descriptor lacks a key or has one of another type: {error}."
+        raise ManifestError(paragraph(what, where=where)) from error
+    for kind, table in ((Descriptor, raw), *((Form, form) for form in raw["forms"])):
+        known = [item.name for item in fields(kind)]
+        for key in table:
+            if key not in known:
+                raise ManifestError(paragraph(unknown_name("key", key, known), where=where))
     _check(descriptor, where)
     return descriptor
-
-
-def _fill(kind: type[Any], raw: Mapping[str, Any], where: str) -> Any:
-    known = [item.name for item in fields(kind)]
-    for key in raw:
-        if key not in known:
-            raise ManifestError(paragraph(unknown_name("key", key, known), where=where))
-    try:
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()})
-    except TypeError as error:
-        raise ManifestError(paragraph(f"A dataset descriptor lacks a key: {error}.", where=where)) from error
 
 
 def _check(descriptor: Descriptor, where: str) -> None:

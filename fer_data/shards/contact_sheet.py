@@ -60,7 +60,7 @@ def _store_of_shard(path: Path) -> Store:
     entries = tuple(entry for entry in store.index.shards if entry.name == path.name)
     if not entries:
         raise StoreError(paragraph(f"{path.name} is not a shard of the store around it.", where=path.parent))
-    return Store(store.folder, dataclasses.replace(store.index, shards=entries))
+    return dataclasses.replace(store, index=dataclasses.replace(store.index, shards=entries))
 
 
 def _draw(out: Path, title: str, note: str, headings: Sequence[str], groups: Sequence[Sequence[Example]]) -> None:

@@ -22,6 +22,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +32,7 @@ from aupipe.fer_data.files import atomic_path, remove_temporaries, sha256_bytes,
 from aupipe.fer_data.folders import EXPORT, output_folder
 from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
+from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_display.tables import csv_lines
 
@@ -91,9 +93,9 @@ def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
     if not present:
         return
     try:
-        found = json.loads((out / RECORD_NAME).read_text(encoding="utf-8"))
-        same = all(found[key] == value for key, value in record.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(out / RECORD_NAME, dict[str, Any])
+        same = all(found.get(key) == value for key, value in record.items())
+    except UnreadableTextError:
         same = False
     if not same:
         raise FolderInUseError(

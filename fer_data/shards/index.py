@@ -21,6 +21,8 @@ from aupipe.fer_data.typed import UnreadableTextError, convert, read_json
 from aupipe.fer_data.types import SPLITS
 
 INDEX_NAME = "index.json"
+LONGEST_ID = 2**16
+"""Bytes of a sample id, which is hardly more than a path."""
 
 
 @dataclass(frozen=True)
@@ -192,25 +194,36 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
         yield f"it names files outside the store, such as {odd[0]!r}"
     if len(set(names)) < len(names) or len(set(index.classes)) < len(index.classes):
         yield "the same file or class twice"
-    if not all(1 <= size**2 <= PIXEL_LIMIT for size in (index.image_size, index.map_size)) or index.id_bytes < 1:
+    sides = index.image_size, index.map_size
+    if min(sides) < 1 or max(sides) ** 2 > PIXEL_LIMIT or not 1 <= index.id_bytes <= LONGEST_ID:
         yield f"images of {index.image_size}, maps of {index.map_size} pixels, ids of {index.id_bytes} bytes"
     rows, failed = sum(shard.rows for shard in index.shards), sum(index.failed.values())
     if rows + failed != index.total or min(index.failed.values(), default=0) < 0:
         yield f"{rows} rows and {failed} left out, of {index.total} samples"
     if not len(index.channel_mean) == len(index.channel_std) == 3:
         yield "means of other than three channels"
+    none, one = _dataset_bytes(index, 0), _dataset_bytes(index, 1)
     for shard in index.shards:
-        yield from _shard_faults(shard, index)
+        needed = {
+            name: none[name] + shard.rows * (one[name] - none[name])
+            for name in one
+            if name in shard.offsets or name != "group"  # which earlier versions lack
+        }
+        yield from _shard_faults(shard, index.classes, needed)
 
 
-def _shard_faults(shard: ShardEntry, index: StoreIndex) -> Iterator[str]:
+def _dataset_bytes(index: StoreIndex, rows: int) -> dict[str, int]:
+    """The least bytes that each dataset of a shard of so many rows takes."""
+    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, ("group",))
+    return {name: dtype.itemsize * abs(math.prod(shape)) for name, (dtype, shape) in known.items()}
+
+
+def _shard_faults(shard: ShardEntry, classes: tuple[str, ...], needed: Mapping[str, int]) -> Iterator[str]:
     if shard.split not in SPLITS or shard.rows < 1 or not 0 <= shard.with_map <= shard.rows:
         yield f"{shard.rows} rows, {shard.with_map} with a map, in the split {shard.split!r}: {shard.name}"
-    if set(shard.labels) - set(index.classes) or sum(shard.labels.values()) != shard.rows:
+    if set(shard.labels) - set(classes) or sum(shard.labels.values()) != shard.rows:
         yield f"labels that are not those of {shard.rows} rows: {shard.name}"
-    for name, (dtype, shape) in datasets(
-        index.encoding, shard.rows, index.image_size, index.map_size, index.id_bytes
-    ).items():
+    for name, size in needed.items():
         start = shard.offsets.get(name, -1)
-        if start < 0 or start + dtype.itemsize * math.prod(max(length, 1) for length in shape) > shard.bytes:
+        if start < 0 or start + size > shard.bytes:
             yield f"a dataset {name} that does not lie within {shard.name}"

@@ -201,4 +201,8 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else value
+    """The value of an attribute as JSON knows it; what it does not know as text."""
+    plain = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(plain, list):
+        return [_plain(one) for one in plain]
+    return plain if isinstance(plain, str | int | float) else str(plain)

@@ -12,21 +12,28 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
-from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.errors import StoreError, paragraph, without_secrets
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.remote import local_store
+from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
 from aupipe.fer_data.shards.structure import check_shard, value_fault
+from aupipe.fer_data.types import Progress
 
 
 @dataclass(frozen=True)
 class Store:
-    """A finished store: its folder and its index."""
+    """A finished store: its folder, its index, and for the copy of a remote one the URL with its digest."""
 
     folder: Path
     index: StoreIndex
+    url: str = ""
+
+    @property
+    def place(self) -> Path | str:
+        """Where the same store is opened again: its URL, or its folder."""
+        return self.url or self.folder.resolve()
 
     @cached_property
     def codebook(self) -> Codebook:
@@ -106,6 +113,16 @@ class SplitReader:
         return [value.decode() for value in self._column("sample_id")]
 
     @cached_property
+    def groups(self) -> list[str]:
+        """Person of each row, or its sample id where the person is unknown: faces of one group are not independent.
+
+        Stores of the formats 1.0, 1.1 and 2.0 know no persons.
+        """
+        if not all("group" in entry.offsets for entry in self.entries):
+            return self.sample_ids
+        return [value.decode() for value in self._column("group")]
+
+    @cached_property
     def encoding(self) -> str:
         """The encoding of the images: ``raw`` or ``jpeg``."""
         return self.store.index.encoding
@@ -176,9 +193,8 @@ class SplitReader:
         bounds = np.searchsorted(ordered, self._starts)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             chosen = slice(bounds[number], bounds[number + 1])
-            shard = self._shards[number]
-            shard.check()
-            yield shard, places[chosen], ordered[chosen] - self._starts[number]
+            local = ordered[chosen] - self._starts[number]
+            yield self._shard(number, local), places[chosen], local
 
     def will_need(self, first: int, last: int) -> None:
         """Ask the system to fetch the images and maps of the rows ``first`` to ``last - 1`` from the disk in long
@@ -193,17 +209,23 @@ class SplitReader:
 
     @cached_property
     def _files(self) -> RowFiles:
-        """The shards' bytes; each file's structure is checked first."""
-        paths = [self._path(entry) for entry in self.entries]
-        for path, entry in zip(paths, self.entries, strict=True):
-            check_shard(path, entry, self.store.index)
-        return RowFiles(paths)
+        return RowFiles([self._path(entry) for entry in self.entries])
+
+    @cached_property
+    def _sound(self) -> set[int]:
+        """Shards whose structure was found right: it is checked once, before anything in them is used."""
+        return set()
+
+    def _check(self, number: int) -> None:
+        if number not in self._sound:
+            check_shard(self._files.paths[number], self.entries[number], self.store.index)
+            self._sound.add(number)
 
     @cached_property
     def _shards(self) -> list[ShardRows]:
         index = self.store.index
         return [
-            ShardRows(self._files, number, entry, index.image_size, index.map_size)
+            ShardRows(self._files, number, entry, index.image_size, index.map_size, index.id_bytes)
             for number, entry in enumerate(self.entries)
         ]
 
@@ -216,17 +238,24 @@ class SplitReader:
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
         number = bisect_right(self._starts, row) - 1
+        local = row - int(self._starts[number])
+        return self._shard(number, np.array([local])), local
+
+    def _shard(self, number: int, rows: Int64[np.ndarray, "k"]) -> ShardRows:
+        """The shard, once its structure and these of its rows were found right."""
+        self._check(number)
         shard = self._shards[number]
-        shard.check()
-        return shard, row - int(self._starts[number])
+        shard.check(rows)
+        return shard
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
-        column = next(one for one in spec.columns(index.image_size, index.map_size, index.id_bytes) if one.name == name)
-        parts = [
-            self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape))
-            for number, entry in enumerate(self.entries)
-        ]
+        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), spec.group_column(index.id_bytes))
+        column = next(one for one in columns if one.name == name)
+        parts = []
+        for number, entry in enumerate(self.entries):
+            self._check(number)
+            parts.append(self._files.array(number, entry.offsets[name], column.dtype, (entry.rows, *column.shape)))
         values = np.concatenate(parts)
         if fault := value_fault(name, values, len(index.classes)):
             raise StoreError(
@@ -254,11 +283,12 @@ class SplitReader:
         return path
 
 
-def open_store(folder: Path | str) -> Store:
+def open_store(folder: Path | str, progress: Progress | None = None) -> Store:
     """Open a finished store.
 
     Args:
         folder: A folder, or the URL of one (``https://...``, ``s3://...``), which is copied into the cache first.
+        progress: Told what is copied.
 
     Returns:
         The store: ``index`` says what is in it, ``split(name)`` reads its rows as arrays. A notebook shows it with
@@ -272,5 +302,7 @@ def open_store(folder: Path | str) -> Store:
         >>> len(reader), reader.image(0).shape, reader.au_map(0).shape
         (7, (96, 96, 3), (24, 24))
     """
-    place = local_store(folder)
-    return Store(place, load_index(place))
+    place = local_store(folder, progress)
+    index = load_index(place)
+    url = f"{without_secrets(str(folder)).partition('#')[0]}#sha256={index.digest}" if is_url(folder) else ""
+    return Store(place, index, url)

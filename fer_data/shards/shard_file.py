@@ -19,7 +19,7 @@ from aupipe.fer_data.errors import SchemaVersionError
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
-from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults, value_fault
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, group_faults, structure_faults, value_fault
 
 ROWS_AT_ONCE = 64
 """Rows checked at once."""
@@ -115,7 +115,8 @@ class ShardFile:
             return []
         file = self.file
         others = [file[column.name] for column in spec.tail_columns(1, 1, 1)]
-        return damaged_rows(self.path.name, stored_images(file), others, file["crc32"][:])
+        findings = damaged_rows(self.path.name, stored_images(file), others, file["crc32"][:])
+        return [*findings, *(Finding(self.path.name, fault) for fault in group_faults(file))]
 
     def structure(self) -> list[str]:
         """List what is wrong with the structure; where the list is empty, every column may be read.
@@ -127,13 +128,14 @@ class ShardFile:
         if faults := foreign_faults(file):
             return faults
         sizes = int(file.attrs["image_size"]), int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize
-        return structure_faults(file, spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes), {})
+        return structure_faults(file, spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes, file), {})
 
     def value_faults(self) -> list[str]:
         """List what the columns hold that no store may hold; images are not looked at. Its structure must be sound."""
         file = self.file
         count = len(file.attrs["classes"])
-        columns = {name: file[name][:] for name in ("label", "has_map", "landmarks", "to_source", "sample_id")}
+        names = ("label", "has_map", "landmarks", "to_source", "sample_id", "group")
+        columns = {name: file[name][:] for name in names if name in file}
         faults = [value_fault(name, values, count) for name, values in columns.items()]
         if "image_jpeg" in file and not offsets_fit(file["image_offset"][:].astype(np.int64), len(file["image_jpeg"])):
             faults.append("the offsets of the images do not fit")
@@ -163,7 +165,11 @@ class ShardFile:
             bytes=self._stream.seek(0, io.SEEK_END),
             sha256=self.sha256,
             plan_digest=self.notes.plan_digest,
-            offsets={name: int(file[name].id.get_offset()) for name in spec.dataset_names(self.notes.encoding)},
+            offsets={
+                name: int(file[name].id.get_offset())
+                for name in (*spec.dataset_names(self.notes.encoding), "group")
+                if name in file
+            },
             labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},
             channel_sum=[int(value) for value in file.attrs["channel_sum"]],
             channel_sum_of_squares=[int(value) for value in file.attrs["channel_sum_of_squares"]],

@@ -9,6 +9,7 @@ from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.shards.encoding import decode_jpeg, offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
 from aupipe.fer_data.shards.rows import RowFiles
+from aupipe.fer_data.shards.spec import rows_crc32, tail_columns
 
 
 class ShardRows:
@@ -18,10 +19,14 @@ class ShardRows:
     :meth:`check` before rows are used, because pixels and maps that are mapped are then used as they lie there.
     """
 
-    def __init__(self, files: RowFiles, number: int, entry: ShardEntry, image_size: int, map_size: int) -> None:
+    def __init__(
+        self, files: RowFiles, number: int, entry: ShardEntry, image_size: int, map_size: int, id_bytes: int
+    ) -> None:
         self.entry = entry
         self._files, self._number = files, number
         self._image_bytes, self._map_bytes = 3 * image_size**2, map_size**2
+        self._tail = tail_columns(image_size, map_size, id_bytes)
+        self._sound = np.zeros(entry.rows, bool)
         self._jpeg_ends: Int64[np.ndarray, "m"] | None = None
         self._pixels = None
         if "image" in entry.offsets:
@@ -32,9 +37,46 @@ class ShardRows:
         maps = files.view(number, entry.offsets["au_map"], entry.rows * self._map_bytes)
         self._maps = None if maps is None else maps.reshape(entry.rows, map_size, map_size)
 
-    def check(self) -> None:
-        """Raise :class:`StoreError` when the file was cut short."""
+    def check(self, rows: Int64[np.ndarray, "k"]) -> None:
+        """Check that the file is whole, and compare each row with its checksum the first time it is used.
+
+        Raises :class:`StoreError`.
+        """
         self._files.check(self._number, self.entry.bytes)
+        new = rows[~self._sound[rows]]
+        if not new.size:
+            return
+        tail = [self._values(one.name, np.dtype((one.dtype, one.shape)).itemsize, new) for one in self._tail]
+        found = rows_crc32(map(self._stored_image, new.tolist()), tail)
+        wrong = new[found != self._values("crc32", 4, new).view("<u4")[:, 0]]
+        if wrong.size:
+            raise StoreError(
+                paragraph(
+                    f"The shard {self.entry.name} is damaged: rows do not match their checksum.",
+                    where=self._files.paths[self._number].parent,
+                    got=f"row {wrong[0]}" + (f" and {wrong.size - 1} more" if wrong.size > 1 else ""),
+                    fix="Run `aupipe verify` on the store, then `aupipe repair`: intact shards are kept.",
+                )
+            )
+        self._sound[new] = True
+
+    def _values(self, name: str, size: int, rows: Int64[np.ndarray, "k"]) -> UInt8[np.ndarray, "k b"]:
+        """The bytes of a column in these rows, ``size`` a row."""
+        begin = self.entry.offsets[name]
+        if (mapped := self._files.view(self._number, begin, self.entry.rows * size)) is not None:
+            return np.asarray(mapped.reshape(self.entry.rows, size)[rows])
+        found = np.empty((len(rows), size), np.uint8)
+        for row, out in zip(rows.tolist(), found, strict=True):
+            self._files.read(self._number, begin + row * size, out)
+        return found
+
+    def _stored_image(self, row: int) -> UInt8[np.ndarray, "b"]:
+        start, stop = self.image_place(row)
+        found = self._files.view(self._number, start, stop - start)
+        if found is None:
+            found = np.empty(stop - start, np.uint8)
+            self._files.read(self._number, start, found)
+        return found
 
     def read_image(self, row: int, out: UInt8[np.ndarray, "s s 3"]) -> None:
         """Copy or decode one image into a contiguous array."""
@@ -73,12 +115,7 @@ class ShardRows:
 
     def jpeg(self, row: int) -> UInt8[np.ndarray, "b"]:
         """Return the bytes of a row's JPEG; where files are mapped, as they lie there."""
-        start, stop = self.image_place(row)
-        found = self._files.view(self._number, start, stop - start)
-        if found is None:
-            found = np.empty(stop - start, np.uint8)
-            self._files.read(self._number, start, found)
-        return found
+        return self._stored_image(row)
 
     def image_place(self, row: int) -> tuple[int, int]:
         """Find the bytes of the file that hold a row's image: from, to."""

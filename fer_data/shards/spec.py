@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,10 @@ from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from aupipe.fer_data.errors import SchemaVersionError, paragraph
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """``major.minor`` of a store whose images are pixels: a reader of any 1.x reads it."""
 
-JPEG_SCHEMA_VERSION = "2.0"
+JPEG_SCHEMA_VERSION = "2.1"
 """``major.minor`` of a store whose images are JPEG: it lacks the dataset that a reader of 1.x needs."""
 
 SCHEMA_VERSIONS = {"raw": SCHEMA_VERSION, "jpeg": JPEG_SCHEMA_VERSION}
@@ -40,7 +40,7 @@ class TripletRow:
     """One sample of the store.
 
     image (s, s, 3) RGB uint8; au_map (m, m) uint8, 255 = 1.0; landmarks (68, 2) float32 in crop pixels; to_source
-    (2, 3) float64 maps crop pixels to pixels of the source photo.
+    (2, 3) float64 maps crop pixels to pixels of the source photo. group: the person; empty: nobody else's face.
     """
 
     sample_id: str
@@ -50,6 +50,7 @@ class TripletRow:
     has_map: bool
     landmarks: Float32[np.ndarray, "68 2"]
     to_source: Float64[np.ndarray, "2 3"]
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,12 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
     )  # fmt: skip
 
 
+def group_column(id_bytes: int) -> Column:
+    """Describe the dataset of the persons. It came with a minor version, so the row checksum does not run over it."""
+    name = "person, or the sample where the person is unknown: faces of one group are not independent"
+    return Column("group", f"S{id_bytes}", (), (), name)
+
+
 def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
     """List :func:`columns` without the image: those that shards of either encoding have in the same form."""
     return columns(image_size, map_size, id_bytes)[1:]
@@ -103,13 +110,18 @@ def dataset_names(encoding: str) -> tuple[str, ...]:
 
 
 def datasets(
-    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int
+    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int, present: Container[str]
 ) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Return type and shape of each dataset of :func:`dataset_names`; -1 is a length that the file says."""
+    """Return type and shape of each dataset of :func:`dataset_names`, and of ``group`` where it is ``present``.
+
+    -1 is a length that the file says.
+    """
     known = {one.name: (np.dtype(one.dtype), (rows, *one.shape)) for one in columns(image_size, map_size, id_bytes)}
     known["crc32"] = np.dtype("<u4"), (rows,)
     known["image_jpeg"], known["image_offset"] = (np.dtype("u1"), (-1,)), (np.dtype("<u8"), (rows + 1,))
-    return {name: known[name] for name in dataset_names(encoding)}
+    known["group"] = np.dtype(group_column(id_bytes).dtype), (rows,)
+    names = [*dataset_names(encoding), *(["group"] if "group" in present else [])]
+    return {name: known[name] for name in names}
 
 
 def row_values(row: TripletRow) -> dict[str, Any]:

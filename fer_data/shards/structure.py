@@ -6,6 +6,7 @@ of the kind: each dataset lies in the file itself, in one piece, with the type a
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +29,11 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
         with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), entry.name)
             plan = str(file.attrs["plan_digest"])
-            expected = spec.datasets(index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes)
+            expected = spec.datasets(
+                index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, entry.offsets
+            )
             faults = [] if plan != entry.plan_digest else structure_faults(file, expected, entry.offsets)
+            faults = faults or group_faults(file)
     except UNREADABLE as error:
         if isinstance(error, SchemaVersionError):
             raise
@@ -80,6 +84,13 @@ def structure_faults(
     return faults
 
 
+def group_faults(file: h5py.File) -> list[str]:
+    """Compare the groups, over which the row checksums do not run, with their own; the structure must be sound."""
+    if "group" not in file or zlib.crc32(file["group"][:].tobytes()) == int(file["group"].attrs["crc32"]):
+        return []
+    return ["the groups do not match their checksum"]
+
+
 def foreign_faults(file: h5py.File) -> list[str]:
     """List the names of a shard's root that lead out of the file, or are no dataset in one piece: known or not."""
     size = file.id.get_filesize()
@@ -94,20 +105,20 @@ def value_fault(name: str, values: np.ndarray, classes: int) -> str:
         return f"{name} {values.max()}, where the largest is {limits[name] - 1}"
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         return f"numbers in {name} that are not finite"
-    if name == "sample_id":
-        return _id_fault(values.tolist())
+    if values.dtype.kind == "S":
+        return _text_fault(name, values.tolist(), unique=name == "sample_id")
     return ""
 
 
-def _id_fault(ids: list[bytes]) -> str:
+def _text_fault(name: str, texts: list[bytes], *, unique: bool) -> str:
     try:
-        b"\0".join(ids).decode()
+        b"\0".join(texts).decode()
     except UnicodeDecodeError as error:
-        return f"a sample_id that is not UTF-8 ({error.reason})"
-    if len(set(ids)) < len(ids):
-        twice = next(name for name, count in Counter(ids).items() if count > 1)
-        return f"the sample_id {twice.decode()!r} twice"
-    return "" if all(ids) else "an empty sample_id"
+        return f"a {name} that is not UTF-8 ({error.reason})"
+    if unique and len(set(texts)) < len(texts):
+        twice = next(text for text, count in Counter(texts).items() if count > 1)
+        return f"the {name} {twice.decode()!r} twice"
+    return "" if all(texts) else f"an empty {name}"
 
 
 def _open_dataset(file: h5py.File, name: bytes, size: int) -> tuple[h5d.DatasetID | None, str]:

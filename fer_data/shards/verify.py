@@ -10,8 +10,10 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
-from aupipe.fer_data.shards.shard_file import Finding, damaged_rows, open_shard, stored_images
+from aupipe.fer_data.shards.shard_file import Finding, ShardFile, damaged_rows, open_shard, stored_images
 from aupipe.fer_data.shards.structure import UNREADABLE
+
+_OTHER_BYTES = "not the bytes that the index describes"
 
 
 def verify_shard(path: Path, *, rows: bool) -> list[Finding]:
@@ -53,16 +55,15 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
         findings.append(Finding(INDEX_NAME, "not the bytes that were written"))
     shards = {entry.name: entry for entry in index.shards}
     expected = {name: entry.sha256 for name, entry in shards.items()} | dict(index.files)
+    seen: dict[bytes, str] = {}
     for name, sha256 in sorted(expected.items()):
         path = folder / name
         if not path.is_file():
             findings.append(Finding(name, "missing"))
-        elif not _has_digest(path, sha256):
-            damaged = _damaged_in_place(path, shards[name], index) if rows and name in shards else []
-            findings += damaged or [Finding(name, "not the bytes that the index describes")]
         elif name in shards:
-            findings += _untrue(path, shards[name], index)
-    findings += _doubled_ids(folder, index) if not findings else []
+            findings += _shard_findings(path, shards[name], index, rows, seen)
+        elif not _has_digest(path, sha256):
+            findings.append(Finding(name, _OTHER_BYTES))
     known = set(expected) | {INDEX_NAME, ".lock"}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
@@ -71,35 +72,37 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
     return findings
 
 
-def _untrue(path: Path, entry: ShardEntry, index: StoreIndex) -> list[Finding]:
+def _shard_findings(
+    path: Path, entry: ShardEntry, index: StoreIndex, rows: bool, seen: dict[bytes, str]
+) -> list[Finding]:
+    """Check one shard; ``seen`` collects the sample ids of sound ones and the shards they are in."""
+    try:
+        with open_shard(path) as shard:
+            if shard.is_stated(entry.sha256):
+                return shard.findings(rows=False) or _untrue(shard, entry, index, seen)
+    except OSError as error:
+        return [Finding(entry.name, f"cannot be read ({error.strerror or error})")]
+    damaged = _damaged_in_place(path, entry, index) if rows else []
+    return damaged or [Finding(entry.name, _OTHER_BYTES)]
+
+
+def _untrue(shard: ShardFile, entry: ShardEntry, index: StoreIndex, seen: dict[bytes, str]) -> list[Finding]:
     """List what a shard of the stated bytes holds that no shard may hold, or that the index describes otherwise."""
-    with open_shard(path) as shard:
-        if faults := shard.findings(rows=False):
-            return faults
-        try:
-            faults = [Finding(entry.name, fault) for fault in shard.value_faults()]
-            if not faults and shard.entry() != entry:
-                faults = [Finding(entry.name, "not what the index says of it")]
-            stated = (index.classes, index.image_size, index.map_size, index.id_bytes, index.codebook_digest)
-            if not faults and shard.says != stated:
-                faults = [Finding(entry.name, "of other classes, sizes or codebook than the index says")]
-        except UNREADABLE as error:
-            faults = [Finding(entry.name, f"not a complete shard ({error})")]
-    return faults
-
-
-def _doubled_ids(folder: Path, index: StoreIndex) -> list[Finding]:
-    """Find samples that are in two shards."""
-    seen: dict[bytes, str] = {}
-    findings = []
-    for entry in index.shards:
-        with open_shard(folder / entry.name) as shard:
-            ids: list[bytes] = shard.file["sample_id"][:].tolist()
-        if twice := [name for name in ids if name in seen]:
-            samples = tuple(name.decode() for name in twice)
-            findings.append(Finding(entry.name, f"samples that are in {seen[twice[0]]} already", samples))
-        seen |= dict.fromkeys(ids, entry.name)
-    return findings
+    try:
+        if faults := shard.value_faults():
+            return [Finding(entry.name, fault) for fault in faults]
+        if shard.entry() != entry:
+            return [Finding(entry.name, "not what the index says of it")]
+        stated = (index.classes, index.image_size, index.map_size, index.id_bytes, index.codebook_digest)
+        if shard.says != stated:
+            return [Finding(entry.name, "of other classes, sizes or codebook than the index says")]
+        ids: list[bytes] = shard.file["sample_id"][:].tolist()
+    except UNREADABLE as error:
+        return [Finding(entry.name, f"not a complete shard ({error})")]
+    twice = [name for name in ids if name in seen]
+    seen |= dict.fromkeys(ids, entry.name)
+    samples = tuple(name.decode() for name in twice)
+    return [Finding(entry.name, "samples that another shard holds too", samples)] if twice else []
 
 
 def _has_digest(path: Path, sha256: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,11 +36,13 @@ Draw = Callable[
 class StoredRows:
     """Some rows as they lie in the file.
 
-    ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order.
+    ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order;
+    ``groups``: that of the persons.
     """
 
     images: list[UInt8[np.ndarray, "..."]]
     tail: list[np.ndarray]
+    groups: np.ndarray
 
 
 @dataclass
@@ -154,6 +157,7 @@ def _write_datasets(file: h5py.File, batches: Iterable[StoredRows], count: int, 
         file.create_dataset("image", (count, size, size, 3), "u1")
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
+    groups = np.empty(count, spec.group_column(header.id_bytes).dtype)
     checksums, files, written = np.zeros(count, "<u4"), list[np.ndarray](), 0
     pixels = np.empty((min(ROWS_AT_ONCE, count) if header.encoding == "raw" else 0, size, size, 3), np.uint8)
     for batch in batches:
@@ -164,12 +168,15 @@ def _write_datasets(file: h5py.File, batches: Iterable[StoredRows], count: int, 
             files += batch.images
         for column, values in zip(columns, batch.tail, strict=True):
             file[column.name][chosen] = values
+        groups[chosen] = batch.groups
         checksums[chosen] = spec.rows_crc32(batch.images, batch.tail)
         written = chosen.stop
     if header.encoding == "jpeg":
         file.create_dataset("image_offset", data=np.cumsum([0, *map(len, files)]).astype("<u8"))
         file.create_dataset("image_jpeg", data=np.concatenate(files))
     file.create_dataset("crc32", data=checksums)
+    file.create_dataset("group", data=groups)
+    file["group"].attrs["crc32"] = np.uint32(zlib.crc32(groups.tobytes()))
 
 
 def _batches(
@@ -189,7 +196,8 @@ def _batches(
         if header.encoding == "jpeg":
             images = [encode_jpeg(image, header.jpeg_quality) for image in images]
         tail = [np.stack([values[at] for values in stored]) for at in range(1, len(columns))]
-        yield StoredRows(images, tail)
+        groups = [_stored_text(row.group or row.sample_id, row, "group", header.id_bytes) for row in chunk]
+        yield StoredRows(images, tail, np.array(groups))
     if given != count:
         raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
 
@@ -200,7 +208,20 @@ def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[StoredRows]:
         rows = slice(start, min(start + ROWS_AT_ONCE, count))
         values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
         values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
-        yield StoredRows(list(images[rows]), list(values.values()))
+        yield StoredRows(list(images[rows]), list(values.values()), file["group"][rows])
+
+
+def _stored_text(text: str, row: TripletRow, column: str, most: int) -> bytes:
+    encoded = text.encode()
+    if len(encoded) > most:
+        raise StoreError(
+            paragraph(
+                f"The {column} of sample {row.sample_id!r} does not fit its column.",
+                expected=f"at most {most} bytes",
+                got=f"{len(encoded)}",
+            )
+        )
+    return encoded
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
@@ -235,7 +256,8 @@ def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> No
     for name, length in lengths.items():
         file.create_dataset(name, data=np.arange(length, dtype="<i4"))
         file[name].make_scale(name)
-    for column in spec.columns(header.image_size, header.map_size, header.id_bytes):
+    columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
+    for column in (*columns, spec.group_column(header.id_bytes)):
         if column.name not in file:
             continue
         dataset = file[column.name]

@@ -95,8 +95,12 @@ class TokenBackbone(Backbone):
 
 def class_row(attention: Any, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n"]:
     """Compute softmax(q_0 k^T / sqrt(d)) of the first token, averaged over the heads of a standard attention module."""
+    return class_logits(attention, tokens).softmax(-1).mean(1)
+
+
+def class_logits(attention: Any, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b h n"]:
+    """Compute q_0 k^T / sqrt(d) of the first token in each head of a standard attention module."""
     b, n, _ = tokens.shape
     q, k, _ = attention.qkv(tokens).reshape(b, n, 3, attention.num_heads, attention.head_dim).unbind(2)
     q, k = attention.q_norm(q[:, 0]), attention.k_norm(k)
-    scores = torch.einsum("bhd,bnhd->bhn", q * attention.scale, k)
-    return scores.softmax(-1).mean(1)
+    return torch.einsum("bhd,bnhd->bhn", q * attention.scale, k)

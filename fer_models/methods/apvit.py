@@ -1,6 +1,7 @@
 """APViT (Xue et al. 2022, arXiv 2212.05463): a CNN's feature pixels as tokens, of which only the attended stay.
 
 "Vision Transformer with Attentive Pooling for Robust Facial Expression Recognition". The poolings have no parameters.
+Where paper and program leave a choice, it is that of the authors' configuration for RAF-DB.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.backbones.tokens import class_row
+from aupipe.fer_models.backbones.tokens import class_logits
 from aupipe.fer_models.methods.base import Method, Prediction, check_option, register
 from aupipe.fer_models.targets import attention
 
@@ -22,21 +23,28 @@ GRID = 14
 """Side of the feature maps that become tokens: 196 of them in the paper."""
 
 MLP_RATIO = 3
-"""Width of the MLPs in token widths, as in the authors' configuration."""
+"""Width of the MLPs in token widths."""
+
+EPSILON = 1e-6
+"""Of the layer norms."""
+
+SCORES = ("abs_sum", "mean")
+"""What makes patch pooling keep a feature pixel: the sum of its absolute values after the projection; or its channel
+mean before, which is the attention that is aligned with AU maps."""
 
 
 class PoolingBlock(nn.Module):
     """A transformer block that passes on the class token and the patches it attends to most (attentive token pooling).
 
-    ``keep``: share of the patches that stays; 1: all. The choice lies between attention and MLP and is made by the
-    attention of the class token, averaged over the heads.
+    ``keep``: share of the patches that stays, cut to a whole number; 1: all. The choice lies between attention and MLP.
+    A patch's score is the sum over the heads of the class token's logits, before the softmax.
     """
 
     def __init__(self, dim: int, heads: int, keep: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
+        self.norm1 = nn.LayerNorm(dim, EPSILON)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim)
+        self.norm2 = nn.LayerNorm(dim, EPSILON)
         self.mlp = Mlp(dim, MLP_RATIO * dim)
         self.keep = keep
 
@@ -45,16 +53,11 @@ class PoolingBlock(nn.Module):
         normed = self.norm1(tokens)
         tokens = tokens + self.attn(normed)
         if self.keep < 1:
-            row = class_row(self.attn, normed.detach())[:, 1:]
-            kept = strongest(row, kept_count(row.shape[1], self.keep)) + 1
+            scores = class_logits(self.attn, normed.detach()).sum(1)[:, 1:]
+            kept = strongest(scores, max(1, int(scores.shape[1] * self.keep))) + 1
             tokens = torch.cat([tokens[:, :1], take(tokens, kept)], 1)
         result: Tensor = tokens + self.mlp(self.norm2(tokens))
         return result
-
-
-def kept_count(count: int, share: float) -> int:
-    """Count the tokens that a share of ``count`` keeps: rounded, at least one."""
-    return max(1, round(count * share))
 
 
 def strongest(values: Float[Tensor, "b n"], count: int) -> Int64[Tensor, "b m"]:
@@ -81,9 +84,9 @@ class APViT(Method):
     """CNN features, attentive patch pooling, a small vision transformer with attentive token pooling.
 
     The feature maps nearest to 14 x 14 are the deepest layer; what follows them in the backbone is not used. Patch
-    pooling keeps the share ``keep`` (160 of 196) of the pixels with the largest channel mean, the attention that is
-    aligned with AU maps; of the ``depth`` blocks the second half keeps the share ``token_keep`` of its patches. The
-    class token classifies. The paper defines no class activation map.
+    pooling keeps the share ``keep`` (160 of 196) of the pixels with the largest ``score`` (:data:`SCORES`); of the
+    ``depth`` blocks the second half keeps the share ``token_keep`` of its patches. The class token classifies. The
+    paper defines no class activation map. The authors' tokens are 768 wide (preset ``apvit-rafdb``).
     """
 
     title = "APViT"
@@ -107,6 +110,7 @@ class APViT(Method):
         backbone: Backbone,
         n_classes: int,
         *,
+        score: str = SCORES[0],
         keep: float = 160 / 196,
         depth: int = 8,
         heads: int = 8,
@@ -114,20 +118,21 @@ class APViT(Method):
         token_keep: float = 0.9,
     ) -> None:
         super().__init__(backbone, n_classes)
+        check_option("score", score, score in SCORES, f"one of {', '.join(SCORES)}")
         for option, share in (("keep", keep), ("token_keep", token_keep)):
             check_option(option, share, 0 < share <= 1, "more than 0, at most 1")
         for option, number in (("depth", depth), ("heads", heads)):
             check_option(option, number, number >= 1, "1 or more")
         check_option("dim", dim, dim >= 1 and dim % heads == 0, f"a multiple of heads, here of {heads}")
         backbone.keep_layers(nearest_layer(backbone))
-        self.keep = keep
+        self.score, self.keep = score, keep
         self.grid = backbone.grids[-1] if backbone.grids else (GRID, GRID)
         self.project = nn.Conv2d(backbone.channels[-1], dim, 1)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.places = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], dim))
         shares = [1.0 if number < depth - depth // 2 else token_keep for number in range(depth)]
         self.blocks = nn.ModuleList(PoolingBlock(dim, heads, share) for share in shares)
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim, EPSILON)
         self.head = nn.Linear(dim, n_classes)
         for parameter in (self.class_token, self.places):
             nn.init.trunc_normal_(parameter, std=0.02)
@@ -144,9 +149,10 @@ class APViT(Method):
         """Return the class token and the projected feature pixels that patch pooling keeps, each with its place."""
         size = (last.shape[2], last.shape[3])
         places = resample_abs_pos_embed(self.places, list(size), list(self.grid), num_prefix_tokens=1)
-        patches = self.project(last).flatten(2).transpose(1, 2) + places[:, 1:]
-        strength = attention(last.detach().float()).flatten(1)
-        kept = strongest(strength, kept_count(strength.shape[1], self.keep))
+        projected = self.project(last)
+        patches = projected.flatten(2).transpose(1, 2) + places[:, 1:]
+        scores = attention(last.detach()) if self.score == "mean" else projected.detach().abs().float().sum(1)
+        kept = strongest(scores.flatten(1), max(1, round(patches.shape[1] * self.keep)))
         first = (self.class_token + places[:, :1]).expand(len(patches), -1, -1)
         return torch.cat([first, take(patches, kept)], 1)
 

@@ -5,20 +5,25 @@ Checkpoints hold tensors and plain values only, so ``torch.load(weights_only=Tru
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import pickle
 import platform
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from aupipe.fer_data.errors import RunError, UserInputError, paragraph
-from aupipe.fer_data.files import atomic_path, write_json
+from aupipe.fer_data.errors import FerError, RunError, UserInputError, paragraph
+from aupipe.fer_data.files import json_bytes, sha256_file, steady_file
 from aupipe.fer_data.preparation import Preparation
+from aupipe.fer_data.recorded import check_recorded, read_recorded, recorded_path, write_recorded
 from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards.remote import is_url
+from aupipe.fer_data.typed import convert, parse_json
+from aupipe.fer_data.types import Progress
 from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_models.backbones import create_backbone, library_versions
 from aupipe.fer_models.methods import METHODS, Method, create_method, parse_options, training_name
@@ -26,19 +31,24 @@ from aupipe.fer_models.training.config import TrainConfig
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
 
+WAYS_OUT = {
+    CONFIG: "Restore it from a copy, or train into a new folder.",
+    LAST: f"Restore it from a copy, or remove it and run `aupipe train` with the same settings: training then starts "
+    f"again. {BEST} does not depend on it and can still be evaluated.",
+    BEST: f"Run `aupipe train` with the same settings: it writes {BEST} again where {LAST} holds the same weights, and "
+    "says what else can be done.",
+}
+"""What to do about a damaged file of a run."""
+
 MAY_DIFFER = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "checkpoint_steps", "tensorboard"})
 """Options that may differ when a run is continued: where it computes, how far it goes, how often it
 saves, and the name of settings that are compared one by one."""
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """The content of ``config.json``. ``store`` is relative to the run's folder where both are on one drive.
+@dataclass(frozen=True, kw_only=True)
+class _Origins:
+    """The content of ``config.json`` beside the settings."""
 
-    ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older runs.
-    """
-
-    config: TrainConfig
     store: str
     store_digest: str
     codebook: str
@@ -51,6 +61,18 @@ class RunRecord:
     versions: dict[str, str]
     preparation: dict[str, Any] = field(default_factory=dict)
 
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord(_Origins):
+    """The content of ``config.json``.
+
+    ``store`` is relative to the run's folder where both are on one drive; of a store at a URL it is the URL with the
+    store's digest. ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older
+    runs.
+    """
+
+    config: TrainConfig
+
     def as_json(self) -> dict[str, Any]:
         """Return the plain content of ``config.json``."""
         content = {name: value for name, value in vars(self).items() if name != "config"}
@@ -62,7 +84,7 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
     index = store.index
     return RunRecord(
         config=config,
-        store=Path(os.path.relpath(store.folder.resolve(), run_folder.resolve())).as_posix(),
+        store=store.url or _relative(store.folder, run_folder),
         store_digest=index.digest,
         codebook=store.codebook.name,
         codebook_digest=index.codebook_digest,
@@ -80,9 +102,24 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
     )
 
 
+def _relative(store: Path, run_folder: Path) -> str:
+    place = Path(os.path.relpath(store.resolve(), run_folder.resolve())).as_posix()
+    try:
+        place.encode()
+    except UnicodeEncodeError as error:
+        raise UserInputError(
+            paragraph(
+                "The store's path has bytes that are no text, so a run cannot record it.",
+                got=repr(place),
+                fix="Rename the folder.",
+            )
+        ) from error
+    return place
+
+
 def save_record(run_folder: Path, record: RunRecord) -> None:
     """Write ``config.json``."""
-    write_json(run_folder / CONFIG, record.as_json())
+    write_recorded(run_folder / CONFIG, json_bytes(record.as_json()))
 
 
 def load_record(run_folder: Path) -> RunRecord:
@@ -95,21 +132,23 @@ def load_record(run_folder: Path) -> RunRecord:
                 fix="Give the folder that `aupipe train` wrote to with --out.",
             )
         )
+    data = read_recorded(path, WAYS_OUT[CONFIG])
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["config"] = TrainConfig.from_json(content["config"])
-        for name in ("classes", "channel_mean", "channel_std"):
-            content[name] = tuple(content[name])
-        return RunRecord(**content)
-    except (ValueError, KeyError, TypeError) as error:
+        content = parse_json(data, dict[str, Any])
+        config = TrainConfig.from_json(convert(content.get("config"), dict[str, Any]))
+        record = RunRecord(config=config, **vars(convert(content, _Origins)))
+        if len(record.channel_mean) != 3 or len(record.channel_std) != 3:
+            raise ValueError("channel_mean and channel_std have a value for each of three channels")
+    except (ValueError, TypeError) as error:
         raise RunError(
             paragraph(
                 "The run's configuration is damaged or was written by another version.",
                 where=path,
                 got=error,
-                fix="Train into a new folder.",
+                fix=WAYS_OUT[CONFIG],
             )
         ) from error
+    return record
 
 
 def check_same_run(run_folder: Path, record: RunRecord) -> None:
@@ -149,13 +188,25 @@ def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> M
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    """Write a checkpoint atomically, with its digest. Raises :class:`FerError` when the disk refuses."""
+    with recorded_path(path) as temporary, steady_file(temporary) as file:
+        torch.save(state, file)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint. Raises :class:`RunError` when it is missing or damaged."""
+def load_checkpoint(path: Path, device: torch.device, needed: Collection[str]) -> tuple[dict[str, Any], str]:
+    """Read a checkpoint that is the one that was written.
+
+    Args:
+        path: The file.
+        device: Where its tensors go.
+        needed: What it must hold.
+
+    Returns:
+        Its content and its SHA-256.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
     if not path.is_file():
         raise RunError(
             paragraph(
@@ -164,21 +215,33 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
                 fix="Run `aupipe train` with the same settings: it continues where it stopped.",
             )
         )
+    sha256 = check_recorded(path, WAYS_OUT[path.name])
+    with explaining_damage(path):
+        state = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or not state.keys() >= set(needed):
+            raise ValueError(f"it does not hold {', '.join(sorted(needed))}")
+    return state, sha256
+
+
+@contextlib.contextmanager
+def explaining_damage(path: Path) -> Iterator[None]:
+    """Turn whatever damaged content raises into a :class:`RunError`: files of earlier versions have no digest."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
+        yield
+    except (FerError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # unpickled bytes, and states of other networks, raise whatever comes to hand
         raise RunError(
             paragraph(
                 "The checkpoint cannot be read.",
                 where=path,
-                got=str(error).splitlines()[0] if str(error) else type(error).__name__,
-                fix="Remove it and run `aupipe train` again, or train into a new folder.",
+                got=(str(error).strip() or type(error).__name__).splitlines()[0],
+                fix=WAYS_OUT[path.name],
             )
         ) from error
-    return state
 
 
-def load_weights(model: Method, weights: dict[str, Any], path: Path) -> None:
+def load_weights(model: Method, weights: Mapping[str, Any], path: Path) -> None:
     """Load a checkpoint's weights into a model. Raises :class:`RunError` naming what does not fit."""
     try:
         model.load_state_dict(weights)
@@ -191,11 +254,31 @@ def load_weights(model: Method, weights: dict[str, Any], path: Path) -> None:
                 fix="Train into a new folder.",
             )
         ) from error
+    # A finite sum, which is quick, has finite terms; a sum may overflow where its terms are finite.
+    doubtful = {name: value for name, value in model.state_dict().items() if not bool(value.sum().isfinite())}
+    broken = [name for name, value in doubtful.items() if not bool(value.isfinite().all())]
+    if broken:
+        raise RunError(
+            paragraph(
+                "The checkpoint's weights are not finite numbers: it is damaged, or the training diverged.",
+                where=path,
+                got=f"{len(broken)} tensors, {broken[0]} the first",
+                fix="Restore it from a copy, or train again with a smaller --lr in a new --out folder.",
+            )
+        )
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The identity of a run's best weights: the epoch they are from, and the SHA-256 of ``best.pt``."""
+
+    epoch: int
+    sha256: str
 
 
 def load_best(
     run_folder: Path, device: torch.device, method: str | None = None, method_options: str = ""
-) -> tuple[RunRecord, Method, dict[str, Any]]:
+) -> tuple[RunRecord, Method, BestCheckpoint]:
     """Load a run's best model.
 
     Args:
@@ -205,7 +288,7 @@ def load_best(
         method_options: That method's own settings.
 
     Returns:
-        The run's record, the model in evaluation mode, and the checkpoint's content.
+        The run's record, the model in evaluation mode, and the checkpoint's identity.
 
     Raises:
         RunError: The folder is not a run, its checkpoint cannot be read, or it was trained as another method.
@@ -213,10 +296,13 @@ def load_best(
     record = load_record(run_folder)
     if method is not None:
         record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
-    state = load_checkpoint(run_folder / BEST, device)
+    path = run_folder / BEST
+    state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
     model = build_model(record.config, len(record.classes), with_weights=False)
-    load_weights(model, state["model"], run_folder / BEST)
-    return record, model.to(device, memory_format=torch.channels_last).eval(), state  # type: ignore[call-overload]
+    with explaining_damage(path):
+        load_weights(model, state["model"], path)
+        kept = BestCheckpoint(int(state["epoch"]), sha256)
+    return record, model.to(device, memory_format=torch.channels_last).eval(), kept  # type: ignore[call-overload]
 
 
 def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: str) -> TrainConfig:
@@ -233,9 +319,12 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
     return replace(config, method=method, method_options=options)
 
 
-def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Store:
+def run_store(
+    run_folder: Path, record: RunRecord, override: Path | str | None, progress: Progress | None = None
+) -> Store:
     """Open the run's store, or ``override`` instead. Raises :class:`RunError` when its classes are not the run's."""
-    store = open_store(override if override is not None else (run_folder / record.store).resolve())
+    own = record.store if is_url(record.store) else (run_folder / record.store).resolve()
+    store = open_store(own if override is None else override, progress)
     if store.index.classes != record.classes:
         raise RunError(
             paragraph(
@@ -250,7 +339,7 @@ def run_store(run_folder: Path, record: RunRecord, override: Path | None) -> Sto
 
 
 def describe_measurement(
-    record: RunRecord, state: dict[str, Any], store: Store, split: str, limit: int | None
+    record: RunRecord, kept: BestCheckpoint, store: Store, split: str, limit: int | None
 ) -> dict[str, Any]:
     """Describe what a run's best model was measured on, for the file that holds its figures."""
     config = record.config
@@ -261,10 +350,50 @@ def describe_measurement(
         "codebook": store.codebook.name,
         "codebook_digest": store.index.codebook_digest,
         "checkpoint": BEST,
-        "epoch": int(state["epoch"]),
+        "checkpoint_sha256": kept.sha256,
+        "epoch": kept.epoch,
         "backbone": config.backbone,
         "method": config.method,
         "method_options": config.method_options,
         "align_weight": config.align_weight,
         "crop_size": config.crop_size,
     }
+
+
+def results_folder(run_folder: Path, kind: str, split: str, limit: int | None, usual: int | None = None) -> Path:
+    """Choose the folder of results: the run's own for the whole test split, else one of their own inside it.
+
+    Args:
+        run_folder: The run.
+        kind: First word of the folder.
+        split: What they are measured on.
+        limit: Number of its rows; None: all.
+        usual: The limit of the run's own results.
+
+    >>> results_folder(Path("run"), "evaluation", "val", 100).name
+    'evaluation-val-limit-100'
+    """
+    if (split, limit) == ("test", usual):
+        return run_folder
+    rows = () if limit == usual else ("all",) if limit is None else (f"limit-{limit}",)
+    return run_folder / "-".join((kind, split, *rows))
+
+
+def outdated(run_folder: Path, content: Mapping[str, Any], store: Store | None = None) -> str | None:
+    """Say why the figures of a run no longer belong to it; None where they do.
+
+    Args:
+        run_folder: The run.
+        content: The file of the figures, with what :func:`describe_measurement` put into it.
+        store: The store that would be shown beside them; None: none is.
+
+    Returns:
+        A sentence. Without ``best.pt``, or of figures of an earlier version, nobody can tell: None.
+    """
+    path, measured = run_folder / BEST, content.get("checkpoint_sha256")
+    if measured is not None and path.is_file() and sha256_file(path) != measured:
+        return f"they were measured with other weights, those of epoch {content.get('epoch')}, than {BEST} now holds"
+    if store is not None and content.get("store_digest") != store.index.digest:
+        digests = f"{str(content.get('store_digest'))[:12]}, not {store.index.digest[:12]}"
+        return f"they were measured on another store than the one at {store.folder} ({digests})"
+    return None

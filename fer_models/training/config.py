@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -24,14 +25,19 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "maps": ("stored", "rendered"),
 }
 
-POSITIVE = ("epochs", "batch_size", "crop_size", "clip_grad", "step_epochs", "loader_threads")
+POSITIVE = (
+    "epochs", "batch_size", "crop_size", "clip_grad", "step_epochs", "loader_threads", "lr", "max_steps"
+)  # fmt: skip
 LOADING = ("loader_threads", "resident")
 """Settings of reading the very same batches on this machine: no part of what a run is, and not recorded."""
 
 NOT_NEGATIVE = (
-    "align_weight", "weight_decay", "warmup_epochs", "scale_jitter", "rotation", "brightness", "contrast",
-    "checkpoint_minutes", "checkpoint_steps",
+    "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness", "contrast", "checkpoint_minutes",
+    "checkpoint_steps",
 )  # fmt: skip
+MOST = {"scale_jitter": 0.9, "seed": 2**43 - 1}
+"""From 0 to this: a crop at a scale near 0 shows one pixel; steps of a larger seed would pass torch's 64 bits."""
+
 TYPES: dict[str, type] = {"lr": float, "max_steps": int, "weights": str}
 """Types of the settings whose default is None."""
 
@@ -108,7 +114,10 @@ class TrainConfig:
     max_steps: int | None = _option(OPTIMISATION, None, "Stop after so many optimisation steps in all.")
 
     preset: str = _option(
-        RUN, "", "Published settings: fg2024-rafdb, fg2024-affectnet or fg2024-reference; options given beside it win."
+        RUN,
+        "",
+        "Published settings: fg2024-rafdb, fg2024-affectnet, fg2024-reference, apvit-rafdb; "
+        "options given beside it win.",
     )
     select_on: str = _option(RUN, "accuracy", "Validation figure that picks the best checkpoint.")
     device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")
@@ -122,26 +131,21 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Raise :class:`UserInputError` for a value that no run can use."""
+        for setting in fields(self):
+            _check_type(setting.name, getattr(self, setting.name), setting.default)
         for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 _refuse(name, f"one of {', '.join(known)}", value)
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                _refuse(name, "more than 0", getattr(self, name))
-        for name in NOT_NEGATIVE:
-            if not 0 <= getattr(self, name) < float("inf"):
-                _refuse(name, "0 or more", getattr(self, name))
-        for name in SHARES:
-            if not 0 <= getattr(self, name) <= 1:
-                _refuse(name, "0 to 1", getattr(self, name))
+            if (value := getattr(self, name)) is not None and value <= 0:
+                _refuse(name, "more than 0", value)
+        for name, most in {**dict.fromkeys(NOT_NEGATIVE, math.inf), **dict.fromkeys(SHARES, 1), **MOST}.items():
+            if not 0 <= (value := getattr(self, name)) <= most:
+                _refuse(name, "0 or more" if most == math.inf else f"0 to {most:,}", value)
         if self.output_stride not in (8, 16, 32):
             _refuse("output_stride", "8, 16 or 32", self.output_stride)
         if self.balance and self.order != "full":
             _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
-        if self.lr is not None and not self.lr > 0:
-            _refuse("lr", "more than 0", self.lr)
-        if self.max_steps is not None and self.max_steps < 1:
-            _refuse("max_steps", "1 or more", self.max_steps)
 
     @property
     def learning_rate(self) -> float:
@@ -189,6 +193,15 @@ class TrainConfig:
         if unknown := set(content) - known:
             raise TypeError(f"unknown settings {sorted(unknown)}")
         return replace(TrainConfig(), **content)
+
+
+def _check_type(name: str, value: object, default: object) -> None:
+    """Refuse a value of another kind than the setting's; whole numbers are numbers, NaN and infinity are not."""
+    kind = TYPES.get(name, type(default))
+    fits = type(value) in ((int, float) if kind is float else (kind,)) or (default is None and value is None)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        words = {bool: "true or false", int: "a whole number", float: "a finite number", str: "text"}
+        _refuse(name, words[kind], value)
 
 
 def _refuse(name: str, expected: str, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -56,8 +57,8 @@ def _check_splits(store: Store) -> None:
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
-    """Turn an exhausted device into a sentence that names the batch size to try."""
+def explaining_limits(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
+    """Turn an exhausted device, or a batch too small for its norms, into a sentence that names the size to try."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -71,6 +72,27 @@ def explain_out_of_memory(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
                 fix=f"{advice}, in a new --out folder{'' if config.amp else ', or --amp'}.",
             )
         ) from error
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise RunError(
+            paragraph(
+                f"Batch normalisation needs more than one value a channel, and --batch-size {config.batch_size} gives "
+                f"each process {config.batch_size // ranks.size} image(s) of {config.crop_size} pixels.",
+                got=str(error),
+                fix=f"Use --batch-size {2 * ranks.size} or more, in a new --out folder.",
+            )
+        ) from error
+
+
+def lost_best(folder: Path, epoch: int) -> str:
+    """Write the message for a finished run whose best weights are gone."""
+    return paragraph(
+        f"best.pt is missing or damaged, and with it the weights of epoch {epoch}, the best one; last.pt holds others.",
+        where=folder,
+        fix="Restore best.pt from a copy; or remove last.pt and run the same command: training then starts again and "
+        "ends, on the CPU, with the very same weights.",
+    )
 
 
 def _small_crop(crop: int, image: int) -> str | None:

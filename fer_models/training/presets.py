@@ -1,8 +1,9 @@
 """Named settings: those of the publications, as far as they are published.
 
-Sources: Belharbi et al., FG 2024 ("the paper") and its public code ("the reference"). Where they say nothing for a data
-set, its preset takes what the reference does on AffectNet. Their resized crops of 0.8 to 1 of the area are our random
-crop of 224 out of 256 pixels with a change of scale; they do not limit the gradient, and 1000 is no limit.
+Sources: Belharbi et al., FG 2024 ("the paper") and its public code ("the reference"); the public code of APViT. Where
+they say nothing for a data set, its preset takes what the reference does on AffectNet. Their resized crops of 0.8 to 1
+of the area are our random crop of 224 out of 256 pixels with a change of scale; they do not limit the gradient, and
+1000 is no limit.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The reference on AffectNet: maps of 28 x 28 instead of 7 x 7, alignment averaged over the samples with a map.
     "fg2024-reference": {
         **_COMMON, "epochs": 20, "batch_size": 224, "align_weight": 9.0, "align_average": "valid", "output_stride": 8,
+    },
+    # APViT's own configuration for RAF-DB, aligned as the paper's, for a store of 112 to 125 pixels. Its face
+    # recognition weights go to --weights. It oversamples rare classes, which no setting here does, and has no Nesterov.
+    "apvit-rafdb": {
+        **_COMMON, "backbone": "ir50", "pretrained": False, "method": "apvit", "method_options": "dim=768",
+        "crop_size": 112, "epochs": 40, "batch_size": 128, "align_weight": 4.0, "lr": 0.001, "schedule": "cosine",
+        "clip_grad": 10.0, "amp": False,
     },
 }  # fmt: skip
 

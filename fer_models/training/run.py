@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from aupipe.fer_data.files import remove_temporaries
 from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
 from aupipe.fer_models.methods import Method
@@ -49,15 +51,29 @@ class _State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: Progress | None = None) -> TrainReport:
+class _Saved(TypedDict):
+    """The plain part of a saved state; ``rows``: of the log, with an epoch that ``max_steps`` cut short."""
+
+    epoch: int
+    batches: int
+    step: int
+    seconds: float
+    history: list[run_log.LogRow]
+    rows: list[run_log.LogRow]
+
+
+def train(
+    store_folder: Path | str, run_folder: Path, config: TrainConfig, progress: Progress | None = None
+) -> TrainReport:
     """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
 
     The same call continues an interrupted run and does nothing for a finished one. Under torchrun each process calls
     it; the first one writes.
 
     Args:
-        store_folder: The store to train on.
-        run_folder: Receives ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt``.
+        store_folder: The store to train on, or its URL.
+        run_folder: Receives ``config.json, log.jsonl, log.csv, curves.png, last.pt, best.pt`` and ``digests.json``, by
+            which damaged ones are told.
         config: The run's settings.
         progress: Told of epochs and images; None: nobody is.
 
@@ -72,14 +88,14 @@ def train(store_folder: Path, run_folder: Path, config: TrainConfig, progress: P
         FolderInUseError: Another process writes to the run's folder.
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
-    store = open_store(store_folder)
+    store = open_store(store_folder, progress)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         if ranks.first:
             remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
-        with preflight.explain_out_of_memory(config, ranks):
+        with preflight.explaining_limits(config, ranks):
             trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
             if ranks.first:
                 checkpoint.save_record(run_folder, record)
@@ -250,8 +266,7 @@ class _Trainer:
         state = self.state
         rows = [*state.history, row]
         if self.ranks.first and run_log.best_row(rows, self.config.select_on) is row:
-            best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
-            checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
+            self._save_best(row)
         if self.ranks.first:
             run_log.write_logs(self.folder, rows)
             if self.config.tensorboard:
@@ -265,6 +280,10 @@ class _Trainer:
             f"epoch {row['epoch']}: loss {row['train_total']:.3f}, val accuracy {row['val_accuracy']:.3f}, "
             f"val alignment {row['val_align']:.3f}"
         )
+
+    def _save_best(self, row: dict[str, Any]) -> None:
+        best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
+        checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
 
     def _save_last(self, rows: list[dict[str, Any]]) -> None:
         self.stop_signal.note_saved(self.state.step)
@@ -284,23 +303,64 @@ class _Trainer:
     def _resume(self) -> bool:
         path = self.folder / checkpoint.LAST
         if not path.is_file():
+            if (self.folder / checkpoint.BEST).is_file():
+                self.progress.note(f"{self.folder}: last.pt is missing, so training starts again")
             return False
-        saved = checkpoint.load_checkpoint(path, self.device)
-        checkpoint.load_weights(self.model, saved["model"], path)
-        if self.average:
-            checkpoint.load_weights(self.average.model, saved["average"], path)
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.state = _State(**{name: saved[name] for name in vars(_State())})
-        self.state.sums = self.state.sums.cpu()
+        names = _Saved.__annotations__
+        saved, _ = checkpoint.load_checkpoint(path, self.device, (*names, "sums", "model", "optimizer", "scaler"))
+        with checkpoint.explaining_damage(path):
+            checkpoint.load_weights(self.model, saved["model"], path)
+            if self.average:
+                checkpoint.load_weights(self.average.model, saved["average"], path)
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.scaler.load_state_dict(saved["scaler"])
+            place: dict[str, Any] = {**convert({name: saved[name] for name in names}, _Saved)}
+            rows = place.pop("rows")
+            self.state = _State(sums=saved["sums"].cpu(), **place)
+            self._mend(rows)
         self.stop_signal.note_saved(self.state.step)
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
-            self.state.history = saved["rows"]
+            self.state.history = rows
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
             self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         return True
+
+    def _mend(self, rows: list[dict[str, Any]]) -> None:
+        """Make ``log.jsonl`` and ``best.pt`` again where they are missing or damaged and the last checkpoint can tell.
+
+        Where it cannot, the epochs to come are chosen among; of a finished run there are none.
+        """
+        if not rows:
+            return
+        if self.ranks.first and not _sound(lambda: run_log.read_log(self.folder)):
+            run_log.write_logs(self.folder, rows)
+            self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
+        if _sound(lambda: checkpoint.load_checkpoint(self.folder / checkpoint.BEST, self.device, ("model", "epoch"))):
+            return
+        best = run_log.best_row(rows, self.config.select_on)
+        if best["step"] == self.state.step:
+            if self.ranks.first:
+                self._save_best(best)
+            self.progress.note(f"{self.folder}: best.pt was missing or damaged, and is written again from last.pt")
+        elif self._finished():
+            raise RunError(preflight.lost_best(self.folder, best["epoch"]))
+        else:
+            for row in self.state.history:
+                row["lost"] = True
+            self.progress.note(
+                f"{self.folder}: best.pt was missing or damaged; the weights of epoch {best['epoch']} are lost, and "
+                "the best of the epochs to come is kept. To have them all, remove last.pt: training then starts again"
+            )
+
+
+def _sound(read: Callable[[], object]) -> bool:
+    """Tell whether there is something to read, and nothing wrong with it."""
+    try:
+        return bool(read())
+    except RunError:
+        return False
 
 
 class _Step(nn.Module):

@@ -9,18 +9,42 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from matplotlib.figure import Figure
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import write_bytes, write_text
+from aupipe.fer_data.recorded import read_recorded, write_recorded
+from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_data.types import lines_repr
 from aupipe.fer_display.curves import Curve, Panel, draw_panels
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_of_records
 
 LOG = "log.jsonl"
+WAY_OUT = "Run `aupipe train` with the same settings: it writes the log again from last.pt."
+
+
+class LogRow(TypedDict):
+    """One epoch in the log. ``lost``: the weights after it are gone, so it is no candidate for the best one."""
+
+    epoch: int
+    step: int
+    complete: bool
+    train_ce: float
+    train_align: float
+    train_total: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_ce: float
+    val_align: float
+    val_total: float
+    lr: float
+    seconds: float
+    images_per_second: float
+    wait_fraction: float
+    lost: NotRequired[bool]
 
 
 @dataclass(frozen=True)
@@ -63,19 +87,30 @@ def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
     An epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again when the run
     continues, and the best checkpoint must be the one an undisturbed run would keep.
     """
-    complete = [row for row in rows if row["complete"]]
-    return max(complete or rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
+    kept = [row for row in rows if not row.get("lost")]
+    complete = [row for row in kept if row["complete"]]
+    return max(complete or kept or rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read a run's log so far, one row an epoch; empty when there is none."""
+    """Read a run's log so far, one row an epoch; empty when there is none. Raises :class:`RunError` when damaged."""
     path = folder / LOG
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    lines = read_recorded(path, WAY_OUT).splitlines()
+    try:
+        rows: list[dict[str, Any]] = [dict(parse_json(line, LogRow)) for line in lines]
+        if [row["epoch"] for row in rows] != list(range(1, len(rows) + 1)):
+            raise UnreadableTextError("its epochs are not numbered 1, 2, 3 ...")
+    except UnreadableTextError as error:
+        raise RunError(paragraph("The run's log is damaged.", where=path, got=error, fix=WAY_OUT)) from error
+    return rows
 
 
 def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
-    write_text(folder / LOG, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
+    text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    write_recorded(folder / LOG, text.encode())
     write_text(folder / "log.csv", csv_of_records(rows))
     write_bytes(folder / "curves.png", png_bytes(draw_curves(rows)))
 

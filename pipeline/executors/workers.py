@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
-from aupipe.fer_data.processes import without_interrupts
+from aupipe.fer_data.processes import Death, Worker, without_interrupts
 from aupipe.pipeline.executors.base import Job, Note, Result, ignore
 from aupipe.pipeline.executors.submission import NO_WORKER_SECONDS, drive, first_line
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
     from distributed.utils import LoopRunner
+
+USUAL_START_SECONDS, START_SECONDS = 8.0, 120.0
+"""Within which workers of this machine are there, and at the latest when it is busy."""
 
 CONNECT_SECONDS = 8.0
 FIRST_WORKER_SECONDS = 300.0
@@ -92,13 +95,45 @@ def _own_workers(count: int) -> Iterator[LocalCluster]:
         ) as cluster:
             try:
                 cluster.scale(count)  # here, not above: an interrupted start can be taken back
-                cluster.wait_for_workers(count)
+                _await_own_workers(cluster, count)
                 yield cluster
             except BaseException:
                 _end_at_once(cluster)
                 raise
     finally:
         loop.stop()
+
+
+def _await_own_workers(cluster: LocalCluster, count: int) -> None:
+    """Wait for the processes to start; when they take long, look with one more whether any can.
+
+    Dask would start them again and again, in silence. Raises :class:`FerError`.
+    """
+    try:
+        return cluster.wait_for_workers(count, timeout=USUAL_START_SECONDS)
+    except TimeoutError:
+        probe: Worker[None, object, None] = Worker(_start)
+        death = probe.ask(None)
+        probe.end()
+    if isinstance(death, Death):
+        raise FerError(_cannot_start(f"{death} before it had anything to do"))
+    try:
+        cluster.wait_for_workers(count, timeout=START_SECONDS)
+    except TimeoutError as error:
+        raise FerError(_cannot_start(f"not all {count} were there after {START_SECONDS:.0f} seconds")) from error
+
+
+def _start(job: None, tell: object) -> None:
+    """Do nothing: a process that comes this far can be started."""
+
+
+def _cannot_start(got: str) -> str:
+    return paragraph(
+        "Worker processes cannot start.",
+        got=got,
+        fix='The usual causes are a script without `if __name__ == "__main__":`, one that cannot be imported, too '
+        "little memory, and a full disk below the temporary folder. Run with --workers 0 to do without them.",
+    )
 
 
 def _loop_without_interrupts() -> LoopRunner:

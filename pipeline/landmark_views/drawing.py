@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.geometry import rescale_points
-from aupipe.fer_data.images import decode_image
+from aupipe.fer_data.images import UnreadableImageError, decode_image, read_photo
+from aupipe.fer_data.types import Reason
 
 Colour = tuple[int, int, int]
 Image = UInt8[np.ndarray, "_ _ 3"]
@@ -53,15 +53,10 @@ class FaceSection:
 def load_photo(path: Path, sha256: str) -> Image | str:
     """Load the photo if it is the one with this hash, else say in two words why not."""
     try:
-        data = path.read_bytes()
-    except OSError:
-        return "photo missing"
-    if sha256_bytes(data) != sha256:
-        return "photo changed"
-    try:
-        return decode_image(data)
-    except FerError:
-        return "not readable"
+        data = read_photo(path)
+        return decode_image(data) if sha256_bytes(data) == sha256 else "photo changed"
+    except UnreadableImageError as error:
+        return "photo missing" if error.reason is Reason.MISSING_FILE else "not readable"
 
 
 def face_picture(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aupipe.fer_data.failures import FAILURES_NAME
 from aupipe.fer_data.files import write_text
 from aupipe.fer_data.types import SPLITS
 from aupipe.fer_display.blocks import Block, Charts, KeyFigures, Section, Table, Text
@@ -15,7 +16,6 @@ from aupipe.fer_display.charts import histogram
 from aupipe.fer_display.pages import render
 from aupipe.pipeline.landmark_views.summary import FAILURES_SHOWN, Summary, summarise
 from aupipe.pipeline.landmarks.work import FinishedWork, open_work
-from aupipe.pipeline.report import FAILURES_NAME
 
 SHEET_NAME = "sheet.png"
 

@@ -6,16 +6,13 @@ process, too, dies before anything else is the culprit: it gets the reason ``wor
 
 from __future__ import annotations
 
-import contextlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from aupipe.fer_data.errors import FerError, paragraph
 from aupipe.fer_data.images import one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkRow
-from aupipe.fer_data.processes import Death, Worker
 from aupipe.fer_data.types import Reason, Sample
+from aupipe.pipeline.isolation import Isolated, die_silently
 from aupipe.pipeline.landmarks.tasks import (
     PartJob,
     PartResult,
@@ -27,11 +24,6 @@ from aupipe.pipeline.landmarks.tasks import (
     sha256_or_empty,
     shared_detector,
 )
-
-MAX_DEADLY = 8
-"""So many photos of one part may be culprits; more mean that the photos are not to blame."""
-
-_Process = Worker[Sample | None, object, LandmarkRow | None]
 
 
 def detect_part_isolated(job: PartJob) -> PartResult:
@@ -47,20 +39,13 @@ def detect_part_isolated(job: PartJob) -> PartResult:
 
 
 def isolated_rows(job: PartJob) -> list[LandmarkRow]:
-    """Yield the part's rows; a process that dies is replaced, and a photo that its successor dies of, too, is named."""
-    rows, deadly = list[LandmarkRow](), 0
-    worker: _Process = Worker(_Detection(replace(job, samples=())))
+    """Make the part's rows; a photo of which two processes die is named."""
+    detect: Isolated[Sample, LandmarkRow | None] = Isolated(_Detection(replace(job, samples=())))
     try:
-        for sample in job.samples:
-            row = _row(worker, sample) or _row(worker, sample)
-            if row is None:
-                row, deadly = _deadly_row(sample, job.root), deadly + 1
-            if deadly > MAX_DEADLY:
-                raise _not_the_photos(f"{deadly} photos of {job.path.name} ended the process that looked at them")
-            rows.append(row)
+        found = [(sample, detect(sample)) for sample in job.samples]
     finally:
-        worker.end()
-    return rows
+        detect.close()
+    return [row if isinstance(row, LandmarkRow) else _deadly_row(sample, job.root) for sample, row in found]
 
 
 @dataclass(frozen=True)
@@ -72,38 +57,10 @@ class _Detection:
     @one_opencv_thread()
     def __call__(self, sample: Sample | None, tell: object) -> LandmarkRow | None:
         if sample is None:
-            _die_silently()
+            die_silently()
         detector, known = shared_detector(self.job.config.detector, self.job.config.model), known_landmarks(self.job)
         return None if sample is None else detect_sample(sample, self.job.root, detector, self.job.config, known)
 
 
-def _row(worker: _Process, sample: Sample) -> LandmarkRow | None:
-    """The photo's row; None when the process dies."""
-    if not worker.alive and isinstance(worker.ask(None), Death):
-        raise _not_the_photos("a process that had only loaded the detector died")
-    row = worker.ask(sample)
-    return row if isinstance(row, LandmarkRow) else None
-
-
-def _die_silently() -> None:
-    """Let this process die in silence, and when memory runs out let the system end it instead of the worker."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    with Path(os.devnull).open("w") as nowhere:
-        for stream in (1, 2):
-            os.dup2(nowhere.fileno(), stream)
-
-
 def _deadly_row(sample: Sample, root: Path) -> LandmarkRow:
     return LandmarkRow(sample.sample_id, sample.path, Reason.WORKER_DIED, sha256_or_empty(root / sample.path))
-
-
-def _not_the_photos(got: str) -> FerError:
-    return FerError(
-        paragraph(
-            "Worker processes die whatever the photo is.",
-            got=got,
-            fix="The usual causes are too little memory (fewer --workers) and a broken installation (`aupipe doctor`). "
-            "Finished parts are kept: run the same command again to continue.",
-        )
-    )

@@ -35,6 +35,17 @@ CLOSE_UP = 2.2
 MIN_TILE = 200
 """Smallest side of a tile in pixels."""
 
+MAX_PIXELS = 25_000_000
+"""A larger image is reduced to so many for a look at the whole of it; what is small in it is seen in full from close
+by."""
+
+STRIP = 4.0
+"""An image so many times as long as it is high is searched in windows along its length: a border as wide as a share of
+its length would take gigabytes, and in the picture that the detector works on its faces would be specks."""
+
+MIN_WINDOW = 640
+"""Smallest length of a window in pixels; else it is twice the strip's shorter side."""
+
 
 def passes_config() -> dict[str, Any]:
     """Return the limits as JSON, for the plan's digest."""
@@ -43,13 +54,34 @@ def passes_config() -> dict[str, Any]:
         "max_close_gap": MAX_CLOSE_GAP,
         "close_up": CLOSE_UP,
         "min_tile": MIN_TILE,
+        "max_pixels": MAX_PIXELS,
+        "strip": [STRIP, MIN_WINDOW],
     }
 
 
 def detect_pass(
     image: Image, detector: LandmarkDetector, attempt: Attempt, known: Known = None
 ) -> tuple[list[Face], bool]:
-    """Detect the faces of one attempt that are believed, in pixels of ``image``; tell whether anything was seen."""
+    """Detect the faces of one attempt that are believed, in pixels of ``image``; tell whether anything was seen.
+
+    A face that several windows of a strip show is taken from the one in whose middle it lies.
+    """
+    height, width = image.shape[:2]
+    if max(height, width) <= max(STRIP * min(height, width), MIN_WINDOW):
+        return _detect_at_once(image, detector, attempt, known)
+    found, seen, side = list[tuple[float, Face]](), False, max(2 * min(height, width), MIN_WINDOW)
+    for x, y in _tile_corners(width, height, side):
+        window = np.ascontiguousarray(image[y : y + side, x : x + side])
+        faces, some = _detect_at_once(window, detector, attempt, None if known is None else known - (x, y))
+        middle = np.array(window.shape[1::-1]) / 2
+        found += [(float(np.linalg.norm(face_centre(face) - middle)), shift_face(face, x, y)) for face in faces]
+        seen = seen or some
+    return merge_faces([], [face for _, face in sorted(found, key=lambda one: one[0])]), seen
+
+
+def _detect_at_once(
+    image: Image, detector: LandmarkDetector, attempt: Attempt, known: Known
+) -> tuple[list[Face], bool]:
     seen = _in_tiles(image, detector, attempt) if attempt.tiles else _padded(image, detector, attempt, known)
     faces = [face for face in seen if is_plausible(face, image.shape[0], image.shape[1])]
     if attempt.twice and faces:
@@ -103,6 +135,14 @@ def shift_face(face: Face, x: float, y: float) -> Face:
     return replace(face, points=face.points + np.array([x, y]), mesh=mesh)
 
 
+def _enlarged(face: Face, factor: Float64[np.ndarray, "2"]) -> Face:
+    """Move the face to a picture that is ``factor`` (x, y) times as large as the one it was found in."""
+    corner, mesh = np.array([0.5, 0.5, 0.0]), None
+    if face.mesh is not None:
+        mesh = ((face.mesh + corner) * (*factor, factor[0]) - corner).astype(np.float32)
+    return replace(face, points=(face.points + 0.5) * factor - 0.5, mesh=mesh)
+
+
 def is_plausible(face: Face, height: int, width: int) -> bool:
     """Tell whether the mesh can be a face: eyes above mouth in the face's axes, human proportions, mostly in the image.
 
@@ -123,6 +163,13 @@ def is_plausible(face: Face, height: int, width: int) -> bool:
 
 
 def _padded(image: Image, detector: LandmarkDetector, attempt: Attempt, known: Known) -> list[Face]:
+    factor = float(np.sqrt(MAX_PIXELS / (image.shape[0] * image.shape[1])))
+    if factor < 1:
+        height, width = (max(1, int(factor * side)) for side in image.shape[:2])
+        small = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        back = np.array([image.shape[1] / width, image.shape[0] / height])
+        found = _padded(small, detector, attempt, None if known is None else (known + 0.5) / back - 0.5)
+        return [_enlarged(face, back) for face in found]
     border = round(attempt.padding * max(image.shape[:2]))
     if border == 0:
         return detector.detect(image, attempt.confidence, known)

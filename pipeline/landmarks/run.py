@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
-from aupipe.fer_data.files import canonical_json, digest, remove_temporaries, sha256_bytes
+from aupipe.fer_data.failures import write_failures
+from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
 from aupipe.fer_data.folders import LANDMARKS, output_folder
 from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
@@ -38,7 +39,6 @@ from aupipe.pipeline.landmarks.work import (
     withdraw_report,
 )
 from aupipe.pipeline.planning import batched, hash_order
-from aupipe.pipeline.report import write_failures
 
 
 def run_landmarks(
@@ -73,7 +73,6 @@ def run_landmarks(
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()
             folder.mkdir(exist_ok=True)
-            remove_temporaries(folder)
             jobs = plan_landmarks(manifest, folder, config, identity)
             _remove_leftovers(work, jobs)
             skipped = _run_parts(jobs, len(manifest.samples), executor, progress)

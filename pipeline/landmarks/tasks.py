@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
@@ -114,17 +114,13 @@ def detect_sample(
 
     ``known`` holds the points that ship with the dataset, ``(k, 68, 2)``, by ``sample.landmarks_row``.
     """
+    sha256 = ""  # of a file that cannot be read
     try:
-        data = (root / sample.path).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return LandmarkRow(sample.sample_id, sample.path, Reason.MISSING_FILE)
-    except OSError:  # it is there: no permission, a folder, a disk that fails
-        return LandmarkRow(sample.sample_id, sample.path, Reason.UNREADABLE)
-    sha256 = sha256_bytes(data)
-    try:
+        data = read_photo(root / sample.path)
+        sha256 = sha256_bytes(data)
         image = decode_image(data, sample.path)
-    except UnreadableImageError:
-        return LandmarkRow(sample.sample_id, sample.path, Reason.UNREADABLE, sha256)
+    except UnreadableImageError as error:
+        return LandmarkRow(sample.sample_id, sample.path, error.reason, sha256)
     size = (image.shape[0], image.shape[1])
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:
@@ -194,6 +190,6 @@ def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:
 def sha256_or_empty(path: Path) -> str:
     """Compute the SHA-256 of a file; empty where it cannot be read, as in a part's row."""
     try:
-        return sha256_bytes(path.read_bytes())
-    except OSError:
+        return sha256_bytes(read_photo(path))
+    except UnreadableImageError:
         return ""

@@ -7,7 +7,7 @@ runs never pass for the result of one.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_f
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.model import render_csv
+from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
 from aupipe.pipeline.landmarks.frame import landmarks_frame
 from aupipe.pipeline.planning import hash_order
@@ -29,6 +30,7 @@ from aupipe.pipeline.planning import hash_order
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"
 PARTS_FOLDER = "landmarks"
+_PART_NAME = re.compile(r"part-[0-9]{5,}\.h5")
 FOLLOW_LINKS = "follow_links"
 """The option of WORK's manifest that says whether links may lead photos out of its root."""
 
@@ -131,6 +133,25 @@ class FinishedWork:
         return f"landmarks of {len(self.manifest.samples)} images by {self.detector} in {self.folder}"
 
 
+@dataclass(frozen=True)
+class _PartDigests:
+    sha256: str
+    plan_digest: str
+
+
+@dataclass(frozen=True)
+class _Report:
+    """``landmarks.json``."""
+
+    manifest_digest: str
+    config: dict[str, Any]
+    parts: tuple[str, ...]
+    part_digests: dict[str, _PartDigests]
+    total: int
+    ok: int
+    failed: dict[str, int]
+
+
 def open_work(folder: Path) -> FinishedWork:
     """Open WORK for reading.
 
@@ -145,22 +166,30 @@ def open_work(folder: Path) -> FinishedWork:
             )
         )
     try:
-        content = json.loads(report.read_text(encoding="utf-8"))
-        config, stated, digests = content["config"], content["manifest_digest"], content["part_digests"]
-        files = [PartFile(folder / PARTS_FOLDER / name, **digests[name]) for name in content["parts"]]
-    except (ValueError, KeyError, TypeError) as error:
+        content = read_json(report, _Report)
+        digests = [content.part_digests[name] for name in content.parts if _PART_NAME.fullmatch(name)]
+        if not len(digests) == len(set(content.parts)) == len(content.parts):
+            raise UnreadableTextError("the names of its parts")
+        if content.ok + sum(content.failed.values()) != content.total:
+            raise UnreadableTextError(f"{content.ok} with a face and {content.failed} of {content.total} samples")
+    except (UnreadableTextError, KeyError) as error:
         raise StoreError(
             paragraph(
                 f"{REPORT_NAME} does not say the digest of every part: it is damaged, or of an earlier version.",
                 where=folder,
+                got=error,
                 fix="Run `aupipe landmarks M.csv --out` with this folder again: it checks every part, keeps those that "
                 "are right, and writes the report anew.",
             )
         ) from error
     manifest = read_manifest(folder / MANIFEST_NAME)
-    if content_digest(manifest) != stated:
+    if content_digest(manifest) != content.manifest_digest or len(manifest.samples) != content.total:
         raise mixed_work(folder)
-    return FinishedWork(folder, manifest, stated, config, tuple(files))
+    files = [
+        PartFile(folder / PARTS_FOLDER / name, one.sha256, one.plan_digest)
+        for name, one in zip(content.parts, digests, strict=True)
+    ]
+    return FinishedWork(folder, manifest, content.manifest_digest, content.config, tuple(files))
 
 
 def save_report(

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.failures import FAILURES_NAME
 from aupipe.fer_data.files import canonical_json, sha256_bytes
 from aupipe.fer_data.shards import StoreIndex, load_index
 from aupipe.fer_data.types import Failure
 from aupipe.fer_display.tables import csv_records
 from aupipe.pipeline.maps.plan import StorePlan
 from aupipe.pipeline.maps.tasks import Member, crop_member
-from aupipe.pipeline.report import FAILURES_NAME
 
 
 def failures_still_there(store: Path, plan: StorePlan) -> list[Failure]:
@@ -84,6 +84,9 @@ def _found_anew(members: Iterable[Member], plan: StorePlan) -> list[Failure]:
 
 
 def _parse(data: bytes) -> list[Failure]:
-    rows = csv_records(io.StringIO(data.decode(errors="replace")))
+    try:
+        rows = csv_records(io.StringIO(data.decode(errors="replace")))
+    except ValueError:  # damaged: it names nobody
+        return []
     names = ("sample_id", "path", "reason", "detail")
     return [Failure(*(row[name] for name in names)) for row in rows if all(name in row for name in names)]

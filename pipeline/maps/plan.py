@@ -42,7 +42,8 @@ class StorePlan:
         classes: Labels in the store's order.
         provenance: Where the rows come from: manifest, layout, landmarks.
         total: Samples of the manifest.
-        id_bytes: Width of the sample id column: the longest id, rounded up so that one added sample rarely changes it.
+        id_bytes: Width of the columns of ids and persons: the longest, rounded up so that one added sample rarely
+            changes it.
         config: Options of the stage, the encoding decided.
         members: Rows to be, in hash order of their ids.
         failures: Samples that are left out; with the members they are the manifest.
@@ -128,9 +129,8 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
         for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
             if reason is Reason.OK:
                 sample = work.samples[sample_id]
-                members.append(
-                    Member(sample_id, sample.path, sample.label, sample.split, part.source_sha256[row], file, row)
-                )
+                sha256, group = part.source_sha256[row], sample.subject or sample_id
+                members.append(Member(sample_id, sample.path, sample.label, sample.split, sha256, file, row, group))
     encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
     samples = work.manifest.samples
@@ -139,7 +139,7 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
         classes=work.manifest.classes,
         provenance=work.provenance,
         total=len(samples),
-        id_bytes=-(-max(len(sample.sample_id.encode()) for sample in samples) // 16) * 16,
+        id_bytes=-(-max(len(text.encode()) for one in samples for text in (one.sample_id, one.subject)) // 16) * 16,
         config=replace(config, encoding=encoding),
         members=tuple(members),
         failures=tuple(failures),
@@ -184,7 +184,7 @@ def _crop_digest(
             software_json,
             list(classes),
             width,
-            [[row.sample_id, row.path, row.label, row.source_sha256] for row in rows],
+            [[row.sample_id, row.path, row.label, row.source_sha256, row.group] for row in rows],
             sha256_bytes(b"".join(points)),
         ]
     )

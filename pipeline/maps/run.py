@@ -13,6 +13,7 @@ import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
@@ -27,7 +28,9 @@ from aupipe.pipeline.maps.failures import failures_of_other, failures_still_ther
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
 from aupipe.pipeline.maps.tasks import MapConfig, ShardResult, build_shard
-from aupipe.pipeline.report import FAILURES_NAME, write_failures
+
+LARGEST_CROP = 4096
+"""Side of a crop in pixels, far more than any photo of a face has; a task holds a batch of them."""
 
 
 def run_maps(
@@ -138,11 +141,11 @@ def _nothing_to_store(plan: StorePlan) -> StoreError:
 
 def _check_options(plan: StorePlan, codebook: Codebook) -> None:
     config = plan.config
-    if not 16 <= config.map_size <= config.image_size or config.rows_per_shard < 1:
+    if not 16 <= config.map_size <= config.image_size <= LARGEST_CROP or config.rows_per_shard < 1:
         raise UserInputError(
             paragraph(
                 "The sizes do not fit together.",
-                expected="16 <= --map-size <= --image-size, --rows-per-shard at least 1",
+                expected=f"16 <= --map-size <= --image-size <= {LARGEST_CROP}, --rows-per-shard at least 1",
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )

@@ -18,7 +18,7 @@ from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import codebook_from_dict
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.files import digest, sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread
+from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
@@ -78,7 +78,10 @@ class MapConfig:
 
 @dataclass(frozen=True)
 class Member:
-    """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are."""
+    """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
+
+    ``group``: its person, or else its own id.
+    """
 
     sample_id: str
     path: str
@@ -87,6 +90,7 @@ class Member:
     source_sha256: str
     part: PartFile
     row: int
+    group: str
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,7 @@ def build_shard(job: ShardJob) -> ShardResult:
 def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
     """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
     with open_shard(made.path) as shard:
-        if not shard.is_stated(made.sha256) or shard.findings(rows=True):
+        if not shard.is_stated(made.sha256) or shard.findings(rows=True) or shard.value_faults():
             return None
         if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
             return ShardResult(len(job.members), shard.entry(), skipped=True)
@@ -195,6 +199,7 @@ def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> It
             has_map=bool(has_map[at]),
             landmarks=crop.landmarks,
             to_source=crop.to_source,
+            group=member.group,
         )
 
 
@@ -217,16 +222,14 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
         detail = f"{placed.inside:.0%} of the points lie inside the crop"
         return Failure(member.sample_id, member.path, Reason.LANDMARKS_OUTSIDE.key, detail)
     try:
-        data = (root / member.path).read_bytes()
-    except OSError as error:
-        return Failure(member.sample_id, member.path, Reason.MISSING_FILE.key, error.strerror or "")
-    if sha256_bytes(data) != member.source_sha256:
+        data = read_photo(root / member.path)
+        stated = sha256_bytes(data) == member.source_sha256
+        image = decode_image(data, member.path) if stated else None
+    except UnreadableImageError as error:
+        return Failure(member.sample_id, member.path, error.reason.key, error.detail)
+    if image is None:
         detail = "the photo is not the one its landmarks were found on: run `aupipe landmarks` again"
         return Failure(member.sample_id, member.path, Reason.SOURCE_CHANGED.key, detail)
-    try:
-        image = decode_image(data, member.path)
-    except UnreadableImageError:
-        return Failure(member.sample_id, member.path, Reason.UNREADABLE.key)
     return Crop(
         image=warp_crop(image, placed.matrix, size),
         landmarks=placed.landmarks.astype(np.float32),

@@ -16,6 +16,8 @@ from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from run_files import rewrite
+from synthetic import synthetic_store
 
 CONFIG = TrainConfig(backbone="test_resnet", batch_size=14, crop_size=48, device="cpu", max_steps=1)
 
@@ -46,15 +48,35 @@ def test_the_differences_are_those_of_the_two_evaluations(runs: tuple[Path, Path
         assert one["ci95"][0] <= one["difference"] <= one["ci95"][1]
     assert len(found["differences"]) == 6
     right = np.array([[row["correct"] == "1" for row in table] for table in pair])
-    table = found["mcnemar"]
+    table = found["paired_test"]
     assert table["first_only"] == (right[0] & ~right[1]).sum() and table["second_only"] == (~right[0] & right[1]).sum()
     assert json.loads((runs[0] / "against-au.json").read_text()) == found
     assert any("McNemar" in line for line in result.lines())
 
 
+def test_where_persons_repeat_persons_are_resampled(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """The same faces, seven photos of each of two persons: wider intervals, another test, and it is said."""
+    known = synthetic_store(
+        tmp_path / "known", change=lambda row: replace(row, group=f"p{int(row.sample_id[-4:]) % 2}")
+    )
+    folders = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs]
+    by_face = json.loads((folders[0] / "metrics.json").read_text())
+    done = [evaluate(folder, store_folder=known.folder) for folder in folders]
+    content = done[0].as_json()
+    assert content["n_groups"] == 2 and by_face["n_groups"] == by_face["n"] == content["n"] == 14
+    assert (
+        "persons resampled" in content["intervals"]["method"] and "14 images of test of 2 persons" in done[0].lines()[0]
+    )
+    assert {row["group"] for row in rows(folders[0])} == {"p0", "p1"}
+    assert content["att_cos"] == by_face["att_cos"] and content["intervals"] != by_face["intervals"]
+    assert content["accuracy_ci95"] == content["intervals"]["accuracy"]
+    found = compare(*folders).as_json()
+    assert found["n_groups"] == 2 and found["paired_test"]["method"] == "permutation by person"
+
+
 def test_a_run_against_itself_differs_nowhere(runs: tuple[Path, Path]) -> None:
     found = compare(runs[0], runs[0]).as_json()
-    assert found["mcnemar"]["p_value"] == 1
+    assert found["paired_test"]["p_value"] == 1
     assert all(one["ci95"] == [0, 0] for one in found["differences"].values())
 
 
@@ -63,8 +85,7 @@ def test_a_run_against_itself_differs_nowhere(runs: tuple[Path, Path]) -> None:
 )
 def test_other_faces_or_maps_are_refused(runs: tuple[Path, Path], tmp_path: Path, name: str, value: object) -> None:
     other = copy(runs[1], tmp_path)
-    content = json.loads((other / "metrics.json").read_text())
-    (other / "metrics.json").write_text(json.dumps({**content, name: value}))
+    rewrite(other / "metrics.json", **{name: value})
     with pytest.raises(RunError, match=f"their {name.replace('_', ' ')} differ"):
         compare(runs[0], other)
 
@@ -77,9 +98,7 @@ def test_other_rows_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None
     (other / "predictions.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
     with pytest.raises(RunError, match="does not belong to the metrics"):
         compare(runs[0], other)
-    content = json.loads((other / "metrics.json").read_text())
-    digest = sha256_file(other / "predictions.csv")
-    (other / "metrics.json").write_text(json.dumps({**content, "predictions_sha256": digest}))
+    rewrite(other / "metrics.json", predictions_sha256=sha256_file(other / "predictions.csv"))
     with pytest.raises(RunError, match="their rows differ"):
         compare(runs[0], other)
 
@@ -96,6 +115,29 @@ def test_the_command_compares(runs: tuple[Path, Path]) -> None:
     content = json.loads(done.stdout)
     assert content["against"]["differences"]["accuracy"]["run"] == pytest.approx(content["accuracy"])
     assert content["against"]["other"] == str(plain)
+
+
+def test_figures_of_other_weights_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = copy(runs[1], tmp_path)
+    shutil.copy(runs[1] / "best.pt", other)
+    compare(runs[0], other)
+    shutil.copy(runs[0] / "best.pt", other)
+    with pytest.raises(RunError, match=f"measured with other weights.*aupipe evaluate {other} --split test"):
+        compare(runs[0], other)
+
+
+def test_another_split_or_some_rows_do_not_replace_the_figures(runs: tuple[Path, Path]) -> None:
+    plain, au = runs
+    before = {path: path.read_bytes() for path in plain.iterdir() if path.is_file() and path.name != "digests.json"}
+    for options, name in ((["--split", "val"], "evaluation-val"), (["--limit", "3"], "evaluation-test-limit-3")):
+        args = ["evaluate", str(au), *options, "--against", str(plain)]
+        refused = CliRunner().invoke(cli, args)
+        assert f"aupipe evaluate {plain}` first" in str(refused.exception)
+        assert CliRunner().invoke(cli, ["evaluate", str(plain), *options]).exit_code == 0
+        done = CliRunner().invoke(cli, [*args, "--json"])
+        found = json.loads((au / name / "against-plain.json").read_text())
+        assert json.loads(done.stdout)["against"] == found and found["n"] == len(rows(plain / name))
+    assert before == {path: path.read_bytes() for path in before}
 
 
 def copy(run: Path, tmp_path: Path) -> Path:

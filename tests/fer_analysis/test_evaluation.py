@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from dataclasses import replace
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from aupipe.fer_analysis.evaluation import evaluate, measuring
+from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError
 from aupipe.fer_data.loading.targets import mean_map
@@ -51,7 +53,7 @@ def test_metrics_json_is_strict_and_complete(run: Path, content: dict[str, Any])
         "controls n n_with_map split store_digest codebook checkpoint epoch"
     )
     assert set(wanted.split()) <= set(stored)
-    assert set(stored["controls"]) == {"uniform", "centre", "mean_map", "wrong_class", "ceiling", "ceiling_per_layer"}
+    assert set(stored["controls"]) == {*CONTROLS, "wrong_class", "ceiling", "ceiling_per_layer"}
     assert set(stored["att_cos"]) == set("12345")
     read_drawing(run / "confusion.png")
 
@@ -109,6 +111,36 @@ def test_controls_against_a_slow_computation(store: Store, content: dict[str, An
     )
     assert np.allclose(mean_map(store), template, atol=1e-6)
     assert controls["mean_map"] == pytest.approx(metrics.cosines(own, cropped(template[None])[0]).mean(), abs=1e-5)
+
+
+def test_the_map_of_the_prediction_against_a_slow_computation(store: Store, run: Path, content: dict[str, Any]) -> None:
+    """Each face's own AU map is compared with the one drawn for the predicted class; none is drawn for neutral."""
+    reader = store.split("test")
+    with (run / "predictions.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for row, said in enumerate(table):
+        if not reader.has_map[row]:
+            assert said["predicted_map_cos"] == ""
+            continue
+        own = cropped(reader.au_map(row)[None].astype(np.float64))
+        expected = {"neutral": 0.0}
+        for name in CLASSES:
+            if name != "neutral":
+                drawn = render_maps(reader.landmarks[row][None], [name], store.codebook, 64, 16)
+                expected[name] = float(metrics.cosines(cropped(drawn), own[0])[0])
+        assert float(said["predicted_map_cos"]) == pytest.approx(expected[said["predicted"]], abs=2e-3)
+        others = [value for name, value in expected.items() if name not in ("neutral", said["true"])]
+        assert float(said["au_map_cos_nearest"]) == pytest.approx(max(others), abs=2e-3)
+    own_map = content["localisation"]["controls"]["au_map"]["all"]
+    assert own_map["cosine"] == pytest.approx(1, abs=1e-6)
+    assert 0 < own_map["specificity_nearest"] < own_map["specificity"] < 1
+
+
+def test_leads_over_controls_are_paired(content: dict[str, Any]) -> None:
+    """The mean difference lies within its interval, which is no difference of two intervals' ends."""
+    for name, value in (("att", content["att_cos"]["5"]), ("cam", content["cam_cos"])):
+        for control, ends in content["intervals"][f"{name}_cos_over"].items():
+            assert ends[0] <= value - content["controls"][control] <= ends[1], (name, control)
 
 
 def test_a_perfect_attention_would_score_one(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

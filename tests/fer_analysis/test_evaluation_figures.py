@@ -50,7 +50,7 @@ def content(run: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def table(run: Path, content: dict[str, Any]) -> list[dict[str, str]]:
-    with (run / "predictions.csv").open(newline="") as file:
+    with (run / "evaluation-test-limit-10" / "predictions.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -173,7 +173,7 @@ def test_average_maps_are_divided_by_each_class_own_count(run: Path, readings: d
 def test_the_cosine_matrix_names_its_rows_and_columns(content: dict[str, Any]) -> None:
     matrix = content["cosine_matrix"]
     assert matrix["classes"] == list(CLASSES[:6]) and matrix["counts"] == [2, 2, 2, 1, 1, 1]
-    assert matrix["maps"] == [*"12345", "cam", "uniform", "centre", "mean_map"]
+    assert matrix["maps"] == [*"12345", "cam", "uniform", "centre", "mean_map", "predicted_map"]
     fear = matrix["values"][2]
     assert fear[3] == content["per_class"]["fear"]["att_cos"]["4"]
     assert fear[5] == content["per_class"]["fear"]["cam_cos"]
@@ -182,7 +182,7 @@ def test_the_cosine_matrix_names_its_rows_and_columns(content: dict[str, Any]) -
 def test_the_same_call_writes_the_same_files(run: Path, content: dict[str, Any], tmp_path: Path) -> None:
     assert evaluate(run, limit=10, out=tmp_path).as_json() == content
     for name in ("predictions.csv", "average_maps.npz", "metrics.json"):
-        assert (tmp_path / name).read_bytes() == (run / name).read_bytes(), name
+        assert (tmp_path / name).read_bytes() == (run / "evaluation-test-limit-10" / name).read_bytes(), name
 
 
 def test_a_method_without_a_cam(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +193,7 @@ def test_a_method_without_a_cam(run: Path, tmp_path: Path, monkeypatch: pytest.M
     assert found["intervals"]["cam_cos"] is None and found["per_class"]["fear"]["cam_cos"] is None
     assert "cam" not in found["cosine_matrix"]["maps"]
     line = next(line for line in done.lines() if line.startswith("CAM-COS of the label"))
-    assert line.split()[4:] == ["-"] * 6
+    assert line.split()[4:] == ["-"] * 7
     with np.load(tmp_path / "average_maps.npz") as file:
         assert "cam" not in file and "attention" in file
 

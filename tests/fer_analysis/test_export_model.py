@@ -50,6 +50,21 @@ def onnx(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelExportRepo
     return export_model(run, "onnx", tmp_path_factory.mktemp("onnx") / "m" / "model.onnx")
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_only_a_model_is_written_over(form: str, run: Path, tmp_path: Path) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"photo")
+    for path in (run / "config.json", run / "best.pt", run / "last.pt", photo, tmp_path):
+        before = path.read_bytes() if path.is_file() else b""
+        with pytest.raises(UserInputError, match="is not a model that this command made"):
+            export_model(run, form, path)
+        assert path.is_dir() or path.read_bytes() == before
+    for _ in range(2):
+        assert export_model(run, form, tmp_path / "model").bytes > 1000
+
+
 def load(form: str, path: Path) -> tuple[Any, dict[str, Any]]:
     """A function of a batch, and the metadata, without anything of aupipe."""
     if form == "onnx":

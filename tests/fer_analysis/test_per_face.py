@@ -49,7 +49,7 @@ def test_an_added_figure_is_shown_everywhere(run: Path, monkeypatch: pytest.Monk
     assert where["controls"]["uniform"]["all"]["upper"] == pytest.approx(0.5) == where["chance"]["upper"]
     assert all(row["att5_upper"] == "" for row in rows if row["true"] == "neutral")
 
-    heads, *lines = done.lines()[4:18]
+    heads, *lines = done.lines()[5:21]
     assert heads.split()[-4:] == ["upper", "half", "lower", "half"]
     table = {line.split("  ")[0]: line.split() for line in lines}
     assert table["control: uniform map"][-2:] == ["0.500", "0.500"] and table["chance"][-1] == "0.500"
@@ -62,7 +62,7 @@ def test_an_added_figure_is_shown_everywhere(run: Path, monkeypatch: pytest.Monk
 
 def test_the_table_says_what_is_shown_where() -> None:
     assert list(per_face.headings().values()) == [
-        "cosine", "normalised", "specificity", "pointing", "energy", "pixel AP",
+        "cosine", "normalised", "specificity", "nearest", "pointing", "energy", "pixel AP",
     ]  # fmt: skip
     columns = [figure.column for _, figure in per_face.face_figures()]
     assert len(set(columns)) == len(columns)

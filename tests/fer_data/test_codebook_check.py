@@ -23,7 +23,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(codebook, list(words), standalone_mode=False)
 
 
-@pytest.mark.parametrize("name", ["default", "emfacs", "du2014"])
+@pytest.mark.parametrize("name", ["default", "emfacs", "du2014", "ckplus", "closed_anger"])
 def test_built_in_books_are_clean(name: str) -> None:
     assert check_codebook(name) == []
 
@@ -32,7 +32,8 @@ def test_the_reference_s_slips_are_warnings() -> None:
     findings = check_codebook("reference")
     assert {finding.level for finding in findings} == {WARNING}
     lopsided = {finding.where for finding in findings if "lop-sided" in finding.message}
-    assert lopsided == {f"[[au]] number = {au}" for au in (10, 17, 20)}
+    # AU5 is a few pixels high, so that cutting everything to whole pixels, always towards the left, shows.
+    assert lopsided == {f"[[au]] number = {au}" for au in (5, 10, 17, 20)}
     twins = {finding.message for finding in findings if "same region" in finding.message}
     assert "AU 15 covers the same region as AU 12" in twins and "AU 27 covers the same region as AU 23" in twins
 

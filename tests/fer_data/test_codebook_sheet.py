@@ -12,7 +12,7 @@ from aupipe.commands.codebook import codebook
 from aupipe.fer_data.au_maps.codebook_sheet import smooth_curve
 
 
-@pytest.mark.parametrize("name", ["default", "reference", "emfacs", "du2014"])
+@pytest.mark.parametrize("name", ["default", "reference", "ckplus"])
 def test_a_sheet_shows_maps_and_faces(name: str, tmp_path: Path) -> None:
     path = tmp_path / "sheet.png"
     result = CliRunner().invoke(codebook, ["show", name, "--png", str(path)])

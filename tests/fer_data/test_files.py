@@ -18,6 +18,7 @@ from aupipe.fer_data.files import (
     atomic_path,
     canonical_json,
     digest,
+    file_name,
     flushing,
     remove_temporaries,
     sha256_bytes,
@@ -119,8 +120,27 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 """
     assert run(program, str(tmp_path / "a.h5"), check=False).returncode == -9
     assert len(names(tmp_path)) == 1 and names(tmp_path)[0].endswith(".tmp")
-    remove_temporaries(tmp_path)
-    assert names(tmp_path) == []
+    for living in (f".b.png.{os.getpid()}.tmp", ".mine.tmp", ".c.png.1.tmp"):
+        (tmp_path / living).write_text("in use")
+    remove_temporaries(tmp_path.parent)
+    assert names(tmp_path) == sorted([f".b.png.{os.getpid()}.tmp", ".c.png.1.tmp", ".mine.tmp"])
+
+
+ODD = ["../b", "/b", "a//b", "", ".", "..", "a/../b", "x" * 250, "a\0b", "a\nb", "c\udcff", "a~b", "b.png/c"]
+
+
+@pytest.mark.parametrize("name", [*ODD, "/".join("a" * 3000), "a/.hidden", "a/.lock", " a", "a."])
+def test_an_odd_name_gets_a_safe_file_of_its_own(tmp_path: Path, name: str) -> None:
+    made = file_name(name)
+    assert made != file_name(name + "x") and made != name and file_name(made) != made
+    path = tmp_path / f"{made}.json"
+    write_text(path, name)
+    assert path.resolve().parent == tmp_path.resolve()
+
+
+def test_a_usual_name_is_its_own_file() -> None:
+    for name in ("test/b.jpg.face1", "ü <i>.png", "a/b", "表情/0 1.png.face12"):
+        assert file_name(name) == name
 
 
 def test_a_withdrawn_file_is_gone_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,22 @@ from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.inspect import inspect_path
 
 
+def test_a_killed_command_s_temporaries_go(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    for pid in (2**22 + 1, os.getpid()):  # Linux has no process of so large a number
+        (tmp_path / "faces" / f".a.png.{pid}.tmp").write_text("half")
+    (tmp_path / "explain.json").write_text("{}")
+    with output_folder(tmp_path, EXPLANATION):
+        assert [path.name for path in (tmp_path / "faces").iterdir()] == [f".a.png.{os.getpid()}.tmp"]
+
+
+def test_a_manifest_s_folder_is_no_place_for_results(tmp_path: Path) -> None:
+    (tmp_path / "faces.csv").write_text("sample_id,path,label,split\n")
+    with pytest.raises(UserInputError, match=r"holds something else.*faces\.csv"), output_folder(tmp_path, EXPLANATION):
+        pass
+    assert (tmp_path / "faces.csv").read_text() == "sample_id,path,label,split\n"
+
+
 def test_a_folder_is_held_by_one_process_and_freed_when_it_dies(tmp_path: Path) -> None:
     program = """
 import sys

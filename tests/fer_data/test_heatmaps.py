@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook, p
 from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
+from aupipe.fer_data.au_maps.shapes.ellipse import Ellipse
 from aupipe.fer_data.au_maps.shapes.gaussian import yaw_from_points
 from aupipe.fer_data.errors import UserInputError
 
@@ -150,8 +153,8 @@ def test_every_au_of_an_expression_reaches_its_weight_where_it_acts(seed: int, c
 def test_the_peak_of_a_map_is_at_one_of_its_strongest_aus(seed: int, case: Case) -> None:
     points, weights = upright(seed), BOOKS[case[0]].expressions[case[1]]
     drawn, centres = draw(points, case, SIZE, SIZE), stated_centres(points)
-    y, x = np.unravel_index(drawn.argmax(), drawn.shape)
-    strongest = [centre for au, weight in weights.items() if weight == 1 for centre in centres[au]]
+    (y, x), most = np.unravel_index(drawn.argmax(), drawn.shape), max(weights.values())
+    strongest = [centre for au, weight in weights.items() if weight == most for centre in centres[au]]
     assert min(float(np.abs(centre - (x, y)).max()) for centre in strongest) <= 5  # 0.05 d
 
 
@@ -171,10 +174,11 @@ def test_an_expression_that_the_codebook_lacks_is_refused() -> None:
 
 
 def test_expressions_stay_apart() -> None:
-    maps = {name: draw(mean_face(SIZE), name).ravel() for name in MAPPED if name != "contempt"}
-    for a, b in itertools.combinations(maps, 2):
-        cosine = maps[a] @ maps[b] / np.linalg.norm(maps[a]) / np.linalg.norm(maps[b])
-        assert cosine < (0.92 if {a, b} == {"fear", "surprise"} else 0.87), (a, b, cosine)
+    maps = {name: draw(mean_face(SIZE), name) for name in MAPPED if name != "contempt"}
+    cosines = {pair: cosine(maps[pair[0]], maps[pair[1]]) for pair in itertools.combinations(maps, 2)}
+    for pair, value in cosines.items():
+        assert value < (0.92 if set(pair) == {"fear", "surprise"} else 0.87), pair
+    assert np.mean(list(cosines.values())) < 0.605
 
 
 # --- where each action unit acts, written from FACS and the stated landmark geometry, not from the TOML file ---
@@ -192,13 +196,13 @@ def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
 
     eyes = mean(*range(36, 42)), mean(*range(42, 48))
     return {
-        1: pair(p[21], p[22], up=0.22),
+        1: pair(p[21], p[22], up=0.12),
         2: pair(p[18], p[25], up=0.14),
-        4: [*pair(p[19], p[24], up=-0.10), mean(21, 22)],
+        4: [*pair(mean(19, 20), mean(23, 24), up=-0.06), mean(21, 22)],
         5: pair(mean(37, 38), mean(43, 44), up=0.05),
-        6: pair(p[41], p[46], up=-0.39, out=0.03),
+        6: pair(p[41], p[46], up=-0.30, out=0.06),
         7: pair(*eyes),
-        9: pair(p[31], p[35], up=0.22),
+        9: [*pair(p[31], p[35], up=0.22), mean(27, 28)],
         10: pair(p[50], p[52], up=0.05),
         11: pair(mean(31, 48), mean(35, 54)),
         12: pair(p[48], p[54], out=0.046, up=0.046),
@@ -211,7 +215,7 @@ def stated_centres(p: np.ndarray) -> dict[int, list[np.ndarray]]:
         23: [p[51], p[57]],
         24: [mean(62, 66)],
         25: [mean(51, 62), mean(57, 66)],
-        26: pair(mean(57, 8), mean(57, 8), up=-0.06)[:1],
+        26: [p[8] + (0, -0.05 * d), mean(62, 66)],
         27: [mean(48, 51, 54, 57), mean(57, 8)],
         43: pair(*eyes, up=-0.03),
     }
@@ -253,6 +257,15 @@ def test_aus_are_merged_by_maximum_and_each_reaches_its_weight() -> None:
     x, y = np.rint(points[[8, 57]].mean(0)).astype(int)
     assert weighted[y, x] == pytest.approx(0.4, abs=0.01)
     assert weighted.max() == 1
+
+
+def test_a_gaussian_may_be_lower_than_the_others_of_its_au() -> None:
+    points = mean_face(SIZE)
+    d = float(np.linalg.norm(points[45] - points[36]))
+    x, y = np.rint(points[[31, 48]].mean(0) - np.array([0, 0.12 * d])).astype(int)
+    for weight in (1.0, 0.5):  # of the AU, beside another at its full height
+        drawn = render_aus(points, {2: 1.0, 10: weight}, DEFAULT, SIZE, SIZE)
+        assert drawn[y, x] == pytest.approx(0.6 * weight, abs=0.03)
 
 
 # --- yaw ---
@@ -339,48 +352,52 @@ gaussians = [{ points = [48], sigma = [0.13, 0.13], mirror = true }]
     assert render_maps(mean_face(SIZE)[None], ["happiness"], weak, SIZE, MAP).max() == 1
 
 
-# --- the reference's drawing, written again with OpenCV from its description ---
+# --- the reference's drawing, written again with OpenCV from its rules ---
 
 
-def reference_ellipses(p: np.ndarray, h: int, w: int) -> dict[int, list[tuple[float, float, float, float]]]:
-    """Per AU the ellipses ``(x, y, half width, half height)``; METHOD section "Geometry of the reference"."""
-    (x, y), brow = p.T, (round(w / 8), round(h / 10))
+def reference_ellipses(landmarks: np.ndarray, size: int) -> dict[int, list[tuple[int, int, int, int]]]:
+    """Per AU the ellipses ``(x, y, half width, half height)``, all in whole pixels.
 
-    def or_else(value: float, other: float) -> float:
-        return value if round(value) > 0 else other
+    Landmarks and means are cut to whole pixels; a half axis is half of a difference *with its sign*, cut, and where
+    that is not positive, a stated number of pixels.
+    """
+    p = [(int(x), int(y)) for x, y in landmarks]
+    brow, cheek = (round(size / 8), round(size / 10)), (round(size / 10), round(size / 10))
 
-    eyes = [
-        (
-            (x[a] + x[b]) / 2, (y[c] + y[e]) / 2,
-            abs(x[b] - x[a]) / 2, or_else(abs(y[e] - y[c]) / 2, 5),
-        )
-        for a, b, c, e in ((36, 39, 38, 41), (42, 45, 44, 47))
-    ]  # fmt: skip
-    lids = [(cx, cy, rx, ry + 10) for cx, cy, rx, ry in eyes]
-    corners = [(x[48], y[48], 20, 20), (x[54], y[54], 20, 20)]
-    mouth = [((x[48] + x[54]) / 2, (y[51] + y[57]) / 2, (x[54] - x[48]) / 2, (y[57] - y[51]) / 2)]
-    chin_width, chin_height = or_else(abs(x[8] - x[59]) / 2, 5), or_else(abs(y[8] - y[59]) / 2, 5)
+    def box(left: int, right: int, top: int, bottom: int, other: int, taller: int = 0) -> tuple[int, int, int, int]:
+        (x0, x1), (y0, y1) = (p[left][0], p[right][0]), (p[top][1], p[bottom][1])
+        half_width, half_height = max(int((x1 - x0) / 2), 0), max(int((y1 - y0 + 2 * taller) / 2), 0)
+        return int((x0 + x1) / 2), int((y0 + y1) / 2), half_width or other, half_height or other
+
+    def disc(a: int, b: int | None = None, down: int = 0, right: int = 0) -> tuple[int, int, int, int]:
+        b = a if b is None else b
+        return int((p[a][0] + p[b][0]) / 2) + right, int((p[a][1] + p[b][1]) / 2) + down, 20, 20
+
+    eyes = [box(36, 39, 38, 41, 5), box(42, 45, 44, 47, 5)]
+    lids = [box(36, 39, 38, 41, 5, taller=10), box(42, 45, 44, 47, 5, taller=10)]
+    shut = [box(36, 39, 38, 41, 0, taller=10), box(42, 45, 44, 47, 0, taller=10)]
+    corners, mouth = [disc(48), disc(54)], [box(48, 54, 51, 57, 5)]
     return {
-        1: [(x[20], y[20], *brow), (x[23], y[23], *brow)],
-        2: [(x[18], y[18], *brow), (x[25], y[25], *brow)],
-        4: [((x[19] + x[24]) / 2, (y[19] + y[24]) / 2, (x[24] - x[19]) / 2, or_else(abs(y[24] - y[19]) / 2, 10))],
+        1: [(*p[20], *brow), (*p[23], *brow)],
+        2: [(*p[18], *brow), (*p[25], *brow)],
+        4: [box(19, 24, 19, 24, 10)],
         5: eyes,
-        6: [(x[i], y[i] + round(h / 6), round(w / 10), round(h / 10)) for i in (41, 46)],
+        6: [(p[i][0], p[i][1] + round(size / 6), *cheek) for i in (41, 46)],
         7: lids,
-        9: [(x[31], y[29], 20, 20), (x[35], y[29], 20, 20)],
-        10: [(x[48], y[50], 20, 20), (x[52], y[54], 20, 20)],
+        9: [(p[31][0], p[29][1], 20, 20), (p[35][0], p[29][1], 20, 20)],
+        10: [(p[48][0], p[50][1], 20, 20), (p[52][0], p[54][1], 20, 20)],
         12: corners,
-        14: [(x[48] - 20, y[48], 20, 20), (x[54] + 20, y[54], 20, 20)],
+        14: [disc(48, right=-20), disc(54, right=20)],
         15: corners,
-        16: [(x[59], y[59], 20, 20), (x[55], y[55], 20, 20)],
-        17: [((x[59] + x[8]) / 2, (y[59] + y[8]) / 2, chin_width, chin_height)],
-        20: [((x[48] + x[6]) / 2, (y[48] + y[6]) / 2, 20, 20), ((x[50] + x[10]) / 2, (y[50] + y[10]) / 2, 20, 20)],
+        16: [disc(59), disc(55)],
+        17: [box(59, 8, 59, 8, 5)],
+        20: [disc(48, 6), disc(50, 10)],
         23: mouth,
         24: mouth,
-        25: [(x[51], y[51], 25, 10), (x[57], y[57], 25, 10)],
+        25: [(*p[51], 25, 10), (*p[57], 25, 10)],
         26: mouth,
         27: mouth,
-        43: lids,
+        43: shut,
     }
 
 
@@ -395,14 +412,27 @@ REFERENCE_SETS = {
 
 
 def opencv_map(points: np.ndarray, aus: tuple[int, ...], size: int) -> np.ndarray:
-    shapes, merged = reference_ellipses(points, size, size), np.full((size, size), 1e-4, np.float32)
+    shapes, merged = reference_ellipses(points, size), np.full((size, size), 1e-4, np.float32)
     for au in aus:
         canvas = np.full((size, size), 1e-4, np.float32)
-        for cx, cy, rx, ry in shapes[au]:
-            cv2.ellipse(canvas, (round(cx), round(cy)), (round(rx), round(ry)), 0, 0, 360, 255, cv2.FILLED)
+        for x, y, half_width, half_height in shapes[au]:
+            cv2.ellipse(canvas, (x, y), (half_width, half_height), 0, 0, 360, 255, cv2.FILLED)
         small = cv2.blur(cv2.resize(canvas, (28, 28), interpolation=cv2.INTER_LINEAR), (3, 3))
         merged = np.maximum(merged, cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR))
-    return (merged - merged.min()) / (merged.max() - merged.min())
+    return (merged - merged.min()) / max(merged.max() - merged.min(), 1e-6)
+
+
+def many_faces(count: int, size: int) -> np.ndarray:
+    """Faces as aligned crops hold them: level to within a few degrees, brows and mouths at their own heights."""
+    rng, middle = np.random.default_rng(0), np.full(2, (size - 1) / 2)
+    faces = []
+    for seed in range(count):
+        face = jittered(seed, size)
+        for part in (range(17, 22), range(22, 27), range(48, 68), range(55, 60)):
+            face[list(part), 1] += rng.normal(0, 0.015 * size)
+        pose = geometry.similarity(rng.normal(0, 0.05), rng.uniform(0.8, 1.1), middle, middle + rng.normal(0, 6, 2))
+        faces.append(geometry.apply_affine(pose, face))
+    return np.stack(faces)
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -412,21 +442,44 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("expression", REFERENCE_SETS)
 def test_the_reference_codebook_draws_what_the_reference_draws(expression: str) -> None:
-    for seed in range(4):
-        points = jittered(seed, 224) + np.random.default_rng(seed).uniform(-12, 12, 2)
-        ours = render_maps(points[None], [expression], REFERENCE, 224, 224)[0]
-        assert ours.min() == 0 and ours.max() == 1
-        theirs = opencv_map(points, REFERENCE_SETS[expression], 224)
-        assert cosine(ours, theirs) >= 0.999, seed
+    faces = many_faces(100, 224)
+    ours = render_maps(faces, [expression] * len(faces), REFERENCE, 224, 224)
+    assert (ours.min((1, 2)) == 0).all() and (ours.max((1, 2)) == 1).all()
+    cosines = [
+        cosine(own, opencv_map(face, REFERENCE_SETS[expression], 224)) for own, face in zip(ours, faces, strict=True)
+    ]
+    assert min(cosines) >= 0.99 and np.mean(cosines) >= 0.999, (min(cosines), np.mean(cosines))
+
+
+def test_the_reference_codebook_draws_it_on_faces_whose_points_people_corrected(shared: Path) -> None:
+    with (shared / "landmarks68" / "points.csv").open(encoding="utf-8", newline="") as file:
+        rows = [[float(value) for value in row[2:138]] for row in list(csv.reader(file))[1:101]]
+    faces = np.array(rows).reshape(-1, 68, 2)
+    low, high = faces.min(1, keepdims=True), faces.max(1, keepdims=True)
+    faces = (faces - (low + high) / 2) / (high - low).max(2, keepdims=True) * 180 + 112
+    for expression, aus in REFERENCE_SETS.items():
+        ours = render_maps(faces, [expression] * len(faces), REFERENCE, 224, 224)
+        cosines = [cosine(own, opencv_map(face, aus, 224)) for own, face in zip(ours, faces, strict=True)]
+        assert len(cosines) == 100 and min(cosines) >= 0.99, (expression, min(cosines))
 
 
 @pytest.mark.parametrize("au", sorted(REFERENCE.action_units))
 def test_every_single_au_of_the_reference(au: int) -> None:
-    tilt = geometry.similarity(-0.15, 1, np.array([111.5, 111.5]), np.array([111.5, 111.5]))
-    for seed in range(3):
-        points = geometry.apply_affine(tilt, jittered(seed, 224))  # level brows would make AU 4 a line of a pixel
+    for seed, points in enumerate(many_faces(12, 224)):
         ours, theirs = render_aus(points, {au: 1.0}, REFERENCE, 224, 224), opencv_map(points, (au,), 224)
-        assert cosine(ours, theirs) >= 0.985, seed
+        if theirs.any():  # a brow line of a few pixels can lie between those that the step to 28 pixels reads
+            assert cosine(ours, theirs) >= 0.96, seed  # two rasters of an eye three pixels high
+        else:
+            assert au == 4 and not ours.any()
+
+
+def test_a_span_of_the_reference_has_a_sign() -> None:
+    """Brow 24 under brow 19 gives AU4 a height, brow 24 over it the 10 pixels that stand for none."""
+    points = mean_face(224)
+    for right_brow, half_height in ((9, 4), (30, 15), (0, 10), (-30, 10)):
+        points[19], points[24] = (60.9, 60.9), (140.2, 60.9 + right_brow)
+        x, y, _, height = Ellipse.place(REFERENCE.regions({4: 1.0}), points[None], 224, 224)[0, 0, :4]
+        assert (x, y) == (100, 60 + int(right_brow / 2)) and height == half_height + 0.5, right_brow
 
 
 def test_the_reference_is_as_asymmetric_as_stated() -> None:

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,8 +14,16 @@ import numpy as np
 import pytest
 
 from aupipe.fer_data.errors import FerError
-from aupipe.fer_data.image_size import image_size
-from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_image, write_png
+from aupipe.fer_data.image_size import SIDE_LIMIT, image_size
+from aupipe.fer_data.images import (
+    FILE_LIMIT,
+    UnreadableImageError,
+    decode_image,
+    one_opencv_thread,
+    read_image,
+    write_png,
+)
+from aupipe.fer_data.types import Reason
 
 
 def photo(height: int = 60, width: int = 80) -> np.ndarray:
@@ -110,7 +122,7 @@ def test_what_is_no_image_is_named_and_shown(tmp_path: Path, content: bytes) -> 
     with pytest.raises(UnreadableImageError) as caught:
         read_image(path)
     assert isinstance(caught.value, FerError) and isinstance(caught.value, ValueError)
-    assert str(caught.value).startswith(f"{path} is not an image that can be decoded.")
+    assert str(caught.value).startswith(f"{path} cannot be read as an image.")
     assert f"{len(content)} bytes starting with {content[:8]!r}" in str(caught.value)
 
 
@@ -168,9 +180,41 @@ def test_opencv_s_settings_are_the_user_s_again_afterwards() -> None:
     assert (cv2.utils.logging.getLogLevel(), cv2.getNumThreads()) == (log, threads)
 
 
-def test_a_missing_file_is_the_operating_system_s_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        read_image(tmp_path / "none.png")
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("none.png", Reason.MISSING_FILE),
+        ("photo.png/none.png", Reason.MISSING_FILE),
+        ("a\0b.png", Reason.MISSING_FILE),
+        ("x" * 300, Reason.NO_ACCESS),
+        ("folder.png", Reason.NO_ACCESS),
+        ("fifo.png", Reason.NO_ACCESS),
+        ("zero.png", Reason.NO_ACCESS),
+        ("large.png", Reason.TOO_LARGE),
+        ("long.png", Reason.TOO_LARGE),
+    ],
+)
+def test_a_file_that_is_no_photo_has_its_reason_at_once(tmp_path: Path, name: str, reason: Reason) -> None:
+    (tmp_path / "photo.png").write_bytes(encode(photo(), ".png"))
+    (tmp_path / "folder.png").mkdir()
+    os.mkfifo(tmp_path / "fifo.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    with (tmp_path / "large.png").open("wb") as sparse:
+        sparse.truncate(FILE_LIMIT + 1)
+    (tmp_path / "long.png").write_bytes(encode(np.zeros((2, SIDE_LIMIT + 1, 3), np.uint8), ".png"))
+    with pytest.raises(UnreadableImageError) as caught:
+        read_image(tmp_path / name)
+    assert caught.value.reason is reason and caught.value.detail
+
+
+def test_a_forbidden_file_is_not_called_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: bytes, flags: int) -> int:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+
+    monkeypatch.setattr("os.open", refuse)
+    with pytest.raises(UnreadableImageError, match="Permission denied") as caught:
+        read_image(Path("secret.png"))
+    assert caught.value.reason is Reason.NO_ACCESS
 
 
 FORMATS = {
@@ -229,3 +273,14 @@ def test_no_development_image_is_refused(shared: Path) -> None:
     assert len(every) > 1000
     assert all(read_image(path).shape[2] == 3 for path in every[::4])
     assert read_image(shared / "faces" / "odd" / "webp_named.jpg").size
+
+
+def test_a_name_is_utf8_in_any_locale(tmp_path: Path) -> None:
+    write_png(tmp_path / "表情.png", photo())
+    program = "import pathlib, sys; from aupipe.fer_data.images import read_photo; "
+    program += "print(len(read_photo(pathlib.Path(sys.argv[1]) / '\\u8868\\u60c5.png')))"
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path], env=plain, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == str((tmp_path / "表情.png").stat().st_size), done.stderr

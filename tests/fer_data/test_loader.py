@@ -150,6 +150,10 @@ def test_abandoning_the_iterator_ends_the_thread(store: Store) -> None:
 
 
 def test_bad_sizes_are_refused(store: Store) -> None:
+    for name in ("batch_size", "seed", "limit", "rank", "world_size", "threads"):
+        for value in (2.5, "2", True):
+            with pytest.raises(UserInputError, match=f"{name} must be a whole number. Got: {value!r}"):
+                TripletLoader(store.split("train"), **{name: value})
     with pytest.raises(UserInputError, match="batch size"):
         TripletLoader(store.split("train"), 0, CONFIG)
     with pytest.raises(UserInputError, match="does not fit"):

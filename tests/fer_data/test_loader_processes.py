@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -60,9 +61,15 @@ def test_a_pickled_loader_keeps_its_place_not_its_buffers(store: Store) -> None:
     assert [batch.index.tolist() for batch in pickle.loads(data).resume()] == rest
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_as_torch_dataset_under_a_plain_dataloader(store: Store, workers: int) -> None:
-    loader = TripletLoader(store.split("train"), 12, CONFIG, seed=4)
+@pytest.mark.parametrize(
+    ("workers", "choices"),
+    [
+        (0, {}), (2, {}), (0, {"target": "mean"}), (0, {"target": "shuffled"}), (2, {"target": "landmarks"}),
+        (0, {"maps": "rendered"}), (0, {"neutral": "uniform"}), (0, {"maps": "rendered", "neutral": "uniform"}),
+    ],
+)  # fmt: skip
+def test_as_torch_dataset_under_a_plain_dataloader(store: Store, workers: int, choices: dict[str, Any]) -> None:
+    loader = TripletLoader(store.split("train"), 12, CONFIG, seed=4, **choices)
     dataset = loader.as_torch_dataset()
     dataset.set_epoch(3)
     plain = torch.utils.data.DataLoader(dataset, batch_sampler=loader.plan.batches(3), num_workers=workers)

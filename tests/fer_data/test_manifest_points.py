@@ -11,7 +11,7 @@ import pytest
 from aupipe.fer_data.errors import ManifestError
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest import Manifest, build_manifest, check_manifest, read_manifest, write_manifest
-from aupipe.fer_data.manifest.points import attach_points, usable_points
+from aupipe.fer_data.manifest.points import attach_points, read_points, usable_points
 from aupipe.fer_data.types import Sample
 from manifest_trees import affectnet_npy, ckplus, image, points, table
 
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused(
 def test_an_archive_is_refused(written: Manifest, tmp_path: Path) -> None:
     with (tmp_path / "M.landmarks.npy").open("wb") as file:
         np.savez(file, THREE)
-    with pytest.raises(ManifestError, match="an archive, not one array"):
+    with pytest.raises(ManifestError, match="magic string"):
         read_manifest(tmp_path / "M.csv")
 
 
@@ -223,3 +223,33 @@ def test_a_manifest_with_landmarks_is_replaced_by_a_new_build(tmp_path: Path) ->
     root = table(tmp_path / "set")
     first = build_manifest("csv", root, tmp_path / "M.csv")
     assert build_manifest("csv", root, tmp_path / "M.csv") == first
+
+
+def header(text: str, version: bytes = b"\x01\x00") -> bytes:
+    data = text.encode("latin-1")
+    return b"\x93NUMPY" + version + len(data).to_bytes(2 if version[0] == 1 else 4, "little") + data + bytes(544)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"\x93NUMPY", b"PK\x03\x04" + bytes(50), header("{"), header("(" * 3000), header("'a"), header("{}"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 68, 2)"), header("\xff\0"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (10000000000000, 68, 2)}"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 68, 2)}"),
+        header("{'descr': '|O', 'fortran_order': False, 'shape': (1, 68, 2)}"),
+        header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1, 68, 2)}"),
+        header("{'descr': '<f4', 'fortran_order': 7, 'shape': 'x'}"), header("  if:\n x", b"\x02\x00"),
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, 68, 2)}")[:-300], header("1" * 5000),
+    ],
+)  # fmt: skip
+def test_a_damaged_landmarks_file_is_one_error(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "p.npy").write_bytes(data)
+    with pytest.raises(ManifestError, match=r"andmarks"):
+        read_points(tmp_path / "p.npy", 1)
+
+
+def test_points_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "p.npy", np.full((1, 68, 2), np.inf, np.float32))
+    with pytest.raises(ManifestError, match="not finite"):
+        read_points(tmp_path / "p.npy", 1)

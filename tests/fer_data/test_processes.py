@@ -21,6 +21,11 @@ from aupipe.fer_data.processes import Death, Done, Message, Worker, run_jobs
 ROOT = Path(__file__).parents[2]
 
 
+def main_file(job: None, tell: object) -> str | None:
+    """Say which main module this process knows."""
+    return getattr(sys.modules["__main__"], "__file__", None)
+
+
 def act(job: str, tell: Callable[[str], None]) -> tuple[str, int]:
     """Do what the job says."""
     match job.split():
@@ -198,3 +203,19 @@ def test_they_end_with_their_starter_in_silence(tmp_path: Path, number: signal.S
         assert "Traceback" not in said and "KeyboardInterrupt" not in said, said
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert len(gone) >= 3 and not alive
+
+
+def test_a_main_module_that_starts_right_away_is_not_run_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from aupipe.fer_data.processes import Worker\n"
+        "from test_processes import main_file\n"
+        "worker = Worker(main_file, import_main=False)\n"
+        "print('started', worker.ask(None))\n"
+        "worker.end()\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": paths}
+    )
+    assert (done.stdout, done.stderr) == ("started None\n", "")

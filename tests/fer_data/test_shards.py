@@ -17,8 +17,18 @@ import pytest
 
 from aupipe.fer_data.errors import FerError, StoreError
 from aupipe.fer_data.files import digest
-from aupipe.fer_data.shards import SCHEMA_VERSION, ShardEntry, ShardHeader, Store, TripletRow, open_store, write_shard
+from aupipe.fer_data.shards import (
+    SCHEMA_VERSION,
+    ShardEntry,
+    ShardHeader,
+    Store,
+    TripletRow,
+    open_store,
+    structure,
+    write_shard,
+)
 from aupipe.fer_data.shards.reader import SplitReader
+from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, columns
 from synthetic import CLASSES, synthetic_rows, synthetic_store
 
@@ -80,7 +90,7 @@ def test_the_file_describes_itself(shard: tuple[Path, list[TripletRow], ShardEnt
 def test_offsets_read_the_same_bytes_without_hdf5(shard: tuple[Path, list[TripletRow], ShardEntry]) -> None:
     path, _, entry = shard
     with h5py.File(path) as file:
-        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32"}
+        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32", "group"}
         for name, offset in entry.offsets.items():
             dataset = file[name]
             mapped = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
@@ -323,7 +333,7 @@ def test_the_document_agrees_with_the_code() -> None:
         (c.name, c.dtype.replace("99", "*"), ", ".join(["n", *(symbols[size] for size in c.shape)]), c.units)
         for c in columns(256, 64, 99)
     ]
-    assert documented[:-2] == [*expected, ("crc32", "<u4", "n", "-")]
+    assert documented[:-2] == [*expected, ("crc32", "<u4", "n", "-"), ("group", "S*", "n", "1")]
     assert [row[:3] for row in documented[-2:]] == [("image_jpeg", "u1", "bytes"), ("image_offset", "<u8", "n + 1")]
 
 
@@ -343,3 +353,19 @@ def test_the_document_s_example_runs(own_store: Store) -> None:
     assert len(example.strip().splitlines()) <= 6
     done = run(f"import os; os.chdir({str(own_store.folder)!r})\n{example}\nprint(image.shape, name, au_map.max())")
     assert done.stderr == "" and done.stdout.startswith("(16, 16, 3) anger")
+
+
+def test_persons_are_kept_and_a_damaged_one_is_found(tmp_path: Path) -> None:
+    rows = [dataclasses.replace(row, group="Ärztin 3" if at < 3 else "") for at, row in enumerate(some_rows())]
+    path = tmp_path / "train-00000.h5"
+    entry = write_shard(path, rows, 5, HEADER)
+    with h5py.File(path) as file:
+        assert [name.decode() for name in file["group"][:]] == ["Ärztin 3"] * 3 + [row.sample_id for row in rows[3:]]
+    with path.open("r+b") as stream:
+        stream.seek(entry.offsets["group"] + 3)
+        stream.write(b"X")
+    with open_shard(path) as shard:
+        assert [finding.what for finding in shard.findings(rows=True)] == ["the groups do not match their checksum"]
+        assert structure.group_faults(shard.file)
+    with pytest.raises(StoreError, match=r"group of sample .* does not fit.*at most 16 bytes"):
+        write_shard(path, [dataclasses.replace(rows[0], group="x" * 17), *rows[1:]], 5, HEADER)

@@ -32,7 +32,9 @@ def test_anything_else_is_one_error(text: str | bytes) -> None:
         parse_json(text, _Entry)
 
 
-@pytest.mark.parametrize("text", ["a = ", "a = " + "[" * 2000, "a = " + "9" * 5000, "a = 1979-13-40", "[a]\n[a]"])
+@pytest.mark.parametrize(
+    "text", ["a = ", "a = " + "[" * 2000, "a = " + "9" * 5000, "a = 1979-13-40", "[a]\n[a]", "a" + ".a" * 2000 + " = 1"]
+)
 def test_toml_fails_with_the_same_error(text: str) -> None:
     with pytest.raises(UnreadableTextError, match=r"\w"):
         parse_toml(text)

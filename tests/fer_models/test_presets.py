@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from aupipe.commands import cli
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.shards import Store
+from aupipe.fer_models.methods.base import option_defaults, parse_options
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.presets import PRESETS, preset_config
 
@@ -28,6 +29,16 @@ def test_published_settings() -> None:
     for config in (rafdb, affectnet):
         assert (config.optimizer, config.momentum, config.weight_decay) == ("sgd", 0.9, 5e-4)
         assert (config.lr, config.step_epochs, config.step_gamma) == (0.002, 4, 0.9)
+
+
+def test_the_authors_settings_of_apvit() -> None:
+    config = preset_config("apvit-rafdb", {})
+    assert (config.backbone, config.method, config.crop_size, config.batch_size) == ("ir50", "apvit", 112, 128)
+    assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("sgd", 0.001, 0.9, 5e-4)
+    options = {**option_defaults("apvit"), **parse_options("apvit", config.method_options)}
+    assert options == {
+        "score": "abs_sum", "keep": 160 / 196, "depth": 8, "heads": 8, "dim": 768, "token_keep": 0.9,
+    }  # fmt: skip
 
 
 def test_what_is_given_wins_and_unknown_names_get_a_suggestion() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aupipe.fer_models.metrics.resampling import bootstrap_interval, mcnemar, weighted_mean
+from aupipe.fer_models.metrics.resampling import bootstrap_interval, paired_test, weighted_mean
 
 RNG = np.random.default_rng(3)
 LABEL = np.repeat([0, 1, 4], [150, 40, 60])
@@ -58,9 +58,51 @@ def test_a_class_of_one_keeps_its_value_and_adds_no_spread() -> None:
 def test_mcnemar_against_a_table_computed_by_hand() -> None:
     first = np.array([1] * 20 + [1] * 8 + [0] * 2 + [0] * 5, bool)
     second = np.array([1] * 20 + [0] * 8 + [1] * 2 + [0] * 5, bool)
-    table = mcnemar(first, second)
+    table = paired_test(first, second, np.arange(35))
     # Of 10 faces that only one gets right, at most 2 on one side: twice (1 + 10 + 45) of 1024 ways.
     assert table.as_json() == {
-        "both": 20, "first_only": 8, "second_only": 2, "neither": 5, "p_value": pytest.approx(112 / 1024)
+        "both": 20, "first_only": 8, "second_only": 2, "neither": 5, "p_value": pytest.approx(112 / 1024),
+        "method": "McNemar, exact",
     }  # fmt: skip
-    assert mcnemar(first, first).p_value == 1
+    assert paired_test(first, second) == table and paired_test(first, first).p_value == 1
+
+
+def test_persons_are_resampled_as_wholes() -> None:
+    """Ten persons with four equal faces each are ten observations, not forty."""
+    person = np.repeat(np.arange(10), 4)
+    values = np.repeat(np.random.default_rng(1).normal(0, 1, 10), 4)
+    by_face = bootstrap_interval(values)
+    by_person = bootstrap_interval(values, group=person)
+    ten = bootstrap_interval(values[::4])
+    assert by_face is not None and by_person is not None and ten is not None
+    assert np.diff(by_person)[0] == pytest.approx(2 * np.diff(by_face)[0], rel=0.1)
+    assert by_person == pytest.approx(ten, abs=0.1)
+    assert bootstrap_interval(values, group=np.arange(40)) == by_face
+    assert bootstrap_interval(values, group=np.zeros(40, np.int64)) is None
+
+
+@pytest.mark.parametrize("weighting", ["classes", "samples"])
+def test_by_person_it_covers_the_truth_as_often_as_it_says(weighting: str) -> None:
+    """Every person shows both classes and has a level of his own; by face it covers far less."""
+    person, label = np.repeat(np.arange(20), 6), np.tile([0, 0, 0, 1, 1, 1], 20)
+    covered = {"person": 0, "face": 0}
+    for seed in range(100):
+        rng = np.random.default_rng([4, seed])
+        values = rng.normal(0, 1, 20)[person] + rng.normal(0, 0.5, 120) + label
+        for name, group in (("person", person), ("face", None)):
+            interval = bootstrap_interval(values, label, weighting, group=group)  # type: ignore[arg-type]
+            assert interval is not None
+            covered[name] += interval[0] <= 0.5 <= interval[1]
+    assert 84 <= covered["person"] <= 99 and covered["face"] < 75
+
+
+def test_the_test_by_person_against_all_flips() -> None:
+    first = np.array([1, 1, 1, 1, 1, 0, 1, 1, 0, 1], bool)
+    second = np.array([0, 0, 1, 0, 1, 1, 1, 0, 0, 0], bool)
+    person = np.array([7, 7, 7, 2, 2, 2, 5, 5, 9, 9])
+    difference = np.array([2, 0, 1, 1])  # persons 7, 2, 5, 9
+    flips = [np.dot(signs, difference) for signs in np.stack(np.meshgrid(*[[-1, 1]] * 4), -1).reshape(-1, 4)]
+    found = paired_test(first, second, person)
+    assert found.method == "permutation by person"
+    assert found.p_value == pytest.approx(np.mean(np.abs(flips) >= 4))
+    assert paired_test(first, first, person).p_value == 1

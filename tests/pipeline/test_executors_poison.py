@@ -15,7 +15,8 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Reason, Silent, StageReport
 from aupipe.pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
-from aupipe.pipeline.landmarks.isolation import MAX_DEADLY, detect_part_isolated, isolated_rows
+from aupipe.pipeline.isolation import MAX_DEADLY
+from aupipe.pipeline.landmarks.isolation import detect_part_isolated, isolated_rows
 from aupipe.pipeline.landmarks.run import plan_landmarks, run_landmarks
 from aupipe.pipeline.landmarks.tasks import close_detector, shared_detector, stage_identity
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER, open_work
@@ -132,3 +133,11 @@ def test_an_external_cluster_survives_deadly_images(tmp_path: Path) -> None:
         cluster.close()
     assert report.failed == {"worker_died": 1} and report.ok == 11
     assert snapshot(tmp_path / "cluster" / PARTS_FOLDER) == snapshot(tmp_path / "local" / PARTS_FOLDER)
+
+
+def test_workers_that_cannot_start_end_the_stage_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource_tracker.ensure_running()
+    monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
+    monkeypatch.setattr("aupipe.pipeline.executors.workers.USUAL_START_SECONDS", 0.5)
+    with pytest.raises(FerError, match=r"cannot start.*exit code 1.*--workers 0"):
+        next(iter(DaskExecutor(1).run(str, [1])))

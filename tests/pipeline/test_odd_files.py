@@ -115,7 +115,7 @@ def test_read_correctly(outcome: dict[str, tuple[Reason, np.ndarray]], name: str
     [
         ("truncated.jpg", {Reason.UNREADABLE}),
         ("text.png", {Reason.UNREADABLE}),
-        ("gigapixel.png", {Reason.UNREADABLE}),
+        ("gigapixel.png", {Reason.TOO_LARGE}),
         ("blank.png", {Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE}),
         ("one_pixel.png", {Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE}),
         ("tiny.png", {Reason.FACE_TOO_SMALL, Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE}),

@@ -27,7 +27,7 @@ from aupipe.pipeline.executors import SerialExecutor
 from aupipe.pipeline.maps.repair import stated_config
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
-from landmark_works import make_work
+from landmark_works import make_work, samples_of
 from offline import snapshot
 
 CONFIG = MapConfig(dict(load_codebook("default").content), image_size=32, map_size=16, rows_per_shard=4)
@@ -43,11 +43,17 @@ def repair(work: Path, store: Path, codebook: str | None = None) -> StageReport:
     return build(work, store, stated_config(store, codebook), repair=True)
 
 
+def persons(sample_id: str) -> str:
+    """Person of a sample: three photos each, unknown of the last ten."""
+    number = int(sample_id[2:])
+    return f"a person called {number // 3}" if number < 30 else ""
+
+
 @pytest.fixture(scope="module")
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``work`` of 40 photos, one of them gone since; and its stores ``raw`` and ``jpeg``."""
+    """``work`` of 40 photos, one of them gone since, with persons; and its stores ``raw`` and ``jpeg``."""
     folder = tmp_path_factory.mktemp("origin")
-    make_work(folder, count=40)
+    make_work(folder, samples=[replace(one, subject=persons(one.sample_id)) for one in samples_of(40)])
     (folder / "faces" / "s" / "007.png").unlink()
     build(folder / "work", folder / "raw")
     build(folder / "work", folder / "jpeg", JPEG)
@@ -92,6 +98,13 @@ HARMS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     ),
     "extra": (lambda s: shutil.copy(s / "train-00000.h5", s / "train-00099.h5"), set()),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_the_store_knows_the_persons(origin: Path, encoding: str) -> None:
+    for split in ("train", "val", "test"):
+        reader = open_store(origin / encoding).split(split)
+        assert reader.groups == [persons(name) or name for name in reader.sample_ids]
 
 
 @pytest.mark.parametrize("harm", HARMS)

@@ -7,7 +7,6 @@ table of numbers and nothing else, so they cannot disagree about the face.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -80,6 +79,9 @@ class Shape(ABC):
         """Draw the same maps with torch: float32 ``(n, m, m)`` on the table's device, within 1/255 of :meth:`draw`."""
 
 
+LARGEST = 1e6
+"""Larger than any number of a codebook; of 1e300 the squares would overflow."""
+
 SHAPES: dict[str, type[Shape]] = {}
 
 S = TypeVar("S", bound=Shape)
@@ -111,9 +113,9 @@ def shape_class(kind: str) -> type[Shape]:
 
 def are_landmarks(points: Sequence[Any]) -> bool:
     """Tell whether these are one or more landmark numbers, 0-67."""
-    return bool(points) and all(isinstance(point, int) and 0 <= point < 68 for point in points)
+    return bool(points) and all(type(point) is int and 0 <= point < 68 for point in points)
 
 
 def is_number(value: Any) -> bool:
-    """Tell whether this is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    """Tell whether this is a number, and none larger than anything about a face."""
+    return type(value) in (int, float) and abs(value) <= LARGEST

@@ -125,26 +125,31 @@ def _is_length(length: Any) -> bool:
         return re.fullmatch(r"[wh]/[1-9][0-9]*", length) is not None
     if isinstance(length, Mapping):
         span, numbers = length.get("span", ()), [length.get("zero", 0), length.get("plus", 0)]
-        known = set(length) <= {"span", "zero", "plus"}
-        return known and len(span) == 2 and are_landmarks(span) and all(is_number(number) for number in numbers)
+        known = set(length) <= {"span", "zero", "plus"} and isinstance(span, list | tuple) and len(span) == 2
+        return known and are_landmarks(span) and all(is_number(number) for number in numbers)
     return is_number(length)
 
 
 def _place(shape: Ellipse, points: Float[np.ndarray, "68 2"], size: int) -> tuple[float, float, float, float]:
-    x = points[list(shape.x), 0].mean() + _length(shape.shift[0], points, 0, size)
-    y = points[list(shape.y), 1].mean() + _length(shape.shift[1], points, 1, size)
+    """Place an ellipse: landmarks, then the mean of several of them, are cut to whole pixels, as the reference does."""
+    pixels = np.trunc(points)
+    centre = [
+        float(np.trunc(pixels[list(landmarks), axis].mean())) + _length(shift, pixels, axis, size)
+        for axis, (landmarks, shift) in enumerate(((shape.x, shape.shift[0]), (shape.y, shape.shift[1])))
+    ]
     # A filled ellipse of half-axis r covers the centre pixel and r pixels to either side.
-    half = [max(_length(length, points, axis, size), 0) + 0.5 for axis, length in enumerate(shape.half)]
-    return round(x), round(y), half[0], half[1]
+    half = [max(_length(length, pixels, axis, size), 0) + 0.5 for axis, length in enumerate(shape.half)]
+    return centre[0], centre[1], half[0], half[1]
 
 
-def _length(length: Length, points: Float[np.ndarray, "68 2"], axis: int, size: int) -> float:
+def _length(length: Length, pixels: Float[np.ndarray, "68 2"], axis: int, size: int) -> float:
     if isinstance(length, str):
         return float(round(size / int(length[2:])))
     if isinstance(length, Mapping):
         a, b = length["span"]
-        half = round(abs(float(points[b, axis] - points[a, axis])) / 2)
-        return float((half or length.get("zero", 0)) + length.get("plus", 0))
+        # Signed on purpose: a span that runs the other way is no span, and `zero` takes its place.
+        half = int((pixels[b, axis] - pixels[a, axis]) / 2 + length.get("plus", 0))
+        return float(half if half > 0 else length.get("zero", 0))
     return float(length)
 
 

@@ -8,7 +8,6 @@ codebook, drawing takes 0.02 s of the 0.63 s that 278 faces need, with either.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,13 +17,16 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from aupipe.fer_data import geometry
-from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, register_shape
+from aupipe.fer_data.au_maps.shapes.base import Region, RegionTable, Shape, are_landmarks, is_number, register_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW = 4.0
 """A Gaussian is drawn to this many sigmas."""
+
+LEAST_SIGMA = 1e-6
+"""Smallest width: of nothing there is no inverse."""
 
 LOG_FLOOR = -0.5 * WINDOW * WINDOW
 """Logarithm of a Gaussian's height at the edge of its window, 1/2981 of its peak; a map holds nothing lower."""
@@ -63,7 +65,7 @@ class Gaussian(Shape):
     """An anisotropic Gaussian: offset and sigmas in inter-ocular distance, along the face's own axes.
 
     ``out`` points away from the midline and ``up`` towards the forehead; written for the left half of the image
-    when ``mirror`` is set, and then drawn on both sides.
+    when ``mirror`` is set, and then drawn on both sides. ``weight``: its height beside the others of its AU.
     """
 
     kind: ClassVar[str] = "gaussian"
@@ -74,23 +76,28 @@ class Gaussian(Shape):
     mirror: bool
     out: float = 0.0
     up: float = 0.0
+    weight: float = 1.0
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Gaussian:
-        """Read ``{ points = [..], sigma = [across, along], mirror = .., out = .., up = .. }``."""
+        """Read ``{ points = [..], sigma = [across, along], mirror = .., out = .., up = .., weight = .. }``."""
         return cls(**{**entry, "points": tuple(entry["points"]), "sigma": tuple(entry["sigma"])})
 
     def problems(self) -> list[str]:
         """List what is no landmark, no size or no place, and a Gaussian beside the midline without its mirror image."""
         problems = []
+        if self.mirror not in (True, False):
+            problems.append(f"mirror is {self.mirror!r}, neither true nor false")
         if not are_landmarks(self.points):
             problems.append(f"points {list(self.points)} are not landmark numbers 0-67")
         elif not self.mirror and ({int(geometry.FLIP_68[p]) for p in self.points} != set(self.points) or self.out != 0):
             problems.append(f"points {list(self.points)} are off the midline, so `mirror` must be true")
-        if len(self.sigma) != 2 or not all(0 < sigma < math.inf for sigma in self.sigma):
+        if len(self.sigma) != 2 or not all(is_number(sigma) and sigma >= LEAST_SIGMA for sigma in self.sigma):
             problems.append(f"sigma {list(self.sigma)} is not two positive numbers")
-        if not (math.isfinite(self.out) and math.isfinite(self.up)):
+        if not (is_number(self.out) and is_number(self.up)):
             problems.append(f"the offset out {self.out}, up {self.up} is not finite")
+        if not 0 < self.weight <= 1:
+            problems.append(f"weight {self.weight} is not in (0, 1]")
         return problems
 
     @classmethod
@@ -98,6 +105,7 @@ class Gaussian(Shape):
         """Say where each lies and how wide it is."""
         return "; ".join(
             f"mean{list(one.points)} out {one.out:g} up {one.up:g} sigma {one.sigma[0]:g} x {one.sigma[1]:g}"
+            + (f" weight {one.weight:g}" if one.weight != 1 else "")
             + (" and mirrored" if one.mirror else "")
             for one in shapes
         )
@@ -161,7 +169,7 @@ class Template:
 def make_template(regions: tuple[Region, ...]) -> Template:
     """Prepare the Gaussians of some regions; kept, as a store has the same few expressions over and over."""
     rows = [
-        (points, offset, region.shape.sigma, region.weight, side)
+        (points, offset, region.shape.sigma, region.weight * region.shape.weight, side)
         for region in regions
         for points, offset, side in _both_sides(region.shape)
     ]

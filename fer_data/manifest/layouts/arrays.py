@@ -112,6 +112,13 @@ def load_array(path: Path) -> np.ndarray:
     """
     with open(os.fspath(path), "rb") as file:  # noqa: PTH123 - half the cost of Path.read_bytes
         data = file.read()
+    try:
+        return _parse_array(data)
+    except Exception as error:  # NumPy's reader of headers raises nearly anything
+        raise ValueError(str(error)) from error
+
+
+def _parse_array(data: bytes) -> np.ndarray:
     if data[:8] != b"\x93NUMPY\x01\x00":
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
     start = 10 + int.from_bytes(data[8:10], "little")

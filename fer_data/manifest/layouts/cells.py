@@ -99,7 +99,8 @@ def as_points(values: np.ndarray) -> Float32[np.ndarray, "68 2"]:
     """Bring an array of 136 numbers to ``(68, 2)``; all NaN when it holds something else."""
     if values.size != 136 or values.dtype.kind not in "fiu":
         return np.full((68, 2), np.nan, np.float32)
-    return values.astype(np.float32).reshape(68, 2)
+    with np.errstate(over="ignore"):  # too large for float32: infinite, so no point
+        return values.astype(np.float32).reshape(68, 2)
 
 
 def read_numbers(parts: Sequence[str]) -> list[float]:

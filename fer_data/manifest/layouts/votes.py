@@ -113,7 +113,9 @@ def _parse(
 
 
 def _winner(votes: Sequence[str], path: str, place: Place) -> str | Problem:
-    if len(votes) != len((*_FACES, *_OTHERS)) or not all(vote.isascii() and vote.isdigit() for vote in votes):
+    if len(votes) != len((*_FACES, *_OTHERS)) or not all(
+        vote.isascii() and vote.isdigit() and len(vote) < 10 for vote in votes
+    ):
         return Problem(place, path, "", ProblemReason.BAD_ROW, "the votes are not ten whole numbers")
     winner = majority(dict(zip((*_FACES, *_OTHERS), map(int, votes), strict=True)))
     if winner is None:

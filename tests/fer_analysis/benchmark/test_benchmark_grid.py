@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import multiprocessing
-import os
 import threading
 import time
 from pathlib import Path
@@ -19,8 +17,10 @@ from aupipe.fer_analysis.benchmark.plan import GridRequest, plan_grid, trainings
 from aupipe.fer_analysis.benchmark.processes import run_trainings, spoken
 from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, GridReport, estimate, run_benchmark
 from aupipe.fer_analysis.benchmark.worker import Order
+from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
+from run_files import rewrite
 from synthetic import synthetic_store
 
 BASE = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, device="cpu")
@@ -91,7 +91,7 @@ def test_a_grid_is_continued_and_finished_runs_are_left_alone(small: Store, out:
     assert report.failed == {} and report.finished == 4 and report.trainings == 2
     assert lines.notes[0] == "1 of 2 trainings are finished already"
     after = modified(out)
-    assert before.items() <= after.items() and len(after) == 2 * len(before) == 10
+    assert before.items() <= after.items() and len(after) == 2 * len(before) == 14
     assert run(small, out, 2).finished == 4 and modified(out) == after
     text = (out / "results.md").read_text()
     assert "4 of 4 finished, from 2 trainings" in text and small.index.digest[:16] in text and "GradCAM" in text
@@ -115,14 +115,26 @@ def test_stale_figures_are_measured_again(small: Store, out: Path) -> None:
     assert not any(state.metrics_current(out, one, "test", "other") for one in plan)
     one = plan[0]
     path = out / "runs" / one.output / "metrics.json"
-    text = path.read_text()
-    path.write_text(json.dumps({**json.loads(text), "seed": 9}))
+    data = path.read_bytes()
+    for changes in ({"seed": 9}, {"checkpoint_sha256": "0" * 64}, {"drop": "localisation"}):
+        rewrite(path, **changes)
+        assert not state.metrics_current(out, one, "test", digest)
+        write_recorded(path, data)
+        assert state.metrics_current(out, one, "test", digest)
+    path.write_bytes(data[:-9])
     assert not state.metrics_current(out, one, "test", digest)
-    path.write_text(text)
-    assert state.metrics_current(out, one, "test", digest)
-    os.utime(path, ns=(0, 0))
-    assert not state.metrics_current(out, one, "test", digest)
-    os.utime(path)
+    path.write_bytes(data)
+
+
+def test_a_damaged_log_is_work_left_to_do(small: Store, out: Path) -> None:
+    plan = plan_grid(GRID)
+    path = out / "runs" / plan[0].folder / "log.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data[:-9])
+    assert state.epochs_done(path.parent) == 0 and not state.training_finished(path.parent, plan[0].training)
+    assert not state.metrics_current(out, plan[0], "test", small.index.digest)
+    path.write_bytes(data)
+    assert state.training_finished(path.parent, plan[0].training)
 
 
 def order(store: Store, out: Path) -> Order:

@@ -40,7 +40,10 @@ def content(accuracy: float, cam: float, attention: float, **changes: Any) -> di
         "accuracy_ci95": [accuracy - 0.1, accuracy + 0.1],
         "cam_cos": cam,
         "att_cos": {"1": 0.3, "5": attention},
-        "controls": {"uniform": 0.45, "centre": 0.6, "mean_map": 0.77, "wrong_class": 0.59, "ceiling": 0.9},
+        "controls": {
+            "uniform": 0.45, "centre": 0.6, "mean_map": 0.77, "predicted_map": 0.88, "wrong_class": 0.59,
+            "ceiling": 0.9,
+        },
         "confusion": {"classes": list(CLASSES), "matrix": [[3, 1], [2, 2]]},
         "per_class": {"anger": mapped, "neutral": {"att_cos": {"1": None, "5": None}, "cam_cos": None}},
         "store_digest": "s", "codebook_digest": "c", "split": "test", "limit": None, "n": 8,
@@ -88,7 +91,7 @@ def test_table_1(results: Results) -> None:
     assert table.rows[3] == ("control: mean AU map", "", "", "", "", "0.770", "", "0.770", "")
     assert [row[0] for row in table.rows[1:]] == [
         "control: uniform map", "control: centred Gaussian", "control: mean AU map",
-        "control: another expression's map", "control: ceiling of test_resnet",
+        "control: AU map of the prediction", "control: another expression's map", "control: ceiling of test_resnet",
     ]  # fmt: skip
     without, guided = read(table)
     assert float(guided["cl"]) == pytest.approx(44) and float(guided["gain_att_cos_sd"]) == pytest.approx(0.017320508)
@@ -164,6 +167,7 @@ def test_average_maps_are_weighted_by_their_faces(tmp_path: Path, results: Resul
         maps = np.full((2, 4, 4), level, np.float32)
         np.savez(
             folder / "average_maps.npz", classes=np.array(CLASSES), count=np.array(count), au_map=maps,
+                count_with_map=np.array(count),
             face=np.ones((2, 8, 8, 3), np.float32), attention=np.stack([maps * 0, maps]), cam=maps,
         )  # fmt: skip
     means = figures.mean_maps(runs, tmp_path)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -215,6 +217,16 @@ def test_transparency_and_odd_types_are_no_maps(tmp_path: Path) -> None:
     write(tmp_path / "c.tif", np.ones((4, 4), np.float32))
     with pytest.raises(UnfitMapError, match="float32"):
         read_grey(tmp_path / "c.tif")
+
+
+def test_a_gigapixel_or_no_file_is_no_map(tmp_path: Path) -> None:
+    header = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 60_000, 60_000, 8, 0, 0, 0, 0)
+    (tmp_path / "a_fear.png").write_bytes(header)
+    os.mkfifo(tmp_path / "b_fear.png")
+    (tmp_path / "c_fear.png").mkdir()
+    for name, message in (("a", "60000 x 60000 pixels"), ("b", "not a regular file"), ("c", "regular file|directory")):
+        with pytest.raises(UnfitMapError, match=message):
+            read_grey(tmp_path / f"{name}_fear.png")
 
 
 def test_a_dendrogram_is_drawn_at_its_true_heights() -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib
+import io
 import json
+import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+import planted_models
 import synthetic
 from aupipe.commands import cli
 from aupipe.fer_analysis.comparison import explainers
@@ -252,3 +257,50 @@ def _maps(folder: Path) -> Path:
     folder.mkdir()
     cv2.imwrite(str(folder / "a_fear.png"), np.eye(9, dtype=np.uint8))
     return folder
+
+
+def test_a_network_without_numbers_is_named(smooth: Store, tmp_path: Path) -> None:
+    torch.save({"gain": torch.tensor(float("nan"))}, tmp_path / "w.pt")
+    broken = replace(MOUTH, weights=tmp_path / "w.pt")
+    with pytest.raises(RunError, match=r"mouth_reader does not answer in numbers.*--normalisation"):
+        compare_networks([], smooth.folder, tmp_path / "out", PLANTED, [broken])
+
+
+def test_a_changed_factory_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    source = Path(planted_models.__file__).read_text()
+
+    def identity(text: str) -> str:
+        (tmp_path / "mine.py").write_text(text)
+        sys.modules.pop("mine", None)
+        importlib.invalidate_caches()
+        return str(external("mine:mouth_reader").identity)
+
+    first = identity(source)
+    assert identity(source) == first
+    assert len({first, identity(source + "# changed\n"), identity(source.replace("3.0", "4.0"))}) == 3
+
+
+@pytest.mark.parametrize("damage", ["cut", "huge header", "nan", "other shape", "text"])
+def test_a_damaged_map_is_made_anew(tmp_path: Path, damage: str) -> None:
+    ones = np.ones((HEIGHT, WIDTH), np.float32)
+    save_map(tmp_path, "a_fear", GlobalMap(ones, ones, ones.astype(np.int32), 2, 2, 0.5, (0.1, 0.2)), "key")
+    path = tmp_path / "a_fear.npz"
+    assert load_map(tmp_path, "a_fear", "key") is not None and load_map(tmp_path, "a_fear", "other") is None
+    with np.load(path) as stored:
+        content = dict(stored)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    elif damage == "text":
+        path.write_text("no map")
+    elif damage == "huge header":
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12,)})
+        np.savez(path, **{name: values for name, values in content.items() if name != "mean"})
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr("mean.npy", header.getvalue())
+    else:
+        mean = ones * np.nan if damage == "nan" else ones[:4]
+        np.savez_compressed(path, **{**content, "mean": mean})
+    assert load_map(tmp_path, "a_fear", "key") is None

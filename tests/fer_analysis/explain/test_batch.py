@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 from dataclasses import replace
@@ -16,13 +17,13 @@ import pytest
 
 from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_source
 from aupipe.fer_analysis.explain.result import face_notes
-from aupipe.fer_analysis.explain.run import safe_path
+from aupipe.fer_analysis.explain.run import REPORT
 from aupipe.fer_analysis.explain.timeline import draw_timeline
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.images import read_image, write_png
-from aupipe.fer_data.manifest import build_manifest
+from aupipe.fer_data.manifest import build_manifest, write_manifest
 from aupipe.fer_data.preparation import AlignedFace
-from aupipe.fer_data.types import Silent
+from aupipe.fer_data.types import Failure, Sample, Silent
 from aupipe.pipeline.photos import PhotoPreparer
 from drawings import read_drawing
 from explain_runs import Trained
@@ -144,7 +145,6 @@ def test_what_an_earlier_report_names_outside_of_the_folder_stays(
     (tmp_path / "out" / "explain.json").write_text(json.dumps({"files": ["../precious.txt", str(precious)]}))
     explain(opened, open_source(photos / "empty.png"), tmp_path / "out", preparer, Silent())
     assert precious.exists()
-    assert safe_path("../../etc/./x") == "etc/x" and safe_path("/etc/x") == "etc/x"
 
 
 def test_a_manifest_brings_labels(trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path) -> None:
@@ -226,3 +226,57 @@ def test_what_makes_landmarks_less_reliable_is_said(
     )
     tried, turned, small = face_notes(doubtful)
     assert "try 5" in tried and "41 degrees" in turned and "enlarged" in small
+
+
+def test_ids_of_any_kind_share_no_file(
+    trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path
+) -> None:
+    write_png(tmp_path / "faces" / "a.png", portrait(trained))
+    ids = ("a/b", "a//b", "x" * 250, "../up")
+    samples = [Sample(name, "a.png", "fear", "fear", "test") for name in ids]
+    write_manifest(tmp_path / "m.csv", samples, root=tmp_path / "faces", layout="csv", options={})
+    report = explain(opened, open_source(tmp_path / "m.csv"), tmp_path / "out", preparer, Silent())
+    assert report.faces == len(ids)
+    written = {strict(path)["name"]: path for path in (tmp_path / "out" / "faces").rglob("*.json")}
+    assert set(written) == set(ids) and len(set(written.values())) == len(ids)
+
+
+def test_a_folder_s_odd_files_cost_themselves_alone(
+    trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    write_png(folder / "a.png", portrait(trained))
+    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/na\xefve.png")
+    with (folder / "large.png").open("wb") as sparse:
+        sparse.truncate(2**30)
+    os.mkfifo(folder / "fifo.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    report = explain(opened, open_source(folder), tmp_path / "out", preparer, Silent())
+    assert report.faces == 2 and [(one.sample_id, one.reason) for one in report.failures] == [
+        ("large.png", "too_large")
+    ]
+    with (tmp_path / "out" / "failures.csv").open(newline="") as file:
+        assert [row["detail"] for row in csv.DictReader(file)] == [f"a file of {2**30:,} bytes"]
+    with pytest.raises(UserInputError, match="a device, a FIFO"):
+        open_source(folder / "fifo.png")
+
+
+def test_failures_are_listed_before_the_folder_is_released(
+    photos: Path, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aupipe.fer_analysis.explain.run.write_json", lambda path, _: path.name == REPORT and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        explain(opened, open_source(photos / "empty.png"), tmp_path, preparer, Silent())
+    assert "empty.png,empty.png,no_face" in (tmp_path / "failures.csv").read_text()
+
+
+def test_a_video_of_huge_or_no_frames_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = write_video(tmp_path / "clip.avi", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    monkeypatch.setattr("aupipe.fer_analysis.explain.inputs.FRAME_LIMIT", 64 * 64 - 1)
+    (failure,) = open_source(clip).pictures()
+    assert isinstance(failure, Failure)
+    assert (failure.reason, failure.detail) == ("too_large", "frames of 64 x 64 pixels")
+    empty = write_video(tmp_path / "empty.avi", [np.zeros((64, 64, 3), np.uint8)])
+    empty.write_bytes(empty.read_bytes()[:300])
+    (failure,) = open_source(empty).pictures()
+    assert isinstance(failure, Failure) and failure.reason == "unreadable"

@@ -13,6 +13,7 @@ from aupipe.fer_analysis.explain import OpenRun, open_run
 from aupipe.fer_analysis.explain.calibration import TEMPERATURE_RANGE, calibrate, fit_temperature, softmax
 from aupipe.fer_data.errors import RunError, UserInputError
 from explain_runs import Trained
+from run_files import rewrite
 
 
 def honest(n: int = 4000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +58,15 @@ def test_it_is_kept_with_the_run_and_made_again_for_other_weights(trained: Train
     kept = json.loads(path.read_text())
     assert opened.calibration is not None and kept["temperature"] == opened.calibration.temperature
     assert kept["n"] == 3 or kept["n"] > 1
-    path.write_text(json.dumps({**kept, "temperature": 2.25}))
+    rewrite(path, temperature=2.25)
     assert open_run(trained.run, device="cpu").calibration.temperature == 2.25  # type: ignore[union-attr]
-    for damaged in (json.dumps({**kept, "checkpoint": "other"}), "{", json.dumps({"temperature": 1})):
+    changes = ({"checkpoint": "other"}, {"temperature": 0}, {"temperature": "2"}, {"drop": "n"}, {"ece_after": [0]})
+    for change in changes:
+        rewrite(path, **change)
+        assert open_run(trained.run, device="cpu").calibration == opened.calibration
+    for damaged in ("", "{", json.dumps({**kept, "temperature": 3.0})):
         path.write_text(damaged)
-        again = open_run(trained.run, device="cpu").calibration
-        assert again == opened.calibration
+        assert open_run(trained.run, device="cpu").calibration == opened.calibration
 
 
 def test_without_the_store_what_is_kept_is_used_and_what_is_not_is_told(moved: Path, opened: OpenRun) -> None:
@@ -74,9 +78,7 @@ def test_without_the_store_what_is_kept_is_used_and_what_is_not_is_told(moved: P
 
 
 def test_an_older_run_needs_its_store(moved: Path, trained: Trained) -> None:
-    config = json.loads((moved / "config.json").read_text())
-    del config["preparation"]
-    (moved / "config.json").write_text(json.dumps(config))
+    rewrite(moved / "config.json", drop="preparation")
     with pytest.raises(RunError, match="--store"):
         open_run(moved, device="cpu")
     found = open_run(moved, store_folder=trained.built.store, device="cpu")

@@ -56,7 +56,7 @@ def test_every_map_every_control_and_every_read_out_is_there(measured: Path) -> 
     assert content["shares_removed"] == [0, 0.25, 0.5, 0.75, 1]
     assert content["faces_sha256"] == sha256_file(measured / "faithfulness.csv")
     read_drawing(measured / "faithfulness.png")
-    assert sorted(path.name for path in measured.iterdir()) == list(FILES)
+    assert sorted(path.name for path in measured.iterdir()) == ["digests.json", *FILES]
 
 
 def test_grad_cam_at_the_last_layer_is_cam_under_random_weights_too(measured: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_run_whose_map_needs_a_graph(store: Store, quick: TrainConfig, tmp_pat
     assert set(content["randomisation"]["maps"]) == {"attention", "gradcam", "cam", "gradcampp", "layercam"}
     own, plain = (content["randomisation"]["maps"][name]["spearman"] for name in ("gradcam", "cam"))
     assert own != pytest.approx(plain, abs=0.01), "the run's own options hold for its own method"
-    assert content_of(tmp_path / "run") == content and content["n"] == 5
+    assert content_of(tmp_path / "run" / "faithfulness-test-limit-5") == content and content["n"] == 5
 
 
 def test_a_store_without_au_maps_is_told_from_end_to_end(run: Path, tmp_path: Path) -> None:
@@ -126,7 +126,8 @@ def test_a_store_without_au_maps_is_told_from_end_to_end(run: Path, tmp_path: Pa
     assert result.exit_code == 0
     assert "No face has an AU region" in result.stdout and "3 images of val, 0 with a map" in result.stdout
     for name in FILES:
-        (run / name).unlink()
+        (run / "faithfulness-val-limit-3" / name).unlink()
+        assert not (run / name).exists()
 
 
 def test_the_text_names_figures_and_controls(run: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def tscam(name: str = "test_vit", size: int = 64) -> TSCAM:
     return method
 
 
-def apvit(name: str = "test_resnet", size: int = 64, **options: float) -> APViT:
+def apvit(name: str = "test_resnet", size: int = 64, **options: float | str) -> APViT:
     torch.manual_seed(0)
     method = create_method("apvit", create_backbone(name, image_size=size), 3, dim=32, heads=4, **options).eval()
     assert isinstance(method, APViT)
@@ -123,23 +123,39 @@ def test_ir50_is_cut_where_the_tokens_are_taken() -> None:
     assert len(method.backbone.body.body) == 7  # type: ignore[arg-type,union-attr]
 
 
-def test_patch_pooling_keeps_exactly_the_strongest_pixels() -> None:
-    method = apvit(size=112)
+def kept_pixels(method: APViT, features: Tensor) -> Tensor:
+    """Which of the pixels gradients come from: those that patch pooling keeps."""
+    features.requires_grad_()
+    method.logits((features,)).sum().backward()
+    assert features.grad is not None
+    return features.grad.abs().sum(1) > 0
+
+
+def test_patch_pooling_by_the_mean_keeps_exactly_the_strongest_pixels() -> None:
+    method = apvit(size=112, score="mean")
     features = torch.randn(2, method.backbone.channels[-1], 14, 14)
     features -= features.mean(1, keepdim=True)
     strength = torch.randperm(196).float().reshape(1, 1, 14, 14)
-    features = (features + strength).requires_grad_()
-    method.logits((features,)).sum().backward()
-    assert features.grad is not None
-    reached = features.grad.abs().sum(1) > 0
+    reached = kept_pixels(method, features + strength)
     assert reached[0].sum() == 160
-    assert torch.equal(reached, (strength[0] >= 36).expand(2, -1, -1)), "gradients come from the kept pixels alone"
+    assert torch.equal(reached, (strength[0] >= 36).expand(2, -1, -1))
+
+
+def test_patch_pooling_scores_a_pixel_by_its_absolute_values_after_the_projection() -> None:
+    """The authors' default: a pixel that is strongly negative after the projection counts like a positive one."""
+    method = apvit(size=112)
+    features = torch.randn(2, method.backbone.channels[-1], 14, 14)
+    scores = method.project(features).detach().abs().sum(1).flatten(1)
+    reached = kept_pixels(method, features).flatten(1)
+    for row, score in zip(reached, scores, strict=True):
+        assert row.sum() == 160 and score[row].min() > score[~row].max()
+    assert not torch.equal(reached, kept_pixels(apvit(size=112, score="mean"), features.detach()).flatten(1))
 
 
 @pytest.mark.parametrize(
     ("options", "counts"),
     [
-        ({}, [161] * 4 + [145, 131, 118, 106]),
+        ({}, [161] * 4 + [145, 130, 117, 105]),  # 144, 129.6, 116.1 and 104.4 patches, cut
         ({"keep": 1.0, "token_keep": 1.0, "depth": 2}, [197] * 2),
         ({"keep": 0.5, "token_keep": 0.5, "depth": 3}, [99, 99, 50]),
     ],
@@ -169,6 +185,24 @@ def test_token_pooling_keeps_the_patches_the_class_token_attends_to() -> None:
     assert torch.allclose(block(tokens), whole(tokens)[:, [0, 2, 4]])
 
 
+@torch.no_grad()
+def test_token_pooling_sums_the_heads_logits_before_the_softmax() -> None:
+    """Patch 1 is loved by one head and hated by the other, which no softmax shows; patch 2 has the largest sum."""
+    block = PoolingBlock(8, 2, 0.3).eval()
+    block.attn.qkv.weight.zero_()
+    rows = torch.tensor([[0.0, 0.0], [10.0, -12.0], [8.0, -1.0], [0.0, 0.0], [0.0, 0.0]])  # logits, by head
+    for head in (0, 1):
+        block.attn.qkv.weight[4 * head, 7] = 2.0  # query: sqrt of the head's width
+        block.attn.qkv.weight[8 + 4 * head, head] = 1.0  # key: the head's own channel
+    block.norm1 = torch.nn.Identity()
+    tokens = torch.zeros(1, 5, 8)
+    tokens[0, :, :2], tokens[0, :, 7], tokens[0, :, 6] = rows, 1.0, torch.arange(5.0)
+    whole = PoolingBlock(8, 2, 1.0).eval()
+    whole.load_state_dict(block.state_dict(), strict=False)
+    whole.norm1 = torch.nn.Identity()
+    assert torch.allclose(block(tokens), whole(tokens)[:, [0, 2]])
+
+
 def test_the_whole_apvit_learns() -> None:
     method = apvit("ir50", size=32)
     step(method, 32)
@@ -182,6 +216,7 @@ def test_apvit_has_no_cam_and_refuses_transformers_and_wrong_options() -> None:
         method.cam(method(torch.randn(1, 3, 64, 64)), torch.tensor([0]))
     with pytest.raises(UserInputError, match="apvit cannot use test_vit"):
         create_method("apvit", create_backbone("test_vit"), 3)
-    for option, value in (("keep", 0.0), ("token_keep", 1.5), ("depth", 0), ("heads", 0), ("dim", 30)):
+    wrong = {"score": "max", "keep": 0.0, "token_keep": 1.5, "depth": 0, "heads": 0, "dim": 30}
+    for option, value in wrong.items():
         with pytest.raises(UserInputError, match=rf"option {option} cannot .* Got: {value}"):
             create_method("apvit", create_backbone("test_resnet", image_size=64), 3, **{option: value})

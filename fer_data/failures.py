@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from aupipe.fer_data.files import sha256_bytes, write_text
+from aupipe.fer_data.files import sha256_bytes, write_bytes
 from aupipe.fer_data.types import Failure
 from aupipe.fer_display.tables import csv_text
 
@@ -18,6 +18,7 @@ def write_failures(folder: Path, failures: Iterable[Failure]) -> str:
     rows = ((failure.sample_id, failure.path, failure.reason, failure.detail) for failure in ordered)
     text = csv_text(("sample_id", "path", "reason", "detail"), rows)
     path = folder / FAILURES_NAME
-    if not path.is_file() or path.read_bytes() != text.encode():
-        write_text(path, text)
-    return sha256_bytes(text.encode())
+    data = text.encode("utf-8", "backslashreplace")  # a path that is not UTF-8
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
+    return sha256_bytes(data)

@@ -1,0 +1,138 @@
+"""The declared shape of ``metrics.json``: the parts of it that are read back."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from aupipe.fer_analysis.evaluation.summary import CONTROLS
+from aupipe.fer_data.typed import UnreadableTextError
+
+Figures = dict[str, float | None]
+Interval = tuple[float, float] | None
+
+
+class Calibration(TypedDict):
+    """Errors of the stated probabilities."""
+
+    ece: float
+    nll: float
+    brier: float
+
+
+class Intervals(TypedDict):
+    """Bootstrap intervals of the main figures."""
+
+    classes_of_one_face: list[str]
+    accuracy: Interval
+    balanced_accuracy: Interval
+    att_cos: Interval
+    att_cos_over: dict[str, Interval]
+    att_specificity: Interval
+    att_specificity_nearest: Interval
+    cam_cos: Interval
+    cam_cos_over: dict[str, Interval]
+    cam_specificity: Interval
+    cam_specificity_nearest: Interval
+
+
+class PerClass(TypedDict):
+    """The cosines of one class."""
+
+    cam_cos: float | None
+    att_cos: Figures
+
+
+class CosineMatrix(TypedDict):
+    """Cosines by class and map."""
+
+    classes: list[str]
+    counts: list[int]
+    maps: list[str]
+    values: list[list[float | None]]
+
+
+class Confusion(TypedDict):
+    """Faces by true and predicted class."""
+
+    classes: list[str]
+    matrix: list[list[int]]
+
+
+class Controls(TypedDict):
+    """Cosines that come for free."""
+
+    uniform: float | None
+    centre: float | None
+    mean_map: float | None
+    predicted_map: float | None
+    wrong_class: float | None
+    ceiling: float | None
+
+
+class Group(TypedDict):
+    """The figures of one map over groups of faces."""
+
+    all: Figures
+    correct: Figures
+    wrong: Figures
+    by_class: dict[str, Figures]
+
+
+class Localisation(TypedDict):
+    """Every figure of every map."""
+
+    chance: Figures
+    attention: dict[str, Group]
+    cam: Group | None
+    cam_predicted: Group | None
+    controls: dict[str, Group | None]
+
+
+class Metrics(TypedDict):
+    """``metrics.json``."""
+
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    balanced_accuracy: float
+    calibration: Calibration
+    intervals: Intervals
+    cam_cos: float | None
+    att_cos: Figures
+    per_class: dict[str, PerClass]
+    cosine_matrix: CosineMatrix
+    confusion: Confusion
+    controls: Controls
+    localisation: Localisation
+    n: int
+    n_with_map: int
+    n_groups: int
+    predictions_sha256: str
+    split: str
+    limit: int | None
+    store_digest: str
+    codebook_digest: str
+    checkpoint: str
+    epoch: int
+    crop_size: int
+
+
+def check_shapes(content: Metrics) -> None:
+    """Check that the parts belong together. Raises :class:`UnreadableTextError`."""
+    layers = [str(number) for number in range(1, len(content["att_cos"]) + 1)]
+    where, matrix = content["localisation"], content["cosine_matrix"]
+    classes, counts = content["confusion"]["classes"], content["confusion"]["matrix"]
+    groups = [*where["attention"].values(), where["cam"], where["cam_predicted"]]
+    if not (
+        layers
+        and all(sorted(found) == sorted(layers) for found in (content["att_cos"], where["attention"]))
+        and {len(counts), *map(len, counts)} == {len(classes)}
+        and sorted(content["per_class"]) == sorted(classes)
+        and all(sorted(one["att_cos"]) == sorted(layers) for one in content["per_class"].values())
+        and len(matrix["values"]) == len(matrix["classes"]) == len(matrix["counts"])
+        and all(len(row) == len(matrix["maps"]) for row in matrix["values"])
+        and {*CONTROLS, "au_map"} <= where["controls"].keys()
+        and all(CONTROLS.keys() == content["intervals"][over].keys() for over in ("att_cos_over", "cam_cos_over"))
+        and all({"n", "cosine"} <= one[part].keys() for one in groups if one for part in ("all", "correct", "wrong"))
+        and content["n"] > 0
+    ):
+        raise UnreadableTextError("its classes, layers and maps do not add up")

@@ -1,0 +1,79 @@
+"""The declared shape of ``faithfulness.json``: the parts of it that are read back."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from aupipe.fer_analysis.faithfulness.regions import REMOVALS
+from aupipe.fer_data.typed import UnreadableTextError
+
+
+class Mean(TypedDict):
+    """A mean over faces and its 95 % interval."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+
+
+class Area(TypedDict):
+    """One curve of a map."""
+
+    auc: float
+
+
+class Curve(TypedDict):
+    """A map's curves, and the control that they are read against."""
+
+    control: str | None
+    deletion: Area
+    insertion: Area
+
+
+class Removed(TypedDict):
+    """What removing some pixels did."""
+
+    fall: Mean | None
+
+
+class Regions(TypedDict):
+    """Removal of the AU regions."""
+
+    n: int
+    removed: dict[str, Removed]
+    fall_inside_over: dict[str, Mean | None]
+
+
+class Randomised(TypedDict):
+    """A map's correlation when every weight is random."""
+
+    final: float | None
+
+
+class Randomisation(TypedDict):
+    """The randomisation test."""
+
+    maps: dict[str, Randomised]
+
+
+class Measured(TypedDict):
+    """``faithfulness.json``."""
+
+    curves: dict[str, Curve]
+    regions: Regions
+    randomisation: Randomisation
+    split: str
+    limit: int | None
+    store_digest: str
+
+
+def check_parts(content: Measured) -> None:
+    """Check that what a report reads is there. Raises :class:`UnreadableTextError`."""
+    curves, regions = content["curves"], content["regions"]
+    attention = curves.get("attention")
+    complete = attention is not None and attention["control"] in curves
+    complete = complete and "attention" in content["randomisation"]["maps"]
+    if complete and regions["n"]:
+        falls = [regions["removed"][kind]["fall"] if kind in regions["removed"] else None for kind in REMOVALS]
+        complete = None not in (*falls, regions["fall_inside_over"].get("outside_face"))
+    if not complete:
+        raise UnreadableTextError("parts of it are missing")

@@ -1,0 +1,255 @@
+"""A run's files are checked before they are believed, and what can be made again is."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import aupipe
+from aupipe.fer_data.cache import cache_folder
+from aupipe.fer_data.errors import FerError, RunError, UserInputError
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.training import checkpoint, run_log
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+from run_files import forget_digests, rewrite
+from synthetic import synthetic_store
+
+CONFIG = TrainConfig(backbone="test_resnet", epochs=2, batch_size=14, crop_size=32, augment=False, device="cpu")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return synthetic_store(tmp_path_factory.mktemp("store"), train=28, val=7, test=7, size=48, map_size=16)
+
+
+@pytest.fixture(scope="module")
+def finished(small: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two epochs."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    train(small.folder, folder, CONFIG)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def damage(path: Path, how: str) -> None:
+    data = path.read_bytes()
+    middle = len(data) // 2
+    if how == "gone":
+        path.unlink()
+    elif how == "cut":
+        path.write_bytes(data[:middle])
+    else:
+        path.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+
+
+def choose_best(run: Path, epoch: int) -> None:
+    """Make one epoch of a finished run the best one, in the last checkpoint and the log."""
+    saved = torch.load(run / "last.pt", weights_only=True)
+    for row in saved["rows"]:
+        row["val_accuracy"] = float(row["epoch"] == epoch)
+    checkpoint.save_checkpoint(run / "last.pt", {**saved, "history": saved["rows"]})
+    run_log.write_logs(run, saved["rows"])
+
+
+@pytest.mark.parametrize("name", ["config.json", "last.pt", "best.pt", "log.jsonl"])
+def test_every_file_of_a_run_has_its_digest(run: Path, name: str) -> None:
+    damage(run / name, "bit")
+    with pytest.raises(RunError, match=f"{name} is damaged"):
+        if name == "log.jsonl":
+            run_log.read_log(run)
+        elif name == "last.pt":
+            checkpoint.load_checkpoint(run / name, CPU, ())
+        else:
+            checkpoint.load_best(run, CPU)
+
+
+def test_a_run_of_an_earlier_version_is_used_as_it_is(run: Path, small: Store) -> None:
+    forget_digests(run)
+    assert checkpoint.load_best(run, CPU)[2].epoch in (1, 2)
+    assert train(small.folder, run, CONFIG).new_steps == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", [1], {"model": 1, "epoch": 1}, {"model": {}, "epoch": "x"}])
+def test_a_damaged_checkpoint_of_an_earlier_version_is_one_paragraph(run: Path, content: Any) -> None:
+    forget_digests(run)
+    if isinstance(content, bytes):
+        (run / "best.pt").write_bytes(content)
+    else:
+        torch.save(content, run / "best.pt")
+    with pytest.raises(RunError, match="checkpoint"):
+        checkpoint.load_best(run, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epoch": "x"}, {"rows": 3}, {"optimizer": {}}, {"model": {}}, {"sums": None}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_damaged_last_checkpoint_says_the_way_out(run: Path, small: Store, change: dict[str, Any]) -> None:
+    saved = torch.load(run / "last.pt", weights_only=True)
+    checkpoint.save_checkpoint(run / "last.pt", {**saved, **change})
+    with pytest.raises(RunError, match=r"last\.pt"):
+        train(small.folder, run, CONFIG)
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "bit"])
+def test_the_best_weights_are_written_again_from_the_last_checkpoint(run: Path, small: Store, how: str) -> None:
+    choose_best(run, 2)
+    damage(run / "best.pt", how)
+    notes = Notes()
+    assert train(small.folder, run, CONFIG, notes).new_steps == 0
+    assert any("best.pt was missing or damaged, and is written again" in line for line in notes.lines)
+    best, last = (torch.load(run / name, weights_only=True) for name in ("best.pt", "last.pt"))
+    assert best["epoch"] == 2 and all(torch.equal(value, last["model"][name]) for name, value in best["model"].items())
+    assert checkpoint.load_best(run, CPU)[2].epoch == 2
+
+
+def test_lost_weights_of_a_finished_run_are_named(run: Path, small: Store) -> None:
+    choose_best(run, 1)
+    damage(run / "best.pt", "gone")
+    with pytest.raises(RunError, match=r"the weights of epoch 1, the best one.*remove last\.pt"):
+        train(small.folder, run, CONFIG)
+
+
+def test_lost_weights_of_an_unfinished_run_are_no_candidates(run: Path, small: Store) -> None:
+    longer = replace(CONFIG, epochs=3)
+    rewrite(run / "config.json", config=longer.as_json())
+    choose_best(run, 1)
+    damage(run / "best.pt", "bit")
+    notes = Notes()
+    report = train(small.folder, run, longer, notes)
+    assert any("the weights of epoch 1 are lost" in line for line in notes.lines)
+    assert report.new_steps == 2 and report.best_epoch == 3 and checkpoint.load_best(run, CPU)[2].epoch == 3
+    assert [row.get("lost") for row in run_log.read_log(run)] == [True, True, None]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_the_log_is_written_again(run: Path, small: Store, how: str) -> None:
+    before = (run / "log.jsonl").read_bytes()
+    damage(run / "log.jsonl", how)
+    train(small.folder, run, CONFIG)
+    assert (run / "log.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text", ["3", "{}", '{"epoch": 1', "\n", '{"epoch": "1"}', "{" * 5000, '{"epoch": NaN}'], ids=range(7)
+)
+def test_a_damaged_log_of_an_earlier_version_is_one_paragraph(run: Path, text: str) -> None:
+    forget_digests(run)
+    with (run / "log.jsonl").open("a") as file:
+        file.write(text + "\n")
+    with pytest.raises(RunError, match=r"log is damaged.*aupipe train"):
+        run_log.read_log(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": "abc"}, {"channel_mean": [1, 2]}, {"image_size": "48"}, {"versions": 3}, {"config": []},
+        {"config": {"lr": "x"}}, {"config": {"epochs": 1.5}}, {"store": None}, {"drop": "codebook"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_configuration_of_other_types_is_one_paragraph(run: Path, change: dict[str, Any]) -> None:
+    rewrite(run / "config.json", **change)
+    with pytest.raises(RunError, match="configuration is damaged"):
+        checkpoint.load_record(run)
+
+
+def test_weights_that_are_no_numbers_are_refused(run: Path) -> None:
+    state = torch.load(run / "best.pt", weights_only=True)
+    next(iter(state["model"].values())).fill_(float("nan"))
+    checkpoint.save_checkpoint(run / "best.pt", state)
+    with pytest.raises(RunError, match="not finite numbers"):
+        checkpoint.load_best(run, CPU)
+
+
+def test_a_full_disk_is_one_paragraph_and_costs_nothing(run: Path) -> None:
+    before = (run / "best.pt").read_bytes()
+    state = torch.load(run / "best.pt", weights_only=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(FerError, match="Could not write"):
+            checkpoint.save_checkpoint(run / "best.pt", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (run / "best.pt").read_bytes() == before
+    checkpoint.load_best(run, CPU)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("lr", float("inf")), ("lr", float("nan")), ("clip_grad", float("inf")), ("clip_grad", float("nan")),
+        ("seed", 2**63), ("seed", -1), ("batch_size", 2.5), ("batch_size", True), ("epochs", "3"), ("flip", None),
+        ("scale_jitter", 1.0), ("augment", 1), ("weights", 3), ("rotation", float("inf")), ("max_steps", 1.0),
+    ],
+)  # fmt: skip
+def test_no_setting_ends_in_a_traceback(field: str, value: object) -> None:
+    with pytest.raises(UserInputError, match="--" + field.replace("_", "-")):
+        TrainConfig(**{field: value})  # type: ignore[arg-type]
+
+
+def test_the_largest_seed_trains(small: Store, tmp_path: Path) -> None:
+    train(small.folder, tmp_path, replace(CONFIG, seed=2**43 - 1, max_steps=1))
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 2.5}, {"seed": 1.5}, {"limit": "3"}, {"threads": None}])
+def test_the_loader_checks_its_arguments(small: Store, arguments: dict[str, Any]) -> None:
+    with pytest.raises(UserInputError, match=f"{next(iter(arguments))} must be a whole number"):
+        TripletLoader(small.split("train"), **arguments)
+
+
+@pytest.mark.parametrize("scale", [(0.0, 2.0), (1.2, 0.9), (float("nan"), 1.0), (1.0, float("inf"))])
+def test_scales_of_an_augmentation_are_checked(scale: tuple[float, float]) -> None:
+    with pytest.raises(UserInputError, match="cannot be scaled"):
+        AugmentConfig(32, scale=scale).check(48)
+
+
+def test_a_batch_of_one_is_explained(small: Store, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="--batch-size 2 or more"):
+        train(small.folder, tmp_path, replace(CONFIG, batch_size=1, max_steps=1))
+
+
+@pytest.mark.parametrize("content", [b"root:x:0:0:root:/root:/bin/bash\n", b"", b"\x80\x04\x95", b"a" * 300])
+def test_weights_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "passwd").write_bytes(content)
+    with pytest.raises(RunError, match="cannot be read"):
+        create_backbone("test_resnet", weights=tmp_path / "passwd")
+
+
+def test_a_run_from_a_url_remembers_it(small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUPIPE_CACHE", str(tmp_path / "cache"))
+    url = f"file://{small.folder}"
+    settings = {"backbone": "test_resnet", "crop_size": 32, "batch_size": 14, "max_steps": 1, "device": "cpu"}
+    aupipe.train(url, tmp_path / "run", **settings)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["store"] == f"{url}#sha256={small.index.digest}"
+    monkeypatch.setenv("AUPIPE_CACHE", str(tmp_path / "elsewhere"))
+    store = checkpoint.run_store(tmp_path / "run", checkpoint.load_record(tmp_path / "run"), None)
+    assert store.index.digest == small.index.digest and cache_folder() in store.folder.parents
