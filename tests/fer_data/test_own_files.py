@@ -203,6 +203,12 @@ def test_a_table_beside_class_folders_that_cannot_be_read_is_named(root: Path, o
     assert "more.xlsx lies beside the class folders and was not read: It is a workbook" in text
 
 
+def test_parquet_is_named(root: Path, out: Path) -> None:
+    (root / "data").mkdir()
+    (root / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
+    assert "train-00000-of-00001.parquet was seen but not read: Parquet is not read" in refused("auto", root, out)
+
+
 def test_auto_names_the_layout_that_reads_numbered_folders(root: Path, out: Path) -> None:
     message = refused("auto", classes(root / "train", "1", "7").parent, out)
     assert "aupipe manifest build rafdb" in message and "fer2013" not in message.partition("Expected")[0]

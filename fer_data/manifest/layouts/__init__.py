@@ -36,7 +36,12 @@ __all__ = [
 ]
 
 _PROBED, _PLACES = 200, 50
-_WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers")
+_OTHER_TABLES = {
+    ".xlsx": 'It is a workbook: save it as "CSV UTF-8".',
+    ".xls": 'It is a workbook: save it as "CSV UTF-8".',
+    ".ods": "It is a workbook: save it as CSV in UTF-8.",
+    ".parquet": "Parquet is not read: write the images as files, and their paths and labels as CSV.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +218,8 @@ def unread_tables(root: Path) -> dict[str, str]:
     """Say of each table in a folder (or of a file) that cannot be read why not, by name; none of those that can."""
     tables = list_tables(root) if root.is_dir() else [root]
     found = {table.name: why for table in tables if (why := _why_unread(table))}
-    books = [entry.name for entry in (scan(root) if root.is_dir() else ()) if entry.name.lower().endswith(_WORKBOOKS)]
-    return found | dict.fromkeys(books, 'It is a workbook: save it as "CSV UTF-8".')
+    others = ((entry.name, Path(entry.name).suffix.lower()) for entry in (scan(root) if root.is_dir() else ()))
+    return found | {name: _OTHER_TABLES[suffix] for name, suffix in others if suffix in _OTHER_TABLES}
 
 
 def _why_unread(path: Path) -> str:
