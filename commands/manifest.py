@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, echo, json_option, show
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, echo, json_option, max_failures_option, show
 
 
 @click.group()
@@ -55,10 +55,24 @@ Example: aupipe manifest build auto ~/data/faces -o faces.csv
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT although it was edited by hand since it was built.")
 @click.option("--subject", "subject_pattern", default=None, help="Regular expression whose first group is the subject.")
+@click.option(
+    "--box-format",
+    type=click.Choice(["xyxy", "xywh", "yxyx", "cxcywh", "yolo"]),
+    default=None,
+    help="What the four numbers of a table's boxes are.  [default: what the columns say, else found over all rows]",
+)
+@max_failures_option
 @json_option
 def manifest_build(
-    as_json: bool, layout: str, root: Path, out: Path, alias: tuple[str, ...], labels: str | None, **options: Any
-) -> None:
+    as_json: bool,
+    layout: str,
+    root: Path,
+    out: Path,
+    alias: tuple[str, ...],
+    labels: str | None,
+    max_failures: float,
+    **options: Any,
+) -> int:
     """Read the dataset at ROOT and write its manifest; the help is :data:`BUILD_HELP`."""
     from aupipe.fer_data.manifest import build_manifest, parse_label_map
 
@@ -72,6 +86,15 @@ def manifest_build(
         summary = ", ".join(f"{count} {reason}" for reason, count in report.problems.items())
         echo(f"Left out: {summary}. Each is listed with its line in {report.problems_file}.", err=True)
     show(report.lines(), report.as_json(), as_json)
+    if report.lost_classes:
+        echo(f"Not one image is left of {', '.join(report.lost_classes)}: see {report.problems_file}.", err=True)
+    if report.faulty_share > max_failures:
+        echo(
+            f"{report.faulty_share:.0%} of the rows have faults, more than --max-failures {max_failures:g} allows: "
+            f"see {report.problems_file}. What could be read is kept.",
+            err=True,
+        )
+    return TOO_MANY_FAILURES if report.lost_classes or report.faulty_share > max_failures else 0
 
 
 @manifest.command("check")

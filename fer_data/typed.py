@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+import msgspec.yaml
 
 Kind = TypeVar("Kind")
 
@@ -64,6 +65,15 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise UnreadableTextError(_said(error)) from error
     _check_depth(content)
     return content
+
+
+def parse_yaml(text: str) -> Any:
+    """Parse YAML into plain values (PyYAML comes with dask). Raises :class:`UnreadableTextError`."""
+    _check_length(len(text))
+    try:
+        return msgspec.yaml.decode(text)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise UnreadableTextError(_said(error)) from error
 
 
 def convert(value: Any, kind: type[Kind]) -> Kind:

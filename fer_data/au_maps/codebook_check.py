@@ -30,7 +30,7 @@ from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.au_maps.shapes import SHAPES
 from aupipe.fer_data.errors import CodebookError, unknown_name
-from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS
+from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS, misspelt
 
 ERROR, WARNING = "error", "warning"
 SIZE = 224
@@ -147,7 +147,7 @@ def _attempt(parse: Callable[[], Any], where: str, findings: list[CodebookFindin
 def _expression_findings(book: Codebook) -> Iterator[CodebookFinding]:
     known = [*EXPRESSIONS, *COMPOUND_EXPRESSIONS]
     for name, weights in book.expressions.items():
-        if name not in known:
+        if name not in known and misspelt(name):  # others are classes of the user's own
             yield CodebookFinding(WARNING, _expression_place(name), unknown_name("expression", name, known))
         if not weights and name != "neutral":
             yield CodebookFinding(WARNING, _expression_place(name), f"{name} has no AUs, so its samples have no map")

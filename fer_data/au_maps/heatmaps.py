@@ -17,6 +17,7 @@ from jaxtyping import Float, Float32
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.shapes import shape_class
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.manifest.labels import is_basic
 
 
 def render_maps(
@@ -39,7 +40,8 @@ def render_maps(
         Maps ``(n, map_size, map_size)`` float32 in [0, 1]; zero for an expression without AUs (neutral).
 
     Raises:
-        UserInputError: An expression that the codebook does not know.
+        UserInputError: One of the canonical expressions that the codebook does not know. A class of another name gets
+            an empty map.
 
     Example:
         >>> from aupipe.fer_demo.portrait import portrait_faces
@@ -62,11 +64,11 @@ def render_maps(
 
 
 def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:
-    """Return the weighted AUs of an expression.
+    """Return the weighted AUs of an expression; none where the codebook does not know a class of the user's own.
 
-    Raises :class:`UserInputError` when the codebook does not know it.
+    Raises :class:`UserInputError` when it lacks one of the canonical expressions.
     """
-    if expression not in codebook.expressions:
+    if expression not in codebook.expressions and is_basic(expression):
         raise UserInputError(
             paragraph(
                 f"The codebook {codebook.name!r} does not say which AUs belong to {expression!r}.",
@@ -74,7 +76,7 @@ def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:
                 fix="Choose another --codebook, or add the expression to your own codebook file.",
             )
         )
-    return codebook.expressions[expression]
+    return codebook.expressions.get(expression, {})
 
 
 def render_aus(

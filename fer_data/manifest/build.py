@@ -5,18 +5,30 @@ from __future__ import annotations
 import os
 import posixpath
 import re
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph
+from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.manifest.advice import (
+    class_warnings,
+    label_warnings,
+    lost_classes,
+    own_class_notes,
+    person_notes,
+    split_notes,
+)
 from aupipe.fer_data.manifest.descriptors import compile_pattern
-from aupipe.fer_data.manifest.labels import make_vocabulary
-from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout
+from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, normal_label, own_label
+from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread_tables
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
+from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
 from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, recorded_digest, write_manifest
+from aupipe.fer_data.manifest.persons import take_persons
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
@@ -39,6 +51,7 @@ def build_manifest(
     subject_pattern: str | None = None,
     labels: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    box_format: str | None = None,
 ) -> BuildReport:
     """Build a manifest: read a dataset's labels and splits, and write them as one CSV.
 
@@ -58,6 +71,8 @@ def build_manifest(
             layout's own.
         labels: Replaces the layout's label map, for a copy that numbers its labels otherwise.
         overwrite: Replace a manifest that was edited by hand.
+        box_format: What the four numbers of a table's boxes are: ``xyxy``, ``xywh``, ``yxyx``, ``cxcywh``, or ``yolo``
+            (centre and size as shares of the image). None: what the column names tell, else found over the whole table.
 
     Returns:
         What was read, kept and left out.
@@ -78,24 +93,37 @@ def build_manifest(
     root, out = Path(root), Path(out)
     aliases = dict(aliases or {})
     check_fractions(val_fraction, test_fraction)
+    if box_format not in (None, *BOX_FORMATS):
+        raise UserInputError(unknown_name("box format", str(box_format), list(BOX_FORMATS)))
     _check_output(out, root, overwrite)
     choice = choose_layout(layout, root, aliases, labels)
     pattern = _subject_pattern(choice, subject_pattern)
     descriptor = choice.descriptor
     vocabulary = make_vocabulary(aliases, descriptor.labels, descriptor.dropped, labels)
-    listing = _read(choice, root, out, variant)
+    request = ReadRequest(
+        root,
+        choice.form,
+        choice.base,
+        companion_path(out, "_images"),
+        descriptor.splits,
+        variant,
+        vocabulary,
+        box_format,
+    )
+    listing = choice.reader.read(request)
+    if descriptor.generic:
+        vocabulary = replace(vocabulary, own=_own_classes(listing, vocabulary))
     published = choice.form.published(variant)
     if labels is None and published:
         refuse_reordered(published, ((row.split, row.source_label) for row in listing.rows), vocabulary, root)
     screened = screen_rows(listing, vocabulary)
     if not screened.kept:
         raise _nothing_usable(root, choice, listing, screened)
-    samples = assign_splits(
-        make_samples(screened.kept, pattern),
-        seed=seed,
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-    )
+    samples, persons = make_samples(screened.kept, pattern), ""
+    if descriptor.generic and pattern is None:
+        samples, persons = take_persons(samples)
+    samples = assign_splits(samples, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    listing = replace(listing, notes=(*listing.notes, *((persons,) if persons else ())))
     options = {
         "seed": seed,
         "val_fraction": val_fraction,
@@ -103,9 +131,18 @@ def build_manifest(
         "aliases": aliases,
         "variant": variant,
         "subject_pattern": subject_pattern,
+        **({"box_format": box_format} if box_format is not None else {}),
         **({"labels": dict(labels)} if labels is not None else {}),
     }
-    return _write(out, samples, choice, listing, screened, options, compare_counts(published, screened.usable_counts))
+    counts = compare_counts(published, screened.usable_counts)
+    return _write(out, samples, choice, listing, screened, options, counts, vocabulary)
+
+
+def _own_classes(listing: DatasetListing, vocabulary: Vocabulary) -> dict[str, str]:
+    """Take labels of more than one row as classes of their own, unless they look like a known word misspelt."""
+    counts = Counter(normal_label(row.source_label) for row in listing.rows)
+    names = {label: own_label(label) for label, count in counts.items() if count > 1 and not vocabulary.knows(label)}
+    return {label: name for label, name in names.items() if name is not None}
 
 
 def _write(
@@ -116,6 +153,7 @@ def _write(
     screened: ScreenedRows,
     options: Mapping[str, Any],
     published: tuple[PublishedCount, ...],
+    vocabulary: Vocabulary,
 ) -> BuildReport:
     samples, points, unusable = attach_points(samples, [item.row.points for item in screened.kept])
     problems = count_problems(screened.problems)
@@ -129,7 +167,7 @@ def _write(
         manifest=out,
         problems_file=problems_file,
         layout=name,
-        title=choice.descriptor.title,
+        title=choice.title,
         rows_read=_rows_read(listing),
         samples=len(samples),
         counts=manifest.counts(),
@@ -138,10 +176,24 @@ def _write(
         digest=manifest.digest,
         notes=(
             *((choice.form.note,) if choice.form.note else ()),
-            *_notes({item.row.split for item in screened.kept}, manifest.counts()),
+            *listing.notes,
+            *_passed_over(choice, listing),
+            *split_notes({item.row.split for item in screened.kept}, manifest.counts().keys()),
+            *person_notes(samples),
+            *own_class_notes(samples),
             *_point_notes(len(points), len(samples), unusable),
         ),
+        warnings=(*label_warnings(screened.problems, vocabulary), *class_warnings(samples)),
+        lost_classes=lost_classes(screened.problems, samples, vocabulary),
     )
+
+
+def _passed_over(choice: ChosenLayout, listing: DatasetListing) -> Iterator[str]:
+    if listing.passed_over:
+        yield f"{listing.passed_over} system files (such as ._*, .DS_Store, Thumbs.db) were passed over"
+    if choice.form.reader == "folder" and choice.descriptor.generic:
+        for name, why in unread_tables(listing.root).items():
+            yield f"{name} lies beside the class folders and was not read: {why}"
 
 
 def make_samples(kept: Sequence[LabelledRow], pattern: re.Pattern[str] | None) -> list[Sample]:
@@ -160,7 +212,7 @@ def make_samples(kept: Sequence[LabelledRow], pattern: re.Pattern[str] | None) -
         row, sample_id = item.row, name
         if faces[name] > 1 and row.box is not None:
             sample_id = f"{name}@{','.join(box_cells(row.box))}"
-        subject = row.subject or _subject(row.path, pattern)
+        subject = unicodedata.normalize("NFC", row.subject or _subject(row.path, pattern))
         samples.append(Sample(sample_id, row.path, item.label, row.source_label, row.split, subject, row.box))
     return samples
 
@@ -201,25 +253,8 @@ def _check_output(out: Path, root: Path, overwrite: bool) -> None:
         )
 
 
-def _read(choice: ChosenLayout, root: Path, out: Path, variant: str | None) -> DatasetListing:
-    images_out = companion_path(out, "_images")
-    request = ReadRequest(root, choice.form, choice.base, images_out, choice.descriptor.splits, variant)
-    return choice.reader.read(request)
-
-
 def _rows_read(listing: DatasetListing) -> int:
     return len(listing.rows) + sum(not problem.reason.concerns_a_file for problem in listing.problems)
-
-
-def _notes(given: set[str], counts: Mapping[str, object]) -> tuple[str, ...]:
-    notes = []
-    if given == {""}:
-        notes.append("the dataset names no splits: test and validation samples were cut from it")
-    elif "val" not in given and "val" in counts:
-        notes.append("the dataset has no validation split: it was cut from train")
-    if "test" not in counts:
-        notes.append("there is no test split")
-    return tuple(notes)
 
 
 def _point_notes(usable: int, samples: int, unusable: int) -> list[str]:
@@ -238,5 +273,6 @@ def _nothing_usable(root: Path, choice: ChosenLayout, listing: DatasetListing, s
             f"Not one usable image in {root}.",
             expected=choice.form.looks_for,
             got=f"{_rows_read(listing)} rows ({example})" if example else describe_folder(root),
+            fix=" ".join(listing.notes) or None,
         )
     )

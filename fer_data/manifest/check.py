@@ -14,6 +14,7 @@ from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.layouts.text import read_lines
 from aupipe.fer_data.manifest.model import ManifestMeta, check_points, count_samples, parse_samples, read_meta
+from aupipe.fer_data.manifest.persons import persons_in_names, torn_persons
 from aupipe.fer_data.manifest.places import paths_outside
 from aupipe.fer_data.manifest.problems import Place
 from aupipe.fer_data.types import Box, Sample
@@ -87,7 +88,7 @@ def check_manifest(path: Path) -> CheckReport:
     """
     root, meta = read_meta(path)
     try:
-        lines, faults = parse_samples(read_lines(path), path)
+        lines, faults = parse_samples(read_lines(path), path, meta.classes)
     except ManifestError as error:
         return CheckReport(path, 0, {}, (ManifestFinding(Level.ERROR, "not_a_manifest", 0, str(error)),))
     findings = [ManifestFinding(Level.ERROR, "bad_row", fault.line, fault.message) for fault in faults]
@@ -96,6 +97,7 @@ def check_manifest(path: Path) -> CheckReport:
     findings += _check_files(lines, root)
     findings += _check_subjects(lines)
     findings += _check_landmarks(path, lines, meta)
+    findings += _check_losses([sample for _, sample in lines], meta)
     findings += _check_meta(meta, sha256_bytes(path.read_bytes()))
     counts = count_samples(sample for _, sample in lines)
     return CheckReport(path, len(lines), counts, tuple(sorted(findings, key=lambda item: (item.line, item.kind))))
@@ -144,6 +146,37 @@ def _check_subjects(lines: _Lines) -> Iterator[ManifestFinding]:
             where = ", ".join(f"{split} (line {line})" for split, line in splits.items())
             message = f"The subject {subject!r} is in several splits: {where}: leakage."
             yield ManifestFinding(Level.WARNING, "subject_in_two_splits", min(splits.values()), message)
+
+    yield from _check_names(lines)
+
+
+def _check_names(lines: _Lines) -> Iterator[ManifestFinding]:
+    """Where no person is known, look whether the file names tell persons, and whether these are in several splits."""
+    samples = [sample for _, sample in lines]
+    found = None if any(sample.subject for sample in samples) else persons_in_names(samples)
+    torn = torn_persons(found.of, (sample.split for sample in samples)) if found is not None else {}
+    if found is not None and torn:
+        person, splits = next(iter(torn.items()))
+        message = (
+            f"Persons are unknown, and the file names may tell them: {person}, with {len(torn) - 1} more, is in "
+            f"{' and in '.join(splits)}; {found.advice()}."
+        )
+        yield ManifestFinding(Level.WARNING, "unknown_persons", 0, message)
+
+
+def _check_losses(samples: Sequence[Sample], meta: ManifestMeta) -> Iterator[ManifestFinding]:
+    """Compare with what was built: rows and persons that another program lost on the way."""
+    built = sum(sum(row.values()) for row in meta.counts.values())
+    if built > len(samples):
+        message = f"The table shrank: {built} samples were built, {len(samples)} are here."
+        yield ManifestFinding(Level.WARNING, "fewer_samples", 0, message)
+    persons, unknown = len({sample.subject for sample in samples} - {""}), sum(not sample.subject for sample in samples)
+    if meta.persons is not None and persons < meta.persons:
+        message = (
+            f"Persons were lost: {meta.persons} were built, {persons} are here, and {unknown} samples have none "
+            "(pandas reads a person called NA as nothing: keep_default_na=False, dtype=str)."
+        )
+        yield ManifestFinding(Level.WARNING, "fewer_persons", 0, message)
 
 
 def _check_landmarks(path: Path, lines: _Lines, meta: ManifestMeta) -> Iterator[ManifestFinding]:

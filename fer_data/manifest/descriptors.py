@@ -12,12 +12,16 @@ dataset is handed on in:
 ``requires``       paths below the base that must exist
 ``excludes``       paths below the base that must not exist, for ``auto``
 ``contains``       regular expression that must occur in the table's beginning, for ``auto``
-``tables``         names of the text file with the rows, alternatives; absent: the only CSV of the folder
+``files``          regular expression that the path of some image must match, for ``auto``
+``title``          what to call this form, if not by the descriptor's title
+``tables``         names of the text file with the rows, alternatives (with ``*``: all that there are, the
+                   folder's name tells the split); absent: the only table of the folder
 ``parts``          file (or folder) names -> split, where each split has its own; those that exist are read
 ``folders``        role -> names of the folder that plays it, alternatives
 ``columns``        column roles of a table without header
 ``delimiter``      what separates cells; absent: guessed, or white space where ``columns`` are given
-``path``           template of the image's path from ``{name}``, ``{stem}``, ``{suffix}`` of the path column
+``path``           template of the image's path from ``{name}``, ``{stem}``, ``{suffix}`` of the path column, and the
+                   table's own folder ``{beside}``
 ``pattern``        regular expression for file names with the groups ``label``, ``subject``, ``split``
 ``variants``       named templates instead of ``path`` (or patterns instead of ``pattern``, or kinds of images
                    that the reader knows); the first is the default
@@ -59,6 +63,8 @@ class Form:
     requires: tuple[str, ...] = ()
     excludes: tuple[str, ...] = ()
     contains: str = ""
+    files: str = ""
+    title: str = ""
     tables: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
@@ -48,9 +50,41 @@ ALIASES: Mapping[str, str] = {
 """Other words in use for them. Misspellings are not among them: those are reported, with a suggestion."""
 
 
+NO_CLASSES = ("unknown", "uncertain", "none", "nan", "null", "na", "n/a", "nf", "other", "others", "no_face")
+"""Words that tell that there is no label, so that they never become a class."""
+
+
+@lru_cache(maxsize=4096)
 def normal_label(text: str) -> str:
-    """Bring a source label to the form in which it is compared: without surrounding spaces, case folded."""
-    return text.strip().casefold()
+    """Bring a source label to the form in which it is compared: Unicode's NFC, case folded, without what tables add.
+
+    >>> normal_label(' "Happy" '), normal_label("2.0"), normal_label("2,0"), normal_label("de\u0301gou\u0302t")
+    ('happy', '2', '2', 'dégoût')
+    """
+    name = unicodedata.normalize("NFC", text.strip().strip("\"'").strip().casefold())
+    number = re.fullmatch(r"(-?\d+)[.,]0+", name)
+    return number[1] if number is not None else name
+
+
+def misspelt(text: str) -> str | None:
+    """Return the word in use that a label looks like a misspelling of, or None.
+
+    >>> misspelt("happyness"), misspelt("boredom")
+    ('happiness', None)
+    """
+    words = [*EXPRESSIONS, *ALIASES, *COMPOUND_EXPRESSIONS]
+    return next(iter(difflib.get_close_matches(normal_label(text), words, n=1, cutoff=0.6)), None)
+
+
+def own_label(text: str) -> str | None:
+    """Return the name of a class that is no known expression; None for numbers, misspellings and words for nothing.
+
+    >>> own_label("High Engagement"), own_label("7"), own_label("hapiness"), own_label("unknown")
+    ('high_engagement', None, None, None)
+    """
+    name = "_".join(normal_label(text).split())
+    usable = any(map(str.isalpha, name)) and name.isprintable() and name not in NO_CLASSES and name != DROP
+    return name if usable and canonical_label(name) is None and misspelt(name) is None else None
 
 
 def canonical_label(text: str) -> str | None:
@@ -69,38 +103,53 @@ def canonical_label(text: str) -> str | None:
 
 
 def order_classes(labels: set[str]) -> tuple[str, ...]:
-    """Return labels in canonical order."""
-    return tuple(name for name in (*EXPRESSIONS, *COMPOUND_EXPRESSIONS) if name in labels)
+    """Return labels in canonical order, those that are no known expression at the end, by name."""
+    known = (*EXPRESSIONS, *COMPOUND_EXPRESSIONS)
+    return (*(name for name in known if name in labels), *sorted(labels - set(known)))
+
+
+def is_basic(text: str) -> bool:
+    """Return whether a label is one of the canonical expressions by some name: every codebook should know its AUs."""
+    return canonical_label(text) in EXPRESSIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """The label mapping of one build: the user's aliases, then the dataset's codes, then the general table.
 
-    ``dropped`` gives the labels whose rows are left out on purpose, each with what it means.
+    ``dropped`` gives the labels whose rows are left out on purpose, each with what it means; ``own`` the labels that
+    are classes of their own.
     """
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     codes: Mapping[str, str] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
 
     def canonical(self, text: str) -> str | None:
         """Return the canonical expression for a source label, or None."""
         name = normal_label(text)
         if name in self.dropped:
             return None
-        return self.aliases.get(name) or self.codes.get(name) or canonical_label(name)
+        return self.aliases.get(name) or self.codes.get(name) or canonical_label(name) or self.own.get(name)
+
+    def knows(self, text: str) -> bool:
+        """Return whether a source label has a meaning, be it that its rows are left out."""
+        return self.canonical(text) is not None or self.drop_reason(text) is not None
 
     def drop_reason(self, text: str) -> str | None:
         """Return what a label means whose rows are left out on purpose, None for any other."""
         return self.dropped.get(normal_label(text))
 
+    def guess(self, text: str) -> str | None:
+        """Guess which word an unknown label stands for."""
+        known = [*EXPRESSIONS, *ALIASES, *self.codes, *self.aliases]
+        return next(iter(difflib.get_close_matches(normal_label(text), known, n=1)), None)
+
     def suggest(self, text: str) -> str:
         """Suggest in one sentence what to do about an unknown label."""
-        known = [*EXPRESSIONS, *ALIASES, *self.codes, *self.aliases]
-        close = difflib.get_close_matches(normal_label(text), known, n=1)
-        if close:
-            return f"Did you mean {close[0]!r}?"
+        if close := self.guess(text):
+            return f"Did you mean {close!r}?"
         return f"Give it a meaning with --alias {text.strip() or 'NAME'}=LABEL."
 
 
@@ -112,7 +161,8 @@ def make_vocabulary(
 ) -> Vocabulary:
     """Check a user's label mappings and combine them with the dataset's.
 
-    The meaning of an alias or of a label may itself be a general alias (``{"joie": "happy"}``) or ``drop``.
+    The meaning of an alias or of a label may itself be a general alias (``{"joie": "happy"}``), ``drop``, or a class of
+    the user's own (``{"3": "boredom"}``) unless that looks like a misspelt expression.
 
     Args:
         aliases: The user's own words, such as ``{"joie": "happiness"}``.
@@ -121,7 +171,7 @@ def make_vocabulary(
         labels: The user's whole label map, which replaces the codes.
 
     Raises:
-        UserInputError: A meaning is no known expression, or a name is empty.
+        UserInputError: A meaning looks like a misspelt expression, or is none at all, or a name is empty.
     """
     given_aliases = _check_meanings(aliases or {}, "An alias")
     given_labels = _check_meanings(labels or {}, "A label of the label map")
@@ -142,7 +192,9 @@ def make_vocabulary(
 def _check_meanings(given: Mapping[str, str], what: str) -> dict[str, str]:
     checked: dict[str, str] = {}
     for name, meaning in given.items():
-        label = DROP if normal_label(meaning) == DROP else canonical_label(meaning)
+        same = normal_label(name) == normal_label(meaning)
+        label = DROP if normal_label(meaning) == DROP else canonical_label(meaning) or own_label(meaning)
+        label = label or ("_".join(normal_label(meaning).split()) if same else None)
         if label is None:
             raise UserInputError(unknown_name("expression", meaning, [*EXPRESSIONS, *COMPOUND_EXPRESSIONS, DROP]))
         if not normal_label(name):

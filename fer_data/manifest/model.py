@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ import numpy as np
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_bytes, write_json, write_text
 from aupipe.fer_data.frames import csv_frame
-from aupipe.fer_data.manifest.labels import canonical_label, order_classes
+from aupipe.fer_data.manifest.labels import canonical_label, misspelt, order_classes, own_label
 from aupipe.fer_data.manifest.layouts.base import relative_path
 from aupipe.fer_data.manifest.layouts.cells import CORNERS, parse_box
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
@@ -93,6 +94,9 @@ class ManifestMeta:
     options: Mapping[str, Any] = field(default_factory=dict)
     csv_sha256: str = ""
     landmarks_sha256: str = ""
+    classes: tuple[str, ...] = ()
+    counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    persons: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +204,7 @@ def write_manifest(
         "classes": list(manifest.classes),
         "options": manifest.options,
         "counts": manifest.counts(),
+        "persons": len({sample.subject for sample in samples} - {""}),
         "problems": dict(problems or {}),
         "csv_sha256": manifest.digest,
         **({"landmarks_sha256": points_digest} if rows else {}),
@@ -248,7 +253,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """
     path = Path(path)
     root, meta = read_meta(path)
-    lines, faults = parse_samples(read_lines(path), path)
+    lines, faults = parse_samples(read_lines(path), path, meta.classes)
     if faults:
         more = f"There are {len(faults) - 1} more such lines: aupipe manifest check lists them." if faults[1:] else None
         raise ManifestError(paragraph(faults[0].message, where=f"{path}, line {faults[0].line}", fix=more))
@@ -303,8 +308,12 @@ def recorded_digest(path: Path) -> str:
         return ""
 
 
-def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, Sample]], list[Fault]]:
+def parse_samples(
+    table: Iterable[str], where: object, classes: Sequence[str] = ()
+) -> tuple[list[tuple[int, Sample]], list[Fault]]:
     """Parse the lines of a manifest into samples with their line numbers, and faults of the other lines.
+
+    ``classes``: those that were built; others must be known expressions, or look like none of them.
 
     Raises :class:`ManifestError` when the text is not CSV or a column is missing.
     """
@@ -323,7 +332,7 @@ def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, 
         )
     samples, faults, seen = list[tuple[int, Sample]](), list[Fault](), dict[str, int]()
     for line, cells in rows:
-        parsed = _parse_sample(dict(zip(names, map(plain_cell, cells), strict=False)))
+        parsed = _parse_sample(dict(zip(names, map(plain_cell, cells), strict=False)), classes)
         if isinstance(parsed, Sample) and parsed.sample_id in seen:
             parsed = f"The sample_id {parsed.sample_id!r} is on line {seen[parsed.sample_id]} already."
         if isinstance(parsed, str):
@@ -334,7 +343,7 @@ def parse_samples(table: Iterable[str], where: object) -> tuple[list[tuple[int, 
     return samples, faults
 
 
-def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
+def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | str:
     if any(column not in cells for column in COLUMNS):
         return f"A row has {len(cells)} cells, fewer than it needs."
     if odd := next((name for name, cell in cells.items() if not is_plain(cell)), None):
@@ -344,8 +353,8 @@ def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
         return "A sample has no sample_id."
     if path.startswith("/") or relative_path(path, _ANYWHERE) is None:
         return f"The path {path!r} is not a relative path below the manifest's root."
-    if canonical_label(label) != label:
-        known = canonical_label(label)
+    if label not in classes and label not in (canonical_label(label), own_label(label)):
+        known = canonical_label(label) or misspelt(label)
         return f"The label {label!r} is not in the vocabulary." + (f" Write {known!r}." if known else "")
     if split not in SPLITS:
         return f"The split {split!r} is none of {', '.join(SPLITS)}."
@@ -353,7 +362,7 @@ def _parse_sample(cells: Mapping[str, str]) -> Sample | str:
     box = parse_box(corners) if any(corners) else None
     if any(corners) and box is None:
         return f"Not a box: {' '.join(corners)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1."
-    points = cells.get(_POINTS, "")
+    points = re.sub(r"[.,]0+$", "", cells.get(_POINTS, ""))  # pandas writes 2.0 where other cells are empty
     if points and not (points.isascii() and points.isdigit()):
         return f"Not a row of the landmarks file: {points!r}; expected a whole number from 0, or nothing."
     row = int(points) if points else None

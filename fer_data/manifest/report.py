@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aupipe.fer_data.manifest.advice import faulty_rows
 from aupipe.fer_data.manifest.descriptors import ALL_SPLITS
 from aupipe.fer_data.manifest.labels import order_classes
 from aupipe.fer_data.manifest.problems import ProblemReason
@@ -72,6 +73,13 @@ class BuildReport:
     published: tuple[PublishedCount, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    lost_classes: tuple[str, ...] = ()
+
+    @property
+    def faulty_share(self) -> float:
+        """Rows left out because of an unknown label, a missing file or a bad row, as a share of all rows."""
+        return faulty_rows(self.problems) / self.rows_read if self.rows_read else 0.0
 
     @property
     def problem_rows(self) -> int:
@@ -101,6 +109,8 @@ class BuildReport:
             ],
             "digest": self.digest,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
+            "lost_classes": list(self.lost_classes),
         }
 
     __repr__ = lines_repr
@@ -117,4 +127,5 @@ class BuildReport:
             apart = f"; {self.problem_files} files are no row" if self.problem_files else ""
             out.append(f"  problems: {reasons}{apart} (see {self.problems_file})")
         out.extend(f"  note: {note}" for note in self.notes)
+        out.extend(f"  WARN {warning}" for warning in self.warnings)
         return out

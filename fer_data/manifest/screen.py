@@ -43,6 +43,7 @@ def screen_rows(listing: DatasetListing, vocabulary: Vocabulary) -> ScreenedRows
     Reads file sizes, and the content of files that share their size.
     """
     sizes, faults = file_sizes(listing.root, (row.path for row in listing.rows))
+    faults |= {path: f"{faults[path]}; {near} is there" for path, near in listing.near.items() if path in faults}
     usable, problems = list[LabelledRow](), list(listing.problems)
     some_split = any(row.split for row in listing.rows)
     for row in listing.rows:
@@ -90,9 +91,9 @@ def separate_duplicates(
 
 
 def _conflict(item: LabelledRow, group: Sequence[LabelledRow]) -> Problem:
-    others = [f"{other.label} at {other.row.place}" for other in group if other is not item]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    detail = f"{item.label} here; the same image is {', '.join(others[:3])}{more}"
+    others = [f"{other.label} at {other.row.place}" for other in group[:4] if other is not item][:3]
+    more = f" and {len(group) - 4} more" if len(group) > 4 else ""
+    detail = f"{item.label} here; the same image is {', '.join(others)}{more}"
     return _problem(item.row, ProblemReason.CONFLICTING_LABEL, detail)
 
 

@@ -26,11 +26,21 @@ def check(store: Store, config: TrainConfig) -> None:
 
 def collect_notes(store: Store, config: TrainConfig) -> list[str]:
     """Collect what the user should know of this store and these settings, one line each."""
-    lines = [_small_crop(config.crop_size, store.index.image_size)]
+    lines = [_small_crop(config.crop_size, store.index.image_size), _without_map(store)]
     for split in ("train", "val"):
         if absent := absent_classes(store.split(split)):
             lines.append(f"the {split} split has no images of {', '.join(absent)}")
     return [line for line in lines if line]
+
+
+def _without_map(store: Store) -> str | None:
+    if set(store.index.classes) <= store.codebook.expressions.keys():
+        return None
+    bare = [name for name in store.index.classes if not store.codebook.has_map(name)]
+    shards = [shard for shard in store.index.shards if shard.split == "train"]
+    rows, mapped = sum(shard.rows for shard in shards), sum(shard.with_map for shard in shards)
+    what = f"{rows - mapped} of {rows} images of train have no map and are learned by their label alone"
+    return f"{what}: the codebook has no action units for {', '.join(bare)}"
 
 
 def _check_splits(store: Store) -> None:

@@ -16,6 +16,7 @@ from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreEr
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
 from aupipe.fer_data.folders import STORE, output_folder
+from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
@@ -77,6 +78,8 @@ def run_maps(
         else:
             _claim(store, plan, overwrite)
         remove_temporaries(store)
+        if note := _without_map(plan, codebook):
+            progress.note(note)
         progress.start("maps", len(plan.members), "img")
         plan, results = _build(plan, store, images_from, repair, executor, progress)
         progress.finish()
@@ -146,7 +149,7 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )
-    unknown = [name for name in plan.classes if name not in codebook.expressions]
+    unknown = [name for name in plan.classes if name not in codebook.expressions and is_basic(name)]
     if unknown:
         raise UserInputError(
             paragraph(
@@ -155,6 +158,18 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
                 fix="Choose another --codebook, or add the expression to your own codebook file.",
             )
         )
+
+
+def _without_map(plan: StorePlan, codebook: Codebook) -> str:
+    """Say which classes the codebook does not know, and how many faces these are; empty when it knows all."""
+    unknown = [name for name in plan.classes if name not in codebook.expressions]
+    faces = sum(member.label in unknown for member in plan.members)
+    return (
+        f"the codebook {codebook.name!r} has no action units for {', '.join(unknown)}: {faces} of {len(plan.members)} "
+        "faces are stored without a map and trained by their label alone"
+        if unknown
+        else ""
+    )
 
 
 def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:

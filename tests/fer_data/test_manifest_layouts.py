@@ -44,12 +44,12 @@ def test_folder_with_splits_and_other_words(root: Path, out: Path) -> None:
 def test_folder_lists_odd_files(root: Path, out: Path) -> None:
     image(root / "happy" / "a.png", 1)
     image(root / "loose.png", 2)
-    (root / "happy" / "Thumbs.db").write_text("x")
+    (root / "happy" / "notes.db").write_text("x")
     (root / "README.txt").write_text("x")
     image(root / "happy" / "tab\there.png", 3)
     report = build_manifest("folder", root, out)
     assert problems(out) == [
-        ("happy/Thumbs.db", "happy/Thumbs.db", "happy", "not_an_image_name"),
+        ("happy/notes.db", "happy/notes.db", "happy", "not_an_image_name"),
         ("happy/tab\\there.png", "happy/tab\\there.png", "happy", "not_an_image_name"),
         ("loose.png", "loose.png", "", "unlisted_file"),
     ]

@@ -10,20 +10,20 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from aupipe.fer_data.errors import ManifestError, paragraph, printable
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
     DatasetListing,
+    Gathering,
     RawRow,
     ReadRequest,
-    describe_folder,
     find_role_folder,
     is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.cells import as_points
-from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
+from aupipe.fer_data.manifest.layouts.walk import WalkLog, scan
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _LABEL, _POINTS = "_exp.npy", "_lnd.npy"
@@ -42,33 +42,29 @@ class ArraysReader:
         Raises :class:`ManifestError` when no part is there.
         """
         if not self.recognises(request.folder, request.form, Vocabulary()):
-            got = describe_folder(request.folder)
-            raise ManifestError(paragraph(f"No dataset in {request.root}.", expected=request.form.looks_for, got=got))
-        rows, problems = list[RawRow](), list[Problem]()
+            raise request.not_there()
+        found = Gathering()
         for part, split in request.form.parts.items():
-            for item in _read_part(request.folder, part, split, request.form, problems):
-                if isinstance(item, RawRow):
-                    rows.append(item)
-                else:
-                    problems.append(item)
-        return DatasetListing(request.folder, tuple(rows), tuple(problems))
+            for item in _read_part(request.folder, part, split, request.form, found):
+                found.add(item)
+        return found.listing(request.folder)
 
 
 def _has_both(folder: Path, form: Form) -> bool:
     return all(find_role_folder(folder, form, role) is not None for role in ("images", "annotations"))
 
 
-def _read_part(root: Path, part: str, split: str, form: Form, problems: list[Problem]) -> Iterator[RawRow | Problem]:
+def _read_part(root: Path, part: str, split: str, form: Form, log: WalkLog) -> Iterator[RawRow | Problem]:
     images, annotations = (find_role_folder(root / part, form, role) for role in ("images", "annotations"))
     if images is None or annotations is None:
         return
     image_prefix, array_prefix = (path.relative_to(root).as_posix() + "/" for path in (images, annotations))
     pictures = {
         PurePosixPath(entry.name).stem: entry.name
-        for entry in scan(images, list_unreadable(problems), image_prefix)
+        for entry in scan(images, log, image_prefix)
         if is_image_name(entry.name)
     }
-    arrays = {entry.name for entry in scan(annotations, list_unreadable(problems), array_prefix)}
+    arrays = {entry.name for entry in scan(annotations, log, array_prefix)}
     for name in sorted(name for name in arrays if name.endswith(_LABEL)):
         key = name.removesuffix(_LABEL)
         path = image_prefix + pictures.get(key, f"{key}.jpg")

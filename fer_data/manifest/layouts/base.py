@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,21 +16,25 @@ import numpy as np
 from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.walk import is_folder, scan
+from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan
 from aupipe.fer_data.manifest.problems import Place, Problem
 from aupipe.fer_data.types import SPLITS, Box
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".jp2"})
+_SUFFIXES = "jpg jpeg jpe jfif png bmp dib webp tif tiff pgm ppm pbm pnm jp2 gif avif"
+IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 SPLIT_ALIASES: Mapping[str, str] = {
     "training": "train",
-    "train_set": "train",
+    "trainset": "train",
     "valid": "val",
     "validation": "val",
-    "val_set": "val",
+    "valset": "val",
     "dev": "val",
+    "publictest": "val",
     "testing": "test",
-    "test_set": "test",
+    "testset": "test",
+    "privatetest": "test",
 }
+"""Other words for splits, also as one of several: ``Train_Aligned_Faces``, ``val_set``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +55,38 @@ class RawRow:
 
 @dataclass(frozen=True, slots=True)
 class DatasetListing:
-    """All that a reader found: rows in the dataset's own order, rows it could not read, files that are no row."""
+    """All that a reader found: rows in the dataset's own order, rows it could not read, files that are no row.
+
+    ``passed_over``: system files. ``near``: by path of a row whose file is absent, the file that may be meant.
+    ``notes``: sentences for the report.
+    """
 
     root: Path
     rows: tuple[RawRow, ...]
     problems: tuple[Problem, ...] = ()
+    passed_over: int = 0
+    near: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Gathering(WalkLog):
+    """What a reader has found so far."""
+
+    rows: list[RawRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, found: RawRow | Problem) -> None:
+        """Take a row, or a problem in its place."""
+        if isinstance(found, RawRow):
+            self.rows.append(found)
+        else:
+            self.problems.append(found)
+
+    def listing(self, root: Path, near: Mapping[str, str] | None = None) -> DatasetListing:
+        """Return all that was found, with paths relative to ``root``."""
+        passed_over = len(self.passed_over)
+        return DatasetListing(root, tuple(self.rows), tuple(self.problems), passed_over, near or {}, tuple(self.notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +99,18 @@ class ReadRequest:
     images_out: Path
     splits: Mapping[str, str] = field(default_factory=dict)
     variant: str | None = None
+    vocabulary: Vocabulary = field(default_factory=Vocabulary)
+    box_format: str | None = None
 
     @property
     def folder(self) -> Path:
         """The folder (or CSV file) that holds the dataset."""
         return self.root / self.base if self.base else self.root
+
+    def not_there(self, what: str = "No dataset") -> ManifestError:
+        """Make the error for a layout that is not there."""
+        got = describe_folder(self.folder)
+        return ManifestError(paragraph(f"{what} in {self.root}.", expected=self.form.looks_for, got=got))
 
 
 @runtime_checkable
@@ -127,10 +167,22 @@ def is_image_name(name: str) -> bool:
     return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
+@lru_cache(maxsize=4096)
+def _common_split(name: str) -> str | None:
+    words = re.split(r"[\W\d_]+", name)
+    found = {SPLIT_ALIASES.get(word, word) for word in ("".join(words), *words)} & set(SPLITS)
+    return found.pop() if len(found) == 1 else None
+
+
 def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
-    """Translate a dataset's word into ``train``, ``val`` or ``test``, by ``splits`` or the aliases; None if unknown."""
+    """Translate a dataset's word into ``train``, ``val`` or ``test``, by ``splits`` or the aliases; None if unknown.
+
+    >>> canonical_split("Train_Aligned_Faces", {}), canonical_split("PublicTest", {"publictest": "test"})
+    ('train', 'test')
+    >>> canonical_split("train_and_val", {})
+    """
     name = text.strip().casefold()
-    return splits.get(name) or SPLIT_ALIASES.get(name) or (name if name in SPLITS else None)
+    return splits.get(name) or _common_split(name)
 
 
 def is_file(path: Path) -> bool:
@@ -154,10 +206,10 @@ def describe_folder(folder: Path) -> str:
     """Describe in a few words what a folder holds, for error messages."""
     if not folder.is_dir():
         return f"{folder.name}, which is a file" if folder.exists() else "no such folder"
-    faults = list[OSError]()
-    names = [entry.name + "/" * is_folder(entry) for entry in scan(folder, lambda _, error: faults.append(error))]
-    if faults:
-        return f"a folder that cannot be listed: {faults[0].strerror}"
+    log = WalkLog()
+    names = [entry.name + "/" * is_folder(entry) for entry in scan(folder, log)]
+    if log.problems:
+        return f"a folder that {log.problems[0].detail}"
     if not names:
         return "an empty folder"
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

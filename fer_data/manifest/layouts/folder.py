@@ -5,73 +5,78 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph, printable
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
     DatasetListing,
+    Gathering,
     RawRow,
     ReadRequest,
     canonical_split,
-    describe_folder,
     is_image_name,
     register_reader,
 )
-from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
+from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 
 class FolderReader:
-    """``ROOT/[SPLIT/]CLASS/...`` or ``ROOT/CLASS/SPLIT/...``; deeper folders belong to the class."""
+    """``ROOT/[.../][SPLIT/]CLASS/...`` or ``ROOT/CLASS/SPLIT/...``; deeper folders belong to the class."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
         """Return whether at least one class folder bears a known expression and holds an image."""
         if not folder.is_dir():
             return False
         for path in walk_files(folder):
-            label = class_and_split(path, {})[0]
+            label = class_and_split(path, {}, vocabulary)[0]
             if is_image_name(path) and label is not None and vocabulary.canonical(label):
                 return True
         return False
 
     def read(self, request: ReadRequest) -> DatasetListing:
         """List every image below a class folder as a row, other files as problems."""
-        folder, rows, problems = request.folder, list[RawRow](), list[Problem]()
+        folder, found = request.folder, Gathering()
         if not folder.is_dir():
-            raise ManifestError(
-                paragraph(
-                    f"{folder} is not a folder of class folders.",
-                    expected=request.form.looks_for,
-                    got=describe_folder(folder),
-                )
-            )
-        for path in walk_files(folder, list_unreadable(problems)):
-            label, split = class_and_split(path, request.splits)
+            raise request.not_there("No class folders")
+        seen = dict[str, tuple[str | None, str]]()
+        for path in walk_files(folder, found):
+            place = path.rpartition("/")[0]
+            if place not in seen:
+                seen[place] = class_and_split(path, request.splits, request.vocabulary)
+            label, split = seen[place]
             if label is not None and is_image_name(path) and is_plain(path):
-                rows.append(RawRow(path, label, Place(path), split))
+                found.add(RawRow(path, label, Place(path), split))
             elif label is not None:
-                problems.append(_odd_file(path, label))
+                found.add(_odd_file(path, label))
             elif is_image_name(path):
                 detail = "lies in no class folder"
-                problems.append(Problem(Place(printable(path)), path, "", ProblemReason.UNLISTED_FILE, detail))
-        return DatasetListing(folder, tuple(rows), tuple(problems))
+                found.add(Problem(Place(printable(path)), path, "", ProblemReason.UNLISTED_FILE, detail))
+        return found.listing(folder)
 
 
-def class_and_split(path: str, splits: Mapping[str, str]) -> tuple[str | None, str]:
+def class_and_split(
+    path: str, splits: Mapping[str, str], vocabulary: Vocabulary | None = None
+) -> tuple[str | None, str]:
     """Read the class folder (None when there is none) and the split off a relative file path.
+
+    The class is the first folder that the vocabulary knows, else the first that names no split; folders around the
+    classes may have any name, so that a dataset is found below them.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
     >>> class_and_split("1.png", {})
     (None, '')
+    >>> class_and_split("images/Val_Set/sad/test/1.png", {}, Vocabulary())
+    ('sad', 'val')
     """
     folders = path.split("/")[:-1]
-    for position, name in enumerate(folders[:2]):
-        split = canonical_split(name, splits)
-        if split is not None:
-            rest = folders[:position] + folders[position + 1 :]
-            return (rest[0] if rest else None), split
-    return (folders[0] if folders else None), ""
+    known = next((at for at, name in enumerate(folders) if vocabulary is not None and vocabulary.knows(name)), None)
+    around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
+    found = ((at, canonical_split(folders[at], splits)) for at in around)
+    place, split = next((item for item in found if item[1]), (None, None))
+    first = next((name for at, name in enumerate(folders) if at != place), None)
+    return first if known is None else folders[known], split or ""
 
 
 def _odd_file(path: str, label: str) -> Problem:

@@ -6,20 +6,20 @@ import re
 from itertools import islice
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph, printable
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.manifest.descriptors import Form, compile_name_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
     DatasetListing,
+    Gathering,
     RawRow,
     ReadRequest,
     canonical_split,
     choose_variant,
-    describe_folder,
     is_image_name,
     register_reader,
 )
-from aupipe.fer_data.manifest.layouts.walk import list_unreadable, walk_files
+from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _PROBED = 5000
@@ -41,21 +41,14 @@ class NamesReader:
 
     def read(self, request: ReadRequest) -> DatasetListing:
         """List every image as a row or a problem. Raises :class:`ManifestError` when there is no folder."""
-        folder, form = request.folder, request.form
+        folder, form, found = request.folder, request.form, Gathering()
         if not folder.is_dir():
-            raise ManifestError(
-                paragraph(f"{folder} is not a folder.", expected=form.looks_for, got=describe_folder(folder))
-            )
+            raise request.not_there()
         chosen, others = compile_name_pattern(choose_variant(form, request.variant), "the layout"), _patterns(form)
-        rows, problems = list[RawRow](), list[Problem]()
-        for path in filter(is_image_name, walk_files(folder, list_unreadable(problems))):
+        for path in filter(is_image_name, walk_files(folder, found)):
             match = chosen.search(path)
-            parsed = _row(match, path, request) if match is not None else _left_out(path, others)
-            if isinstance(parsed, RawRow):
-                rows.append(parsed)
-            else:
-                problems.append(parsed)
-        return DatasetListing(folder, tuple(rows), tuple(problems))
+            found.add(_row(match, path, request) if match is not None else _left_out(path, others))
+        return found.listing(folder)
 
 
 def _patterns(form: Form) -> list[re.Pattern[str]]:

@@ -13,7 +13,7 @@ from aupipe.fer_data.errors import FerError, ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow, ReadRequest, canonical_split, register_reader
-from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
+from aupipe.fer_data.manifest.layouts.table import find_table
 from aupipe.fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
 
@@ -28,13 +28,13 @@ class PixelsReader:
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
         """Return whether a folder holds the CSV by its name, or the file given has a header with the three columns."""
         table = find_table(folder, form)
-        return table is not None and (folder.is_dir() or read_header(table).keys() >= _ROLES)
+        return table is not None and (folder.is_dir() or column_roles(read_header(table)).keys() >= _ROLES)
 
     def read(self, request: ReadRequest) -> DatasetListing:
         """Write each usable row's image below ``request.images_out`` and list it."""
         table = find_table(request.folder, request.form)
         if table is None:
-            raise missing_table_error(request)
+            raise request.not_there("No table of labels")
         found, problems = list[RawRow](), list[Problem]()
         for index, (line, row) in enumerate(pixel_rows(table)):
             parsed = _parse(row, index, Place(table.name, line), request.splits)

@@ -7,21 +7,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from aupipe.fer_data.errors import ManifestError, paragraph, printable
+from aupipe.fer_data.errors import printable
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
     DatasetListing,
+    Gathering,
     RawRow,
     ReadRequest,
     choose_variant,
-    describe_folder,
     find_role_folder,
     is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.cells import parse_points
-from aupipe.fer_data.manifest.layouts.walk import is_folder, list_unreadable, scan
+from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
 _LABEL, _POINTS = "_emotion.txt", "_landmarks.txt"
@@ -46,39 +46,38 @@ class SequencesReader:
         root, form = request.folder, request.form
         images, labels, points = (find_role_folder(root, form, role) for role in ("images", "labels", "points"))
         if images is None or labels is None:
-            raise ManifestError(
-                paragraph(f"No sequences in {request.root}.", expected=form.looks_for, got=describe_folder(root))
-            )
+            raise request.not_there("No sequences")
         peak, _, neutral = choose_variant(form, request.variant).partition("+")
-        rows, problems = list[RawRow](), list[Problem]()
-        names = {*_sequences(images, root, problems), *_sequences(labels, root, problems)}
+        found = Gathering()
+        names = {*_sequences(images, root, found), *_sequences(labels, root, found)}
         for name in sorted(names):
-            parsed = _read_sequence(root, images / name, labels / name, int(peak), bool(neutral), problems)
+            parsed = _read_sequence(root, images / name, labels / name, int(peak), bool(neutral), found)
             if isinstance(parsed, Problem):
-                problems.append(parsed)
+                found.add(parsed)
             else:
-                rows += [_with_points(row, points, name) for row in parsed]
-        return DatasetListing(root, tuple(rows), tuple(problems))
+                found.rows += [_with_points(row, points, name) for row in parsed]
+        return found.listing(root)
 
 
-def _sequences(folder: Path, root: Path, problems: list[Problem]) -> Iterator[str]:
-    for subject in filter(is_folder, _scan(folder, root, problems)):
-        for sequence in filter(is_folder, _scan(Path(subject.path), root, problems)):
+def _sequences(folder: Path, root: Path, log: WalkLog) -> Iterator[str]:
+    for subject in filter(is_folder, _scan(folder, root, log)):
+        for sequence in filter(is_folder, _scan(Path(subject.path), root, log)):
             yield f"{subject.name}/{sequence.name}"
 
 
-def _scan(folder: Path, root: Path, problems: list[Problem]) -> list[os.DirEntry[str]]:
-    return scan(folder, list_unreadable(problems), folder.relative_to(root).as_posix())
+def _scan(folder: Path, root: Path, log: WalkLog) -> list[os.DirEntry[str]]:
+    return scan(folder, log, folder.relative_to(root).as_posix())
 
 
 def _read_sequence(
-    root: Path, images: Path, labels: Path, peak: int, neutral: bool, problems: list[Problem]
+    root: Path, images: Path, labels: Path, peak: int, neutral: bool, log: WalkLog
 ) -> list[RawRow] | Problem:
     prefix = images.relative_to(root).as_posix() + "/"
     frames = [
-        entry.name for entry in (_scan(images, root, problems) if images.is_dir() else ()) if is_image_name(entry.name)
+        entry.name for entry in (_scan(images, root, log) if images.is_dir() else ()) if is_image_name(entry.name)
     ]
-    label_file = min(labels.glob(f"*{_LABEL}"), default=None)
+    marked = (entry.name for entry in (_scan(labels, root, log) if labels.is_dir() else ()))
+    label_file = next((labels / name for name in marked if name.endswith(_LABEL)), None)
     if label_file is None:
         path = prefix + (frames[-1] if frames else "")
         return Problem(

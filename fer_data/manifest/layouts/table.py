@@ -1,10 +1,11 @@
-"""Images listed in a text table: CSV with a header, or columns separated by white space without one."""
+"""Images listed in text tables: CSV with a header, JSON lines, or columns separated by white space without a header."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
@@ -15,27 +16,32 @@ from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
     DatasetListing,
+    Gathering,
     RawRow,
     ReadRequest,
     canonical_split,
     choose_variant,
-    describe_folder,
-    is_file,
     is_image_name,
     register_reader,
     relative_path,
 )
-from aupipe.fer_data.manifest.layouts.cells import POINT_COLUMNS, box_of_cells, parse_points
-from aupipe.fer_data.manifest.layouts.text import (
-    column_roles,
-    csv_rows,
-    guess_delimiter,
-    point_columns,
-    read_header,
-    read_lines,
+from aupipe.fer_data.manifest.layouts.boxes import read_size, settle_format
+from aupipe.fer_data.manifest.layouts.cells import (
+    POINT_COLUMNS,
+    box_parts,
+    declared_format,
+    parse_points,
+    read_numbers,
+    to_box,
 )
-from aupipe.fer_data.manifest.layouts.walk import list_unreadable, scan
+from aupipe.fer_data.manifest.layouts.paths import Folders, find_paths, is_outside
+from aupipe.fer_data.manifest.layouts.text import column_roles, point_columns, read_header, read_lines, table_rows
+from aupipe.fer_data.manifest.layouts.walk import scan
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_NEEDED = {"path", "label"}
+_NO_BOX = "expected x0 y0 x1 y1 with x0 < x1 and y0 < y1, or x y width height"
 
 
 class _BadRowError(Exception):
@@ -46,50 +52,51 @@ class TableReader:
     """One row per image (or face) in a table; other images in the same folders are listed as problems."""
 
     def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
-        """Return whether the table exists and, for a CSV with a header, that names a path and a label."""
+        """Return whether the tables exist and, for those with a header, that it names a path and a label."""
         tables = find_tables(folder, form)
-        return bool(tables) and (bool(form.columns) or {"path", "label"} <= read_header(tables[0][0]).keys())
+        named = bool(form.columns) or all(column_roles(read_header(table)).keys() >= _NEEDED for table, _ in tables)
+        return bool(tables) and named
 
     def read(self, request: ReadRequest) -> DatasetListing:
-        """List every line of the table as a row or a problem.
+        """List every line of the tables as a row or a problem.
 
         Raises :class:`ManifestError` when there is no table.
         """
         tables = find_tables(request.folder, request.form)
         if not tables:
-            raise missing_table_error(request)
+            raise request.not_there("No table of labels")
         root = request.folder.parent if request.folder.is_file() else request.folder
-        parser = _RowParser(root, request, choose_variant(request.form, request.variant))
-        rows, problems = list[RawRow](), list[Problem]()
+        found, near = Gathering(), dict[str, str]()
+        folders = Folders(root, found)
         for table, split in tables:
-            name = table.relative_to(root).as_posix()
-            for line, cells in _table_rows(table, request.form):
-                if split:
-                    cells["split"] = split
-                try:
-                    rows.append(parser.parse(cells, Place(name, line)))
-                except _BadRowError as error:
-                    path, label = parser.path_of(cells) or cells.get("path", ""), cells.get("label", "")
-                    problems.append(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
-        named = {row.path for row in rows} | {problem.path for problem in problems}
-        problems += _unlisted(root, rows, named, problems)
-        return DatasetListing(root, tuple(rows), tuple(problems))
+            near |= _read_table(_open_table(table, request, split), request, folders, found)
+        named = {row.path for row in found.rows} | {problem.path for problem in found.problems}
+        found.problems += _unlisted(folders, found.rows, named)
+        found.notes = list(dict.fromkeys(found.notes))
+        return found.listing(root, near)
 
 
 def find_tables(folder: Path, form: Form) -> list[tuple[Path, str]]:
     """Find the files with the rows, each with the split it stands for (empty: none)."""
     if form.parts and folder.is_dir():
         return [(folder / name, split) for name, split in form.parts.items() if (folder / name).is_file()]
+    if any("*" in name for name in form.tables):
+        found = [table for name in form.tables for table in sorted(folder.glob(name))] if folder.is_dir() else []
+        return [(table, canonical_split(table.parent.name, {}) or "") for table in found]
     table = find_table(folder, form)
+    if table is None and folder.is_dir() and not form.tables:
+        # train.csv and test.csv: several tables are one dataset where their names tell different splits.
+        several = [(table, canonical_split(table.stem, {}) or "") for table in list_tables(folder)]
+        return several if len({split for _, split in several} - {""}) == len(several) else []
     return [(table, "")] if table is not None else []
 
 
 def find_table(folder: Path, form: Form) -> Path | None:
-    """Find the file with the rows: ROOT itself, one of the form's names, or the only CSV of the folder."""
+    """Find the file with the rows: ROOT itself, one of the form's names, or the only table of the folder."""
     if folder.is_file():
         # A file is accepted for layouts that need nothing else than the table.
-        fits = folder.suffix.lower() in (".csv", ".tsv") and not (form.requires or form.columns or form.parts)
-        return folder if fits else None
+        alone = not (form.requires or form.columns or form.parts or any("*" in name for name in form.tables))
+        return folder if alone and folder.suffix.lower() in TABLE_SUFFIXES else None
     if form.tables:
         return next((folder / name for name in form.tables if (folder / name).is_file()), None)
     found = list_tables(folder)
@@ -97,54 +104,54 @@ def find_table(folder: Path, form: Form) -> Path | None:
 
 
 def list_tables(folder: Path) -> list[Path]:
-    """List the CSV files of a folder, without manifests that aupipe itself wrote there."""
-    found = sorted(path for path in folder.glob("*.[ct]sv") if path.is_file())
+    """List the tables of a folder, without manifests that aupipe itself wrote there."""
+    found = [Path(entry.path) for entry in scan(folder) if entry.name.lower().endswith(TABLE_SUFFIXES)]
     return [
         path
         for path in found
-        if not path.name.endswith(".problems.csv") and not path.with_suffix(".meta.json").exists()
+        if path.is_file() and not path.name.endswith(".problems.csv") and not path.with_suffix(".meta.json").exists()
     ]
 
 
-def missing_table_error(request: ReadRequest) -> ManifestError:
-    """Make the error for a layout whose table is not there."""
-    return ManifestError(
-        paragraph(
-            f"No table of labels in {request.root}.",
-            expected=request.form.looks_for,
-            got=describe_folder(request.root),
-        )
-    )
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table: its rows by role with their line numbers, and its columns that nothing is read from."""
+
+    path: Path
+    roles: Mapping[str, int]
+    rows: Sequence[tuple[int, dict[str, str]]]
+    unread: Sequence[str]
 
 
-def _table_rows(table: Path, form: Form) -> Iterator[tuple[int, dict[str, str]]]:
-    lines = read_lines(table)
+def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
+    form = request.form
+    rows: Iterator[tuple[int, list[str]]]
     if form.columns and not form.delimiter:
-        roles = column_roles(form.columns)
-        for line, content in enumerate(lines, start=1):
-            if content.strip():
-                yield line, _cells(content.split(), roles)
-        return
-    first = next(lines, "")
-    rows = csv_rows(chain([first], lines), table, form.delimiter or guess_delimiter(first))
-    start = next(rows, None)
-    header = start[1] if start is not None else []
+        header = list(form.columns)
+        rows = ((line, text.split()) for line, text in enumerate(read_lines(path), start=1) if text.strip())
+    else:
+        rows = table_rows(path, form.delimiter)
+        start = next(rows, None)
+        header = start[1] if start is not None else []
+        if not column_roles(header).keys() >= _NEEDED and form.columns and start is not None:
+            # A table that may lack its header: the first line is a row already.
+            rows, header = chain([start], rows), list(form.columns)
     roles = column_roles(header)
-    if not {"path", "label"} <= roles.keys() and form.columns and start is not None:
-        # A table that may lack its header: the first line is a row already.
-        rows, header = chain([start], rows), list(form.columns)
-        roles = column_roles(header)
-    _check_header(header, roles, table)
-    for line, cells in rows:
-        yield line, _cells(cells, roles)
-
-
-def _cells(cells: Sequence[str], roles: Mapping[str, int]) -> dict[str, str]:
-    return {role: cells[at].strip() for role, at in roles.items() if at < len(cells)}
+    _check_header(header, roles, path)
+    cells = [(line, {role: row[at].strip() for role, at in roles.items() if at < len(row)}) for line, row in rows]
+    given = {row.get("split", "") for _, row in cells} - {""}
+    if split or not any(canonical_split(text, request.splits) for text in given):
+        # Folds with numbers are no splits; where the file tells the split, a column does not.
+        roles.pop("split", None)
+        for _, row in cells:
+            row["split"] = split
+    used = set(roles.values())
+    unread = [name for at, name in enumerate(header) if at not in used and name and not name.startswith("Unnamed")]
+    return _Table(path, roles, cells, [] if form.columns else unread)
 
 
 def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) -> None:
-    if not {"path", "label"} <= roles.keys():
+    if not roles.keys() >= _NEEDED:
         raise ManifestError(
             paragraph(
                 "A table has no column for the path or for the label.",
@@ -164,19 +171,67 @@ def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) 
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _RowParser:
-    root: Path
-    request: ReadRequest
-    template: str
+def _read_table(table: _Table, request: ReadRequest, folders: Folders, found: Gathering) -> Mapping[str, str]:
+    """Add the rows of a table; return the nearest files of those whose own is absent."""
+    name, parser = table.path.relative_to(folders.root).as_posix(), _RowParser(folders.root, request, table.path)
+    parsed = list[tuple[RawRow, Sequence[str]]]()
+    for line, cells in table.rows:
+        try:
+            parsed.append((parser.parse(cells, Place(name, line)), box_parts(cells)))
+        except _BadRowError as error:
+            path, label = parser.path_of(cells), cells.get("label", "")
+            found.add(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
+    paths = find_paths([row.path for row, _ in parsed], folders)
+    rows = [(replace(row, path=paths.moved[row.path]) if row.path in paths.moved else row, box) for row, box in parsed]
+    found.notes += [paths.note] if paths.note else []
+    if table.unread:
+        more = f" and {len(table.unread) - 8} more" if len(table.unread) > 8 else ""
+        found.notes.append(f"columns of {name} that are not used: {', '.join(table.unread[:8])}{more}")
+    form, note = _box_format(rows, table, request, folders.root)
+    found.notes += [note] if note else []
+    for row, parts in rows:
+        found.add(_with_box(row, parts, form, folders.root, paths.near.get(row.path, "")))
+    return paths.near
 
-    def path_of(self, cells: Mapping[str, str]) -> str | None:
+
+def _box_format(
+    rows: Sequence[tuple[RawRow, Sequence[str]]], table: _Table, request: ReadRequest, root: Path
+) -> tuple[str, str]:
+    numbers = ((root / row.path, read_numbers(parts)) for row, parts in rows if parts and not is_outside(row.path))
+    boxes = [(file, found) for file, found in numbers if to_box(found, "xyxy", None) or len(found) == 4]
+    declared = declared_format(table.roles)
+    if not boxes or request.form.columns:
+        return request.box_format or declared or "xyxy", ""
+    return settle_format(boxes, declared, request.box_format, table.path)
+
+
+def _with_box(row: RawRow, parts: Sequence[str], form: str, root: Path, near: str) -> RawRow | Problem:
+    detail = ""
+    if is_outside(row.path):
+        detail = "the path leaves the dataset's folder" + (f"; {near} is there" if near else "")
+    elif parts:
+        size = read_size(root / row.path) if form == "yolo" else None
+        row = replace(row, box=to_box(read_numbers(parts), form, size))
+        detail = f"not a box: {' '.join(parts)}; {_NO_BOX}" if row.box is None else ""
+    return Problem(row.place, row.path, row.source_label, ProblemReason.BAD_ROW, detail) if detail else row
+
+
+class _RowParser:
+    def __init__(self, root: Path, request: ReadRequest, table: Path) -> None:
+        self._root, self._splits = root, request.splits
+        self._template = choose_variant(request.form, request.variant)
+        self._beside = "".join(f"{part}/" for part in table.parent.relative_to(root).parts)
+        self._split_pattern = compile_pattern(request.form.split_pattern, "split_pattern")
+
+    def path_of(self, cells: Mapping[str, str]) -> str:
+        """Return the path of a row relative to the root; as it is given where it leaves the root."""
         name = cells.get("path", "")
         given = PurePosixPath(name)
         if not given.name:
-            return None
+            return name
         stem = str(given.with_suffix(""))
-        return relative_path(self.template.format(name=name, stem=stem, suffix=given.suffix), self.root)
+        text = self._template.format(name=name, stem=stem, suffix=given.suffix, beside=self._beside)
+        return relative_path(text, self._root) or text.strip().replace("\\", "/")
 
     def parse(self, cells: Mapping[str, str], place: Place) -> RawRow:
         name, label = cells.get("path", ""), cells.get("label", "")
@@ -184,26 +239,20 @@ class _RowParser:
             raise _BadRowError("no path" if not name else "no label")
         if not all(is_plain(cell) for cell in cells.values()):
             raise _BadRowError("holds control characters")
-        path = self.path_of(cells)
-        if path is None:
-            raise _BadRowError("the path leaves the dataset's folder")
-        subject = cells.get("subject", "")
-        box = box_of_cells(cells)
-        if isinstance(box, str):
-            raise _BadRowError(f"not a box: {box}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1, or x y width height")
-        split = self._split(name, cells.get("split", ""))
-        return RawRow(path, label, place, split, subject, box, _points(cells))
+        path, subject = self.path_of(cells), cells.get("subject", "")
+        if path in ("", "."):
+            raise _BadRowError("no path")
+        return RawRow(path, label, place, self._split(name, cells.get("split", "")), subject, None, _points(cells))
 
     def _split(self, name: str, text: str) -> str:
-        pattern = compile_pattern(self.request.form.split_pattern, "split_pattern")
-        if pattern is not None:
-            match = pattern.search(PurePosixPath(name).name)
+        if self._split_pattern is not None:
+            match = self._split_pattern.search(PurePosixPath(name).name)
             if match is None:
                 raise _BadRowError("the file name does not tell its split")
             text = match[1]
         if not text:
             return ""
-        split = canonical_split(text, self.request.splits)
+        split = canonical_split(text, self._splits)
         if split is None:
             raise _BadRowError(f"unknown split {text!r}, expected train, val or test")
         return split
@@ -218,17 +267,21 @@ def _points(cells: Mapping[str, str]) -> np.ndarray | None:
     return parse_points(parts) if any(parts) else None
 
 
-def _unlisted(root: Path, rows: Sequence[RawRow], named: set[str], problems: list[Problem]) -> list[Problem]:
+def _unlisted(folders: Folders, rows: Sequence[RawRow], named: set[str]) -> Iterator[Problem]:
     # Only folders that hold a listed image count as image folders: others may belong to something else.
-    folders = sorted({row.path.rpartition("/")[0] for row in rows if is_file(root / row.path)})
-    found = []
-    for folder in folders:
-        for entry in scan(root / folder, list_unreadable(problems), folder):
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if path not in named and is_image_name(entry.name) and is_file(Path(entry.path)):
+    for folder in sorted({row.path.rpartition("/")[0] for row in rows if folders.holds(row.path)}):
+        for name, entry in (folders.entries(folder) or {}).items():
+            path = f"{folder}/{name}" if folder else name
+            if path not in named and is_image_name(name) and _is_file(entry):
                 place = Place(printable(path))
-                found.append(Problem(place, path, "", ProblemReason.UNLISTED_FILE, "no row names this file"))
-    return found
+                yield Problem(place, path, "", ProblemReason.UNLISTED_FILE, "no row names this file")
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 register_reader("table", TableReader())

@@ -1,79 +1,96 @@
-"""Reading text tables line by line: delimiters, header names, and messages for files that are no table."""
+"""Reading text tables line by line: encodings, delimiters, header names, and messages for files that are no table."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS
+from aupipe.fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS, plain_word
+from aupipe.fer_data.typed import UnreadableTextError, parse_json
 
-HEADER_ROLES: dict[str, tuple[str, ...]] = {
-    "path": (
-        "path",
-        "image_path",
-        "filepath",
-        "file_path",
-        "file",
-        "filename",
-        "file_name",
-        "image",
-        "image_name",
-        "img",
-        "subdirectory_filepath",
-    ),
-    "label": ("label", "emotion", "expression", "class", "category"),
-    "split": ("split", "usage", "subset", "partition"),
-    "subject": ("subject", "subject_id", "person", "person_id", "identity"),
-    "pixels": ("pixels",),
-    "box": ("box", "bbox"),
-    "points": ("landmarks", "facial_landmarks"),
+HEADER_ROLES: dict[str, str] = {
+    "path": "path imagepath imgpath filepath relativepath relpath subdirectoryfilepath photopath file filename fname "
+    "imagefile imgfile image imagename imgname img images imageid imgid photo picture pic pth",
+    "label": "label labels emotion emotions expression expressions class classname category target labelname "
+    "emotionlabel expressionlabel classlabel facialexpression exp affect sentiment mood",
+    "split": "split datasplit usage subset partition phase set dataset fold",
+    "subject": "subject subjectid person personid personname identity participant participantid actor actorid subj",
+    "pixels": "pixels",
+    "box": "box bbox boundingbox facebox facebbox rect facerect",
+    "points": "landmarks faciallandmarks",
 }
-"""Header names understood for each role, best first; those of boxes and points in several columns are in ``cells``."""
+"""Header names understood for each role, best first, without spaces and underscores; those of boxes and points in
+several columns are in ``cells``."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text file with their ends, without a byte order mark; the file is read as they are taken.
 
-    Raises :class:`ManifestError` when it cannot be read or is not UTF-8 text.
+    Raises :class:`ManifestError` when it cannot be read or is not UTF-8 (or UTF-16) text.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding=_encoding(path), newline="") as file:
             yield from file
     except UnicodeDecodeError as error:
-        where = f"{path}, line {_first_odd_line(path)}"
+        number, line = _first_odd_line(path)
         raise ManifestError(
-            paragraph("A table is not UTF-8 text.", where=where, fix="Save it as UTF-8 and try again.")
+            paragraph(
+                "A table is not UTF-8 text.",
+                where=f"{path}, line {number}",
+                got=f"{line!r}, if it is Windows-1252",
+                fix='Save it as UTF-8 (in Excel: "CSV UTF-8") and try again.',
+            )
         ) from error
     except OSError as error:
         raise ManifestError(paragraph(f"A table cannot be read: {error.strerror or error}.", where=path)) from error
 
 
-def _first_odd_line(path: Path) -> int:
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if 0 in head[:2]:  # the first character of a header is ASCII
+        return "utf-16-be" if head[0] == 0 else "utf-16-le"
+    return "utf-8-sig"
+
+
+def _first_odd_line(path: Path) -> tuple[int, str]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode("utf-8")
             except UnicodeDecodeError:
-                return number
-    return 0
+                return number, line.decode("cp1252", "replace").strip()[:80]
+    return 0, ""
 
 
-def csv_rows(lines: Iterable[str], where: object, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+def csv_rows(lines: Iterable[str], where: object, delimiter: str = "") -> Iterator[tuple[int, list[str]]]:
     """Yield ``(line number, cells)`` of each row that is not blank; of a row of several lines the last line's.
 
+    Without a ``delimiter`` it is the one that Excel's first line ``sep=;`` tells, or that the first row suggests.
     Raises :class:`ManifestError` when the text is not CSV.
     """
-    reader = csv.reader(lines, delimiter=delimiter)
+    lines, skipped = iter(lines), 0
+    first = next(lines, "")
+    told = re.fullmatch(r"sep=(.)\s*", first)
+    while first and (told is not None or not first.strip()):
+        delimiter, told = told[1] if told is not None else delimiter, None
+        first, skipped = next(lines, ""), skipped + 1
+    reader = csv.reader(chain([first], lines), delimiter=delimiter or guess_delimiter(first))
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
+                yield skipped + reader.line_num, cells
     except csv.Error as error:
         raise ManifestError(
-            paragraph(f"A table is not CSV: {error}.", where=f"{where}, line {reader.line_num}")
+            paragraph(f"A table is not CSV: {error}.", where=f"{where}, line {skipped + reader.line_num}")
         ) from error
 
 
@@ -83,7 +100,7 @@ def guess_delimiter(header: str) -> str:
     >>> guess_delimiter("path;label")
     ';'
     """
-    return max(",;\t", key=header.count)
+    return max(",;\t|", key=header.count)
 
 
 def column_roles(header: Sequence[str]) -> dict[str, int]:
@@ -92,20 +109,53 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
     >>> column_roles(["user.id", "image", "emotion"])
     {'path': 1, 'label': 2}
 
-    All 136 columns ``x0 ... y67`` are landmarks, and then no box is read from ``x0``, ``y0``, ``x1``, ``y1``.
+    All 136 columns ``x0 ... y67`` are landmarks, and then no box is read from ``x0``, ``y0``, ``x1``, ``y1``. The roles
+    of a box in four columns name its format: ``xywh 0 ... xywh 3``.
     """
-    names = [cell.strip().casefold().replace(" ", "_") for cell in header]
+    names = [plain_word(cell) for cell in header]
     found = dict[str, int]()
     for role, aliases in HEADER_ROLES.items():
-        position = next((names.index(alias) for alias in aliases if alias in names), None)
+        position = next((names.index(alias) for alias in aliases.split() if alias in names), None)
         if position is not None:
             found[role] = position
     if point_columns(header) == len(POINT_COLUMNS):
         found.update((f"point {name}", names.index(name)) for name in POINT_COLUMNS)
-    else:
-        columns, roles = next((item for item in BOX_COLUMNS if set(item[0]) <= set(names)), ((), ()))
-        found.update((role, names.index(name)) for name, role in zip(columns, roles, strict=True))
+    elif "box" not in found:
+        names = [re.sub(r"^(bbox|box|face|rect)(?=.)", "", name) for name in names]
+        columns, form = next(((c.split(), form) for c, form in BOX_COLUMNS if set(c.split()) <= set(names)), ([], ""))
+        found.update((f"{form} {number}", names.index(name)) for number, name in enumerate(columns))
     return found
+
+
+def read_header(path: Path) -> list[str]:
+    """Read the first row of a table (of a ``.jsonl`` file the names); empty when it cannot be read."""
+    try:
+        return next(table_rows(path), (0, []))[1]
+    except ManifestError:
+        return []
+
+
+def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]]]:
+    """Yield ``(line number, cells)`` of a CSV file or of one of JSON objects (``.jsonl``), the header first.
+
+    Raises :class:`ManifestError` when it is neither.
+    """
+    if path.suffix.lower() != ".jsonl":
+        yield from csv_rows(read_lines(path), path, delimiter)
+        return
+    header = list[str]()
+    for line, text in enumerate(read_lines(path), start=1):
+        try:
+            row = parse_json(text, dict[str, Any]) if text.strip() else {}
+        except UnreadableTextError as error:
+            raise ManifestError(
+                paragraph("A line of a table is no JSON object.", where=f"{path}, line {line}", got=error)
+            ) from error
+        if row and not header:
+            header = list(row)
+            yield line, header
+        if row:
+            yield line, ["" if row.get(name) is None else str(row[name]) for name in header]
 
 
 def point_columns(header: Sequence[str]) -> int:
@@ -121,13 +171,3 @@ def beginning_matches(path: Path, pattern: str) -> bool:
             return re.search(pattern, file.read(65536)) is not None
     except OSError:
         return False
-
-
-def read_header(path: Path) -> dict[str, int]:
-    """Read the column roles of a CSV file's first line; empty when it cannot be read as text."""
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline(65536)
-    except (OSError, UnicodeDecodeError):
-        return {}
-    return column_roles(next(csv.reader([first], delimiter=guess_delimiter(first)), []))

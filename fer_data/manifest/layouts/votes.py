@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,9 +12,16 @@ from jaxtyping import UInt8
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.base import (
+    DatasetListing,
+    Gathering,
+    RawRow,
+    ReadRequest,
+    canonical_split,
+    register_reader,
+)
 from aupipe.fer_data.manifest.layouts.pixels import parse_pixels, pixel_rows, write_once
-from aupipe.fer_data.manifest.layouts.table import find_table, missing_table_error
+from aupipe.fer_data.manifest.layouts.table import find_table
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 
@@ -40,7 +47,7 @@ class VotesReader:
         Raises :class:`ManifestError` when a table is absent, lacks a column, or they differ in length.
         """
         if not self.recognises(request.folder, request.form, Vocabulary()):
-            raise missing_table_error(request)
+            raise request.not_there("No table of labels")
         table, votes = find_table(request.folder, request.form), request.folder / VOTES_TABLE
         rows, problems = list[RawRow](), list[Problem]()
         for index, (voted, pixels) in enumerate(zip_longest(_vote_rows(votes), pixel_rows(table or votes))):
@@ -94,20 +101,50 @@ def _parse(
         detail = f"Usage is {usage!r} here and {pixels.get('split', '')!r} at its image"
         return problem(ProblemReason.BAD_ROW, detail)
     votes = [row.get(name, "") for name in (*_FACES, *_OTHERS)]
-    if not all(vote.isascii() and vote.isdigit() and len(vote) < 10 for vote in votes):
-        return problem(ProblemReason.BAD_ROW, "the votes are not ten whole numbers")
-    if not row.get("image name"):
+    if all(map(str.isdecimal, votes)) and not row.get("image name"):
         return problem(ProblemReason.DROPPED_LABEL, "it has no image name: FERPlus removed it")
-    winner = majority(dict(zip((*_FACES, *_OTHERS), map(int, votes), strict=True)))
-    if winner is None:
-        return problem(ProblemReason.NO_MAJORITY, "no class has more than half of the votes")
-    if winner in _OTHERS:
-        meaning = "no face" if winner == "nf" else "an unknown expression"
-        return problem(ProblemReason.DROPPED_LABEL, f"the majority voted for {meaning}", winner)
+    winner = _winner(votes, "", place)
+    if isinstance(winner, Problem):
+        return winner
     image = parse_pixels(pixels.get("pixels", ""))
     if image is None:
         return problem(ProblemReason.BAD_ROW, "its image has not the grey values it needs", winner)
     return RawRow(f"{split}/row_{index:05d}.png", winner, place, split), image
+
+
+def _winner(votes: Sequence[str], path: str, place: Place) -> str | Problem:
+    if len(votes) != len((*_FACES, *_OTHERS)) or not all(
+        vote.isascii() and vote.isdigit() and len(vote) < 10 for vote in votes
+    ):
+        return Problem(place, path, "", ProblemReason.BAD_ROW, "the votes are not ten whole numbers")
+    winner = majority(dict(zip((*_FACES, *_OTHERS), map(int, votes), strict=True)))
+    if winner is None:
+        return Problem(place, path, "", ProblemReason.NO_MAJORITY, "no class has more than half of the votes")
+    if winner in _OTHERS:
+        meaning = "no face" if winner == "nf" else "an unknown expression"
+        return Problem(place, path, winner, ProblemReason.DROPPED_LABEL, f"the majority voted for {meaning}")
+    return winner
+
+
+class PreparedVotesReader:
+    """``FER2013Train/label.csv`` beside its images, as FERPlus's own program writes it: name, box, ten votes."""
+
+    def recognises(self, folder: Path, form: Form, vocabulary: Vocabulary) -> bool:
+        """Return whether some part has its table."""
+        return any((folder / table).is_file() for table in form.parts)
+
+    def read(self, request: ReadRequest) -> DatasetListing:
+        """List every line of the parts' tables as a row or a problem. Raises :class:`ManifestError` without any."""
+        if not self.recognises(request.folder, request.form, Vocabulary()):
+            raise request.not_there("No table of votes")
+        found = Gathering()
+        for name, split in request.form.parts.items():
+            table = request.folder / name
+            for line, cells in csv_rows(read_lines(table), table) if table.is_file() else ():
+                path, place = f"{name.rpartition('/')[0]}/{cells[0].strip()}", Place(name, line)
+                winner = _winner([cell.strip() for cell in cells[2:]], path, place)
+                found.add(RawRow(path, winner, place, split) if isinstance(winner, str) else winner)
+        return found.listing(request.folder)
 
 
 def majority(votes: Mapping[str, int]) -> str | None:
@@ -122,3 +159,4 @@ def majority(votes: Mapping[str, int]) -> str | None:
 
 
 register_reader("votes", VotesReader())
+register_reader("prepared-votes", PreparedVotesReader())

@@ -1,10 +1,10 @@
-"""Walking folders of unknown content: links, circles, folders that cannot be read, odd names."""
+"""Walking folders of unknown content: links, circles, folders that cannot be read, system files, odd names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
@@ -13,16 +13,37 @@ from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 # A link inside a linked folder, three deep, is followed; more only multiplies paths where folders link to each other.
 _MAX_LINKS = 3
 
-OnError = Callable[[str, OSError], None]
+_SYSTEM_NAMES = (
+    *(".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems", "__macosx"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"),
+    *("@eadir", ".ipynb_checkpoints"),
+)
 
 
-def walk_files(folder: Path, on_error: OnError | None = None) -> Iterator[str]:
+@dataclass(slots=True)
+class WalkLog:
+    """What walks met: problems (folders that cannot be listed; readers add theirs), and system files passed over."""
+
+    problems: list[Problem] = field(default_factory=list)
+    passed_over: set[str] = field(default_factory=set)
+
+
+def is_system_name(name: str) -> bool:
+    """Return whether an operating system leaves files or folders of this name beside the data.
+
+    >>> is_system_name("._a.png"), is_system_name("Thumbs.db"), is_system_name("a.png")
+    (True, True, False)
+    """
+    return name.startswith("._") or name.casefold() in _SYSTEM_NAMES
+
+
+def walk_files(folder: Path, log: WalkLog | None = None) -> Iterator[str]:
     """Yield the relative paths of all files below ``folder``, in a fixed order; follows links but never in a circle.
 
-    A folder that cannot be listed is passed to ``on_error`` with its relative path, and skipped.
+    System files are passed over, and folders that cannot be listed; ``log`` takes note of both.
     """
     above: set[tuple[int, int] | None] = set()
-    levels = [_Level(iter(scan(folder, on_error)), "", _identity(folder), 0)]
+    levels = [_Level(iter(scan(folder, log)), "", _identity(folder), 0)]
     while levels:
         level = levels[-1]
         above.add(level.identity)
@@ -35,7 +56,7 @@ def walk_files(folder: Path, on_error: OnError | None = None) -> Iterator[str]:
             prefix, links = f"{level.prefix}{entry.name}/", level.links + entry.is_symlink()
             identity = _identity(entry)
             if identity not in above and links <= _MAX_LINKS:
-                levels.append(_Level(iter(scan(Path(entry.path), on_error, prefix)), prefix, identity, links))
+                levels.append(_Level(iter(scan(Path(entry.path), log, prefix)), prefix, identity, links))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +77,18 @@ def _identity(folder: Path | os.DirEntry[str]) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def scan(folder: Path, on_error: OnError | None = None, name: str = "") -> list[os.DirEntry[str]]:
-    """List the entries of one folder sorted by name; none, and a call of ``on_error``, when it cannot be listed."""
+def scan(folder: Path, log: WalkLog | None = None, name: str = "") -> list[os.DirEntry[str]]:
+    """List the entries of one folder sorted by name, without system files; none when it cannot be listed."""
+    log, name = log or WalkLog(), name.rstrip("/")
     try:
         with os.scandir(folder) as found:
-            return sorted(found, key=lambda entry: entry.name)
+            entries = sorted(found, key=lambda entry: entry.name)
     except OSError as error:
-        if on_error is not None:
-            on_error(name.rstrip("/"), error)
+        detail = f"cannot be listed: {error.strerror or error}"
+        log.problems.append(Problem(Place(printable(name) or "."), name, "", ProblemReason.UNREADABLE_FOLDER, detail))
         return []
+    log.passed_over.update(f"{name}/{entry.name}" for entry in entries if is_system_name(entry.name))
+    return [entry for entry in entries if not is_system_name(entry.name)]
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
@@ -73,13 +97,3 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
-
-
-def list_unreadable(problems: list[Problem]) -> OnError:
-    """Make an ``on_error`` that appends to ``problems``."""
-
-    def note(name: str, error: OSError) -> None:
-        place, detail = Place(printable(name) or "."), f"cannot be listed: {error.strerror or error}"
-        problems.append(Problem(place, name, "", ProblemReason.UNREADABLE_FOLDER, detail))
-
-    return note
