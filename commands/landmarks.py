@@ -68,7 +68,13 @@ def landmarks(
     from aupipe.pipeline.landmarks.run import run_landmarks
     from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
-    config = LandmarkConfig(detector, model.resolve() if model else None, faces, mirror, follow_links=follow_links)
+    config = LandmarkConfig(
+        detector=detector,
+        model=model.resolve() if model else None,
+        faces=faces,
+        mirror=mirror,
+        follow_links=follow_links,
+    )
     bar = Bar()
     report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar)
     made = {}

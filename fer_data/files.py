@@ -103,8 +103,8 @@ def withdraw(path: Path) -> None:
     Raises :class:`FerError` when the disk refuses.
     """
     try:
-        if path.exists():
-            path.unlink()
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
             _fsync(path.parent)
     except OSError as error:
         raise _refused("remove", path, error) from error

@@ -29,7 +29,8 @@ from aupipe.fer_models.methods import method_title
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
 QUIET, INK = "#6b7280", "#1b1f24"
-DASHES = ("-", "--", "-.", ":", (0, (1, 3)))
+DASHES = ("--", "-.", ":", (0, (6, 2, 1, 2)), (0, (1, 3)))
+"""One for each control."""
 DPI = 110
 
 
@@ -71,7 +72,7 @@ def _dots(axis: Axes, results: Results, cell: GridCell, name: str, at: float, co
 
 def _control_lines(axis: Axes, results: Results, *, vertical: bool) -> None:
     """Draw the controls' cosines; of several ceilings the span is what matters, so each is drawn."""
-    styles = dict(zip(CONTROLS.values(), DASHES, strict=False))
+    styles = dict(zip(CONTROLS.values(), DASHES, strict=True))
     ceilings: set[float] = set()
     for title, value in control_values(results).items():
         ceiling = title not in styles
@@ -80,7 +81,7 @@ def _control_lines(axis: Axes, results: Results, *, vertical: bool) -> None:
         draw = axis.axvline if vertical else axis.axhline
         draw(
             value.mean, color=INK if ceiling else QUIET, linewidth=1.0, zorder=0,
-            linestyle="-" if ceiling else DASHES[1:][list(styles).index(title)], label=label or None,
+            linestyle=styles.get(title, "-"), label=label or None,
         )  # fmt: skip
 
 

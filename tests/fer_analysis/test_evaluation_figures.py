@@ -247,6 +247,7 @@ def hand_made(has_map: bool, n: int = 6) -> Samples:
     figures = {name: {figure: rng.random(n) for figure in (*FIGURES, "ceiling")} for name in ("1", "uniform", "centre")}
     return Samples(
         sample_id=tuple(map(str, range(n))),
+        group=tuple(map(str, range(n))),
         label=np.array([0, 0, 0, 1, 1, 1]),
         probability=rng.dirichlet(np.ones(3), n),
         has_map=np.full(n, has_map),

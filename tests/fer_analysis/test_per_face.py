@@ -31,15 +31,15 @@ def run(store: Store, tmp_path: Path) -> Path:
 
 
 def test_an_added_figure_is_shown_everywhere(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    before = evaluate(run, limit=10, out=tmp_path / "before").as_json()
+    before = evaluate(run, out=tmp_path / "before").as_json()
     chance = lambda share: np.full(len(share), 0.5)  # noqa: E731
     monkeypatch.setitem(
         FIGURES, "upper", FaceFigure("upper", half, needs="region", chance=chance, shown=Shown("upper half"))
     )
     monkeypatch.setitem(FIGURES, "lower", DerivedFigure(lambda mean: 1 - (mean("upper") or 0), Shown("lower half")))
-    done = evaluate(run, limit=10)
+    done = evaluate(run)
     where = done.as_json()["localisation"]
-    with (run / "predictions.csv").open(newline="") as file:
+    with (done.out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
 
     for owner, entry in {"cam": where["cam"], "uniform": where["controls"]["uniform"]}.items():

@@ -47,5 +47,5 @@ def test_a_photo_that_is_there_and_cannot_be_read_is_not_called_missing(tmp_path
     (manifest.root / second.path).mkdir()
     detector = shared_detector(config.detector, config.model)
     reasons = [detect_sample(sample, manifest.root, detector, config).reason for sample in (first, second)]
-    assert reasons == [Reason.MISSING_FILE, Reason.UNREADABLE]
+    assert reasons == [Reason.MISSING_FILE, Reason.NO_ACCESS]
     assert read_manifest(tmp_path / "faces.csv").samples == manifest.samples

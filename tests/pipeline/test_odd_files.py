@@ -120,7 +120,7 @@ def test_read_correctly(outcome: dict[str, tuple[Reason, np.ndarray]], name: str
         ("one_pixel.png", {Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE}),
         ("tiny.png", {Reason.FACE_TOO_SMALL, Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE}),
         ("vanished.png", {Reason.MISSING_FILE}),
-        ("replaced.png", {Reason.UNREADABLE}),
+        ("replaced.png", {Reason.NO_ACCESS}),
     ],
 )
 def test_left_out_with_a_reason(outcome: dict[str, tuple[Reason, np.ndarray]], name: str, reasons: set[Reason]) -> None:

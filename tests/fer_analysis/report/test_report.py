@@ -246,8 +246,8 @@ def test_figures_of_other_weights_are_left_out(tmp_path: Path, run: Path, store:
 
 
 def test_a_run_without_a_mean_map_is_read_all_the_same(run: Path) -> None:
-    controls = {"uniform": 0.5, "mean_map": None}
-    said = sentences(run, controls=controls, intervals__att_cos=[0.6, 0.9])
+    over = {"uniform": [0.1, 0.2], "mean_map": None, "predicted_map": None}
+    said = sentences(run, controls__mean_map=None, controls__uniform=0.5, intervals__att_cos_over=over)
     assert "more than an even map (0.500); there is no mean AU map" in said
 
 
