@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,11 +17,27 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.image_formats import avif_turn, is_heic, undecodable
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, SIDE_LIMIT, image_size
 from aupipe.fer_data.types import Reason
 
 FILE_LIMIT = 2**29
 """Largest photo file that is read, in bytes: a photo of 200 megapixels is a fifth of that, or less."""
+
+CAMERA_BITS = 16
+"""Largest value, of 255, of a 16-bit image that uses 12 bits; so dark an image is looked at again in full depth."""
+
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"),
+    *(".pnm", ".pam", ".jp2", ".gif", ".avif"),
+)
+_ALSO = (".jfif", ".jif", ".heic", ".heif")
+"""Names that OpenCV does not know: JPEG's others, and HEIC's, whose reason says how it can be read."""
+
+
+def photo_suffixes() -> frozenset[str]:
+    """List what the names of photos end in, in lower case: the formats that this OpenCV decodes, and HEIC."""
+    return frozenset([*(suffix for suffix in _SUFFIXES if cv2.haveImageWriter(f"x{suffix}")), *_ALSO])
 
 
 @contextmanager
@@ -73,8 +90,9 @@ class UnreadableImageError(FerError, ValueError):
 def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
     """Decode an image file's bytes.
 
-    The format is taken from the content, never from the name. EXIF orientation is applied, an alpha channel is
-    dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits. A file that ends too early is
+    The format is taken from the content, never from the name. The orientation (EXIF, and AVIF's own) is applied, an
+    alpha channel is dropped, grey and palette images become RGB, 16-bit values are scaled to 8 bits: by the 10 or 12
+    bits that they use where a camera wrote those. HEIC needs the extra ``heic``. A file that ends too early is
     refused, never returned half grey; bytes after the image's end do no harm. Damage inside a JPEG's entropy-coded
     data is not always detectable. An image of more than 200 megapixels (the environment variable
     ``OPENCV_IO_MAX_IMAGE_PIXELS`` sets another limit), or with a side of more than 32,766, is refused before its memory
@@ -93,20 +111,88 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
     if too_large := too_large_image(data):
         raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
     image = None
-    if data:
-        try:
-            with quiet_opencv:
-                image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
-        except cv2.error as error:
-            if "CV_IO_MAX_IMAGE" in str(error):  # of a format whose size image_size() does not know
-                why = f"an image larger than {LIMIT_VARIABLE} allows"
-                raise UnreadableImageError(name, Reason.TOO_LARGE, why) from error
+    try:
+        with quiet_opencv:
+            image = _decoded_heic(data, name) if is_heic(data) else _decoded(data)
+    except cv2.error as error:
+        if "CV_IO_MAX_IMAGE" in str(error):  # of a format whose size image_size() does not know
+            why = f"an image larger than {LIMIT_VARIABLE} allows"
+            raise UnreadableImageError(name, Reason.TOO_LARGE, why) from error
     if image is None:
-        why = f"not an image that can be decoded: {len(data)} bytes starting with {data[:8]!r}"
-        raise UnreadableImageError(name, Reason.UNREADABLE, why)
+        raise UnreadableImageError(name, Reason.UNREADABLE, _undecodable(data))
     if too_large := _too_large(image.shape[0], image.shape[1], _pixel_limit()):
         raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
     return np.asarray(image, np.uint8)
+
+
+def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+    if not data:
+        return None
+    packed, turn = np.frombuffer(data, np.uint8), avif_turn(data)
+    flags = cv2.IMREAD_COLOR_RGB | (0 if turn is None else cv2.IMREAD_IGNORE_ORIENTATION)
+    image = cv2.imdecode(packed, flags)
+    if image is None:
+        return None
+    if image.max() <= CAMERA_BITS:
+        image = _stretched(packed, image, flags & cv2.IMREAD_IGNORE_ORIENTATION)
+    if turn is not None:
+        image = np.rot90(image, turn[0])
+        image = image if turn[1] is None else np.flip(image, turn[1])
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def _stretched(
+    packed: UInt8[np.ndarray, "n"], image: UInt8[np.ndarray, "h w 3"], orientation: int
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Scale an image of 16 bits a value, of which no more than 12 are used, to 8; another is ``image`` as it is."""
+    # not IMREAD_COLOR_RGB: OpenCV 5.0 spoils 16-bit TIFF with it
+    deep = cv2.imdecode(packed, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | orientation)
+    if deep is None or deep.dtype != np.uint16:
+        return image
+    return np.asarray(deep[..., ::-1] // 2 ** max(int(deep.max()).bit_length() - 8, 0), np.uint8)
+
+
+def _decoded_heic(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Decode a HEIC photo, upright; None where the extra is not installed or the photo is damaged."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return None
+    try:
+        photo = pillow_heif.open_heif(io.BytesIO(data))
+        if too_large := _too_large(photo.size[1], photo.size[0], _pixel_limit()):
+            raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
+        return np.asarray(photo.to_pillow().convert("RGB"), np.uint8)
+    except (ValueError, RuntimeError, EOFError, SyntaxError) as error:
+        why = "a damaged HEIC photo: " + " ".join(str(error).split())
+        raise error if isinstance(error, FerError) else UnreadableImageError(name, Reason.UNREADABLE, why) from error
+
+
+def _undecodable(data: bytes) -> str:
+    """Say that and why an image cannot be decoded."""
+    cause = undecodable(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        with quiet_opencv, suppress(cv2.error):
+            samples = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            cause = "" if samples is None else f"a TIFF of {samples.dtype} samples: save it with 8 or 16 bits"
+    what = f"not an image that can be decoded: {len(data)} bytes starting with {data[:8]!r}"
+    return f"{what}, {cause}" if cause else what
+
+
+def is_photo(path: Path) -> bool:
+    """Tell by a file's first bytes whether it is an image, whatever it is called."""
+    if not path.is_file():
+        return False
+    with quiet_opencv:
+        return bool(cv2.haveImageReader(str(path))) or is_heic(_head(path))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with _opened(str(path)) as file:
+            return file.read(256)
+    except OSError:
+        return b""
 
 
 def too_large_image(data: bytes, most: int | None = None) -> str:

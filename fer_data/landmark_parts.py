@@ -1,9 +1,10 @@
 """The landmark stage's HDF5 parts: one row a sample, found or not, in hash order.
 
-A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``landmarks (n, 68, 2) f4`` in source pixels,
-``pose (n, 3) f4`` (yaw, pitch, roll in degrees), ``score (n) f4``, ``rung``, ``faces_seen``, ``source_size (n, 2)``
-(height, width), ``source_sha256``, and, where ``has_mesh``, ``mesh (n, 478, 3) f4`` in source pixels and
-``blendshapes (n, 52) f4``. Where ``reason`` is not OK, or ``has_mesh`` is 0, the arrays are zero: those are the masks.
+A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``detail`` (since 2.1: the reason in words),
+``landmarks (n, 68, 2) f4`` in source pixels, ``pose (n, 3) f4`` (yaw, pitch, roll in degrees), ``score (n) f4``,
+``rung``, ``faces_seen``, ``source_size (n, 2)`` (height, width), ``source_sha256``, and, where ``has_mesh``,
+``mesh (n, 478, 3) f4`` in source pixels and ``blendshapes (n, 52) f4``. Where ``reason`` is not OK, or ``has_mesh`` is
+0, the arrays are zero: those are the masks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from aupipe.fer_data.files import atomic_path, sha256_bytes, steady_file
 from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults
 from aupipe.fer_data.types import Reason
 
-SCHEMA_VERSION = "2.0"
+SCHEMA_VERSION = "2.1"
 
 _COLUMNS: dict[str, tuple[str, str]] = {
     "landmarks": ("iBUG-68 landmarks, (x, y)", "pixel"),
@@ -39,6 +40,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "source_sha256": ("SHA-256 of the photo's file, empty where it is missing", "1"),
     "sample_id": ("sample id of the manifest, UTF-8", "1"),
     "path": ("path below the manifest's root, UTF-8", "1"),
+    "detail": ("the reason in some words, where there are any, UTF-8", "1"),
 }
 
 _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -54,9 +56,10 @@ _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
     "source_size": ("<i4", (2,)),
     "source_sha256": ("S64", ()),
 }
-"""Type of each dataset and shape of a row; sample_id and path are as long as they must be."""
+"""Type of each dataset and shape of a row; the other texts are as long as they must be."""
 
-_TEXTS = ("sample_id", "path", "source_sha256")
+_TEXTS = ("sample_id", "path", "source_sha256", "detail")
+_LATER = ("detail",)  # an earlier 2.x lacks it
 _LARGE = ("mesh", "blendshapes")  # nine tenths of a part
 
 
@@ -80,6 +83,7 @@ class LandmarkRow:
     score: float = 0.0
     rung: int = 0
     faces_seen: int = 0
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class LandmarkPart:
     sample_ids: tuple[str, ...]
     paths: tuple[str, ...]
     reasons: tuple[Reason, ...]
+    details: tuple[str, ...]
     source_sha256: tuple[str, ...]
     source_size: Int32[np.ndarray, "n 2"]
     landmarks: Float32[np.ndarray, "n 68 2"]
@@ -143,6 +148,7 @@ def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config
         "source_sha256": np.array([row.source_sha256.encode() for row in rows], "S64"),
         "sample_id": np.array([row.sample_id.encode() for row in rows]),
         "path": np.array([row.path.encode() for row in rows]),
+        "detail": np.array([row.detail.encode("utf-8", "backslashreplace") for row in rows]),
     }
     with (
         atomic_path(path) as temporary,
@@ -189,12 +195,12 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
                 raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
             if faults := foreign_faults(file) or structure_faults(file, _datasets(file), {}):
                 raise _damaged(path, faults[0])
-            columns = {name: file[name][:] for name in names}
+            columns = {name: file[name][:] for name in names if name in file or name not in _LATER}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
             config_json = str(file.attrs["config"])
         if checksum and _crc32(columns, plan_digest + config_json) != stated:
             raise _damaged(path, "its checksum does not fit")
-        texts = {name: tuple(value.decode() for value in columns[name]) for name in _TEXTS}
+        texts = {name: tuple(value.decode() for value in columns[name]) for name in _TEXTS if name in columns}
         reasons = tuple(Reason(int(value)) for value in columns["reason"])
     except UNREADABLE as error:
         raise error if isinstance(error, StoreError) else _damaged(path, str(error)) from error
@@ -207,6 +213,7 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
         sample_ids=texts["sample_id"],
         paths=texts["path"],
         reasons=reasons,
+        details=texts.get("detail", ("",) * len(reasons)),
         source_sha256=texts["source_sha256"],
         source_size=columns["source_size"],
         landmarks=columns["landmarks"],
@@ -223,9 +230,9 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
 def _datasets(file: h5py.File) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each dataset; only the file says how many rows there are and how long ids and paths are."""
     count = len(file["sample_id"])
-    texts = {name: file[name].dtype for name in ("sample_id", "path")}
+    texts = {name: file[name].dtype for name in ("sample_id", "path", *(name for name in _LATER if name in file))}
     if any(dtype.kind != "S" for dtype in texts.values()):
-        raise TypeError("sample_id or path are no text")
+        raise TypeError(f"one of {', '.join(texts)} is no text")
     numbers = {name: (np.dtype(dtype), (count, *shape)) for name, (dtype, shape) in _NUMBERS.items()}
     return numbers | {name: (dtype, (count,)) for name, dtype in texts.items()}
 

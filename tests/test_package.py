@@ -26,6 +26,7 @@ PROVIDES = {
     "distributed": "dask",
     "dlib": "dlib-bin",
     "huggingface_hub": "huggingface-hub",
+    "pillow_heif": "pillow-heif",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }

@@ -13,12 +13,19 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, printable
 from aupipe.fer_data.image_size import SIDE_LIMIT
-from aupipe.fer_data.images import UnreadableImageError, quiet_opencv, read_image
+from aupipe.fer_data.images import UnreadableImageError, is_photo, photo_suffixes, quiet_opencv, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
-from aupipe.fer_data.manifest.layouts.base import IMAGE_SUFFIXES
 from aupipe.fer_data.types import Box, Failure, Reason
 
-VIDEO_SUFFIXES = frozenset({".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg"})
+IMAGE_SUFFIXES = photo_suffixes()
+
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mjpg", ".mts", ".m2ts", ".ts"),
+        *(".3gp", ".flv", ".ogv", ".vob"),
+    )
+)
+"""What is a video by its name. A file of any other name is one where the decoder opens it and it is no photo."""
 
 FRAME_LIMIT = 64_000_000
 """Most pixels of a video's frame: twice those of an 8K film; a decoder holds several."""
@@ -35,7 +42,7 @@ class InputPicture:
         name: Unique within the input, forward slashes.
         image: RGB.
         frame: Number of a video's frame, from 0.
-        seconds: Its time.
+        seconds: The time at which it is shown, as the video's container has it.
         label: The manifest's label.
         box: The manifest's box, in pixels.
         known: The 68 points ``(x, y)`` that ship with a manifest's dataset, in pixels.
@@ -105,7 +112,7 @@ def open_source(path: Path, every: int = 1) -> Source:
     if path.suffix.lower() == ".csv":
         manifest = read_manifest(path)
         return Source(path, "manifest", len(manifest.samples), manifest=manifest)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+    if _is_video(path):
         frames = _frame_count(path)
         return Source(path, "video", -(-frames // every), every)
     return Source(path, "image", 1, photos=(path.name,))
@@ -117,7 +124,7 @@ def _folder(path: Path) -> Source:
         for file in path.rglob("*")
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
-    photos = tuple(name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    photos = tuple(name for name in files if _is_named_photo(path / name))
     if not photos:
         raise UserInputError(
             paragraph(
@@ -129,6 +136,11 @@ def _folder(path: Path) -> Source:
             )
         )
     return Source(path, "folder", len(photos), ignored=len(files) - len(photos), photos=photos)
+
+
+def _is_named_photo(file: Path) -> bool:
+    """Tell whether a file is a photo by its name; by its content where the name has no suffix."""
+    return file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and is_photo(file))
 
 
 def _samples(manifest: Manifest) -> Iterator[InputPicture | Failure]:
@@ -164,6 +176,14 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
             video.release()
 
 
+def _is_video(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES or is_photo(path):
+        return suffix in VIDEO_SUFFIXES
+    with _opened(path) as video:
+        return video.isOpened()
+
+
 def _frame_count(path: Path) -> int:
     """Read the number of frames off the header; 1 where it does not say or cannot be read."""
     with _opened(path) as video:
@@ -175,17 +195,26 @@ def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
         if too_large := _too_large_frames(video):
             yield Failure(printable(path.name), str(path), Reason.TOO_LARGE.key, too_large)
             return
-        stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), float(video.get(cv2.CAP_PROP_FPS))
-        number = 0
+        stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), max(float(video.get(cv2.CAP_PROP_FPS)), 0.0)
+        number, seconds = 0, 0.0
         while video.grab():
+            seconds = _time(video, number, seconds, rate)
             if number % every == 0:
-                yield _frame(video, path, number, rate)
+                yield _frame(video, path, number, seconds)
             number += 1
     if number == 0:
         yield Failure(printable(path.name), str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
-    elif number < ENDS_EARLY * stated:
+    elif number < ENDS_EARLY * stated and seconds * rate < ENDS_EARLY * stated:  # some containers only guess the number
         detail = f"the video breaks off: {number} of the {stated} frames it should have"
         yield Failure(f"{printable(path.name)}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
+
+
+def _time(video: cv2.VideoCapture, number: int, before: float, rate: float) -> float:
+    """When a frame is shown, in seconds; where the container does not say, one frame after the one ``before``."""
+    told = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+    if number == 0 or told > before:
+        return max(float(told), 0.0)
+    return before + (1 / rate if rate else 0.0)
 
 
 def _too_large_frames(video: cv2.VideoCapture) -> str:
@@ -195,10 +224,10 @@ def _too_large_frames(video: cv2.VideoCapture) -> str:
     return f"frames of {width} x {height} pixels" if large else ""
 
 
-def _frame(video: cv2.VideoCapture, path: Path, number: int, rate: float) -> InputPicture | Failure:
+def _frame(video: cv2.VideoCapture, path: Path, number: int, seconds: float) -> InputPicture | Failure:
     name = f"{printable(path.name)}/frame-{number:06d}"
     ok, image = video.retrieve()
     if not ok:
         return Failure(name, str(path), Reason.UNREADABLE.key, "the frame cannot be decoded")
     rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return InputPicture(name, rgb, frame=number, seconds=round(number / rate, 3) if rate > 0 else None)
+    return InputPicture(name, rgb, frame=number, seconds=round(seconds, 3))

@@ -120,7 +120,7 @@ def detect_sample(
         sha256 = sha256_bytes(data)
         image = decode_image(data, sample.path)
     except UnreadableImageError as error:
-        return LandmarkRow(sample.sample_id, sample.path, error.reason, sha256)
+        return LandmarkRow(sample.sample_id, sample.path, error.reason, sha256, detail=error.detail)
     size = (image.shape[0], image.shape[1])
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:

@@ -227,9 +227,10 @@ def content_digest(manifest: Manifest) -> str:
 
 def landmark_failures(part: LandmarkPart) -> Iterator[Failure]:
     """List a part's samples without landmarks, each with its reason."""
-    for sample_id, path, reason in zip(part.sample_ids, part.paths, part.reasons, strict=True):
+    rows = zip(part.sample_ids, part.paths, part.reasons, part.details, strict=True)
+    for sample_id, path, reason, detail in rows:
         if reason is not Reason.OK:
-            yield Failure(sample_id, path, reason.key)
+            yield Failure(sample_id, path, reason.key, detail)
 
 
 def _row(part: LandmarkPart, at: int, sample: Sample) -> Row:

@@ -14,6 +14,10 @@ from aupipe.fer_data import geometry
 MIN_POINTS_INSIDE = 0.6
 """A crop that holds fewer of the 68 points shows no usable face."""
 
+FLAT = 6.0
+"""A crop none of whose channels deviates more, of 255 levels, is all but black, white or of one colour; a face has 30
+and more."""
+
 MANY_PIXELS = 8
 """OpenCV warps four channels to the same values twice as fast as three; adding one pays up to this many photo pixels
 per crop pixel."""
@@ -101,3 +105,8 @@ def warp_crop(
     padded = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
     warped = cv2.warpAffine(padded, matrix, (size, size), flags=cv2.INTER_LINEAR)
     return np.asarray(cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB), np.uint8)
+
+
+def is_flat(crop: UInt8[np.ndarray, "s s 3"]) -> bool:
+    """Tell whether a crop shows next to nothing: all but black, white or of one colour."""
+    return bool(cv2.meanStdDev(crop)[1].max() < FLAT)

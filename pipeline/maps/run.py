@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
-from aupipe.fer_data.errors import FolderInUseError, SchemaVersionError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import (
+    FolderInUseError,
+    SchemaVersionError,
+    StoreError,
+    UserInputError,
+    paragraph,
+    printable,
+)
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
 from aupipe.fer_data.folders import STORE, output_folder
@@ -83,6 +90,11 @@ def run_maps(
         progress.start("maps", len(plan.members), "img")
         plan, results = _build(plan, store, images_from, repair, executor, progress)
         progress.finish()
+        if flat := [path for result in results for path in result.flat]:
+            progress.note(
+                f"{len(flat)} crops are all but black, white or of one colour, the first of {printable(flat[0])}: they "
+                "are in the store, look at them."
+            )
         entries = [result.entry for result in results if result.entry is not None]
         save_index(store, _index(store, plan, entries))
         _remove_leftovers(store, {entry.name for entry in entries})

@@ -25,7 +25,7 @@ from aupipe.fer_data.shards.encoding import JPEG_QUALITY
 from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
-from aupipe.pipeline.maps.crops import CropGeometry, place_face, warp_crop
+from aupipe.pipeline.maps.crops import CropGeometry, is_flat, place_face, warp_crop
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,16 @@ class Crop:
 
 @dataclass(frozen=True)
 class ShardResult:
-    """A finished shard, or the samples that kept it from being made."""
+    """A finished shard, or the samples that kept it from being made.
+
+    ``flat``: photos, among those read for it, whose crops show next to nothing.
+    """
 
     rows: int
     entry: ShardEntry | None
     failures: tuple[Failure, ...] = ()
     skipped: bool = False
+    flat: tuple[str, ...] = ()
 
 
 @one_opencv_thread()
@@ -160,18 +164,19 @@ def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
 
 def _from_photos(job: ShardJob) -> ShardResult:
     unusable: list[Failure] = []
+    flat: list[str] = []
     try:
-        entry = write_shard(job.path, _rows(job, unusable), len(job.members), job.header)
+        entry = write_shard(job.path, _rows(job, unusable, flat), len(job.members), job.header)
     except _UnusableSamplesError:
         return ShardResult(0, None, tuple(unusable))
-    return ShardResult(entry.rows, entry)
+    return ShardResult(entry.rows, entry, flat=tuple(flat))
 
 
 class _UnusableSamplesError(Exception):
     """Ends the writing of a shard some of whose samples turned out unusable."""
 
 
-def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
+def _rows(job: ShardJob, unusable: list[Failure], flat: list[str]) -> Iterator[TripletRow]:
     for start in range(0, len(job.members), ROWS_AT_ONCE):
         members = job.members[start : start + ROWS_AT_ONCE]
         crops = []
@@ -181,6 +186,7 @@ def _rows(job: ShardJob, unusable: list[Failure]) -> Iterator[TripletRow]:
                 unusable.append(crop)
             elif not unusable:
                 crops.append(crop)
+                flat += [member.path] if is_flat(crop.image) else []
         if not unusable:  # after the first failure the rest is only checked: the plan will be made again
             yield from _triplets(members, crops, job)
     if unusable:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import resource
 import struct
@@ -19,7 +20,9 @@ from aupipe.fer_data.images import (
     FILE_LIMIT,
     UnreadableImageError,
     decode_image,
+    is_photo,
     one_opencv_thread,
+    photo_suffixes,
     read_image,
     write_png,
 )
@@ -71,8 +74,6 @@ def test_an_alpha_channel_is_dropped() -> None:
 
 def test_a_palette_image() -> None:
     pillow = pytest.importorskip("PIL.Image")
-    import io
-
     palette = pillow.fromarray(photo()).quantize(32)
     file = io.BytesIO()
     palette.save(file, "PNG")
@@ -284,3 +285,71 @@ def test_a_name_is_utf8_in_any_locale(tmp_path: Path) -> None:
         [sys.executable, "-c", program, tmp_path], env=plain, capture_output=True, text=True, check=False
     )
     assert done.stdout.strip() == str((tmp_path / "表情.png").stat().st_size), done.stderr
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_is_upright(orientation: int) -> None:
+    pillow = pytest.importorskip("PIL.Image")
+    tags, file = pillow.Exif(), io.BytesIO()
+    tags[0x112] = orientation  # Pillow writes it as AVIF's own properties
+    pillow.fromarray(photo()).save(file, "AVIF", exif=tags, quality=95)
+    decoded = decode_image(file.getvalue())
+    expected = UPRIGHT[orientation](photo())
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).mean() < 6
+
+
+@pytest.mark.parametrize("extension", [".png", ".tiff"])
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_cameras_bits_in_a_16_bit_file_are_stretched(extension: str, bits: int) -> None:
+    values = photo().astype(np.uint16) << (bits - 8)
+    assert values.max() >= 2 ** (bits - 1)
+    np.testing.assert_array_equal(decode_image(encode(values, extension)), photo())
+
+
+def test_a_dark_photo_stays_dark() -> None:
+    dark = photo() // 20
+    np.testing.assert_array_equal(decode_image(encode(dark, ".png")), dark)
+    full = photo().astype(np.uint16) * 80  # uses 15 bits
+    np.testing.assert_array_equal(decode_image(encode(full, ".png")), full >> 8)
+
+
+JPEG, PNG = encode(photo(), ".jpg"), encode(photo(), ".png")
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"", "an empty file"),
+        (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + bytes(100), "a HEIC photo: `pip install 'aupipe[heic]'`"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(100), "a video"),
+        (JPEG[:-2], "a JPEG that ends too early"),
+        (b"\r\n" + JPEG, "a JPEG after 2 other bytes"),
+        (PNG[:-30], "a PNG that ends too early"),
+        (b"\xef\xbb\xbf" + PNG, "a PNG after 3 other bytes"),
+        (encode(photo().astype(np.float32) / 255, ".tiff"), "a TIFF of float32 samples"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_what_cannot_be_decoded_says_why(data: bytes, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # not installed
+    with pytest.raises(UnreadableImageError) as caught:
+        decode_image(data)
+    assert caught.value.reason is Reason.UNREADABLE and cause in caught.value.detail
+
+
+def test_heic_is_read_where_its_extra_is_installed() -> None:
+    heif = pytest.importorskip("pillow_heif")
+    file = io.BytesIO()
+    heif.from_bytes("RGB", (80, 60), photo().tobytes()).save(file, quality=95)
+    assert np.abs(decode_image(file.getvalue()).astype(int) - photo()).mean() < 6
+    with pytest.raises(UnreadableImageError, match="a damaged HEIC photo"):
+        decode_image(file.getvalue()[:-500])
+
+
+def test_the_decoder_says_what_a_photo_is(tmp_path: Path) -> None:
+    assert {".gif", ".avif", ".jfif", ".heic", ".jpg", ".pnm"} <= photo_suffixes()
+    (tmp_path / "plain").write_bytes(encode(photo(), ".gif"))
+    (tmp_path / "note").write_bytes(b"hello")
+    assert [is_photo(tmp_path / name) for name in ("plain", "note", "absent", ".")] == [True, False, False, False]

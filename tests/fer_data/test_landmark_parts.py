@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aupipe.fer_data import landmark_parts
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason
@@ -35,7 +36,7 @@ def some_rows() -> list[LandmarkRow]:
     ]
     found[1] = replace(found[1], mesh=None, blendshapes=None)  # a detector without a mesh
     failed = LandmarkRow("b/9", "b/9.png", Reason.NO_FACE, "f" * 64, (10, 20), rung=3)
-    return [*found[:2], failed, found[2], LandmarkRow("gone", "gone.png", Reason.MISSING_FILE)]
+    return [*found[:2], failed, found[2], LandmarkRow("gone", "gone.png", Reason.MISSING_FILE, detail="no such «file»")]
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def test_round_trip(part: Path) -> None:
     assert read.sample_ids == tuple(row.sample_id for row in rows)
     assert read.paths == tuple(row.path for row in rows)
     assert read.reasons == tuple(row.reason for row in rows)
+    assert read.details == ("", "", "", "", "no such «file»")
     assert read.source_sha256 == tuple(row.source_sha256 for row in rows)
     np.testing.assert_array_equal(read.landmarks, [row.landmarks for row in rows])
     np.testing.assert_array_equal(read.pose, [row.pose for row in rows])
@@ -64,6 +66,16 @@ def test_round_trip(part: Path) -> None:
         for name in ("mesh", "blendshapes"):
             expected, got = getattr(row, name), getattr(read, name)[index]
             assert not got.any() if expected is None else np.array_equal(got, expected)
+
+
+def test_a_part_of_version_2_0_has_no_details(part: Path) -> None:
+    with h5py.File(part, "r+") as file:
+        columns = {name: values[:] for name, values in file.items() if name != "detail"}
+        file.attrs["schema_version"] = "2.0"
+        file.attrs["crc32"] = landmark_parts._crc32(columns, file.attrs["plan_digest"] + file.attrs["config"])
+        del file["detail"]
+    assert read_part(part).details == ("",) * 5
+    assert read_part(part).paths == tuple(row.path for row in some_rows())
 
 
 def test_meshes_are_kept_only_when_asked_for(part: Path) -> None:
@@ -130,7 +142,7 @@ def test_other_files_are_refused(part: Path, tmp_path: Path) -> None:
         read_part(tmp_path / "none.h5")
     with h5py.File(part, "r+") as file:
         file.attrs["schema_version"] = "3.0"
-    with pytest.raises(StoreError, match=r"schema 3\.0 where 2\.0 is read"):
+    with pytest.raises(StoreError, match=r"schema 3\.0 where 2\.1 is read"):
         read_part(part)
 
 
