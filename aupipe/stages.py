@@ -39,7 +39,7 @@ def detect_landmarks(
     *,
     detector: str = "mediapipe",
     model: PathLike | None = None,
-    faces: str = "box",
+    faces: str = "auto",
     mirror: bool = False,
     follow_links: bool = False,
     workers: int | None = 0,
@@ -53,8 +53,9 @@ def detect_landmarks(
         out: Work folder for the landmarks.
         detector: ``mediapipe``, ``dlib``, or ``dataset``: the points that ship with it.
         model: The detector's model file, if not found by itself.
-        faces: Which face is meant where there are several: ``box`` (the one in the manifest's box, or else the
-            largest), ``largest``, ``central``, or ``error``: none.
+        faces: Which face is meant where there are several: ``auto`` (the one in the manifest's box, or else the one
+            that is large and near the middle), ``box`` (or else the largest), ``largest``, ``central``, or ``error``:
+            none.
         mirror: Look at every face in the mirror image too, for twice the time.
         follow_links: Also take photos that links lead out of the manifest's root.
         workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.

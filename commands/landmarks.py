@@ -27,11 +27,11 @@ from aupipe.commands.console import (
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @click.option(
     "--faces",
-    type=click.Choice(["box", "largest", "central", "error"]),
-    default="box",
+    type=click.Choice(["auto", "box", "largest", "central", "error"]),
+    default="auto",
     show_default=True,
-    help="Which face is meant where there are several. box: the one in the manifest's box, or else the largest; "
-    "error: none, leave the image out.",
+    help="Which face is meant where there are several. auto: the one in the manifest's box, or else the one "
+    "that is large and near the middle; box: the same, or else the largest; error: none, leave the image out.",
 )
 @click.option("--mirror", is_flag=True, help="Look at every face in the mirror image too, for twice the time: the mean "
               "of both looks is a little better and knows no side.")  # fmt: skip
@@ -76,7 +76,7 @@ def landmarks(
         follow_links=follow_links,
     )
     bar = Bar()
-    report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar)
+    report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar, max_failures)
     made = {}
     if sheet:
         made["sheet"] = out / "sheet.png"

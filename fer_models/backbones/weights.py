@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import contextlib
 import importlib
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import timm
@@ -15,8 +20,28 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, paragraph
 
-WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-"""Where training programs put a model's tensors in a checkpoint, in order of preference."""
+WRAPPERS = ("state_dict", "model_state_dict", "model", "teacher", "student", "state_dict_ema", "model_ema")
+"""Where training programs put a model's tensors in a checkpoint, in order of preference where several fit as well."""
+
+PREFIX_PARTS = 4
+"""How many parts of a tensor's name may be in front of the network's own: ``module.student.backbone.net.``."""
+
+_SCALAR: Callable[..., Any] = cast("Any", np.float64(0).__reduce__())[0]
+"""What numpy makes the numbers of a pickle with; its own name differs from version to version."""
+
+SAFE_TYPES: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
+    argparse.Namespace,
+    collections.defaultdict,
+    np.dtype,
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?"},
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *(
+        (PurePosixPath, f"{where}.{kind}Path")
+        for where in ("pathlib", "pathlib._local")
+        for kind in ("Posix", "Windows")
+    ),
+)
+"""What training programs leave in a checkpoint beside tensors: plain values, none of which runs code when read."""
 
 OWN_PREFIX = "backbone.body."
 """Of a backbone's tensors in the checkpoints of ``aupipe train``."""
@@ -27,32 +52,89 @@ REACH_SECONDS = 5.0
 SHOWN_NAMES = 4
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> list[dict[str, Tensor]]:
     """Read the tensors of a safetensors file, or of a torch file without running any code it may hold.
 
-    Raises :class:`RunError` when the file is missing or not of this kind.
+    Returns:
+        Every group of tensors by name that the file holds, by preference; at least one.
+
+    Raises:
+        RunError: The file is missing or not of this kind.
     """
     if not path.is_file():
         raise RunError(paragraph(f"The weights file {path} does not exist.", fix="Mend --weights."))
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            return [safetensors.torch.load_file(path)]
+        with torch.serialization.safe_globals(list(SAFE_TYPES)), warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle raise whatever comes to hand
         raise RunError(
             paragraph(
                 f"The weights file {path} cannot be read.",
                 expected="tensors by name, as safetensors or as a torch file that needs no code to be run",
-                got=_first_line(error),
-                fix="Save the model's state_dict() again with torch.save or safetensors.",
+                got=_hindrance(path, error),
+                fix="Where the file is to be trusted, open it in the program that wrote it and save the model's "
+                "tensors alone: torch.save(model.state_dict(), FILE).",
             )
         ) from error
-    while isinstance(content, Mapping) and (inner := [content[key] for key in WRAPPERS if key in content]):
-        content = inner[0]
-    tensors = {} if not isinstance(content, Mapping) else {k: v for k, v in content.items() if isinstance(v, Tensor)}
-    if not tensors:
-        raise RunError(paragraph(f"The weights file {path} holds no tensors by name.", got=type(content).__name__))
-    return {str(name).removeprefix("module."): value for name, value in tensors.items()}
+    if groups := list(_groups(content)):
+        return groups
+    keys = _some([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
+    raise RunError(
+        paragraph(
+            f"The weights file {path} holds no tensors by name.",
+            expected=f"a state_dict, by itself or under a key such as {', '.join(WRAPPERS[:3])}",
+            got=keys or "nothing",
+            fix="Save the model's tensors: torch.save(model.state_dict(), FILE).",
+        )
+    )
+
+
+def _hindrance(path: Path, error: Exception) -> str:
+    """Say all that keeps a file from being read safely: every type in it that would have to run code, by name."""
+    with contextlib.suppress(Exception), torch.serialization.safe_globals(list(SAFE_TYPES)):
+        if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(path):
+            return f"it also holds {', '.join(sorted(unsafe))}, which cannot be read without running code"
+    return "a TorchScript archive, which is a program" if "TorchScript" in str(error) else _first_line(error)
+
+
+def _groups(content: Any) -> Iterator[dict[str, Tensor]]:
+    """Every mapping in a checkpoint that has tensors, those under :data:`WRAPPERS` first."""
+    if not isinstance(content, Mapping):
+        return
+    if tensors := {str(key): value for key, value in content.items() if isinstance(value, Tensor)}:
+        yield tensors
+    for key in (*(key for key in WRAPPERS if key in content), *(key for key in content if key not in WRAPPERS)):
+        yield from _groups(content[key])
+
+
+def _best_group(groups: Sequence[dict[str, Tensor]], networks: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """The group of which most tensors are the network's by name and shape, without what stands before their names."""
+    known = {(_canonical(key), value.shape) for network in networks for key, value in network.state_dict().items()}
+
+    def counted(group: dict[str, Tensor]) -> tuple[int, str]:
+        counts = collections.Counter[str]({"": 0})
+        for name, value in group.items():
+            for prefix in _prefixes(name):
+                counts[prefix] += (_canonical(name[len(prefix) :]), value.shape) in known
+        best = max(counts, key=lambda prefix: (counts[prefix], len(prefix) if counts[prefix] else 0))
+        return counts[best], best if counts[best] else ""
+
+    group = max(groups, key=lambda one: counted(one)[0])
+    prefix = counted(group)[1] or ("module." if all(name.startswith("module.") for name in group) else "")
+    return {name.removeprefix(prefix): value for name, value in group.items() if name.startswith(prefix)}
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """What may stand before a tensor's own name.
+
+    >>> list(_prefixes("module.net.fc.bias"))
+    ['', 'module.', 'module.net.', 'module.net.fc.']
+    """
+    parts = name.split(".")
+    for count in range(min(PREFIX_PARTS + 1, len(parts))):
+        yield "".join(f"{part}." for part in parts[:count])
 
 
 def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head: tuple[str, ...]) -> None:
@@ -68,10 +150,9 @@ def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head:
     Raises:
         RunError: Tensors are missing, unexpected, or of another shape: it lists them by name.
     """
-    given = read_tensors(path)
-    if any(key.startswith(OWN_PREFIX) for key in given):
-        given = {key.removeprefix(OWN_PREFIX): value for key, value in given.items() if key.startswith(OWN_PREFIX)}
-    else:
+    groups = read_tensors(path)
+    given = _best_group(groups, (body, plain))
+    if not any(key.startswith(OWN_PREFIX) for group in groups for key in group):
         given = _converted(name, given, plain, path)
     found = {_canonical(key): (key, value) for key, value in given.items()}
     wanted = body.state_dict()

@@ -28,7 +28,8 @@ class Face:
         points: (68, 2) float64, iBUG-68.
         pose: (3,) float32 yaw, pitch, roll in degrees; yaw is positive when the face turns to image right, pitch when
             it looks down, roll when it leans clockwise on screen.
-        score: The detector's own confidence, larger is surer; its scale is the detector's (see its class).
+        score: The detector's own confidence; its scale is the detector's (see its class). A low one flags a failure;
+            among good faces it does not rank how exact the points are.
         mesh: (478, 3) float32, z in pixels, smaller is nearer, where the detector gives it.
         blendshapes: (52,) float32 in [0, 1], where the detector gives them.
     """
@@ -51,6 +52,7 @@ class Attempt:
         twice: Believe a face only when the mirrored image gives the same points: what the first attempt did not see is
             often no face, or a face whose points cannot be trusted.
         tiles: Detect in overlapping pieces of the image instead, for faces that are small in it.
+        min_score: Believe only a face whose score is at least this.
     """
 
     padding: float
@@ -58,6 +60,7 @@ class Attempt:
     grey: int = 0
     twice: bool = False
     tiles: bool = False
+    min_score: float = 0.0
 
 
 @runtime_checkable

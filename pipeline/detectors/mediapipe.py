@@ -22,6 +22,9 @@ from aupipe.pipeline.detectors.model_file import MODEL_SHA256, find_model
 
 SCORE_CROP = 2.2
 """Side of the square that the score is taken on, as a multiple of the points' longer side."""
+MIN_SCORE = 0.55
+"""Smallest score of a face that only a low threshold finds: below it the mesh is nearly always wrong, though the mirror
+image agrees."""
 _SCORE_SIDE = 128  # the face detector's own input
 
 
@@ -39,10 +42,10 @@ class MediaPipeDetector:
         Attempt(0.25, 0.5, twice=True),
         Attempt(0.5, 0.5, twice=True),
         Attempt(0.0, 0.5, tiles=True),
-        Attempt(0.25, 0.2, twice=True),
-        Attempt(0.0, 0.1, twice=True),
-        Attempt(0.5, 0.1, twice=True),
-        Attempt(0.25, 0.05, grey=128, twice=True),
+        Attempt(0.25, 0.2, twice=True, min_score=MIN_SCORE),
+        Attempt(0.0, 0.1, twice=True, min_score=MIN_SCORE),
+        Attempt(0.5, 0.1, twice=True, min_score=MIN_SCORE),
+        Attempt(0.25, 0.05, grey=128, twice=True, min_score=MIN_SCORE),
     )
     reach = 0.25
     uses_known = False

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.types import Box, Reason
-from aupipe.pipeline.detectors.base import Face, LandmarkDetector
+from aupipe.pipeline.detectors.base import Attempt, Face, LandmarkDetector
 from aupipe.pipeline.landmarks.passes import (
     detect_pass,
     face_centre,
@@ -22,12 +22,16 @@ from aupipe.pipeline.landmarks.passes import (
 )
 
 POLICIES = {
+    "auto": "the face in the manifest's box; where it has none, the one that is large and near the middle",
     "box": "the face in the manifest's box; where it has none, the largest",
     "largest": "the largest face",
     "central": "the face nearest to the middle of the image",
     "error": "the only face; an image with several is left out as several_faces",
 }
 """Which face of an image is meant."""
+
+BOXED = frozenset({"auto", "box"})
+"""The policies that look into the manifest's box."""
 
 BOX_MARGIN = 0.3
 """A box is searched with this share of its longer side around it: boxes are often drawn from brow to chin."""
@@ -50,20 +54,25 @@ class Detection:
 def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = False) -> dict[str, Any]:
     """Return the ladder, the policy and their limits as JSON, for the plan's digest."""
     return {
-        "ladder": [asdict(attempt) for attempt in detector.ladder],
+        "ladder": [_attempt_config(attempt) for attempt in detector.ladder],
         "reach": detector.reach,
         **passes_config(),
         "min_face_size": MIN_FACE_SIZE,
         "faces": faces,
-        **({"box_margin": BOX_MARGIN} if faces == "box" else {}),
+        **({"box_margin": BOX_MARGIN} if faces in BOXED else {}),
         **({"mirror": True} if mirror else {}),
     }
+
+
+def _attempt_config(attempt: Attempt) -> dict[str, Any]:
+    """Its settings; a limit that it does not have is left out, as before there was one."""
+    return {name: value for name, value in asdict(attempt).items() if name != "min_score" or value}
 
 
 def find_face(
     image: UInt8[np.ndarray, "h w 3"],
     detector: LandmarkDetector,
-    policy: str = "largest",
+    policy: str = "auto",
     box: Box | None = None,
     known: Float64[np.ndarray, "68 2"] | None = None,
     mirror: bool = False,
@@ -74,15 +83,15 @@ def find_face(
         image: RGB pixels.
         detector: What detects faces.
         policy: Choice among several faces, a key of :data:`POLICIES`.
-        box: The manifest's box, used by the policy ``box``: only its surroundings are searched, and the face found must
-            have its middle inside.
+        box: The manifest's box, used by the policies ``auto`` and ``box``: only its surroundings are searched,
+            and the face found must have its middle inside.
         known: The points that ship with the dataset, for a detector that uses them.
         mirror: Detect the face in the mirror image, too; its points are the mean of both passes.
 
     Returns:
         The face in pixels of ``image``, or the reason why there is none.
     """
-    if policy == "box" and box is not None:
+    if policy in BOXED and box is not None:
         found = _find_in_box(image, detector, box, known)
     else:
         seen = _climb(image, detector, None, known)
@@ -110,7 +119,10 @@ def _completed(
     if found.face is None:
         return found
     face = mirror_average(found.face, image, detector, detector.ladder[found.attempt]) if mirror else found.face
-    return replace(found, face=detector.complete(image, face))
+    complete = detector.complete(image, face)
+    if complete.score < detector.ladder[found.attempt].min_score:
+        return replace(found, reason=Reason.IMPLAUSIBLE_FACE, face=None)
+    return replace(found, face=complete)
 
 
 def _find_in_box(
@@ -171,10 +183,14 @@ def _chosen(found: Sequence[Detection], policy: str, shape: tuple[int, ...], box
 def _choose(faces: Sequence[Face], policy: str, shape: tuple[int, ...], box: Box | None) -> Face:
     if box is not None:
         return max(faces, key=lambda face: _overlap(face, box))
+    if policy == "largest":
+        return max(faces, key=face_size)
+    centre = (np.array([shape[1], shape[0]]) - 1) / 2
+    distances = {id(face): float(np.linalg.norm(face_centre(face) - centre)) for face in faces}
     if policy == "central":
-        centre = (np.array([shape[1], shape[0]]) - 1) / 2
-        return min(faces, key=lambda face: float(np.linalg.norm(face_centre(face) - centre)))
-    return max(faces, key=face_size)
+        return min(faces, key=lambda face: distances[id(face)])
+    half_diagonal = float(np.linalg.norm(shape[:2])) / 2
+    return max(faces, key=lambda face: face_size(face) * (1 - distances[id(face)] / half_diagonal))
 
 
 def _is_centred_in(face: Face, box: Box) -> bool:

@@ -20,6 +20,8 @@ from aupipe.fer_data.manifest.model import box_cells
 from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.types import Failure, Progress, Sample, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
+from aupipe.pipeline.landmarks.early import EarlyWarning
+from aupipe.pipeline.landmarks.faces import BOXED
 from aupipe.pipeline.landmarks.isolation import detect_part_isolated
 from aupipe.pipeline.landmarks.tasks import (
     LandmarkConfig,
@@ -42,7 +44,12 @@ from aupipe.pipeline.planning import batched, hash_order
 
 
 def run_landmarks(
-    manifest: Manifest, work: Path, config: LandmarkConfig, executor: Executor, progress: Progress
+    manifest: Manifest,
+    work: Path,
+    config: LandmarkConfig,
+    executor: Executor,
+    progress: Progress,
+    max_failures: float = 0.2,
 ) -> StageReport:
     """Detect landmarks for every sample; finished parts are kept and checked.
 
@@ -51,7 +58,8 @@ def run_landmarks(
         work: The WORK folder; an interrupted run continues in it.
         config: Detector, policy and part size.
         executor: What runs the parts.
-        progress: Hears of each finished part.
+        progress: Hears of each finished part, and early where too much is left out.
+        max_failures: The share that may be left out before that is said.
 
     Returns:
         Counts of samples and parts, by outcome.
@@ -75,7 +83,7 @@ def run_landmarks(
             folder.mkdir(exist_ok=True)
             jobs = plan_landmarks(manifest, folder, config, identity)
             _remove_leftovers(work, jobs)
-            skipped = _run_parts(jobs, len(manifest.samples), executor, progress)
+            skipped = _run_parts(jobs, len(manifest.samples), executor, progress, max_failures)
             parts, failures = _gather(work, jobs)
             write_failures(work, failures)
             save_report(work, manifest, manifest_digest, identity, parts, failures)
@@ -94,13 +102,15 @@ def run_landmarks(
     return report
 
 
-def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress: Progress) -> int:
+def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress: Progress, allowed: float) -> int:
     """Make the parts; returns how many were there already."""
-    skipped, left = 0, list[PartJob]()
+    skipped, left, early = 0, list[PartJob](), EarlyWarning(jobs[0].root, allowed)
     progress.start("landmarks", total, "img")
     for result in executor.run(detect_part, jobs, left.append):
         skipped += result.skipped
         progress.advance(result.rows)
+        if warning := early.hear(result.tally):
+            progress.note(warning)
     if left:
         progress.note(
             f"Worker processes died over {len(left)} of {len(jobs)} parts: these are tried again, each photo in a "
@@ -168,7 +178,7 @@ def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, ide
 
 def _detection_inputs(samples: Sequence[Sample], config: LandmarkConfig, known: Path | None) -> Iterator[Any]:
     yield [[sample.sample_id, sample.path] for sample in samples]
-    if config.faces == "box":
+    if config.faces in BOXED:
         yield [box_cells(sample.box) for sample in samples]
     if known is not None:
         points = np.load(known, mmap_mode="r", allow_pickle=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from aupipe.fer_data.images import UnreadableImageError, decode_image, one_openc
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
+from aupipe.pipeline.landmarks.early import Tally, tally
 from aupipe.pipeline.landmarks.faces import detection_config, find_face
 from aupipe.pipeline.landmarks.work import withdraw_report
 
@@ -37,7 +38,7 @@ class LandmarkConfig:
 
     detector: str = "mediapipe"
     model: Path | None = None
-    faces: str = "box"
+    faces: str = "auto"
     mirror: bool = False
     part_size: int = 128
     follow_links: bool = False
@@ -61,10 +62,11 @@ class PartJob:
 
 @dataclass(frozen=True)
 class PartResult:
-    """The result of a worker: counts only."""
+    """The result of a worker: counts, and what was left out of a part made now."""
 
     rows: int
     skipped: bool
+    tally: Tally = field(default_factory=Tally)
 
 
 @one_opencv_thread()
@@ -79,7 +81,7 @@ def detect_part(job: PartJob) -> PartResult:
     detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
     rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
     replace_part(job, rows)
-    return PartResult(len(rows), skipped=False)
+    return PartResult(len(rows), skipped=False, tally=tally(job.samples, rows))
 
 
 def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import copy
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -187,6 +189,50 @@ def test_a_whole_classifier_loads(name: str, kind: str, tmp_path: Path) -> None:
     wanted = {weights._canonical(key): value for key, value in donor.state_dict().items()}
     for key, value in backbone.body.state_dict().items():
         assert torch.equal(value, wanted[weights._canonical(key)]), key
+
+
+def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + key: value for key, value in state.items()}
+
+
+MINE, OTHER = tensors_of("test_resnet"), {"stem.weight": torch.zeros(9, 9)}
+OLDER = {key: torch.zeros_like(value) for key, value in MINE.items()}
+LEFT_BY_PROGRAMS = {
+    "timm": {"state_dict": MINE, "args": argparse.Namespace(lr=0.1, out=Path("out")), "metric": np.float64(71.2)},
+    "numbers": {"model": MINE, "best": np.float32(0.5), "step": np.int64(3)},
+    "tutorial": {"epoch": 3, "optimizer_state_dict": {"state": {}}, "model_state_dict": prefixed("module.", MINE)},
+    "lightning": {"state_dict": {**prefixed("model.", MINE), "criterion.weight": torch.ones(7)}},
+    "net": {"state_dict": prefixed("net.", MINE), "hyper_parameters": {"lr": 1e-3}},
+    "mmlab": {"state_dict": {**prefixed("backbone.", MINE), "cls_head.fc.weight": torch.zeros(7, 9)}},
+    "compiled": prefixed("_orig_mod.module.", MINE),
+    "nested": {"checkpoint": {"anything": {"state_dict": MINE}}},
+    "ema": {"state_dict": MINE, "state_dict_ema": OLDER},
+    "only ema": {"ema": {"shadow": prefixed("module.", MINE)}},
+    "distilled": {"teacher": OTHER, "student": prefixed("module.backbone.", MINE)},
+    "distilled in one": {**prefixed("teacher.", OTHER), **prefixed("student.encoder.", MINE)},
+    "own teacher": {"student": OLDER, "teacher": MINE},
+}
+
+
+@pytest.mark.parametrize("program", LEFT_BY_PROGRAMS)
+def test_checkpoints_of_training_programs_load(program: str, tmp_path: Path) -> None:
+    torch.save(LEFT_BY_PROGRAMS[program], tmp_path / "last.pth.tar")
+    got = create_backbone("test_resnet", weights=tmp_path / "last.pth.tar").body.state_dict()
+    assert all(torch.equal(value, MINE[key]) for key, value in got.items())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_what_keeps_a_checkpoint_from_loading_is_said_in_full(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet"), tmp_path / "whole.pt")
+    torch.save({"epoch": 3, "weights_of_net": None}, tmp_path / "empty.pt")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "script.pt")  # type: ignore[no-untyped-call]
+    for name, said in (
+        ("whole", r"holds timm\.\S+, .*timm.models.resnet.ResNet, .*torch.nn.\S+, which .*save\(model.state_dict\(\)"),
+        ("empty", "no tensors by name.*epoch, weights_of_net"),
+        ("script", "a TorchScript archive, which is a program"),
+    ):
+        with pytest.raises(RunError, match=said):
+            create_backbone("test_resnet", weights=tmp_path / f"{name}.pt")
 
 
 def test_a_position_embedding_is_resized_to_the_crop(tmp_path: Path) -> None:

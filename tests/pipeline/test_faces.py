@@ -12,7 +12,9 @@ from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.geometry import flip_points
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors import Attempt, Face, LandmarkDetector
+from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
 from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
+from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 from protocols import assert_fulfils
 
 
@@ -82,9 +84,25 @@ def test_the_scene_is_a_detector() -> None:
     assert_fulfils(Scene([]), LandmarkDetector)
 
 
-@pytest.mark.parametrize(("policy", "number"), [("largest", 1), ("central", 2), ("box", 1)])
+@pytest.mark.parametrize(("policy", "number"), [("largest", 1), ("central", 2), ("box", 1), ("auto", 2)])
 def test_a_policy_chooses(policy: str, number: int) -> None:
     assert chosen(policy, SMALL, LARGE, MIDDLE) == (Reason.OK, number)
+
+
+def test_unless_told_otherwise_size_is_weighed_against_distance_from_the_middle() -> None:
+    assert LandmarkConfig().faces == "auto"
+    person, neighbour, passer_by = face(200, 100, 80), face(345, 100, 90), face(200, 30, 20)
+    assert chosen("auto", neighbour, person, passer_by) == (Reason.OK, 1)
+    assert chosen("auto", person, neighbour, box=Box(300, 55, 390, 145)) == (Reason.OK, 1)
+
+
+def test_a_late_attempt_believes_no_face_with_a_low_score() -> None:
+    """The scene's score is the photo's width, 400."""
+    for least, reason in ((399.0, Reason.OK), (401.0, Reason.IMPLAUSIBLE_FACE)):
+        scene = Scene([LARGE], ladder=(Attempt(0.0, 0.5, min_score=least),))
+        found = find_face(photo(), scene)
+        assert (found.reason, found.face is None) == (reason, reason is not Reason.OK)
+    assert [attempt.min_score for attempt in MediaPipeDetector.ladder] == [0, 0, 0, 0, 0.55, 0.55, 0.55, 0.55]
 
 
 def test_several_faces_are_an_error_only_when_asked() -> None:
