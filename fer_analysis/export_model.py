@@ -178,7 +178,7 @@ def describe_export(opened: OpenRun, graph: ExportableModel) -> dict[str, Any]:
         "alignment": dict(opened.preparation.crop.get("crop", {})),
         "outputs": list(graph.names),
         "layers": [name for name in graph.names if name.startswith("attention_")],
-        "temperature": opened.calibration.temperature if opened.calibration else None,
+        "temperature": opened.temperature if opened.calibration else None,
         "backbone": record.config.backbone,
         "method": record.config.method,
         "codebook": record.codebook,

@@ -7,8 +7,9 @@ For a map T >= 0 over the crop and the region A_u in [0, 1] of action unit u, dr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from jaxtyping import Bool, Float, Float32
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
+from aupipe.fer_data.au_maps.places import shared_places
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
 from aupipe.fer_models.targets import cosine, resize_maps
@@ -64,9 +66,11 @@ class ActionUnitCard:
         expression: The predicted expression.
         action_units: Those whose region shows in the crop, by FACS number.
         expected: AUs that the codebook gives the expression.
-        missed: Those of them that get no more attention than chance.
+        missed: Those of them that get no more attention than chance, as far as the network saw them.
         elsewhere: Other AUs with at least :data:`UNEXPECTED_LIFT` times chance, and as many times what the
             expression's own map would give them.
+        outside: AUs, expected or not, that lie outside of what the network saw: nothing is known about them.
+        shared: Groups of AUs that share a place; attention there may mean any of them.
         asymmetry: (right - left) / (right + left) of all the attention, in [-1, 1], right being image right.
         cosine: Cosine of the attention and the expression's AU map; None where it has no map.
         cosine_uniform: The same of an even map.
@@ -77,9 +81,24 @@ class ActionUnitCard:
     expected: tuple[int, ...]
     missed: tuple[int, ...]
     elsewhere: tuple[int, ...]
+    outside: tuple[int, ...]
+    shared: tuple[tuple[int, ...], ...]
     asymmetry: float
     cosine: float | None
     cosine_uniform: float | None
+
+
+def named(units: Sequence[int]) -> str:
+    """Name AUs for people."""
+    return ", ".join(f"AU {number}" for number in units)
+
+
+def unseen_sentences(card: ActionUnitCard) -> list[str]:
+    """Say which expected AUs the network could not see, if there are any."""
+    unseen = [au for au in card.expected if au in card.outside]
+    if not unseen:
+        return []
+    return [f"Expected too, but outside of what the network saw: {named(unseen)}. Nothing is known about them."]
 
 
 UNEXPECTED_LIFT = 1.5
@@ -92,13 +111,17 @@ class Regions:
 
     Attributes:
         expression: The expression.
-        maps: Every AU's region, in [0, 1].
+        maps: Every AU's region in [0, 1], as far as the crop shows it.
+        outside: The other AUs.
+        shared: Groups of AUs that share a place.
         target: The expression's AU map, in [0, 1]; None where it has none.
         right: True in the half of the image to the right of the face's midline.
     """
 
     expression: str
     maps: Mapping[int, Float32[np.ndarray, "m m"]]
+    outside: tuple[int, ...]
+    shared: tuple[tuple[int, ...], ...]
     target: Float32[np.ndarray, "m m"] | None
     right: Bool[np.ndarray, "m m"]
 
@@ -118,6 +141,11 @@ class Canvas:
         """Side of a cropped map."""
         return augment.cropped_map_size(self.crop.crop_size, self.image_size, self.map_size)
 
+    @cached_property
+    def shared(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of the codebook's AUs that share a place."""
+        return shared_places(self.codebook)
+
     def draw(self, landmarks: Float[np.ndarray, "68 2"], weights: Mapping[int, float]) -> Float32[np.ndarray, "m m"]:
         """Draw the centre crop of the AUs' map as the evaluation does; ``landmarks`` ``(x, y)`` in aligned pixels."""
         drawn = render_aus(landmarks, weights, self.codebook, self.image_size, self.map_size)
@@ -129,7 +157,7 @@ class Canvas:
 def face_regions(landmarks: Float[np.ndarray, "68 2"], canvas: Canvas, expression: str) -> Regions:
     """Draw every AU of the codebook on a face, and the expression's map.
 
-    AUs whose core lies outside of the centre crop are left out. ``landmarks``: ``(x, y)`` in aligned pixels.
+    AUs whose core lies outside of the centre crop are only named. ``landmarks``: ``(x, y)`` in aligned pixels.
     """
     drawn = {au: canvas.draw(landmarks, {au: 1.0}) for au in sorted(canvas.codebook.action_units)}
     weights = canvas.codebook.expressions.get(expression, {})
@@ -138,6 +166,8 @@ def face_regions(landmarks: Float[np.ndarray, "68 2"], canvas: Canvas, expressio
     return Regions(
         expression=expression,
         maps={au: values for au, values in drawn.items() if values.max() >= MIN_PEAK},
+        outside=tuple(au for au, values in drawn.items() if values.max() < MIN_PEAK),
+        shared=canvas.shared,
         target=canvas.draw(landmarks, weights) if weights else None,
         right=right_of_midline(points, canvas.size),
     )
@@ -186,6 +216,8 @@ def action_unit_card(
         expected=tuple(sorted(weights)),
         missed=tuple(unit.number for unit in units if unit.expected and unit.lift <= 1),
         elsewhere=tuple(unit.number for unit in units if _is_elsewhere(unit, regions)),
+        outside=regions.outside,
+        shared=regions.shared,
         asymmetry=whole.right - whole.left,
         cosine=None if target is None else _cosine(attended, target),
         cosine_uniform=None if target is None else _cosine(np.ones_like(target), target),

@@ -1,6 +1,7 @@
 """Confidence that means something: one temperature, fitted on the validation split (Guo et al., ICML 2017).
 
-Dividing the logits by a temperature changes no prediction, only how sure it sounds.
+Dividing the logits by a temperature changes no prediction, only how sure it sounds. One that makes held-out images
+worse is kept, so that it is not fitted again, and not applied.
 """
 
 from __future__ import annotations
@@ -54,12 +55,24 @@ class Calibration:
     nll_after: float
     checkpoint: str
 
+    @property
+    def helps(self) -> bool:
+        """Whether held-out confidence gets no worse by it, in neither measure; otherwise it is not applied."""
+        return self.ece_after <= self.ece_before and self.nll_after <= self.nll_before
+
     def sentence(self) -> str:
         """Say it for people."""
         few = " So few images make it rough." if self.n < FEW_ROWS else ""
+        fitted = f"temperature {self.temperature:.2f}, fitted on {self.n} validation images"
+        if not self.helps:
+            return (
+                f"Confidence is not calibrated: {fitted}, makes held-out images worse (expected calibration error "
+                f"{self.ece_before:.3f} before, {self.ece_after:.3f} after; cross-entropy {self.nll_before:.3f} and "
+                f"{self.nll_after:.3f}), so it is not applied.{few}"
+            )
         return (
-            f"Confidence: temperature {self.temperature:.2f}, fitted on {self.n} validation images; expected "
-            f"calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} after (held out).{few}"
+            f"Confidence: {fitted}; expected calibration error {self.ece_before:.3f} before, {self.ece_after:.3f} "
+            f"after (held out).{few}"
         )
 
 

@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
 from aupipe.fer_analysis.evaluation import explanation_maps
+from aupipe.fer_analysis.evaluation.predictions import METRICS, load_metrics
+from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something
+from aupipe.fer_analysis.explain.action_units import Canvas
 from aupipe.fer_analysis.explain.calibration import Calibration, run_calibration, softmax
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
@@ -48,7 +51,7 @@ class FacePrediction:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run ready to explain; ``layer`` is the one whose attention is shown, ``notes`` what a reader must know."""
+    """A run ready to explain; ``layer`` is the one whose attention is shown, ``notes`` are to be read first."""
 
     folder: Path
     record: checkpoint.RunRecord
@@ -63,6 +66,17 @@ class OpenRun:
     def codebook(self) -> Codebook:
         """The codebook of the store it was trained on."""
         return codebook_from_dict(self.preparation.codebook, f"{self.folder}/{checkpoint.CONFIG}")
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by: the calibration's temperature where that helps, else 1."""
+        return self.calibration.temperature if self.calibration and self.calibration.helps else 1.0
+
+    @cached_property
+    def canvas(self) -> Canvas:
+        """The place where AU regions are drawn."""
+        prepared = self.preparation
+        return Canvas(self.codebook, self.crop, self.placement(), prepared.image_size, prepared.map_size)
 
     @property
     def crop(self) -> AugmentConfig:
@@ -102,7 +116,7 @@ class OpenRun:
         attention = maps[str(layer or self.layer)].cpu().numpy()
         cam = maps["cam"].cpu().numpy() if "cam" in maps else None
         logits = out.logits.double().detach().cpu().numpy()
-        probability = softmax(logits, self.calibration.temperature if self.calibration else 1.0)
+        probability = softmax(logits, self.temperature)
         return [
             FacePrediction(row, probability[n], int(row.argmax()), attention[n], None if cam is None else cam[n])
             for n, row in enumerate(logits)
@@ -153,7 +167,7 @@ def open_run(
         )
     preparation = _preparation(folder, record, store)
     calibration = run_calibration(folder, record, model, kept.sha256, store, where)
-    notes = () if calibration else (_uncalibrated(store, why),)
+    notes = (*_standing(folder), *(() if calibration else (_uncalibrated(store, why),)))
     return OpenRun(folder, record, model, where, layer or model.backbone.n_layers, preparation, calibration, notes)
 
 
@@ -191,6 +205,23 @@ def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) ->
         if override is not None:
             raise
         return None, str(error)
+
+
+def _standing(folder: Path) -> tuple[str, ...]:
+    """Say by the run's own figures of the test split, where it has them, that the model knows nothing."""
+    if not (folder / METRICS).is_file():
+        return ()
+    try:
+        found = load_metrics(folder)
+    except RunError as error:
+        return (f"Whether the model knows anything cannot be told: {error}",)
+    if knows_something(found) or checkpoint.outdated(folder, found):
+        return ()
+    return (
+        f"This model knows nothing that could be explained: on {found['split']} it is right on "
+        f"{found['accuracy']:.1%} of {found['n']} faces, {beside_the_majority(found)}. Its maps show what it looks at, "
+        "not what an expression looks like.",
+    )
 
 
 def _uncalibrated(store: Store | None, why: str) -> str:

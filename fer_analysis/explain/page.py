@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare, named, unseen_sentences
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
@@ -42,15 +42,10 @@ def card_sentences(card: ActionUnitCard) -> list[str]:
     sentences = []
     if not card.expected:
         sentences.append(f"The codebook gives {card.expression} no AUs, so nothing is expected and nothing missed.")
-    elif card.missed:
-        sentences.append(
-            f"Of the AUs expected for {card.expression} ({_named(card.expected)}) the attention misses "
-            f"{_named(card.missed)}: no more than chance."
-        )
     else:
-        sentences.append(f"All AUs expected for {card.expression} ({_named(card.expected)}) get more than chance.")
+        sentences += _expected_sentences(card)
     if card.elsewhere:
-        sentences.append(f"It also looks at {_named(card.elsewhere)}, which are not expected.")
+        sentences.append(f"It also looks at {_placed(card.elsewhere, card)}, which are not expected.")
     if card.cosine is not None and card.cosine_uniform is not None:
         sentences.append(
             f"Cosine of attention and AU map {card.cosine:.2f}; an even map would have {card.cosine_uniform:.2f}."
@@ -58,6 +53,20 @@ def card_sentences(card: ActionUnitCard) -> list[str]:
     side = "right" if card.asymmetry > 0 else "left"
     sentences.append(f"{0.5 + abs(card.asymmetry) / 2:.0%} of the attention lies on the image's {side} of the midline.")
     return sentences
+
+
+def _expected_sentences(card: ActionUnitCard) -> list[str]:
+    """Say which expected AUs the attention misses, and which the network could not see at all."""
+    seen = [au for au in card.expected if au not in card.outside]
+    sentences = []
+    if card.missed:
+        sentences.append(
+            f"Of the AUs expected for {card.expression} ({named(seen)}) the attention misses "
+            f"{_placed(card.missed, card)}: no more than chance."
+        )
+    elif seen:
+        sentences.append(f"All AUs expected for {card.expression} ({named(seen)}) get more than chance.")
+    return [*sentences, *unseen_sentences(card)]
 
 
 def unit_table(card: ActionUnitCard) -> BarTable:
@@ -90,8 +99,18 @@ def _probabilities(opened: OpenRun, result: FaceResult) -> str:
     return ", ".join(f"{name} {value:.0%}" for name, value in pairs)
 
 
-def _named(units: Sequence[int]) -> str:
-    return ", ".join(f"AU {number}" for number in units)
+def _placed(units: Sequence[int], card: ActionUnitCard) -> str:
+    """Name AUs by their place: those that share it together, with the others it may mean in brackets."""
+    named: dict[tuple[int, ...], list[int]] = {}
+    for number in units:
+        place = next((group for group in card.shared if number in group), (number,))
+        named.setdefault(place, []).append(number)
+    return ", ".join(_place(place, chosen) for place, chosen in named.items())
+
+
+def _place(group: Sequence[int], chosen: Sequence[int]) -> str:
+    others = "/".join(str(number) for number in group if number not in chosen)
+    return f"AU {'/'.join(map(str, chosen))}" + (f" (the place of AU {others} too)" if others else "")
 
 
 def timeline(png: bytes, size: tuple[int, int], name: str, means: Mapping[str, float]) -> Wide:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from aupipe.fer_analysis.explain import view
-from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, unseen_sentences
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_data import geometry
@@ -122,7 +122,7 @@ def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequ
         axes.set_axis_off()
     draw_action_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
     draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.prediction.probability)
-    figure.text(0.01, 0.012, " ".join(result.notes), fontsize=8)
+    figure.text(0.01, 0.012, " ".join([*unseen_sentences(result.card), *result.notes]), fontsize=8)
     write_bytes(path, png_bytes(figure))
 
 

@@ -81,6 +81,7 @@ def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         **probability,
         "asymmetry": round(result.card.asymmetry, 4),
         "missed_aus": " ".join(map(str, result.card.missed)),
+        "unseen_aus": " ".join(map(str, result.card.outside)),
         "score": round(result.face.score, 4),
         "rung": result.face.rung,
         "yaw": yaw,
@@ -103,7 +104,9 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         "label": result.picture.label or None,
         "predicted": predicted,
         "confidence": result.confidence(),
-        "calibration": asdict(opened.calibration) if opened.calibration else None,
+        "calibration": {**asdict(opened.calibration), "applied": opened.calibration.helps}
+        if opened.calibration
+        else None,
         "probabilities": {name: float(prediction.probability[k]) for k, name in enumerate(classes)},
         "logits": {name: float(prediction.logits[k]) for k, name in enumerate(classes)},
         "attention": {"layer": opened.layer, "map": _rounded(prediction.attention)},
@@ -113,6 +116,8 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         "expected": list(card.expected),
         "missed": list(card.missed),
         "elsewhere": list(card.elsewhere),
+        "outside": list(card.outside),
+        "shared": [list(group) for group in card.shared],
         "asymmetry": card.asymmetry,
         "cosine": card.cosine,
         "cosine_uniform": card.cosine_uniform,
@@ -134,11 +139,13 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
 def limits(opened: OpenRun, prediction: FacePrediction) -> tuple[str, ...]:
     """List what an explanation does not say; true of every face of the run."""
     rows, columns = prediction.attention.shape
+    places = ", ".join("AU " + "/".join(map(str, group)) for group in opened.canvas.shared)
     return (
         "A map shows where the network's features are strong. It does not show which muscles moved: an AU's share is "
         "attention at the AU's place, not the AU's activity.",
         f"The attention has {columns} x {rows} cells over the framed window; AUs that lie within one cell of each "
-        "other cannot be told apart. AU regions overlap, so shares do not add up to 100 %.",
+        "other cannot be told apart. AU regions overlap, so shares do not add up to 100 %."
+        + (f" These share a place, whatever the resolution: {places}." if places else ""),
         f"Expected AUs are what the codebook {opened.codebook.name!r} gives the predicted expression, not what this "
         "face shows.",
         f"The classifier always names one of its {len(opened.record.classes)} classes, whatever the photo shows, and "

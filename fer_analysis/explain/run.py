@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.explain import page
-from aupipe.fer_analysis.explain.action_units import Canvas, action_unit_card, face_regions
+from aupipe.fer_analysis.explain.action_units import action_unit_card, face_regions
 from aupipe.fer_analysis.explain.inputs import InputPicture, Source
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
@@ -157,11 +157,9 @@ def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, Al
     """Classify and explain the numbered faces of one picture."""
     if not faces:
         return []
-    prepared = opened.preparation
-    canvas = Canvas(opened.codebook, opened.crop, opened.placement(), prepared.image_size, prepared.map_size)
     results = []
     for (number, face), prediction in zip(faces.items(), opened.predict(list(faces.values())), strict=True):
-        regions = face_regions(face.landmarks, canvas, opened.record.classes[prediction.predicted])
+        regions = face_regions(face.landmarks, opened.canvas, opened.record.classes[prediction.predicted])
         card = action_unit_card(regions, opened.codebook, prediction.attention, prediction.cam)
         results.append(FaceResult(picture, number, face, prediction, card, face_notes(face)))
     return results
@@ -191,7 +189,7 @@ def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tupl
         blocks = [_timeline(opened, source, out, work), *blocks]
         work.files.append(TIMELINE)
     calibration = (opened.calibration.sentence(),) if opened.calibration else ()
-    facts = (_about(opened), *calibration, *notes)
+    facts = (*notes, _about(opened), *calibration)
     title = f"{printable(source.path.name)} explained"
     said = {"facts": facts, "limits": work.limits, "left_out": work.failures}
     write_text(out / PAGE, render("explain", title=title, blocks=blocks, **said))

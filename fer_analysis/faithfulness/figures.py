@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from aupipe.fer_analysis.faithfulness.summary import CURVES, two
+from aupipe.fer_analysis.faithfulness.summary import CURVES, two, why_no_face
 from aupipe.fer_analysis.faithfulness.text import map_title
 from aupipe.fer_display.curves import COLOURS, QUIET, Curve, IntervalBar, Panel, draw_bars, draw_panel
 from aupipe.fer_display.figures import new_figure
@@ -62,7 +62,7 @@ def _draw_regions(axis: Axes, entry: Mapping[str, Any]) -> None:
     if not entry["n"]:
         axis.set_title("Removing the AU regions")
         axis.set_axis_off()
-        axis.text(0.5, 0.5, "no face has an AU region", ha="center", va="center", transform=axis.transAxes)
+        axis.text(0.5, 0.5, why_no_face(entry), wrap=True, ha="center", va="center", transform=axis.transAxes)
         return
     bars = []
     for kind, name in BARS.items():
@@ -75,7 +75,7 @@ def _draw_regions(axis: Axes, entry: Mapping[str, Any]) -> None:
         bars,
         title=f"Removing the AU regions: {entry['n']} faces, {entry['region_share']:.0%} of the pixels",
         across="pixels removed, as many each time",
-        up="fall of the predicted class's probability",
+        up="share of what the face adds to the probability",
     )
 
 

@@ -138,6 +138,20 @@ def cascade(
     return list(stages), {kind: np.array(values)[:, :, ordered[kind]] for kind, values in found.items()}
 
 
+def between_faces(
+    model: Method, images: Float32[Tensor, "n 3 c c"], batch_size: int
+) -> dict[str, Float64[np.ndarray, "_"]]:
+    """Correlate each face's maps with the next face's, both of this network and the first face's prediction's class.
+
+    The null of :func:`cascade`: as much is common to the maps of any two faces. Faces whose map has no order are left
+    out, and one face alone has no other.
+    """
+    predicted = torch.cat([_scores(model, part).argmax(1) for part in torch.split(images, batch_size)])
+    own, other = (_maps(model, pictures, predicted, batch_size) for pictures in (images, images.roll(-1, 0)))
+    ordered = {kind: (np.ptp(values, axis=1) > 0) & (len(images) > 1) for kind, values in own.items()}
+    return {kind: rank_correlation(own[kind][rows], other[kind][rows]) for kind, rows in ordered.items()}
+
+
 @contextlib.contextmanager
 def _restored(model: Method) -> Iterator[None]:
     """Give the model its own weights and statistics again at the end, whatever happens inside."""

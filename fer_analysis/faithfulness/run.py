@@ -17,7 +17,7 @@ from aupipe.fer_analysis.faithfulness.faces import TABLE, write_faces
 from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
 from aupipe.fer_analysis.faithfulness.measuring import Perturbation, measure
 from aupipe.fer_analysis.faithfulness.perturbing import BASELINES
-from aupipe.fer_analysis.faithfulness.randomising import cascade
+from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade
 from aupipe.fer_analysis.faithfulness.schema import Measured, check_parts
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
@@ -164,10 +164,13 @@ def _randomise(
     ]
     stages, own = cascade(model, images, loader.batch_size, seed, method, progress)
     maps = {method if kind == "cam" else kind: values for kind, values in own.items()}
+    found = between_faces(model, images, loader.batch_size)
+    null = {method if kind == "cam" else kind: values for kind, values in found.items()}
     for name in others:
         _, reader, _ = checkpoint.load_best(run_folder, loader.device, name)
         maps[name] = cascade(reader, images, loader.batch_size, seed, name, progress)[1]["cam"]
-    return summarise_randomisation(stages, maps, len(images))
+        null[name] = between_faces(reader, images, loader.batch_size)["cam"]
+    return summarise_randomisation(stages, maps, len(images), null)
 
 
 def _first_images(loader: TripletLoader) -> Tensor:

@@ -39,6 +39,9 @@ class Regions(TypedDict):
     """Removal of the AU regions."""
 
     n: int
+    n_with_region: int
+    n_right: int
+    room: float
     removed: dict[str, Removed]
     fall_inside_over: dict[str, Mean | None]
 
@@ -47,6 +50,7 @@ class Randomised(TypedDict):
     """A map's correlation when every weight is random."""
 
     final: float | None
+    other_face: float | None
 
 
 class Randomisation(TypedDict):
@@ -58,6 +62,7 @@ class Randomisation(TypedDict):
 class Measured(TypedDict):
     """``faithfulness.json``."""
 
+    depends_on_picture: bool
     curves: dict[str, Curve]
     regions: Regions
     randomisation: Randomisation

@@ -20,6 +20,12 @@ from aupipe.fer_models.metrics.resampling import bootstrap_interval
 
 CURVES = ("deletion", "insertion")
 
+ROOM = 0.1
+"""A face's fall is a share of what its pixels add to the probability, and means something from this much on."""
+
+NO_DEPENDENCE = 0.01
+"""A prediction whose probability changes less than this, over all faces and their baselines, is a constant."""
+
 
 def summarise(faces: PerturbedFaces) -> dict[str, Any]:
     """Summarise what comes from the faces: curves and regions."""
@@ -28,6 +34,7 @@ def summarise(faces: PerturbedFaces) -> dict[str, Any]:
         "n": len(faces.label),
         "n_with_map": int(faces.has_map.sum()),
         "accuracy": float((faces.label == faces.predicted).mean()),
+        "depends_on_picture": depends_on_picture(faces),
         "probability": {
             "whole": float(faces.whole.mean()),
             "baseline": float(faces.empty.mean()),
@@ -37,6 +44,12 @@ def summarise(faces: PerturbedFaces) -> dict[str, Any]:
         "curves": {kind: _curve(faces, kind) for kind in faces.curves if faces.rows(kind).any()},
         "regions": _regions(faces),
     }
+
+
+def depends_on_picture(faces: PerturbedFaces) -> bool:
+    """Return whether the network says different things about different pictures, or about a face and its baseline."""
+    probabilities = np.concatenate([faces.whole, faces.empty])
+    return len(np.unique(faces.predicted)) > 1 or bool(np.ptp(probabilities) >= NO_DEPENDENCE)
 
 
 def _curve(faces: PerturbedFaces, kind: str) -> dict[str, Any]:
@@ -54,26 +67,32 @@ def _curve(faces: PerturbedFaces, kind: str) -> dict[str, Any]:
 
 
 def _regions(faces: PerturbedFaces) -> dict[str, Any]:
-    """Average the falls inside and outside of the AU regions; all None where no face has a region."""
-    rows = faces.removable
-    correct = (faces.label == faces.predicted).astype(np.float64)
+    """Average the falls inside and outside of the AU regions; all None where no face can be used.
+
+    A fall counts as a share of what the face's pixels add to the baseline's probability, on faces that are right.
+    """
+    right = faces.removable & (faces.label == faces.predicted)
+    rows, room = right & (faces.whole - faces.empty >= ROOM), np.maximum(faces.whole - faces.empty, ROOM)
+    share = {kind: faces.fall[kind] / room for kind in regions.REMOVALS}
     removed = {
         kind: {
-            "fall": _mean(faces, faces.fall[kind], rows),
-            "accuracy_change": _mean(faces, faces.correct[kind] - correct, rows),
+            "fall": _mean(faces, share[kind], rows),
+            "accuracy_change": _mean(faces, faces.correct[kind] - 1, rows),
             "strength": _plain(faces.strength[kind], rows),
         }
         for kind in regions.REMOVALS
     }
-    inside = faces.fall["inside"]
     return {
         "n": int(rows.sum()),
+        "n_with_region": int(faces.removable.sum()),
+        "n_right": int(right.sum()),
+        "room": ROOM,
         "region_share": _plain(faces.region_share, rows),
         "outside_face_in_face": _plain(faces.in_face, rows),
         "draws": regions.DRAWS,
         "removed": removed,
         "fall_inside_over": {
-            kind: _mean(faces, inside - faces.fall[kind], rows) for kind in regions.REMOVALS if kind != "inside"
+            kind: _mean(faces, share["inside"] - share[kind], rows) for kind in regions.REMOVALS if kind != "inside"
         },
     }
 
@@ -92,13 +111,20 @@ def _mean(
     return {"mean": float(values[rows].mean()), "ci95": None if interval is None else list(interval)}
 
 
-def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlations], faces: int) -> dict[str, Any]:
+def summarise_randomisation(
+    stages: Sequence[str],
+    maps: Mapping[str, Correlations],
+    faces: int,
+    null: Mapping[str, Float64[np.ndarray, "_"]] | None = None,
+) -> dict[str, Any]:
     """Summarise the randomisation test.
 
     Args:
         stages: What was randomised, step by step.
         maps: Correlations by map, from :func:`~aupipe.fer_analysis.faithfulness.randomising.cascade`.
         faces: How many were looked at.
+        null: By map, its correlations between two faces under the trained network, from
+            :func:`~aupipe.fer_analysis.faithfulness.randomising.between_faces`.
 
     Returns:
         The object ``randomisation`` of ``faithfulness.json``.
@@ -108,8 +134,15 @@ def summarise_randomisation(stages: Sequence[str], maps: Mapping[str, Correlatio
         "faces": faces,
         "draws": randomising.DRAWS,
         "fails_from": randomising.FAILS_FROM,
-        "maps": {name: _randomised(values) for name, values in maps.items()},
+        "maps": {
+            name: {**_randomised(values), "other_face": _average((null or {}).get(name))}
+            for name, values in maps.items()
+        },
     }
+
+
+def _average(values: Float64[np.ndarray, "n"] | None) -> float | None:
+    return None if values is None or not len(values) else float(values.mean())
 
 
 def _randomised(values: Correlations) -> dict[str, Any]:
@@ -134,9 +167,12 @@ def summary_line(content: Mapping[str, Any]) -> str:
 
     It says whether the decision rests on the AU regions and on the map, and the map on the weights.
     """
+    if not content["depends_on_picture"]:
+        return CONSTANT
     attention = content["curves"]["attention"]
     chance = content["curves"][attention["control"]]
-    weights = content["randomisation"]["maps"]["attention"]["final"]
+    randomised = content["randomisation"]["maps"]["attention"]
+    weights, other = randomised["final"], randomised["other_face"]
     return "; ".join(
         [
             _regions_part(content["regions"]),
@@ -144,21 +180,38 @@ def summary_line(content: Mapping[str, Any]) -> str:
             f"insertion {two(attention['insertion']['auc'])} vs {two(chance['insertion']['auc'])}",
             "attention is empty on every face"
             if weights is None
-            else f"randomised weights: Spearman {two(weights)} with the attention before",
+            else f"randomised weights: Spearman {two(weights)} with the attention before"
+            + ("" if other is None else f", which between two faces is {two(other)}"),
         ]
     )
 
 
 def _regions_part(entry: Mapping[str, Any]) -> str:
     if not entry["n"]:
-        return "No face has an AU region, so what the decision owes to AU regions is unknown"
+        return f"{why_no_face(entry)}, so what the decision owes to AU regions is unknown"
     falls = {kind: figures["fall"]["mean"] for kind, figures in entry["removed"].items()}
     over = entry["fall_inside_over"]["outside_face"]
     span = "" if over["ci95"] is None else f", 95 % {two(over['ci95'][0])} to {two(over['ci95'][1])}"
     return (
-        f"Removing the AU regions lowers the probability by {two(falls['inside'])}, the same area elsewhere on the "
-        f"face by {two(falls['outside_face'])} (difference {two(over['mean'])}{span}; {entry['n']} faces)"
+        f"Removing the AU regions takes {two(falls['inside'])} of what the face adds to the probability, the same area "
+        f"elsewhere on it {two(falls['outside_face'])} (difference {two(over['mean'])}{span}; {entry['n']} faces that "
+        "are predicted rightly)"
     )
+
+
+CONSTANT = (
+    "The prediction does not depend on the picture: all faces get the same class with the same probability, with their "
+    "pixels and without. There is nothing that a map could be faithful to"
+)
+
+
+def why_no_face(entry: Mapping[str, Any]) -> str:
+    """Say why the removal of AU regions has no face to stand on."""
+    if not entry["n_with_region"]:
+        return "No face has an AU region (no AU map that reaches one half)"
+    if not entry["n_right"]:
+        return "No face with an AU region is predicted rightly"
+    return f"No rightly predicted face adds {entry['room']:g} or more to the probability that its baseline has"
 
 
 def two(value: float) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.text import shown, span
-from aupipe.fer_analysis.faithfulness.summary import CURVES
+from aupipe.fer_analysis.faithfulness.summary import CONSTANT, CURVES, why_no_face
 from aupipe.fer_display.tables import text_table
 
 REMOVED_TITLES = {
@@ -33,12 +33,17 @@ def map_title(name: str) -> str:
 def page_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
     """Write the lines that ``aupipe faithfulness`` prints for the content of ``faithfulness.json``."""
     p = c["probability"]
-    return [
+    lines = [
         f"{run}: {c['n']} images of {c['split']}, {c['n_with_map']} with a map, epoch {c['epoch']}, accuracy "
         f"{c['accuracy']:.1%}",
         f"probability of the prediction: {shown(p['whole'])}, on the {c['baseline']} baseline alone "
         f"{shown(p['baseline'])}, where {p['baseline_keeps_prediction']:.0%} keep it",
         "",
+    ]
+    if not c["depends_on_picture"]:
+        return [*lines, f"{CONSTANT}."]
+    return [
+        *lines,
         "Deletion (lower is better) and insertion (higher is better): area under the probability, difference to random",
         *text_table(_curve_rows(c["curves"])),
         "",
@@ -60,31 +65,34 @@ def _curve_rows(curves: Mapping[str, Any]) -> list[Sequence[str]]:
 
 def _region_lines(entry: Mapping[str, Any]) -> list[str]:
     if not entry["n"]:
-        return ["No face has an AU region (no AU map that reaches one half): what the decision owes to AUs is unknown."]
-    rows: list[Sequence[str]] = [("removed", "fall of probability", "change of accuracy", "change of pixels")]
+        return [f"{why_no_face(entry)}: what the decision owes to AUs is unknown."]
+    rows: list[Sequence[str]] = [("removed", "share of the probability", "change of accuracy", "change of pixels")]
     for kind, figures in entry["removed"].items():
         figure = (_with_span(figures["fall"]), _with_span(figures["accuracy_change"]), shown(figures["strength"]))
         rows.append((REMOVED_TITLES[kind], *figure))
     for kind, difference in entry["fall_inside_over"].items():
         rows.append((f"AU regions over {REMOVED_TITLES[kind]}", _with_span(difference)))
     return [
-        f"Removal of the AU regions: {entry['n']} faces, {entry['region_share']:.1%} of the pixels; of as much "
-        f"elsewhere on the face {entry['outside_face_in_face']:.0%} found room in it",
+        f"Removal of the AU regions: {entry['n']} faces that are predicted rightly and add {entry['room']:g} or more "
+        f"to the baseline's probability (of {entry['n_with_region']} with a region, {entry['n_right']} right); falls "
+        f"are shares of that. {entry['region_share']:.1%} of the pixels; of as much elsewhere on the face "
+        f"{entry['outside_face_in_face']:.0%} found room in it",
         *text_table(rows),
     ]
 
 
 def _randomisation_lines(entry: Mapping[str, Any]) -> list[str]:
-    rows: list[Sequence[str]] = [("random from the head down to", *entry["stages"], "")]
+    rows: list[Sequence[str]] = [("random from the head down to", *entry["stages"], "two faces", "")]
     for name, figures in entry["maps"].items():
         if figures["spearman"] is None:
-            rows.append((name, *["-"] * len(entry["stages"]), "no map has a positive value"))
+            rows.append((name, *["-"] * (len(entry["stages"]) + 1), "no map has a positive value"))
             continue
         verdict = "depends on the weights" if figures["passes"] else "FAILS: hardly depends on the weights"
-        rows.append((name, *map(shown, figures["spearman"]), verdict))
+        rows.append((name, *map(shown, figures["spearman"]), shown(figures["other_face"]), verdict))
     return [
         f"Spearman with the map of the trained network, {entry['faces']} faces, {entry['draws']} random networks; a "
-        f"map fails from {entry['fails_from']:g} with everything random",
+        f"map fails from {entry['fails_from']:g} with everything random. two faces: the same between the maps of two "
+        "different faces, both of the trained network",
         *text_table(rows),
     ]
 

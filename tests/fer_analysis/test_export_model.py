@@ -106,7 +106,7 @@ def test_the_file_gives_the_models_figures_for_any_batch(
             assert given["cam"][:, k] == pytest.approx(maps[k]["cam"].numpy(), abs=1e-4)
     assert about["classes"] == list(opened.record.classes) and about["crop_size"] == 48
     assert about["channel_mean"] == list(opened.record.channel_mean) and about["layers"][-1] == "attention_5"
-    assert opened.calibration is not None and about["temperature"] == opened.calibration.temperature
+    assert opened.calibration is not None and about["temperature"] == opened.temperature
 
 
 def test_the_example_of_the_docs_runs_without_aupipe(

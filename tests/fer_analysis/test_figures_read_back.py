@@ -50,12 +50,14 @@ METRICS: dict[str, Any] = {
 AREA = {"control": "random", "deletion": {"auc": 0.5}, "insertion": {"auc": 0.5}}
 FALL = {"mean": 0.1, "ci95": [0.0, 0.2]}
 FAITHFUL: dict[str, Any] = {
+    "depends_on_picture": True,
     "curves": {"attention": AREA, "random": {**AREA, "control": None}},
     "regions": {
-        "n": 3, "removed": {name: {"fall": FALL} for name in ("inside", "outside_face", "outside_anywhere")},
+        "n": 3, "n_with_region": 5, "n_right": 4, "room": 0.1,
+        "removed": {name: {"fall": FALL} for name in ("inside", "outside_face", "outside_anywhere")},
         "fall_inside_over": {"outside_face": FALL},
     },
-    "randomisation": {"maps": {"attention": {"final": None}}},
+    "randomisation": {"maps": {"attention": {"final": None, "other_face": None}}},
     "split": "test", "limit": 200, "store_digest": "s",
 }  # fmt: skip
 

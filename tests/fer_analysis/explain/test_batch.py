@@ -15,7 +15,10 @@ import cv2
 import numpy as np
 import pytest
 
-from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_source
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something
+from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_run, open_source
 from aupipe.fer_analysis.explain.result import face_notes
 from aupipe.fer_analysis.explain.run import REPORT
 from aupipe.fer_analysis.explain.timeline import draw_timeline
@@ -28,6 +31,7 @@ from aupipe.pipeline.photos import PhotoPreparer
 from drawings import read_drawing
 from explain_runs import Trained
 from offline import snapshot
+from run_files import rewrite
 
 
 def portrait(trained: Trained, expression: str = "happiness") -> np.ndarray:
@@ -100,6 +104,9 @@ def test_each_face_has_its_files_and_they_agree(done: ExplainReport, opened: Ope
         assert content["predicted"] == max(content["logits"], key=content["logits"].get)
         assert opened.calibration is not None
         assert content["calibration"]["temperature"] == opened.calibration.temperature
+        assert content["calibration"]["applied"] == opened.calibration.helps
+        seen = {unit["number"] for unit in content["action_units"]}
+        assert seen | set(content["outside"]) == set(opened.codebook.action_units) and [5, 7, 43] in content["shared"]
         assert np.shape(content["landmarks"]["points"]) == (68, 2) and content["label"] is None
         assert content["expected"] == sorted(opened.codebook.expressions[content["predicted"]])
         assert content["limits"] and content["landmarks"]["rung"] >= 0
@@ -107,6 +114,26 @@ def test_each_face_has_its_files_and_they_agree(done: ExplainReport, opened: Ope
         assert units[12]["attention"]["share"] == pytest.approx(units[12]["lift"] * units[12]["chance"])
     sides = [strict(done.out / "faces" / f"two.png.face{n}.json")["landmarks"]["points"][30][0] > 128 for n in (1, 2)]
     assert sorted(sides) == [False, True]
+
+
+def test_a_model_that_knows_nothing_is_said_to_first(trained: Trained, preparer: PhotoPreparer, tmp_path: Path) -> None:
+    """Also that nothing is said where the figures are of other weights, and that damaged figures are told."""
+    run, photo = tmp_path / "run", tmp_path / "face.png"
+    shutil.copytree(trained.run, run)
+    write_png(photo, portrait(trained))
+    evaluate(run, trained.built.store, device="cpu")
+    said = load_metrics(run)
+    sentence = f"{said['accuracy']:.1%} of {said['n']} faces, {beside_the_majority(said)}."
+    assert not knows_something(said)
+    report = explain(open_run(run, device="cpu"), open_source(photo), tmp_path / "out", preparer, Silent())
+    assert sentence in report.notes[0] and sentence in report.lines()[1]
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert 0 < text.index(sentence) < text.index("Model: test_resnet")
+    assert sentence in strict(tmp_path / "out" / "faces" / "face.png.face1.json")["notes"][0]
+    rewrite(run / "metrics.json", checkpoint_sha256="0" * 64)
+    assert open_run(run, device="cpu").notes == ()
+    (run / "metrics.json").write_text("{")
+    assert "cannot be told" in open_run(run, device="cpu").notes[0]
 
 
 def test_the_page_stands_alone_and_says_what_it_shows(done: ExplainReport) -> None:

@@ -51,6 +51,8 @@ def test_each_half_is_measured_at_the_other_halfs_temperature() -> None:
     scaled = logits * np.where(np.arange(400) % 2, 4.0, 0.5)[:, None]
     found = calibrate(scaled, label, "weights")
     assert found.nll_after > found.nll_before
+    assert not found.helps and "so it is not applied" in found.sentence()
+    assert calibrate(logits * 4, label, "weights").helps
 
 
 def test_it_is_kept_with_the_run_and_made_again_for_other_weights(trained: Trained, opened: OpenRun) -> None:
@@ -75,6 +77,16 @@ def test_without_the_store_what_is_kept_is_used_and_what_is_not_is_told(moved: P
     bare = open_run(moved, device="cpu")
     assert bare.calibration is None and "not calibrated" in bare.notes[0]
     assert bare.preparation.landmarks == opened.preparation.landmarks
+
+
+def test_a_temperature_that_makes_held_out_images_worse_is_not_applied(moved: Path, opened: OpenRun) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (1, *[opened.preparation.image_size] * 2, 3), np.uint8)
+    for ece, applied in ((0.1, 2.25), (0.3, 1.0)):
+        rewrite(moved / "calibration.json", temperature=2.25, ece_before=0.2, ece_after=ece, nll_before=1, nll_after=1)
+        found = open_run(moved, device="cpu")
+        face = found.predict_images(image)[0]
+        assert found.temperature == applied
+        assert face.probability == pytest.approx(softmax(face.logits[None], applied)[0])
 
 
 def test_an_older_run_needs_its_store(moved: Path, trained: Trained) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from aupipe.fer_analysis.explain.action_units import (
     Regions,
     action_unit_card,
     face_regions,
+    named,
     right_of_midline,
+    unseen_sentences,
 )
 from aupipe.fer_analysis.explain.page import card_sentences
 from aupipe.fer_analysis.explain.pictures import shown_action_units
@@ -19,6 +23,7 @@ from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.au_maps.places import shared_places
 from aupipe.fer_data.loading.augment import AugmentConfig, sample_parameters
 
 BOOK = load_codebook("default")
@@ -62,7 +67,8 @@ def test_what_is_expected_missed_and_elsewhere() -> None:
     assert 1 in card.elsewhere and not set(card.elsewhere) & {6, 12, 25}
     assert [unit.number for unit in shown_action_units(card)][:4] == [6, 12, 25, 1]
     words = " ".join(card_sentences(card))
-    assert "misses AU 6, AU 12, AU 25" in words and "also looks at AU 1" in words
+    missed = "AU 6, AU 12 (the place of AU 14/20 too), AU 25 (the place of AU 22/23/24 too)"
+    assert f"(AU 6, AU 12, AU 25) the attention misses {missed}: no" in words and "also looks at AU 1" in words
     assert drawn.target is not None
     full = action_unit_card(drawn, BOOK, drawn.target)
     assert full.missed == () and full.cosine == pytest.approx(1)
@@ -112,3 +118,23 @@ def test_an_empty_map_has_no_shares() -> None:
 def test_a_crop_leaves_out_what_it_does_not_show() -> None:
     small = regions(crop=40)
     assert 9 in small.maps and 17 not in small.maps
+    assert {*small.maps, *small.outside} == set(BOOK.action_units) and not set(small.maps) & set(small.outside)
+
+
+def test_what_the_network_could_not_see_is_neither_missed_nor_hit() -> None:
+    card = action_unit_card(regions("fear", 40), BOOK, np.eye(4))
+    unseen = set(card.expected) & set(card.outside)
+    assert unseen and set(card.expected) - unseen and not unseen & set(card.missed)
+    words = card_sentences(card)
+    assert f"outside of what the network saw: {named(sorted(unseen))}. Nothing" in " ".join(words)
+    assert f"({named([au for au in card.expected if au not in unseen])})" in words[0]
+    assert unseen_sentences(action_unit_card(regions("fear"), BOOK, np.eye(4))) == []
+
+
+def test_action_units_that_share_a_place_are_named_together() -> None:
+    assert shared_places(BOOK) == ((5, 7, 43), (12, 14, 20), (22, 23, 24, 25), (26, 27))
+    drawn = regions("sadness")
+    card = action_unit_card(drawn, BOOK, drawn.maps[12])
+    assert {12, 14} <= set(card.elsewhere) and card.shared == shared_places(BOOK)
+    words = " ".join(card_sentences(replace(card, elsewhere=(1, 12, 14))))
+    assert "looks at AU 1, AU 12/14 (the place of AU 20 too), which" in words

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from aupipe.fer_analysis.faithfulness import randomising
-from aupipe.fer_analysis.faithfulness.randomising import cascade, rank_correlation, stage_parameters
+from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade, rank_correlation, stage_parameters
 from aupipe.fer_analysis.faithfulness.summary import summarise_randomisation
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
@@ -50,6 +50,18 @@ def test_a_map_of_the_picture_alone_fails_and_one_of_the_network_passes(images: 
     verdict = summarise_randomisation(stages, {"cam": honest["cam"], "edges": blind["cam"]}, 6)["maps"]
     assert verdict["cam"]["passes"] and not verdict["edges"]["passes"]
     assert verdict["edges"]["final"] == pytest.approx(1) and verdict["edges"]["low"][-1] == pytest.approx(1)
+
+
+def test_the_null_is_what_the_maps_of_two_faces_share(images: Tensor) -> None:
+    model = network()
+    same = between_faces(model, images[:1].expand(3, -1, -1, -1), 2)
+    assert np.allclose(same["cam"], 1) and np.allclose(same["attention"], 1)
+    other = between_faces(model, images, 4)
+    assert other["cam"].shape == (6,) and np.abs(other["cam"]).max() < 0.999
+    assert between_faces(model, images[:1], 1)["cam"].size == 0, "one face has no other"
+    correlations = {"cam": np.zeros((5, 1, 6))}
+    entry = summarise_randomisation(["head"], correlations, 6, {"cam": other["cam"]})["maps"]["cam"]
+    assert entry["other_face"] == pytest.approx(other["cam"].mean())
 
 
 def test_the_network_is_itself_again_and_the_seed_decides(images: Tensor) -> None:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands.faithfulness import faithfulness
-from aupipe.fer_analysis.faithfulness import FAITHFULNESS, measure_faithfulness, randomising, summary_line
+from aupipe.fer_analysis.faithfulness import FAITHFULNESS, measure_faithfulness, randomising, summary, summary_line
 from aupipe.fer_analysis.faithfulness.summary import two
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError
 from aupipe.fer_data.files import sha256_file
@@ -83,8 +83,16 @@ def test_the_table_has_what_the_figures_are_made_of(measured: Path) -> None:
                 assert whole == pytest.approx(content["probability"]["whole"])
     difference = mean("deletion_cam") - mean("deletion_random_7x7")
     assert content["curves"]["cam"]["deletion"]["over_random"]["mean"] == pytest.approx(difference, abs=1e-6)
-    for kind, figures in content["regions"]["removed"].items():
-        assert mean(f"fall_{kind}") == pytest.approx(figures["fall"]["mean"], abs=1e-6)
+    used = [
+        (row, room)
+        for row in rows
+        if row["region_share"] and row["true"] == row["predicted"]
+        and (room := float(row["probability"]) - float(row["probability_baseline"])) >= content["regions"]["room"]
+    ]  # fmt: skip
+    assert len(used) == content["regions"]["n"]
+    for kind, figures in content["regions"]["removed"].items() if used else ():
+        share = np.mean([float(row[f"fall_{kind}"]) / room for row, room in used])
+        assert share == pytest.approx(figures["fall"]["mean"], abs=1e-4)
     assert content["accuracy"] == np.mean([row["true"] == row["predicted"] for row in rows])
 
 
@@ -99,8 +107,10 @@ def test_same_seed_same_bytes_and_nothing_else_is_touched(run: Path, measured: P
 def test_figures_do_not_depend_on_the_batch_size(run: Path, measured: Path, tmp_path: Path) -> None:
     measure_faithfulness(run, steps=4, device="cpu", batch_size=5, out=tmp_path)
     one, other = content_of(measured), content_of(tmp_path)
-    falls = [found["regions"]["removed"]["inside"]["fall"]["mean"] for found in (one, other)]
-    assert falls[0] == pytest.approx(falls[1], abs=1e-4)
+    falls = [
+        [row["fall_inside"] for row in csv.DictReader((at / "faithfulness.csv").open())] for at in (measured, tmp_path)
+    ]
+    assert [float(fall or 9) for fall in falls[0]] == pytest.approx([float(fall or 9) for fall in falls[1]], abs=1e-4)
     for kind, entry in one["curves"].items():
         assert entry["deletion"]["curve"] == pytest.approx(other["curves"][kind]["deletion"]["curve"], abs=1e-3)
     for name, entry in one["randomisation"]["maps"].items():
@@ -119,7 +129,10 @@ def test_a_run_whose_map_needs_a_graph(store: Store, quick: TrainConfig, tmp_pat
     assert content_of(tmp_path / "run" / "faithfulness-test-limit-5") == content and content["n"] == 5
 
 
-def test_a_store_without_au_maps_is_told_from_end_to_end(run: Path, tmp_path: Path) -> None:
+def test_a_store_without_au_maps_is_told_from_end_to_end(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(summary, "NO_DEPENDENCE", 0)
     planted_store(tmp_path / "store", None)
     options = ["--split", "val", "--limit", "3", "--steps", "2", "--device", "cpu"]
     result = CliRunner().invoke(faithfulness, [str(run), "--store", str(tmp_path / "store"), *options])
@@ -130,10 +143,12 @@ def test_a_store_without_au_maps_is_told_from_end_to_end(run: Path, tmp_path: Pa
         assert not (run / name).exists()
 
 
-def test_the_text_names_figures_and_controls(run: Path, tmp_path: Path) -> None:
+def test_the_text_names_figures_and_controls(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(summary, "ROOM", 1e-9)
+    monkeypatch.setattr(summary, "NO_DEPENDENCE", 0)
     lines = measure_faithfulness(run, limit=7, steps=2, device="cpu", baseline="mean", out=tmp_path).lines()
     text = "\n".join(lines)
-    for words in ("mean baseline", "control: random order (7 x 7)", "AU regions over", "layercam", "random networks"):
+    for words in ("mean baseline", "control: random order (7 x 7)", "AU regions over", "layercam", "two faces"):
         assert words in text, words
 
 
@@ -170,6 +185,7 @@ def test_the_line_for_a_report() -> None:
             "attention": {"control": "random_7x7", "deletion": {"auc": 0.31}, "insertion": {"auc": 0.7}},
             "random_7x7": {"control": None, "deletion": {"auc": 0.44}, "insertion": {"auc": 0.5}},
         },
+        "depends_on_picture": True,
         "regions": {
             "n": 180,
             "removed": {
@@ -179,12 +195,13 @@ def test_the_line_for_a_report() -> None:
             },
             "fall_inside_over": {"outside_face": figure(0.13, 0.09, 0.17), "outside_anywhere": figure(0.2, 0.1, 0.3)},
         },
-        "randomisation": {"maps": {"attention": {"final": 0.05}}},
+        "randomisation": {"maps": {"attention": {"final": 0.05, "other_face": 0.4}}},
     }
     assert summary_line(content) == (
-        "Removing the AU regions lowers the probability by .21, the same area elsewhere on the face by .08 (difference "
-        ".13, 95 % .09 to .17; 180 faces); deletion of attention .31 vs random .44, insertion .70 vs .50; randomised "
-        "weights: Spearman .05 with the attention before"
+        "Removing the AU regions takes .21 of what the face adds to the probability, the same area elsewhere on it .08 "
+        "(difference .13, 95 % .09 to .17; 180 faces that are predicted rightly); deletion of attention .31 vs random "
+        ".44, insertion .70 vs .50; randomised weights: Spearman .05 with the attention before, which between two "
+        "faces is .40"
     )
     content["randomisation"]["maps"]["attention"]["final"] = None
     assert summary_line(content).endswith("attention is empty on every face")

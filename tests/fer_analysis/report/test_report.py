@@ -228,8 +228,16 @@ def test_figures_of_other_weights_are_left_out(tmp_path: Path, run: Path, store:
     measured = {
         **{name: metrics[name] for name in ("split", "limit", "store_digest", "checkpoint_sha256", "epoch")},
         "curves": {"attention": area, "random": area},
-        "regions": {"n": 0, "removed": {}, "fall_inside_over": {}},
-        "randomisation": {"maps": {"attention": {"final": 0.1}}},
+        "depends_on_picture": True,
+        "regions": {
+            "n": 0,
+            "n_with_region": 0,
+            "n_right": 0,
+            "room": 0.1,
+            "removed": {},
+            "fall_inside_over": {},
+        },
+        "randomisation": {"maps": {"attention": {"final": 0.1, "other_face": None}}},
     }
     write_recorded(folder / "faithfulness.json", json.dumps(measured).encode())
     write_report(folder, tmp_path / "report.html", store=store.folder, device="cpu")
