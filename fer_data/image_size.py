@@ -41,8 +41,8 @@ def image_size(data: bytes) -> Size | None:
 
 
 def _png(data: bytes) -> Size | None:
-    width, height = struct.unpack_from(">II", data, 16)
-    return height, width
+    name, width, height = struct.unpack_from(">4sII", data, 12)
+    return (height, width) if name == b"IHDR" else None
 
 
 def _gif(data: bytes) -> Size | None:

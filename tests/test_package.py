@@ -89,6 +89,7 @@ def test_what_is_imported_is_declared() -> None:
 def test_what_the_tests_import_is_declared() -> None:
     tests = sorted((ROOT / "tests").rglob("*.py"))
     ours = {path.stem for folder in ("tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")}
+    ours |= {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
     known = declared(extras=True) | ours | OPTIONAL
     assert {name: path.name for name, path in imported(tests).items() if PROVIDES.get(name, name) not in known} == {}
 

@@ -22,8 +22,8 @@ from aupipe.pipeline.detectors.model_file import MODEL_SHA256, find_model
 
 SCORE_CROP = 2.2
 """Side of the square that the score is taken on, as a multiple of the points' longer side."""
-MIN_SCORE = 0.55
-"""Smallest score of a face that only a low threshold finds: below it the mesh is nearly always wrong, though the mirror
+MIN_SCORE = 0.45
+"""Smallest score of a face that only a low threshold finds: below it the mesh is mostly wrong, though the mirror
 image agrees."""
 _SCORE_SIDE = 128  # the face detector's own input
 

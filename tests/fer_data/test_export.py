@@ -129,7 +129,7 @@ def test_finished_tars_are_kept_and_the_others_made(raw: Store, tmp_path: Path) 
     export_store(raw, "webdataset", out)
     before = snapshot(out)
     (out / "train-000001.tar").unlink()
-    (out / ".train-000001.tar.99.tmp").write_bytes(b"half")
+    (out / ".train-000001.tar.999999999.tmp").write_bytes(b"half")
     kept = (out / "train-000000.tar").stat().st_mtime_ns
     export_store(raw, "webdataset", out)
     assert snapshot(out) == before
@@ -243,7 +243,7 @@ def test_an_interrupted_folder_is_continued(source: Store, tmp_path: Path, monke
     assert json.loads((out / RECORD_NAME).read_text())["complete"] is False
     assert not (out / "landmarks.csv").exists()
     monkeypatch.undo()
-    (out / f".{RECORD_NAME}.99.tmp").write_text("{")  # as if the power had failed early in between
+    (out / f".{RECORD_NAME}.999999999.tmp").write_text("{")  # as if the power had failed early in between
     first = min((out / "images").rglob("*.png"), default=None, key=lambda path: path.stat().st_mtime_ns)
     written = first.stat().st_mtime_ns if first is not None else 0
     export_store(source, "folder", out)
@@ -254,7 +254,7 @@ def test_an_interrupted_folder_is_continued(source: Store, tmp_path: Path, monke
 
 def test_an_export_stopped_before_its_first_file_is_continued(raw: Store, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / f".{RECORD_NAME}.99.tmp").write_text("{")
+    (tmp_path / "out" / f".{RECORD_NAME}.999999999.tmp").write_text("{")
     export_store(raw, "webdataset", tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.tmp"))
 

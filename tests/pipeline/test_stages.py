@@ -127,7 +127,7 @@ def test_damaged_and_missing_files_are_made_anew(own: Built) -> None:
     damaged[len(damaged) // 2] ^= 1
     shards[0].write_bytes(damaged)
     shards[1].unlink()
-    (own.store / ".train-00000.h5.1.tmp").write_bytes(b"half")
+    (own.store / ".train-00000.h5.999999999.tmp").write_bytes(b"half")
     report = run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
     assert report.parts_skipped == report.parts - 1 and part.read_bytes() == part_bytes
     maps = run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())

@@ -84,7 +84,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "byte": (lambda s: flip(s / "train-00001.h5", 0.6), {"train-00001.h5"}),
     "truncated": (lambda s: (s / "val-00000.h5").write_bytes(b"\x89HDF\r\n"), {"val-00000.h5"}),
     "missing": (lambda s: (s / "train-00000.h5").unlink(), {"train-00000.h5"}),
-    "half": (lambda s: (s / ".train-00000.h5.9.tmp").write_bytes(b"half"), set()),
+    "half": (lambda s: (s / ".train-00000.h5.999999999.tmp").write_bytes(b"half"), set()),
     "failures": (lambda s: (s / "failures.csv").write_text("sample_id,pa"), {"failures.csv"}),
     "no failures": (lambda s: (s / "failures.csv").unlink(), {"failures.csv"}),
     "index": (lambda s: flip(s / "index.json", 0.5), {"index.json"}),
