@@ -425,6 +425,8 @@ LAYOUT_FILES = (
     ("ckplus", "ckplus/Landmarks/S005/001/S005_001_00000005_landmarks.txt", "text"),
     ("expw", "expw/label/label.lst", "text"),
     ("csv", "csv/faces.csv", "csv"),
+    ("csv", "yolo/data.yaml", "text"),
+    ("csv", "yolo/train/labels/a.txt", "text"),
 )
 """A file of each layout that keeps its labels in files."""
 

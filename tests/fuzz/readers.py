@@ -27,8 +27,11 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_data/manifest/check.py": ("manifest",),
     "fer_data/manifest/descriptors.py": ("dataset descriptor",),
     "fer_data/manifest/labels.py": ("label map",),
+    "fer_data/manifest/content.py": ("photo (png)",),
+    "fer_data/manifest/layouts/boxes.py": ("photo (png)",),
     "fer_data/manifest/layouts/arrays.py": ("dataset (affectnet-npy)",),
     "fer_data/manifest/layouts/sequences.py": ("dataset (ckplus)",),
+    "fer_data/manifest/layouts/yolo.py": ("dataset (yolo)",),
     "fer_data/manifest/layouts/text.py": ("dataset (rafdb)", "dataset (fer2013)", "dataset (csv)", "manifest"),
     "fer_data/manifest/model.py": (
         "manifest",
@@ -57,7 +60,6 @@ READERS: dict[str, tuple[str, ...]] = {
     "pipeline/maps/failures.py": ("store's failures.csv",),
     "pipeline/maps/repair.py": ("shard (pixels)",),
     "pipeline/maps/tasks.py": ("photo (png)",),
-    "pipeline/report.py": ("WORK's failures.csv",),
     "fer_data/failures.py": ("WORK's failures.csv",),
 }
 

@@ -20,7 +20,7 @@ from aupipe.fer_data.types import Sample
 from aupipe.fer_models.backbones.create import create_backbone
 from aupipe.pipeline.detectors.model_file import find_model
 from fuzz.calls import aupipe
-from manifest_trees import TREES
+from manifest_trees import TREES, image
 from own_codebook import GAUSSIAN
 from planted_models import mouth_reader
 
@@ -119,6 +119,16 @@ def _inputs() -> None:
     for name in LAYOUTS:
         (folder / name).mkdir()
         TREES[name].make(folder / name)
+    _yolo(folder / "yolo")
+
+
+def _yolo(root: Path) -> None:
+    """Images with label files, a form of the layout ``csv``."""
+    for number, name in enumerate("abc"):
+        image(root / "train" / "images" / f"{name}.png", 700 + number)
+        (root / "train" / "labels").mkdir(exist_ok=True)
+        (root / "train" / "labels" / f"{name}.txt").write_text(f"{number % 2} 0.5 0.5 0.6 0.6\n")
+    (root / "data.yaml").write_text("nc: 2\nnames: ['anger', 'happiness']\n")
 
 
 def _video(path: Path) -> None:
