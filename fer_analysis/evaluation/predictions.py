@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import face_figures
-from aupipe.fer_analysis.evaluation.schema import Metrics, check_shapes
+from aupipe.fer_analysis.evaluation.schema import MetricsJson, check_shapes
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.recorded import read_recorded, write_recorded
@@ -132,7 +132,7 @@ def load_metrics(folder: Path, run: Path | None = None) -> dict[str, Any]:
         raise RunError(paragraph(f"{run or folder} was not evaluated.", where=path, fix=fix.replace("again", "first")))
     try:
         content = parse_json(read_recorded(path, fix), dict[str, Any])
-        check_shapes(convert(content, Metrics))
+        check_shapes(convert(content, MetricsJson))
     except UnreadableTextError as error:
         raise RunError(
             paragraph("The figures are damaged, or of an older version.", where=path, got=error, fix=fix)

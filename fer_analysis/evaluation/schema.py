@@ -11,7 +11,7 @@ Figures = dict[str, float | None]
 Interval = tuple[float, float] | None
 
 
-class Calibration(TypedDict):
+class CalibrationJson(TypedDict):
     """Errors of the stated probabilities."""
 
     ece: float
@@ -19,7 +19,7 @@ class Calibration(TypedDict):
     brier: float
 
 
-class Intervals(TypedDict):
+class IntervalsJson(TypedDict):
     """Bootstrap intervals of the main figures."""
 
     classes_of_one_face: list[str]
@@ -35,14 +35,14 @@ class Intervals(TypedDict):
     cam_specificity_nearest: Interval
 
 
-class PerClass(TypedDict):
+class PerClassJson(TypedDict):
     """The cosines of one class."""
 
     cam_cos: float | None
     att_cos: Figures
 
 
-class CosineMatrix(TypedDict):
+class CosineMatrixJson(TypedDict):
     """Cosines by class and map."""
 
     classes: list[str]
@@ -51,14 +51,14 @@ class CosineMatrix(TypedDict):
     values: list[list[float | None]]
 
 
-class Confusion(TypedDict):
+class ConfusionJson(TypedDict):
     """Faces by true and predicted class."""
 
     classes: list[str]
     matrix: list[list[int]]
 
 
-class Controls(TypedDict):
+class ControlsJson(TypedDict):
     """Cosines that come for free."""
 
     uniform: float | None
@@ -69,7 +69,7 @@ class Controls(TypedDict):
     ceiling: float | None
 
 
-class Group(TypedDict):
+class GroupJson(TypedDict):
     """The figures of one map over groups of faces."""
 
     all: Figures
@@ -78,31 +78,31 @@ class Group(TypedDict):
     by_class: dict[str, Figures]
 
 
-class Localisation(TypedDict):
+class LocalisationJson(TypedDict):
     """Every figure of every map."""
 
     chance: Figures
-    attention: dict[str, Group]
-    cam: Group | None
-    cam_predicted: Group | None
-    controls: dict[str, Group | None]
+    attention: dict[str, GroupJson]
+    cam: GroupJson | None
+    cam_predicted: GroupJson | None
+    controls: dict[str, GroupJson | None]
 
 
-class Metrics(TypedDict):
+class MetricsJson(TypedDict):
     """``metrics.json``."""
 
     accuracy: float
     accuracy_ci95: tuple[float, float]
     balanced_accuracy: float
-    calibration: Calibration
-    intervals: Intervals
+    calibration: CalibrationJson
+    intervals: IntervalsJson
     cam_cos: float | None
     att_cos: Figures
-    per_class: dict[str, PerClass]
-    cosine_matrix: CosineMatrix
-    confusion: Confusion
-    controls: Controls
-    localisation: Localisation
+    per_class: dict[str, PerClassJson]
+    cosine_matrix: CosineMatrixJson
+    confusion: ConfusionJson
+    controls: ControlsJson
+    localisation: LocalisationJson
     n: int
     n_with_map: int
     n_groups: int
@@ -116,7 +116,7 @@ class Metrics(TypedDict):
     crop_size: int
 
 
-def check_shapes(content: Metrics) -> None:
+def check_shapes(content: MetricsJson) -> None:
     """Check that the parts belong together. Raises :class:`UnreadableTextError`."""
     layers = [str(number) for number in range(1, len(content["att_cos"]) + 1)]
     where, matrix = content["localisation"], content["cosine_matrix"]

@@ -18,7 +18,7 @@ from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
 from aupipe.fer_analysis.faithfulness.measuring import Perturbation, measure
 from aupipe.fer_analysis.faithfulness.perturbing import BASELINES
 from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade
-from aupipe.fer_analysis.faithfulness.schema import Measured, check_parts
+from aupipe.fer_analysis.faithfulness.schema import MeasuredJson, check_parts
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
@@ -130,7 +130,7 @@ def load_faithfulness(run_folder: Path) -> dict[str, Any] | None:
         return None
     try:
         content = parse_json(read_recorded(path, fix), dict[str, Any])
-        check_parts(convert(content, Measured))
+        check_parts(convert(content, MeasuredJson))
     except UnreadableTextError as error:
         raise RunError(
             paragraph("The faithfulness figures are damaged, or of an older version.", where=path, got=error, fix=fix)

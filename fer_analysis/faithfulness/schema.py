@@ -8,70 +8,70 @@ from aupipe.fer_analysis.faithfulness.regions import REMOVALS
 from aupipe.fer_data.typed import UnreadableTextError
 
 
-class Mean(TypedDict):
+class MeanJson(TypedDict):
     """A mean over faces and its 95 % interval."""
 
     mean: float
     ci95: tuple[float, float] | None
 
 
-class Area(TypedDict):
+class AreaJson(TypedDict):
     """One curve of a map."""
 
     auc: float
 
 
-class Curve(TypedDict):
+class CurveJson(TypedDict):
     """A map's curves, and the control that they are read against."""
 
     control: str | None
-    deletion: Area
-    insertion: Area
+    deletion: AreaJson
+    insertion: AreaJson
 
 
-class Removed(TypedDict):
+class RemovedJson(TypedDict):
     """What removing some pixels did."""
 
-    fall: Mean | None
+    fall: MeanJson | None
 
 
-class Regions(TypedDict):
+class RegionsJson(TypedDict):
     """Removal of the AU regions."""
 
     n: int
     n_with_region: int
     n_right: int
     room: float
-    removed: dict[str, Removed]
-    fall_inside_over: dict[str, Mean | None]
+    removed: dict[str, RemovedJson]
+    fall_inside_over: dict[str, MeanJson | None]
 
 
-class Randomised(TypedDict):
+class RandomisedJson(TypedDict):
     """A map's correlation when every weight is random."""
 
     final: float | None
     other_face: float | None
 
 
-class Randomisation(TypedDict):
+class RandomisationJson(TypedDict):
     """The randomisation test."""
 
-    maps: dict[str, Randomised]
+    maps: dict[str, RandomisedJson]
 
 
-class Measured(TypedDict):
+class MeasuredJson(TypedDict):
     """``faithfulness.json``."""
 
     depends_on_picture: bool
-    curves: dict[str, Curve]
-    regions: Regions
-    randomisation: Randomisation
+    curves: dict[str, CurveJson]
+    regions: RegionsJson
+    randomisation: RandomisationJson
     split: str
     limit: int | None
     store_digest: str
 
 
-def check_parts(content: Measured) -> None:
+def check_parts(content: MeasuredJson) -> None:
     """Check that what a report reads is there. Raises :class:`UnreadableTextError`."""
     curves, regions = content["curves"], content["regions"]
     attention = curves.get("attention")

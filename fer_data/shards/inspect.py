@@ -92,7 +92,8 @@ def _inspect_shard(path: Path) -> Inspection:
 
 
 def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """A shard's attributes and datasets."""
+    """A shard's attributes and datasets; what the format's own datasets are is known without the file."""
+    told = spec.descriptions()
     try:
         with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), path)
@@ -104,8 +105,8 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
                     "shape": list(dataset.shape),
                     "dtype": str(dataset.dtype),
                     "bytes": int(dataset.nbytes),
-                    "units": _plain(dataset.attrs.get("units", "")),
-                    "long_name": _plain(dataset.attrs.get("long_name", "")),
+                    "units": told[name][1] if name in told else _plain(dataset.attrs.get("units", "")),
+                    "long_name": told[name][0] if name in told else _plain(dataset.attrs.get("long_name", "")),
                 }
                 for name, dataset in file.items()
                 if not dataset.is_scale

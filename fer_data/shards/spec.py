@@ -103,6 +103,17 @@ def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column,
     return columns(image_size, map_size, id_bytes)[1:]
 
 
+def descriptions(id_bytes: int = 1) -> dict[str, tuple[str, str]]:
+    """Return long name and units of every dataset with sample data."""
+    known = (*columns(1, 1, id_bytes), group_column(id_bytes))
+    return {
+        **{column.name: (column.long_name, column.units) for column in known},
+        "crc32": ("CRC-32 of the row's bytes over all columns", ""),
+        "image_jpeg": ("aligned face crops, RGB, one JPEG file after the other", "1"),
+        "image_offset": ("where each row's JPEG starts in image_jpeg, and where the last one ends", "byte"),
+    }
+
+
 def dataset_names(encoding: str) -> tuple[str, ...]:
     """List the names of the datasets with sample data, checksums last: those whose offsets are in the index."""
     images = ("image",) if encoding == "raw" else ("image_jpeg", "image_offset")

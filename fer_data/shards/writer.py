@@ -267,7 +267,7 @@ def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> No
             dataset.attrs[key] = value
         for axis, name in enumerate(("sample", *column.dims)):
             dataset.dims[axis].attach_scale(file[name])
-    file["crc32"].attrs["long_name"] = "CRC-32 of the row's bytes over all columns"
+    file["crc32"].attrs["long_name"] = spec.descriptions()["crc32"][0]
     file["crc32"].dims[0].attach_scale(file["sample"])
     file["label"].attrs["flag_values"] = np.arange(len(header.classes), dtype="u1")
     file["label"].attrs["flag_meanings"] = " ".join(header.classes)
@@ -279,9 +279,9 @@ def _describe_images(file: h5py.File, header: ShardHeader) -> None:
         for name, value in IMAGE_ATTRIBUTES.items():
             file["image"].attrs[name] = np.bytes_(value)
         return
-    file["image_jpeg"].attrs["long_name"] = "aligned face crops, RGB, one JPEG file after the other"
+    told = spec.descriptions()
+    file["image_jpeg"].attrs["long_name"] = told["image_jpeg"][0]
     file["image_jpeg"].attrs["media_type"] = "image/jpeg"
     file["image_jpeg"].attrs["quality"] = header.jpeg_quality
-    file["image_jpeg"].attrs["units"] = "1"
-    file["image_offset"].attrs["long_name"] = "where each row's JPEG starts in image_jpeg, and where the last one ends"
-    file["image_offset"].attrs["units"] = "byte"
+    file["image_jpeg"].attrs["units"] = told["image_jpeg"][1]
+    file["image_offset"].attrs["long_name"], file["image_offset"].attrs["units"] = told["image_offset"]

@@ -42,7 +42,7 @@ MEMORY = 16 * 2**30
 VOLATILE = frozenset({"seconds", "train_seconds", "parts_skipped", "images_per_second", "bytes"})
 """Keys of a result that say how long it took, how much of the work was there already, or how large a file became."""
 
-BESIDE = r"^cache-|(digests\.json|export\.json|\.html|log\.csv|log\.jsonl|results\.csv)$"
+BESIDE = r"^cache-|(digests\.json|export\.json|\.html|log\.csv|log\.jsonl|results\.(csv|md))$"
 """Files that hold times, or say how far a command is: no part of its result."""
 
 
@@ -279,7 +279,7 @@ def _is_named(target: Target, said: Said, right: Result) -> bool:
 def _is_told(target: Target, said: Said) -> bool:
     """Tell whether a refusal says why: one paragraph on stderr, a list on stdout, or the share of failures."""
     if said.code == 3:
-        return "--max-failures" in said.err
+        return "--max-failures" in said.err or "Not one image is left of" in said.err
     told = re.search(r"aupipe: (.+)((?:\n|\r).*)*\Z", said.err)
     after = told[0].splitlines()[1:] if told else []
     one = told is not None and all(not line.strip() or "it/s]" in line or "/s]" in line for line in after)

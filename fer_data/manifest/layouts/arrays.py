@@ -94,7 +94,10 @@ def _points(folder: Path, name: str, present: Set[str]) -> np.ndarray | None:
 
 def label_text(array: np.ndarray) -> str:
     """Read the label in an array of one element: text, bytes or a whole number. Raises ``ValueError`` for others."""
-    value = array.item() if array.size == 1 else None
+    try:
+        value = array.item() if array.size == 1 else None
+    except SystemError as error:  # text of code points that do not exist
+        raise ValueError("it is no text") from error
     if isinstance(value, bytes):
         value = value.decode("ascii")
     if isinstance(value, float) and value.is_integer():

@@ -92,7 +92,8 @@ def parse_sized_box(parts: Sequence[str]) -> Box | None:
 
 def parse_points(parts: Sequence[str]) -> Float32[np.ndarray, "68 2"]:
     """Parse 68 points from the texts ``x y x y ...``; all NaN when they are not 136 numbers."""
-    return as_points(np.array(read_numbers(parts), np.float32))
+    with np.errstate(over="ignore"):  # what is no float32 is infinite, and so no point
+        return as_points(np.array(read_numbers(parts), np.float32))
 
 
 def as_points(values: np.ndarray) -> Float32[np.ndarray, "68 2"]:
