@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import atomic_path, sha256_bytes, sha256_file, write_json
-from aupipe.fer_data.typed import UnreadableTextError, parse_json
+from aupipe.fer_data.typed import Kind, UnreadableTextError, convert, parse_json
 
 DIGESTS = "digests.json"
 
@@ -59,6 +60,31 @@ def read_recorded(path: Path, fix: str) -> bytes:
         raise RunError(paragraph(f"Cannot read {path}: {error.strerror}.", fix=fix)) from error
     _check(path, sha256_bytes(data), fix)
     return data
+
+
+def read_declared(path: Path, kind: type[Kind], check: Callable[[Kind], None], what: str, fix: str) -> dict[str, Any]:
+    """Read a recorded JSON file of figures whose parts were declared.
+
+    Args:
+        path: The file.
+        kind: Its declared shape.
+        check: Tells whether the parts belong together; raises :class:`UnreadableTextError`.
+        what: What it holds, for the message.
+        fix: What to do when it cannot be used, whole sentences.
+
+    Returns:
+        Its content, undeclared keys too.
+
+    Raises:
+        RunError: It is missing, damaged, or of an older version.
+    """
+    try:
+        content = parse_json(read_recorded(path, fix), dict[str, Any])
+        check(convert(content, kind))
+    except UnreadableTextError as error:
+        message = f"The {what} are damaged, or of an older version."
+        raise RunError(paragraph(message, where=path, got=error, fix=fix)) from error
+    return content
 
 
 def check_recorded(path: Path, fix: str) -> str:

@@ -23,8 +23,7 @@ from aupipe.fer_analysis.evaluation.per_face import face_figures
 from aupipe.fer_analysis.evaluation.schema import MetricsJson, check_shapes
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.recorded import read_recorded, write_recorded
-from aupipe.fer_data.typed import UnreadableTextError, convert, parse_json
+from aupipe.fer_data.recorded import read_declared, write_recorded
 from aupipe.fer_display.tables import csv_of_columns, csv_records, number_cells
 
 EVALUATION = "evaluation"
@@ -130,11 +129,4 @@ def load_metrics(folder: Path, run: Path | None = None) -> dict[str, Any]:
     fix = f"Run `aupipe evaluate {run or folder}` again, with the same --split and --limit."
     if not path.is_file():
         raise RunError(paragraph(f"{run or folder} was not evaluated.", where=path, fix=fix.replace("again", "first")))
-    try:
-        content = parse_json(read_recorded(path, fix), dict[str, Any])
-        check_shapes(convert(content, MetricsJson))
-    except UnreadableTextError as error:
-        raise RunError(
-            paragraph("The figures are damaged, or of an older version.", where=path, got=error, fix=fix)
-        ) from error
-    return content
+    return read_declared(path, MetricsJson, check_shapes, "figures", fix)

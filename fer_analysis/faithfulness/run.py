@@ -24,8 +24,7 @@ from aupipe.fer_analysis.faithfulness.text import page_lines
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
-from aupipe.fer_data.recorded import read_recorded, write_recorded
-from aupipe.fer_data.typed import UnreadableTextError, convert, parse_json
+from aupipe.fer_data.recorded import read_declared, write_recorded
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
@@ -128,14 +127,7 @@ def load_faithfulness(run_folder: Path) -> dict[str, Any] | None:
     path, fix = run_folder / FAITHFULNESS, f"Run `aupipe faithfulness {run_folder}` again."
     if not path.is_file():
         return None
-    try:
-        content = parse_json(read_recorded(path, fix), dict[str, Any])
-        check_parts(convert(content, MeasuredJson))
-    except UnreadableTextError as error:
-        raise RunError(
-            paragraph("The faithfulness figures are damaged, or of an older version.", where=path, got=error, fix=fix)
-        ) from error
-    return content
+    return read_declared(path, MeasuredJson, check_parts, "faithfulness figures", fix)
 
 
 def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.files import atomic_path, remove_temporaries, sha256_bytes, write_json
+from aupipe.fer_data.files import atomic_path, sha256_bytes, write_json
 from aupipe.fer_data.folders import EXPORT, output_folder
 from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
@@ -77,7 +77,6 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
     with output_folder(out, EXPORT):
         _refuse_other_content(out, record)
         write_json(out / RECORD_NAME, {**record, "complete": False})
-        remove_temporaries(out)
         progress.start("exporting", sum(rows.values()), "image")
         try:
             files = FORMS[form](store, out, progress)

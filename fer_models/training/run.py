@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import remove_temporaries
 from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import Store, open_store
@@ -91,8 +90,6 @@ def train(
     store = open_store(store_folder, progress)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
-        if ranks.first:
-            remove_temporaries(run_folder)
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
         with preflight.explaining_limits(config, ranks):

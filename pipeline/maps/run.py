@@ -21,7 +21,7 @@ from aupipe.fer_data.errors import (
     printable,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
-from aupipe.fer_data.files import canonical_json, digest, remove_temporaries
+from aupipe.fer_data.files import canonical_json, digest
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
@@ -84,7 +84,6 @@ def run_maps(
             check_same_plan(store, plan)
         else:
             _claim(store, plan, overwrite)
-        remove_temporaries(store)
         if note := _without_map(plan, codebook):
             progress.note(note)
         progress.start("maps", len(plan.members), "img")

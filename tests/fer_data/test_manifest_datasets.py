@@ -35,19 +35,6 @@ from manifest_trees import (
     rafdb_compound,
 )
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "M.csv"
-
-
 # RAF-DB
 
 

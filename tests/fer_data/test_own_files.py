@@ -21,18 +21,6 @@ from aupipe.fer_data.types import Box, Sample
 from manifest_trees import VOTES, image, labels_of, problems
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    folder = tmp_path / "set"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out" / "M.csv"
-
-
 def sized(path: Path, value: int, width: int = 200, height: int = 100) -> Path:
     """An image of some extent, so that boxes can lie in it."""
     import cv2

@@ -3,7 +3,7 @@
 READING = frozenset({
     "read_text", "read_bytes", "open", "FileIO", "memmap", "fromfile", "imread", "imdecode", "VideoCapture", "load",
     "load_file", "loads", "parse_json", "parse_toml", "File", "DictReader", "reader", "csv_records", "read_recorded",
-    "check_recorded", "safe_open", "read_npy", "read_npz",
+    "read_declared", "check_recorded", "safe_open", "read_npy", "read_npz",
 })  # fmt: skip
 """Names of calls that read a file, or make values of its bytes."""
 
