@@ -9,7 +9,8 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +92,17 @@ class StoreIndex:
 
     def as_json(self) -> dict[str, Any]:
         """Return the index's content with its own digest."""
-        content = json.loads(json.dumps(asdict(self)))
+        content = json.loads(json.dumps(self, default=_values))
         return {**content, "digest": digest(content)}
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Identity of the store's content."""
         return str(self.as_json()["digest"])
+
+
+def _values(entry: StoreIndex | ShardEntry) -> dict[str, Any]:
+    return {field.name: getattr(entry, field.name) for field in fields(entry)}
 
 
 def index_text(index: StoreIndex) -> str:
@@ -214,7 +219,7 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
 
 def _dataset_bytes(index: StoreIndex, rows: int) -> dict[str, int]:
     """The least bytes that each dataset of a shard of so many rows takes."""
-    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, ("group",))
+    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, True)
     return {name: dtype.itemsize * abs(math.prod(shape)) for name, (dtype, shape) in known.items()}
 
 

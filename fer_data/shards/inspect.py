@@ -97,7 +97,7 @@ def _shard(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     try:
         with h5py.File(path, "r", locking=False) as file:
             spec.check_version(str(file.attrs["schema_version"]), path)
-            if faults := foreign_faults(file):
+            if faults := foreign_faults(file.id):
                 raise ValueError("; ".join(faults[:3]))
             attributes = {name: _plain(value) for name, value in file.attrs.items()}
             datasets = {

@@ -18,7 +18,7 @@ from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
-from aupipe.fer_data.shards.structure import check_shard, value_fault
+from aupipe.fer_data.shards.structure import check_groups, check_shard, value_fault
 from aupipe.fer_data.types import Progress
 
 
@@ -120,7 +120,10 @@ class SplitReader:
         """
         if not all("group" in entry.offsets for entry in self.entries):
             return self.sample_ids
-        return [value.decode() for value in self._column("group")]
+        stored = self._column("group")
+        for path in self._files.paths:
+            check_groups(path)
+        return [value.decode() for value in stored]
 
     @cached_property
     def encoding(self) -> str:

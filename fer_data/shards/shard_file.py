@@ -125,10 +125,11 @@ class ShardFile:
         """
         file = self.file
         spec.check_version(str(file.attrs["schema_version"]), self.path)
-        if faults := foreign_faults(file):
+        if faults := foreign_faults(file.id):
             return faults
         sizes = int(file.attrs["image_size"]), int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize
-        return structure_faults(file, spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes, file), {})
+        expected = spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes, "group" in file)
+        return structure_faults(file.id, expected, {})
 
     def value_faults(self) -> list[str]:
         """List what the columns hold that no store may hold; images are not looked at. Its structure must be sound."""

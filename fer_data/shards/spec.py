@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class ShardHeader:
     crop_digest: str = ""
 
 
+@lru_cache(maxsize=16)
 def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
     """List every dataset that carries sample data, in the order in which the row checksum runs over them."""
     return (
@@ -120,10 +122,11 @@ def dataset_names(encoding: str) -> tuple[str, ...]:
     return (*images, *(column.name for column in tail_columns(1, 1, 1)), "crc32")
 
 
+@lru_cache(maxsize=16)
 def datasets(
-    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int, present: Container[str]
-) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Return type and shape of each dataset of :func:`dataset_names`, and of ``group`` where it is ``present``.
+    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int, with_group: bool
+) -> Mapping[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Return type and shape of each dataset of :func:`dataset_names`, and of ``group``, which earlier versions lack.
 
     -1 is a length that the file says.
     """
@@ -131,7 +134,7 @@ def datasets(
     known["crc32"] = np.dtype("<u4"), (rows,)
     known["image_jpeg"], known["image_offset"] = (np.dtype("u1"), (-1,)), (np.dtype("<u8"), (rows + 1,))
     known["group"] = np.dtype(group_column(id_bytes).dtype), (rows,)
-    names = [*dataset_names(encoding), *(["group"] if "group" in present else [])]
+    names = [*dataset_names(encoding), *(["group"] if with_group else [])]
     return {name: known[name] for name in names}
 
 

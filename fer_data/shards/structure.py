@@ -6,14 +6,18 @@ of the kind: each dataset lies in the file itself, in one piece, with the type a
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5d, h5l, h5o
+from h5py import h5a, h5d, h5f, h5l, h5o, h5p
 
 from aupipe.fer_data.errors import SchemaVersionError, StoreError, paragraph
 from aupipe.fer_data.shards import spec
@@ -23,21 +27,28 @@ UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeE
 """What HDF5 and NumPy raise where a file is not a shard."""
 
 
+class _Piece(NamedTuple):
+    """A dataset that lies in the file itself, in one piece."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+
+
 def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
     """Raise :class:`StoreError` unless a file is the shard that the index describes, as far as its structure says."""
+    expected = spec.datasets(
+        index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, "group" in entry.offsets
+    )
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            spec.check_version(str(file.attrs["schema_version"]), entry.name)
-            plan = str(file.attrs["plan_digest"])
-            expected = spec.datasets(
-                index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, entry.offsets
-            )
+        with _opened(path) as file:
+            spec.check_version(_text(file, b"schema_version"), entry.name)
+            plan = _text(file, b"plan_digest")
             faults = [] if plan != entry.plan_digest else structure_faults(file, expected, entry.offsets)
-            faults = faults or group_faults(file)
     except UNREADABLE as error:
         if isinstance(error, SchemaVersionError):
             raise
-        faults, plan = [f"it cannot be read as one ({error})"], entry.plan_digest
+        faults, plan = [_unreadable(error)], entry.plan_digest
     if plan != entry.plan_digest:
         raise StoreError(
             paragraph(
@@ -48,10 +59,24 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
                 fix="Run `aupipe verify` on the store, then `aupipe repair`.",
             )
         )
+    _refuse(path, faults)
+
+
+def check_groups(path: Path) -> None:
+    """Raise :class:`StoreError` unless a shard's groups match their checksum; its structure must be sound."""
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            faults = group_faults(file)
+    except UNREADABLE as error:
+        faults = [_unreadable(error)]
+    _refuse(path, faults)
+
+
+def _refuse(path: Path, faults: list[str]) -> None:
     if faults:
         raise StoreError(
             paragraph(
-                f"The shard {entry.name} is not built as a shard is, so nothing was read from it.",
+                f"The shard {path.name} is not built as a shard is, so nothing was read from it.",
                 where=path.parent,
                 got="; ".join(faults[:3]),
                 fix="Run `aupipe verify` on the store. If others gave it to you, ask them for a sound copy.",
@@ -59,28 +84,33 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
         )
 
 
+def _unreadable(error: Exception) -> str:
+    return f"it cannot be read as one ({error})"
+
+
 def structure_faults(
-    file: h5py.File, expected: Mapping[str, tuple[np.dtype, tuple[int, ...]]], offsets: Mapping[str, int]
+    file: h5f.FileID, expected: Mapping[str, tuple[np.dtype, tuple[int, ...]]], offsets: Mapping[str, int]
 ) -> list[str]:
     """List what is wrong with the structure of a shard.
 
     Args:
-        file: The shard, open.
+        file: The shard, open. Of HDF5's own objects, because every open of a store waits for this.
         expected: Type and shape of each dataset; -1 stands for any length.
         offsets: Byte at which datasets must begin, for those whose place is known.
     """
-    size = file.id.get_filesize()
+    size = file.get_filesize()
     faults = []
     for name, (dtype, shape) in expected.items():
-        dataset, fault = _open_dataset(file, name.encode(), size)
-        if dataset is not None:
-            found = dataset.shape if -1 not in shape else shape[: len(dataset.shape)]
-            if (dataset.dtype, found) != (dtype, shape):
-                fault = f"is {dataset.dtype} {dataset.shape} where {dtype} {shape} is expected"
-            elif dataset.get_offset() != offsets.get(name, dataset.get_offset()):
+        fault = found = _piece(file, name.encode(), size)
+        if not isinstance(found, str):
+            known = found.shape if -1 not in shape else shape[: len(found.shape)]
+            if (found.dtype, known) != (dtype, shape):
+                fault = f"is {found.dtype} {found.shape} where {dtype} {shape} is expected"
+            elif found.start != offsets.get(name, found.start):
                 fault = "lies elsewhere in the file than the index says"
-        if fault:
-            faults.append(f"the dataset {name} {fault}")
+            else:
+                continue
+        faults.append(f"the dataset {name} {fault}")
     return faults
 
 
@@ -91,11 +121,11 @@ def group_faults(file: h5py.File) -> list[str]:
     return ["the groups do not match their checksum"]
 
 
-def foreign_faults(file: h5py.File) -> list[str]:
+def foreign_faults(file: h5f.FileID) -> list[str]:
     """List the names of a shard's root that lead out of the file, or are no dataset in one piece: known or not."""
-    size = file.id.get_filesize()
-    found = [(name, _open_dataset(file, name, size)[1]) for name in file.id]
-    return [f"the dataset {name.decode(errors='replace')} {fault}" for name, fault in found if fault]
+    size = file.get_filesize()
+    found = [(name, _piece(file, name, size)) for name in file]
+    return [f"the dataset {name.decode(errors='replace')} {fault}" for name, fault in found if isinstance(fault, str)]
 
 
 def value_fault(name: str, values: np.ndarray, classes: int) -> str:
@@ -121,19 +151,45 @@ def _text_fault(name: str, texts: list[bytes], *, unique: bool) -> str:
     return "" if all(texts) else f"an empty {name}"
 
 
-def _open_dataset(file: h5py.File, name: bytes, size: int) -> tuple[h5d.DatasetID | None, str]:
-    """Open a dataset that lies in the file itself, in one piece; else None and what is wrong."""
-    if not file.id.links.exists(name):
-        return None, "is missing"
-    if file.id.links.get_info(name).type != h5l.TYPE_HARD:
-        return None, "is a link to somewhere else"
-    found = h5o.open(file.id, name)
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5f.FileID]:
+    """Open a file as ``h5py.File(path, "r", locking=False)`` does, in half its time."""
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(False, ignore_when_disabled=False)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    file = h5f.open(os.fsencode(path), h5f.ACC_RDONLY, access)
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _piece(file: h5f.FileID, name: bytes, size: int) -> _Piece | str:
+    """Find a dataset that lies in the file itself, in one piece; else say what is wrong."""
+    try:
+        link = file.links.get_info(name)
+    except KeyError:
+        return "is missing"
+    if link.type != h5l.TYPE_HARD:
+        return "is a link to somewhere else"
+    found = h5o.open(file, name)
     if not isinstance(found, h5d.DatasetID):
-        return None, "is a group or a type"
-    made = found.get_create_plist()
+        return "is a group or a type"
+    made, start = found.get_create_plist(), found.get_offset()
     if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters():
-        return None, "is not one piece of the file itself"
-    start = found.get_offset()
-    if start is None or start + found.dtype.itemsize * int(np.prod(found.shape, dtype=object)) > size:
-        return None, "ends beyond the file"
-    return found, ""
+        return "is not one piece of the file itself"
+    dtype, shape = found.dtype, found.shape
+    if start is None or start + dtype.itemsize * math.prod(shape) > size:
+        return "ends beyond the file"
+    return _Piece(dtype, shape, start)
+
+
+def _text(of: h5o.ObjectID, name: bytes) -> str:
+    """Read an attribute that is one string. Raises one of :data:`UNREADABLE`."""
+    stored = h5a.open(of, name)
+    if stored.shape:
+        raise ValueError(f"the attribute {name.decode()} is not one string")
+    value = np.empty((), object)
+    stored.read(value)
+    text: bytes = value.item()
+    return text.decode()

@@ -10,7 +10,7 @@ import torch
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.targets import absent_classes
-from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
@@ -24,12 +24,12 @@ def check(store: Store, config: TrainConfig) -> None:
         tensorboard_writer()
 
 
-def collect_notes(store: Store, config: TrainConfig) -> list[str]:
-    """Collect what the user should know of this store and these settings, one line each."""
-    lines = [_small_crop(config.crop_size, store.index.image_size), _without_map(store)]
-    for split in ("train", "val"):
-        if absent := absent_classes(store.split(split)):
-            lines.append(f"the {split} split has no images of {', '.join(absent)}")
+def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
+    """Collect what the user should know of these splits of a store and these settings, one line each."""
+    lines = [_small_crop(config.crop_size, train.store.index.image_size), _without_map(train.store)]
+    for reader in (train, val):
+        if absent := absent_classes(reader):
+            lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
     return [line for line in lines if line]
 
 

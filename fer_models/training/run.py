@@ -139,7 +139,7 @@ class _Trainer:
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
         self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
-        for note in preflight.collect_notes(store, config):
+        for note in preflight.collect_notes(self.loader.reader, self.val.reader, config):
             self.progress.note(note)
 
     def run(self) -> TrainReport:

@@ -90,6 +90,13 @@ def compressed(file: h5py.File, name: str, old: Any, secret: Path) -> None:
     file.create_dataset(name, data=old, compression="gzip")
 
 
+def compact(file: h5py.File, name: str, old: Any, secret: Path) -> None:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.COMPACT)
+    kind, space = h5py.h5t.py_create(old.dtype), h5py.h5s.create_simple(old.shape)
+    h5py.h5d.create(file.id, name.encode(), kind, space, plist)
+
+
 def group(file: h5py.File, name: str, old: Any, secret: Path) -> None:
     file.create_group(name)
 
@@ -107,7 +114,7 @@ def never_written(file: h5py.File, name: str, old: Any, secret: Path) -> None:
 
 
 MAKERS = (
-    external_storage, external_link, soft_link, virtual, compressed, group, longer, other_type, never_written,
+    external_storage, external_link, soft_link, virtual, compressed, compact, group, longer, other_type, never_written,
 )  # fmt: skip
 
 
@@ -126,6 +133,22 @@ def test_a_column_that_is_not_the_files_own_is_never_read(folder: Path, make: An
         with pytest.raises(StoreError):
             export_store(open_store(folder), form, folder.parent / form)
         assert not any(b"secret" in path.read_bytes() for path in (folder.parent / form).rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("value", [["1.2", "1.2"], 3, h5py.Empty("f"), np.bytes_(b"\xff"), ["x"] * 4000])
+def test_an_attribute_that_is_not_one_string_is_refused(folder: Path, value: Any) -> None:
+    forge(folder, lambda file, secret: file.attrs.__setitem__("plan_digest", value))
+    with pytest.raises(StoreError, match=r"train-00000.*(not one string|cannot be read as one)"):
+        _ = open_store(folder).split("train").labels
+
+
+def test_groups_are_compared_when_they_are_read(folder: Path) -> None:
+    forge(folder, lambda file, secret: file["group"].__setitem__(0, b"somebody else"))
+    reader = open_store(folder).split("train")
+    assert len(reader.labels) == 5
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"train-00000.*groups do not match their checksum"):
+            _ = reader.groups
 
 
 def test_a_link_that_the_format_does_not_know_is_found_too(folder: Path) -> None:
