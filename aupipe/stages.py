@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
 from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.folders import EXPLANATION, check_output
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.types import Progress
@@ -201,7 +202,7 @@ def train(
         if name not in known:
             raise UserInputError(unknown_name("setting", name, known))
     config = preset_config(preset, settings) if preset else TrainConfig(**settings)
-    return run_training(_opened(store).place, Path(out), config, shown_progress(progress))
+    return run_training(_place(store), Path(out), config, shown_progress(progress))
 
 
 def evaluate(
@@ -242,9 +243,8 @@ def evaluate(
     """
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
-    folder = None if store is None else _opened(store).folder
-    shown = shown_progress(progress)
-    return run_evaluation(_run_folder(run), folder, split, limit, device, shown, batch_size)
+    place, shown = None if store is None else _place(store), shown_progress(progress)
+    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size)
 
 
 def explain(
@@ -298,13 +298,21 @@ def explain(
     """
     from aupipe.fer_analysis.explain import explain as run_explain
     from aupipe.fer_analysis.explain import open_run, open_source
+    from aupipe.pipeline.detectors import create_detector
     from aupipe.pipeline.isolated_photos import IsolatedPreparer
 
-    source, folder = open_source(Path(path), every), None if store is None else _opened(store).folder
+    source, file = open_source(Path(path), every), None if model is None else Path(model)
+    check_output(Path(out), EXPLANATION)
+    if detector is not None:
+        create_detector(detector, file).close()
     opened = open_run(
-        _run_folder(run), store_folder=folder, layer=layer, method=method, method_options=method_options, device=device
+        _run_folder(run),
+        store_folder=None if store is None else _place(store),
+        layer=layer,
+        method=method,
+        method_options=method_options,
+        device=device,
     )
-    file = None if model is None else Path(model)
     preparer = IsolatedPreparer(opened.preparation, detector=detector, model=file, faces=faces)
     with contextlib.closing(preparer):
         return run_explain(opened, source, Path(out), preparer, shown_progress(progress), preparer.notes)
@@ -385,13 +393,14 @@ def compare(
         batch=batch,
         resamples=resamples,
     )
-    folder = None if store is None else _opened(store).folder
     folders = [_run_folder(run) for run in runs]
-    return compare_networks(folders, folder, Path(out), options, models, shown_progress(progress))
+    place = None if store is None else _place(store)
+    return compare_networks(folders, place, Path(out), options, models, shown_progress(progress))
 
 
-def _opened(store: Store | PathLike) -> Store:
-    return store if isinstance(store, Store) else open_store(os.fspath(store))
+def _place(store: Store | PathLike) -> Path | str:
+    """Return a store's folder or URL, which is opened after everything else was checked."""
+    return store.place if isinstance(store, Store) else store if isinstance(store, Path) else os.fspath(store)
 
 
 def _run_folder(run: Run | PathLike) -> Path:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.console import Bar, json_option, show
+from aupipe.commands.store_argument import PLACE
 
 if TYPE_CHECKING:
     from aupipe.fer_data.loading.plan import Mode
 
 
 @click.command("bench-loader")
-@click.argument("store", type=PATH)
+@click.argument("store", type=PLACE)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--threads", type=click.IntRange(1), multiple=True, help="Repeat for several.  [default: 1 and 2]")
 @click.option("--mode", type=click.Choice(["none", "full", "block"]), default="full", show_default=True)
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Epochs; the median counts.")
 @json_option
 def bench_loader(
-    store: Path,
+    store: Path | str,
     batch_size: int,
     threads: tuple[int, ...],
     mode: Mode,
@@ -40,9 +41,17 @@ def bench_loader(
     Example: aupipe bench-loader store
     """
     from aupipe.fer_data.loading.bench import measure_store
+    from aupipe.fer_models.devices import resolve_device
 
     measured = measure_store(
-        store, split=split, batch_size=batch_size, threads=threads or (1, 2), mode=mode, device=device, repeats=repeats
+        store,
+        split=split,
+        batch_size=batch_size,
+        threads=threads or (1, 2),
+        mode=mode,
+        device=str(resolve_device(device)),
+        repeats=repeats,
+        progress=Bar(),
     )
     content: dict[str, Any] = measured.as_json()
     show(measured.lines(), content, as_json)

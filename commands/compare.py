@@ -9,7 +9,7 @@ import click
 
 from aupipe.commands import listed
 from aupipe.commands.console import PATH, Bar, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
@@ -20,7 +20,7 @@ from aupipe.commands.store_argument import STORE
     "--masks", default=None, help="study, codebook, or a folder.  [default: study; with --maps: those beside]"
 )
 @click.option("--shape", type=click.Choice(["own", "uib"]), default=None, help="Canonical face.  [default: own]")
-@click.option("--store", type=STORE, default=None, help="Faces to explain.  [default: the first run's store]")
+@click.option("--store", type=PLACE, default=None, help="Faces to explain.  [default: the first run's store]")
 @click.option("--split", default="test", show_default=True, help="train, val or test.")
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression.")
 @click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)

@@ -8,7 +8,7 @@ import click
 
 from aupipe.commands import listed
 from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, echo, json_option, max_failures_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
@@ -27,7 +27,7 @@ from aupipe.commands.store_argument import STORE
 @click.option("--layer", type=int, default=None, help="Whose attention is shown.  [default: the deepest]")
 @click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
-@click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
+@click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
 @click.option("--detector", default=None, help=f"Another landmark detector: {', '.join(listed.detectors())}.  "
               "[default: the store's]")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
@@ -43,7 +43,7 @@ def explain(
     layer: int | None,
     method: str | None,
     method_options: str,
-    store: Path | None,
+    store: Path | str | None,
     detector: str | None,
     model: Path | None,
     device: str,

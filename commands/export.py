@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 
 from aupipe.commands.console import PATH, Bar, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
-@click.argument("store", type=STORE)
+@click.argument("store", type=PLACE)
 @click.option("--to", "form", type=click.Choice(["webdataset", "folder"]), required=True, help="What to write.")
 @click.option("--out", type=PATH, required=True, help="Folder to write to: new, empty, or of the same export.")
 @json_option
-def export(store: Path, form: str, out: Path, as_json: bool) -> None:
+def export(store: Path | str, form: str, out: Path, as_json: bool) -> None:
     """Write a store as tar files for webdataset, or as a folder of images.
 
     STORE is a folder, or a URL of one (https://, s3://, ...). webdataset: SPLIT-000000.tar with image, class, map,
@@ -25,10 +25,12 @@ def export(store: Path, form: str, out: Path, as_json: bool) -> None:
     \b
     Example: aupipe export store --to webdataset --out tars
     """
-    from aupipe.fer_data.shards import open_store
-    from aupipe.fer_data.shards.export import export_store
+    from aupipe.fer_data.shards.export import check_export, export_store
+    from aupipe.fer_data.shards.preview import open_previewed, preview_store
 
-    report = export_store(open_store(store), form, out, Bar())
+    preview = preview_store(store)
+    check_export(preview, form, out)
+    report = export_store(open_previewed(store, preview, Bar()), form, out, Bar())
     rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())
     lines = [f"exported {sum(report.rows.values())} rows ({rows}) to {out}"]
     show(lines, {"form": report.form, "rows": report.rows, "files": list(report.files), "out": str(out)}, as_json)

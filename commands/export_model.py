@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from aupipe.commands.console import PATH, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command("export-model")
@@ -23,10 +23,10 @@ from aupipe.commands.store_argument import STORE
 @click.option("--out", type=PATH, required=True, help="The file.")
 @click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
-@click.option("--store", type=STORE, default=None, help="Where the run's store is now, if it was moved.")
+@click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
 @json_option
 def export_model(
-    run: Path, form: str, out: Path, method: str | None, method_options: str, store: Path | None, as_json: bool
+    run: Path, form: str, out: Path, method: str | None, method_options: str, store: Path | str | None, as_json: bool
 ) -> None:
     """Write a run's best model as one file: logits, attention of every layer, CAM of every class.
 

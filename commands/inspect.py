@@ -6,18 +6,18 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, check_picture, json_option, show
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.console import PATH, Bar, check_picture, json_option, show
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
-@click.argument("path", metavar="STORE|SHARD", type=STORE)
+@click.argument("path", metavar="STORE|SHARD", type=PLACE)
 @click.option("--png", type=PATH, help="Draw random rows of each class as a contact sheet.")
 @click.option("--split", default=None, help="Split to draw.  [default: the first that has rows]")
 @click.option("--per-class", type=click.IntRange(1), default=4, show_default=True, help="Rows to draw of each class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which random rows are drawn.")
 @json_option
-def inspect(path: Path, png: Path | None, split: str | None, per_class: int, seed: int, as_json: bool) -> None:
+def inspect(path: Path | str, png: Path | None, split: str | None, per_class: int, seed: int, as_json: bool) -> None:
     """Show what a store or a single shard holds: counts, provenance, digests, datasets.
 
     STORE is a folder, or a URL of one (https://, s3://, ...), which is copied into the cache first.
@@ -26,8 +26,13 @@ def inspect(path: Path, png: Path | None, split: str | None, per_class: int, see
     Example: aupipe inspect store --png sheet.png
     """
     from aupipe.fer_data.shards.inspect import inspect_path
+    from aupipe.fer_data.shards.preview import preview_store
+    from aupipe.fer_data.shards.remote import is_url, local_store
 
     check_picture(png)
+    if is_url(path) and png is not None and split is not None:
+        preview_store(path).split(split)
+    path = local_store(path, Bar())
     inspection = inspect_path(path)
     lines, content = list(inspection.lines), inspection.content
     if png is not None:

@@ -108,9 +108,11 @@ def evaluate(
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
     """
-    from aupipe.fer_analysis.evaluation import compare
+    from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
+    if against is not None:
+        figures_of(against, split, limit)
     evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:

@@ -28,7 +28,6 @@ def report(subject: Path | str, out: Path, store: Path | str | None, examples: i
     Example: aupipe report run --out report.html
     """
     from aupipe.fer_analysis.report import write_report
-    from aupipe.fer_data.shards.remote import local_store
 
-    written = write_report(local_store(subject, Bar()), out, store=store, examples=examples, device=device)
+    written = write_report(subject, out, store=store, examples=examples, device=device, progress=Bar())
     show(written.lines(), written.as_json(), as_json)

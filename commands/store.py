@@ -17,7 +17,7 @@ from aupipe.commands.console import (
     max_failures_option,
     show,
 )
-from aupipe.commands.store_argument import STORE
+from aupipe.commands.store_argument import PLACE
 
 
 @click.command("build-maps")
@@ -122,10 +122,10 @@ def repair(
 
 
 @click.command()
-@click.argument("store", type=STORE)
+@click.argument("store", type=PLACE)
 @click.option("--rows/--no-rows", default=True, show_default=True, help="Name the damaged samples, not only the file.")
 @json_option
-def verify(store: Path, rows: bool, as_json: bool) -> int:
+def verify(store: Path | str, rows: bool, as_json: bool) -> int:
     """Check every byte of a store against its index.
 
     Exit code 1 when something is wrong.
@@ -134,8 +134,9 @@ def verify(store: Path, rows: bool, as_json: bool) -> int:
     Example: aupipe verify store
     """
     from aupipe.fer_data.shards import verify_store
-    from aupipe.fer_data.shards.remote import is_copy
+    from aupipe.fer_data.shards.remote import is_copy, local_store
 
+    store = local_store(store, Bar())
     findings = verify_store(store, rows=rows)
     lines = [f"{found.file}: {found.what}" + "".join(f"\n  {name}" for name in found.samples) for found in findings]
     content = {

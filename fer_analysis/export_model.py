@@ -105,7 +105,7 @@ def export_model(
     form: str,
     out: Path,
     *,
-    store_folder: Path | None = None,
+    store_folder: Path | str | None = None,
     method: str | None = None,
     method_options: str = "",
 ) -> ModelExportReport:

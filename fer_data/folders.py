@@ -27,6 +27,10 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVA
 """What file systems without locks answer: NFS without its lock service, Lustre without flock, some FUSE."""
 
 
+_SAID = 64
+"""Most bytes that are read of a lock."""
+
+
 class NoLocksWarning(FerWarning):
     """The file system knows no locks: nothing keeps two processes apart."""
 
@@ -76,13 +80,23 @@ def output_folder(folder: Path, kind: FolderKind) -> Iterator[None]:
         FolderInUseError: Another process holds it.
         UserInputError: It holds another kind of result, or files that are not ours.
     """
+    check_output(folder, kind)
     folder.mkdir(parents=True, exist_ok=True)
-    _refuse_other_files(folder, kind)
     with _open_lock(folder) as lock:
         _hold(lock, folder)
         _claim(lock, folder, kind)
         remove_temporaries(folder)
         yield
+
+
+def check_output(folder: Path, kind: FolderKind) -> None:
+    """Refuse a folder for which :func:`output_folder` would raise :class:`UserInputError`; nothing is written."""
+    if folder.is_dir():
+        _refuse_other_files(folder, kind)
+        lock = folder / LOCK_NAME
+        if lock.is_file() and not lock.is_symlink():
+            with lock.open("rb") as file:
+                _refuse_other_kind(_said(file.read(_SAID)), folder, kind)
 
 
 def _refuse_other_files(folder: Path, kind: FolderKind) -> None:
@@ -137,10 +151,19 @@ def _hold(lock: int, folder: Path) -> None:
 
 def _claim(lock: int, folder: Path, kind: FolderKind) -> None:
     """Write the kind into a new lock; refuse one that names another kind."""
-    said = os.pread(lock, 64, 0).decode("utf-8", "replace").strip()
+    said = _said(os.pread(lock, _SAID, 0))
     if not said:
         os.pwrite(lock, f"{kind.name}\n".encode(), 0)
-    elif said != kind.name and not kind.made(folder):
+    _refuse_other_kind(said, folder, kind)
+
+
+def _said(data: bytes) -> str:
+    return data.decode("utf-8", "replace").strip()
+
+
+def _refuse_other_kind(said: str, folder: Path, kind: FolderKind) -> None:
+    """Refuse a folder whose lock names another kind, unless this kind's files lie in it."""
+    if said not in ("", kind.name) and not kind.made(folder):
         found = next((other for other in KINDS if other.name == said), None)
         _refuse(folder, kind, f"what `{found.command}` made" if found else f"a {LOCK_NAME} file that is not ours")
 

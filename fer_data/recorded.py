@@ -115,7 +115,7 @@ def _record(path: Path, sha256: str, *, keep_old: bool) -> None:
     with _alone(path.parent):
         digests = _load(path.parent)
         known = [one for one in digests.get(path.name, ()) if keep_old and one != sha256]
-        write_json(path.parent / DIGESTS, {**digests, path.name: [*known[-1:], sha256]})
+        write_json(path.parent / DIGESTS, {**digests, path.name: [*known, sha256]})
 
 
 def _load(folder: Path) -> dict[str, list[str]]:

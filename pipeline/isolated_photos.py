@@ -12,9 +12,9 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.files import canonical_json
 from aupipe.fer_data.preparation import AlignedFace, MissedFace, Preparation
-from aupipe.fer_data.processes import Death
+from aupipe.fer_data.processes import Death, die_silently
 from aupipe.fer_data.types import Box, Reason
-from aupipe.pipeline.isolation import Isolated, die_silently
+from aupipe.pipeline.isolation import Isolated
 from aupipe.pipeline.photos import ALL, PhotoPreparer
 
 Photo = tuple[UInt8[np.ndarray, "h w 3"], Box | None, Float64[np.ndarray, "68 2"] | None]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from pathlib import Path
 from typing import Generic
 
 from aupipe.fer_data.errors import FerError, paragraph
@@ -18,7 +15,7 @@ class Isolated(Generic[Job, Result]):
     """Calls a task in a process that may die: it is replaced, and the job is given once more to a fresh one.
 
     The task is first called with None, and then does only what comes before the first photo, beginning with
-    :func:`die_silently`: a process that dies of that is not the photo's fault.
+    :func:`aupipe.fer_data.processes.die_silently`: a process that dies of that is not the photo's fault.
     """
 
     def __init__(self, task: Task[Job | None, object, Result], *, import_main: bool = True) -> None:
@@ -46,15 +43,6 @@ class Isolated(Generic[Job, Result]):
         if not self._worker.alive and isinstance(self._worker.ask(None), Death):
             raise _not_the_photos("a process that had only loaded the detector died")
         return self._worker.ask(job)
-
-
-def die_silently() -> None:
-    """Let this process die in silence, and when memory runs out let the system end it instead of its parent."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    with Path(os.devnull).open("w") as nowhere:
-        for stream in (1, 2):
-            os.dup2(nowhere.fileno(), stream)
 
 
 def _not_the_photos(got: str) -> FerError:

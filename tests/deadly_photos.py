@@ -6,9 +6,9 @@ import os
 import signal
 
 from aupipe.fer_data.preparation import MissedFace
+from aupipe.fer_data.processes import die_silently
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.isolated_photos import Found, Photo
-from aupipe.pipeline.isolation import die_silently
 
 
 def deadly_if_dark(photo: Photo | None, tell: object) -> Found:

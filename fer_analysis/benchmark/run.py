@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.benchmark import preflight, state
-from aupipe.fer_analysis.benchmark.collect import collect
+from aupipe.fer_analysis.benchmark.collect import Results, collect
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
 from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings, spoken
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
@@ -18,7 +18,8 @@ from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import GRID, output_folder
 from aupipe.fer_data.machine import usable_cpus
-from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent
 
 
@@ -44,7 +45,10 @@ class BenchmarkSettings:
 
 @dataclass(frozen=True)
 class GridReport:
-    """The outcome of :func:`run_benchmark`. ``failed``: training -> reason; ``files``: results.md first."""
+    """The outcome of :func:`run_benchmark`.
+
+    ``failed``: reasons, by training, and by run where files are damaged; ``files``: results.md first.
+    """
 
     out: Path
     runs: int
@@ -120,7 +124,8 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
     jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
     finished = sum(state.finished(out, one, settings.split, digest) for one in trained)
-    seconds = preflight.estimate_seconds(trained, out, store, settings.split, threads) / jobs
+    opened = open_previewed(store_folder, store) if finished < len(trained) else store
+    seconds = preflight.estimate_seconds(trained, out, opened, settings.split, threads) / jobs
     return Estimate(tuple(plan), tuple(trained), finished, jobs, threads, seconds)
 
 
@@ -156,16 +161,18 @@ def run_benchmark(
         StoreError: The store is missing or damaged.
     """
     progress, started = progress or Silent(), time.perf_counter()
-    published = load_published(settings.published, open_store(store_folder, progress))
+    published = load_published(settings.published, preview_store(store_folder))
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
         failed: dict[str, str] = {}
         if train:
+            open_previewed(store_folder, store, progress)  # copied once, here, and not by each worker
             order = Order(store.place, out.resolve(), settings.split, threads, None)
             outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
             failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
         results = collect(plan, out, settings.split, store.index.digest)
+        failed = {**_damaged(plan, results, out), **failed}
         seconds = time.perf_counter() - started
         how = GridProvenance(settings.command, settings.split, seconds, failed)
         n_layers = preflight.layers_of(request.backbone(request.ablation))
@@ -173,11 +180,18 @@ def run_benchmark(
     return GridReport(out, len(plan), len(results.all), len(trained), failed, tuple(files), seconds)
 
 
+def _damaged(plan: Sequence[RunSpec], results: Results, out: Path) -> dict[str, str]:
+    """Name the runs that cannot be used because a file of theirs is damaged."""
+    used = {result.spec.name for result in results.all}
+    found = {run.name: state.damage(out, run) for run in plan if run.name not in used}
+    return {name: reason for name, reason in found.items() if reason}
+
+
 def _look(
     store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
-    store = open_store(store_folder)
+    store = preview_store(store_folder)
     missing = [split for split in ("train", "val", settings.split) if split not in store.index.splits]
     if missing:
         raise RunError(

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
-from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_analysis.evaluation.predictions import METRICS, load_metrics
 from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.recorded import check_recorded
 from aupipe.fer_models.training import checkpoint, run_log
 from aupipe.fer_models.training.config import TrainConfig
 
@@ -63,6 +64,19 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "epoch": run_log.best_row(rows, run.config.select_on)["epoch"],
     }
     return _contains(content, wanted) and checkpoint.outdated(folder, content) is None
+
+
+def damage(out: Path, run: RunSpec) -> str | None:
+    """Say what is wrong with the files of a run that was trained or measured; None where nothing is."""
+    folder, output = out / RUNS / run.folder, out / RUNS / run.output
+    try:
+        if run_log.read_log(folder):
+            check_recorded(folder / checkpoint.BEST, checkpoint.WAYS_OUT[checkpoint.BEST])
+        if (output / METRICS).is_file() and (reason := checkpoint.outdated(folder, load_metrics(output))):
+            return f"the figures are left out: {reason}"
+    except RunError as error:
+        return str(error)
+    return None
 
 
 def finished(out: Path, training: Training, split: str, store_digest: str) -> bool:

@@ -28,7 +28,8 @@ from aupipe.fer_analysis.comparison.study import ExtraTable, MapComparison, comp
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import digest
 from aupipe.fer_data.folders import COMPARISON, output_folder
-from aupipe.fer_data.shards import SplitReader, Store, open_store
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.devices import resolve_device
 
@@ -139,7 +140,7 @@ class ExternalModel:
 
 def compare_networks(
     runs: Sequence[Path],
-    store_folder: Path | None,
+    store_folder: Path | str | None,
     out: Path,
     options: RunOptions,
     externals: Sequence[ExternalModel] = (),
@@ -170,7 +171,9 @@ def compare_networks(
         StoreError: The store is missing or damaged.
     """
     shown = progress or Silent()
-    store = _find_store(runs, store_folder)
+    place = _find_store(runs, store_folder)
+    store = preview_store(place)
+    store.split(options.split)
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)
     classifiers = _load(runs, externals, store, options)
@@ -184,6 +187,7 @@ def compare_networks(
             )
         )
     with output_folder(out, COMPARISON):
+        store = open_previewed(place, store, progress)
         maker = _MapMaker(store.split(options.split), face, masks, options, out / "maps", shown)
         found = {(one.name, name): maker.make(one, name) for one in classifiers for name in names}
         maps = _map_set([one.name for one in classifiers], names, found, store)
@@ -194,14 +198,14 @@ def compare_networks(
     return comparison
 
 
-def _find_store(runs: Sequence[Path], folder: Path | None) -> Store:
+def _find_store(runs: Sequence[Path], folder: Path | str | None) -> Path | str:
     if folder is None:
         if not runs:
             raise UserInputError(paragraph("Which faces shall be explained?", fix="Give --store."))
         from aupipe.fer_models.training import checkpoint
 
-        return checkpoint.run_store(runs[0], checkpoint.load_record(runs[0]), None)
-    return open_store(folder)
+        return checkpoint.store_place(runs[0], checkpoint.load_record(runs[0]))
+    return folder
 
 
 def _load(

@@ -71,13 +71,8 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     Raises:
         RunError: One was not evaluated, not with the weights it has now, or not on the same faces and maps.
     """
-    folders = [results_folder(one, EVALUATION, split, limit) for one in (run, other)]
-    contents = [load_metrics(folder, one) for folder, one in zip(folders, (run, other), strict=True)]
-    for one, content in zip((run, other), contents, strict=True):
-        if reason := outdated(one, content):
-            raise RunError(
-                paragraph(f"The figures of {one} are not of this run: {reason}.", fix=_evaluate(one, split, limit))
-            )
+    found = [figures_of(one, split, limit) for one in (run, other)]
+    folders, contents = [folder for folder, _ in found], [content for _, content in found]
     _check_same(run, other, contents)
     first, second = (
         read_predictions(folder / PREDICTIONS, content["predictions_sha256"])
@@ -98,6 +93,21 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     }
     write_json(folders[0] / f"against-{other.resolve().name}.json", content)
     return Comparison(content)
+
+
+def figures_of(run: Path, split: str = "test", limit: int | None = None) -> tuple[Path, dict[str, Any]]:
+    """Read a run's figures, and say in which folder they lie.
+
+    Raises:
+        RunError: It was not evaluated so, or not with the weights that it has now.
+    """
+    folder = results_folder(run, EVALUATION, split, limit)
+    content = load_metrics(folder, run)
+    if reason := outdated(run, content):
+        raise RunError(
+            paragraph(f"The figures of {run} are not of this run: {reason}.", fix=_evaluate(run, split, limit))
+        )
+    return folder, content
 
 
 def _evaluate(run: Path, split: str, limit: int | None) -> str:

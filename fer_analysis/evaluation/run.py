@@ -101,7 +101,7 @@ def evaluate(
             raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
     where = resolve_device(device)
     record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
-    store = checkpoint.run_store(run_folder, record, store_folder, progress)
+    store = checkpoint.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
     loader = TripletLoader(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, printable
-from aupipe.fer_data.image_size import SIDE_LIMIT
-from aupipe.fer_data.images import UnreadableImageError, is_photo, photo_suffixes, quiet_opencv, read_image
+from aupipe.fer_data.images import UnreadableImageError, is_photo, photo_suffixes, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
-from aupipe.fer_data.types import Box, Failure, Reason
+from aupipe.fer_data.types import Box, Failure
+from aupipe.fer_data.videos import LostFrame, VideoFrame, video_frames, video_header
 
 IMAGE_SUFFIXES = photo_suffixes()
 
@@ -26,12 +24,6 @@ VIDEO_SUFFIXES = frozenset(
     )
 )
 """What is a video by its name. A file of any other name is one where the decoder opens it and it is no photo."""
-
-FRAME_LIMIT = 64_000_000
-"""Most pixels of a video's frame: twice those of an 8K film; a decoder holds several."""
-
-ENDS_EARLY = 0.95
-"""A video that yields fewer frames than this share of what its header says is reported as damaged."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +74,7 @@ class Source:
     def pictures(self) -> Iterator[InputPicture | Failure]:
         """Yield the pictures in order, RGB uint8; one that cannot be read is a :class:`Failure`."""
         if self.kind == "video":
-            yield from _frames(self.path, self.every)
+            yield from (_frame(self.path, frame) for frame in video_frames(self.path, self.every))
         elif self.manifest is not None:
             yield from _samples(self.manifest)
         else:
@@ -112,9 +104,11 @@ def open_source(path: Path, every: int = 1) -> Source:
     if path.suffix.lower() == ".csv":
         manifest = read_manifest(path)
         return Source(path, "manifest", len(manifest.samples), manifest=manifest)
-    if _is_video(path):
-        frames = _frame_count(path)
-        return Source(path, "video", -(-frames // every), every)
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or not (suffix in IMAGE_SUFFIXES or is_photo(path)):
+        header = video_header(path)
+        if header.opened or suffix in VIDEO_SUFFIXES:
+            return Source(path, "video", -(-header.frames // every), every)
     return Source(path, "image", 1, photos=(path.name,))
 
 
@@ -166,68 +160,9 @@ def _picture(
     return InputPicture(name, image, label=label, box=box, known=known)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    with quiet_opencv:
-        video = cv2.VideoCapture(str(path))
-        try:
-            yield video
-        finally:
-            video.release()
-
-
-def _is_video(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES or is_photo(path):
-        return suffix in VIDEO_SUFFIXES
-    with _opened(path) as video:
-        return video.isOpened()
-
-
-def _frame_count(path: Path) -> int:
-    """Read the number of frames off the header; 1 where it does not say or cannot be read."""
-    with _opened(path) as video:
-        return max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)
-
-
-def _frames(path: Path, every: int) -> Iterator[InputPicture | Failure]:
-    with _opened(path) as video:
-        if too_large := _too_large_frames(video):
-            yield Failure(printable(path.name), str(path), Reason.TOO_LARGE.key, too_large)
-            return
-        stated, rate = int(video.get(cv2.CAP_PROP_FRAME_COUNT)), max(float(video.get(cv2.CAP_PROP_FPS)), 0.0)
-        number, seconds = 0, 0.0
-        while video.grab():
-            seconds = _time(video, number, seconds, rate)
-            if number % every == 0:
-                yield _frame(video, path, number, seconds)
-            number += 1
-    if number == 0:
-        yield Failure(printable(path.name), str(path), Reason.UNREADABLE.key, "not a video that can be decoded")
-    elif number < ENDS_EARLY * stated and seconds * rate < ENDS_EARLY * stated:  # some containers only guess the number
-        detail = f"the video breaks off: {number} of the {stated} frames it should have"
-        yield Failure(f"{printable(path.name)}/frame-{number:06d}", str(path), Reason.UNREADABLE.key, detail)
-
-
-def _time(video: cv2.VideoCapture, number: int, before: float, rate: float) -> float:
-    """When a frame is shown, in seconds; where the container does not say, one frame after the one ``before``."""
-    told = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
-    if number == 0 or told > before:
-        return max(float(told), 0.0)
-    return before + (1 / rate if rate else 0.0)
-
-
-def _too_large_frames(video: cv2.VideoCapture) -> str:
-    """Say how large a video's frames are where that is more than a photo may have; before one is decoded."""
-    width, height = (int(video.get(one)) for one in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-    large = width * height > FRAME_LIMIT or max(width, height) > SIDE_LIMIT
-    return f"frames of {width} x {height} pixels" if large else ""
-
-
-def _frame(video: cv2.VideoCapture, path: Path, number: int, seconds: float) -> InputPicture | Failure:
-    name = f"{printable(path.name)}/frame-{number:06d}"
-    ok, image = video.retrieve()
-    if not ok:
-        return Failure(name, str(path), Reason.UNREADABLE.key, "the frame cannot be decoded")
-    rgb = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return InputPicture(name, rgb, frame=number, seconds=round(seconds, 3))
+def _frame(path: Path, frame: VideoFrame | LostFrame) -> InputPicture | Failure:
+    video = printable(path.name)
+    name = video if frame.number is None else f"{video}/frame-{frame.number:06d}"
+    if isinstance(frame, LostFrame):
+        return Failure(name, str(path), frame.reason.key, frame.detail)
+    return InputPicture(name, frame.image, frame=frame.number, seconds=frame.seconds)

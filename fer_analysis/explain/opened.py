@@ -130,7 +130,7 @@ class OpenRun:
 def open_run(
     folder: Path,
     *,
-    store_folder: Path | None = None,
+    store_folder: Path | str | None = None,
     layer: int | None = None,
     method: str | None = None,
     method_options: str = "",
@@ -197,7 +197,7 @@ def _checked_layer(layer: int | None, model: Method) -> int | None:
     return layer
 
 
-def _store(folder: Path, record: checkpoint.RunRecord, override: Path | None) -> tuple[Store | None, str]:
+def _store(folder: Path, record: checkpoint.RunRecord, override: Path | str | None) -> tuple[Store | None, str]:
     """Open the run's store, or say why there is none; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), ""

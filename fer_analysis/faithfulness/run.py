@@ -96,7 +96,7 @@ def measure_faithfulness(
     _check(limit, baseline, steps, seed, batch_size)
     where, shown = resolve_device(device), progress or Silent()
     record, model, kept = checkpoint.load_best(run_folder, where)
-    store = checkpoint.run_store(run_folder, record, store_folder, progress)
+    store = checkpoint.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
     size = batch_size or config.batch_size
     loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)

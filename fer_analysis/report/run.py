@@ -11,8 +11,11 @@ from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragra
 from aupipe.fer_data.files import check_replaceable, write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.index import INDEX_NAME
+from aupipe.fer_data.shards.remote import local_store
+from aupipe.fer_data.types import Progress
 from aupipe.fer_display.blocks import Block, KeyFigures, Text
 from aupipe.fer_display.pages import PAGE_MARK, render
+from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
 
 
@@ -34,18 +37,25 @@ class Report:
 
 
 def write_report(
-    subject: Path, out: Path, *, store: Path | str | None = None, examples: int = 3, device: str = "auto"
+    subject: Path | str,
+    out: Path,
+    *,
+    store: Path | str | None = None,
+    examples: int = 3,
+    device: str = "auto",
+    progress: Progress | None = None,
 ) -> Report:
     """Write the page of a run's folder or a store's: one file, no network, no script.
 
     A run that was not evaluated, or whose store is gone, gets a page that says so and shows what there is.
 
     Args:
-        subject: Folder of a run or of a store.
+        subject: Folder of a run or of a store, or a store's URL.
         out: The page.
         store: Where the run's store is now, if it was moved.
         examples: Faces of each kind.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``, for the maps of the faces.
+        progress: Told what is copied.
 
     Returns:
         The page's place, and notes about what it lacks.
@@ -56,9 +66,11 @@ def write_report(
         StoreError: The store is damaged, or is not where ``store`` says.
     """
     check_replaceable(out, "a report", PAGE_MARK)
+    resolve_device(device)
+    subject = local_store(subject, progress)
     name, notes = subject.resolve().name, list[str]()
     if (subject / checkpoint.CONFIG).is_file():
-        kind, (body, notes) = "run", _run_body(subject, store, examples, device)
+        kind, (body, notes) = "run", _run_body(subject, store, examples, device, progress)
     elif (subject / INDEX_NAME).is_file():
         kind, body = "store", _store_body(open_store(subject), examples)
     else:
@@ -74,11 +86,11 @@ def write_report(
 
 
 def _run_body(
-    folder: Path, store_folder: Path | str | None, examples: int, device: str
+    folder: Path, store_folder: Path | str | None, examples: int, device: str, progress: Progress | None
 ) -> tuple[list[Block], list[str]]:
     record = checkpoint.load_record(folder)
     run = run_part.load_evaluated(folder)
-    store, notes = _store_of(folder, record, store_folder)
+    store, notes = _store_of(folder, record, store_folder, progress)
     if run is None:
         notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")
     elif reason := checkpoint.outdated(folder, run.metrics, store):
@@ -104,11 +116,11 @@ def _run_body(
 
 
 def _store_of(
-    folder: Path, record: checkpoint.RunRecord, override: Path | str | None
+    folder: Path, record: checkpoint.RunRecord, override: Path | str | None, progress: Progress | None
 ) -> tuple[Store | None, list[str]]:
     """Open the run's store, or note that it is gone; one that was asked for must be there."""
     try:
-        return checkpoint.run_store(folder, record, override), []
+        return checkpoint.run_store(folder, record, override, progress), []
     except (StoreError, RunError) as error:
         if override is not None:
             raise

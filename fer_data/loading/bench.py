@@ -13,6 +13,8 @@ from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import LoadReport, Mode, TripletLoader
 from aupipe.fer_data.loading.speed import memcpy_limit
 from aupipe.fer_data.shards import SplitReader, open_store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
+from aupipe.fer_data.types import Progress
 
 MEASURES = ("images_per_second", "gigabytes_per_second", "memcpy_fraction", "wait_fraction", "first_batch_seconds")
 
@@ -45,7 +47,7 @@ class Measured:
 
 
 def measure_store(
-    folder: Path,
+    place: Path | str,
     *,
     split: str = "train",
     batch_size: int = 128,
@@ -53,6 +55,7 @@ def measure_store(
     mode: Mode = "full",
     device: str = "cpu",
     repeats: int = 3,
+    progress: Progress | None = None,
 ) -> Measured:
     """Read a split with each setting in turn, ``repeats`` times over after a first epoch that warms the cache.
 
@@ -63,7 +66,10 @@ def measure_store(
         StoreError: There is no such store or split.
         UserInputError: A setting is impossible.
     """
-    index = open_store(folder).index
+    preview = preview_store(place)
+    preview.split(split)
+    store = open_previewed(place, preview, progress)
+    folder, index = store.folder, store.index
     size = index.image_size
     loaders = dict(_loaders(folder, split, batch_size, threads, mode, device))
     found: dict[str, list[dict[str, float]]] = {name: [] for name in loaders}

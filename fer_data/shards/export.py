@@ -68,11 +68,8 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
         FolderInUseError: ``out`` holds anything else.
         StoreError: Rows cannot be read or did not all arrive.
     """
-    if form not in FORMS:
-        raise UserInputError(unknown_name("form", form, sorted(FORMS)))
     progress = progress or Silent()
-    record = {"form": form, "store": store.index.digest}
-    _refuse_other_content(out, record)
+    record = check_export(store, form, out)
     rows = {split: store.index.rows(split) for split in store.index.splits}
     with output_folder(out, EXPORT):
         _refuse_other_content(out, record)
@@ -84,6 +81,15 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
             progress.finish()
         write_json(out / RECORD_NAME, {**record, "complete": True, "classes": store.index.classes, "rows": rows})
     return ExportReport(form, rows, files)
+
+
+def check_export(store: Store, form: str, out: Path) -> dict[str, str]:
+    """Refuse what :func:`export_store` refuses before it reads a row; return what names this export."""
+    if form not in FORMS:
+        raise UserInputError(unknown_name("form", form, sorted(FORMS)))
+    record = {"form": form, "store": store.index.digest}
+    _refuse_other_content(out, record)
+    return record
 
 
 def _refuse_other_content(out: Path, record: dict[str, str]) -> None:

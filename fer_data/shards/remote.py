@@ -20,6 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -76,36 +77,90 @@ def local_store(place: str | Path, progress: Progress | None = None, *, repair: 
     if not is_url(place):
         return Path(place)
     progress = progress or Silent()
-    url, pin = _split_pin(str(place))
-    cache = _caches.setdefault(folder := cache_folder() / "stores", Cache(folder))
-    memo = folder / f"{sha256_bytes(url.encode())[:32]}.url"
-    known = pin or (memo.read_text().strip() if memo.is_file() else None)
-    if pin is not None and not repair and (found := _complete(cache, pin)) is not None:
-        return found
-    try:
-        text, index = _remote_index(url)
-    except UnreachableError as error:
-        if repair or known is None or (found := _complete(cache, known)) is None:
-            raise
-        progress.note(f"{error} The copy in the cache is used.")
-        return found
-    if pin is not None and index.digest != pin:
-        raise StoreError(
-            paragraph("The remote store is not the one that was asked for.", where=url, expected=pin,
-                      got=index.digest, fix="Leave out #sha256=... to take what is there now.")
-        )  # fmt: skip
-    path = cache.hold(index.digest)
-    with exclusive(folder / f"{index.digest}.copying"):
-        if repair or _complete(cache, index.digest) is None:
-            _copy(url, path, text, index, cache, progress)
-        if known != index.digest:
-            write_text(memo, index.digest + "\n")
+    found = _find(str(place), progress, repair=repair)
+    if not found.text:
+        return found.folder
+    cache, digest = found.cache, found.index.digest
+    path = cache.hold(digest)
+    with exclusive(cache.folder / f"{digest}.copying"):
+        if repair or _complete(cache, digest) is None:
+            _copy(found.url, path, found.text, found.index, cache, progress)
+        memo = _memo(cache, found.url)
+        if not memo.is_file() or memo.read_text().strip() != digest:
+            write_text(memo, digest + "\n")
     return path
+
+
+def index_of(place: str | Path) -> tuple[Path, StoreIndex]:
+    """Read the index of a store; of a remote one no other file is asked for.
+
+    Args:
+        place: A folder or a URL, as for :func:`local_store`.
+
+    Returns:
+        The folder that :func:`local_store` returns for this place, where a remote store's files may not be yet, and the
+        index.
+
+    Raises:
+        StoreError: There is no such store.
+    """
+    if not is_url(place):
+        return Path(place), load_index(Path(place))
+    found = _find(str(place), Silent(), repair=False)
+    return found.folder, found.index
+
+
+def pinned(url: str, digest: str) -> str:
+    """Return the URL that names this one content of a remote store, without secrets."""
+    return f"{without_secrets(url).partition('#')[0]}#sha256={digest}"
 
 
 def is_copy(folder: Path) -> bool:
     """Tell whether a folder is the copy of a remote store in the cache."""
     return folder.resolve().parent == (cache_folder() / "stores").resolve()
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A remote store that was looked for: its index, and ``text``, the index's bytes where it came from there now."""
+
+    url: str
+    cache: Cache
+    index: StoreIndex
+    text: bytes = b""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its copy."""
+        return self.cache.folder / self.index.digest
+
+
+def _find(place: str, progress: Progress, *, repair: bool) -> _Found:
+    """Find the index of a remote store: a pinned one in the cache, else at the URL, else the one known last."""
+    url, pin = _split_pin(place)
+    cache = _caches.setdefault(folder := cache_folder() / "stores", Cache(folder))
+    if pin is not None and not repair and (index := _complete(cache, pin)) is not None:
+        return _Found(url, cache, index)
+    try:
+        text, index = _remote_index(url)
+    except UnreachableError as error:
+        memo = _memo(cache, url)
+        known = pin or (memo.read_text().strip() if memo.is_file() else None)
+        if repair or known is None or (index := _complete(cache, known)) is None:
+            raise
+        progress.note(f"{error} The copy in the cache is used.")
+        return _Found(url, cache, index)
+    if pin is not None and index.digest != pin:
+        raise StoreError(
+            paragraph("The remote store is not the one that was asked for.", where=url, expected=pin,
+                      got=index.digest, fix="Leave out #sha256=... to take what is there now.")
+        )  # fmt: skip
+    return _Found(url, cache, index, text)
+
+
+def _memo(cache: Cache, url: str) -> Path:
+    """Return the file that keeps which content a URL had last."""
+    return cache.folder / f"{sha256_bytes(url.encode())[:32]}.url"
 
 
 def _split_pin(place: str) -> tuple[str, str | None]:
@@ -121,8 +176,8 @@ def _split_pin(place: str) -> tuple[str, str | None]:
     return url.rstrip("/"), match[1].lower() if match else None
 
 
-def _complete(cache: Cache, digest: str) -> Path | None:
-    """The folder of a finished copy, held; None when there is none. Checks sizes, as every reader does."""
+def _complete(cache: Cache, digest: str) -> StoreIndex | None:
+    """The index of a finished copy, held; None when there is none. Checks sizes, as every reader does."""
     path = cache.folder / digest
     if not (path / INDEX_NAME).is_file():
         return None
@@ -134,7 +189,7 @@ def _complete(cache: Cache, digest: str) -> Path | None:
     sizes = {entry.name: entry.bytes for entry in index.shards}
     present = all((path / name).is_file() for name in index.files)
     present = present and all((path / n).is_file() and (path / n).stat().st_size == size for n, size in sizes.items())
-    return path if present and index.digest == digest else None
+    return index if present and index.digest == digest else None
 
 
 def _copy(url: str, path: Path, text: bytes, index: StoreIndex, cache: Cache, progress: Progress) -> None:

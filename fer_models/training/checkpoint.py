@@ -20,7 +20,8 @@ from aupipe.fer_data.errors import FerError, RunError, UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, sha256_file, steady_file
 from aupipe.fer_data.preparation import Preparation
 from aupipe.fer_data.recorded import check_recorded, read_recorded, recorded_path, write_recorded
-from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.shards.remote import is_url
 from aupipe.fer_data.typed import convert, parse_json
 from aupipe.fer_data.types import Progress
@@ -320,11 +321,28 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
 
 
 def run_store(
-    run_folder: Path, record: RunRecord, override: Path | str | None, progress: Progress | None = None
+    run_folder: Path,
+    record: RunRecord,
+    override: Path | str | None,
+    progress: Progress | None = None,
+    *,
+    split: str | None = None,
 ) -> Store:
-    """Open the run's store, or ``override`` instead. Raises :class:`RunError` when its classes are not the run's."""
-    own = record.store if is_url(record.store) else (run_folder / record.store).resolve()
-    store = open_store(own if override is None else override, progress)
+    """Open the run's store, or ``override`` instead; a remote one is copied only if it can be used.
+
+    Args:
+        run_folder: The run.
+        record: Its record.
+        override: Another store.
+        progress: Told what is copied.
+        split: What is wanted of it; None: anything.
+
+    Raises:
+        RunError: Its classes are not the run's.
+        StoreError: There is no such store, or it has no such split.
+    """
+    place = store_place(run_folder, record) if override is None else override
+    store = preview_store(place)
     if store.index.classes != record.classes:
         raise RunError(
             paragraph(
@@ -335,7 +353,14 @@ def run_store(
                 fix="Evaluate on a store built with the same labels.",
             )
         )
-    return store
+    if split is not None:
+        store.split(split)
+    return open_previewed(place, store, progress)
+
+
+def store_place(run_folder: Path, record: RunRecord) -> Path | str:
+    """Return the folder or the URL of the store that a run was trained on."""
+    return record.store if is_url(record.store) else (run_folder / record.store).resolve()
 
 
 def describe_measurement(

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
@@ -87,13 +88,15 @@ def train(
         FolderInUseError: Another process writes to the run's folder.
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
-    store = open_store(store_folder, progress)
+    store = preview_store(store_folder)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         record = checkpoint.describe_run(store, run_folder, config)
         checkpoint.check_same_run(run_folder, record)
         with preflight.explaining_limits(config, ranks):
-            trainer = _Trainer(store, run_folder, config, ranks, (progress if ranks.first else None) or Silent())
+            shown = progress or Silent()
+            trainer = _Trainer(store, run_folder, config, ranks, shown if ranks.first else Silent())
+            trainer.open_splits(open_previewed(store_folder, store, shown))
             if ranks.first:
                 checkpoint.save_record(run_folder, record)
             return trainer.run()
@@ -118,14 +121,10 @@ class _Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.stop_signal = StopSignal(config.checkpoint_minutes, config.checkpoint_steps)
         self.state = _State()
-        self._open_splits(store)
-        # The share of the whole split, so that its figures do not depend on how it falls into batches.
-        share = torch.tensor(self.val.share_with_map, device=self.device)
-        self.val_objective = Objective(
-            config.align_weight, layers, average=config.align_average, share_with_map=lambda _: share
-        )
+        self.layers = layers
 
-    def _open_splits(self, store: Store) -> None:
+    def open_splits(self, store: Store) -> None:
+        """Open what is trained and validated on, a remote store's copy, after everything else could be refused."""
         config, ranks = self.config, self.ranks
         options: dict[str, Any] = {
             "seed": config.seed, "device": self.device,
@@ -139,6 +138,11 @@ class _Trainer:
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
         self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
+        # The share of the whole split, so that its figures do not depend on how it falls into batches.
+        share = torch.tensor(self.val.share_with_map, device=self.device)
+        self.val_objective = Objective(
+            config.align_weight, self.layers, average=config.align_average, share_with_map=lambda _: share
+        )
         for note in preflight.collect_notes(self.loader.reader, self.val.reader, config):
             self.progress.note(note)
 

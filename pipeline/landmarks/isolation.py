@@ -11,8 +11,9 @@ from pathlib import Path
 
 from aupipe.fer_data.images import one_opencv_thread
 from aupipe.fer_data.landmark_parts import LandmarkRow
+from aupipe.fer_data.processes import die_silently
 from aupipe.fer_data.types import Reason, Sample
-from aupipe.pipeline.isolation import Isolated, die_silently
+from aupipe.pipeline.isolation import Isolated
 from aupipe.pipeline.landmarks.tasks import (
     PartJob,
     PartResult,

@@ -98,6 +98,11 @@ def test_system_files_do_not_make_a_folder_somebodys(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "name"), [(RUN, "config.json"), (STORE, "train-00000.h5"), (STORE, "index.json")])
 def test_a_copied_folder_is_known_by_what_is_in_it(kind: FolderKind, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("{}")
+    for said in ("", "explanation\n", "somebody's"):
+        (tmp_path / ".lock").write_text(said)
+        with output_folder(tmp_path, kind):
+            pass
+    (tmp_path / ".lock").unlink()
     with output_folder(tmp_path, kind):
         pass
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,24 @@ def test_a_crash_between_record_and_rename_leaves_a_sound_file(tmp_path: Path, m
     with pytest.raises(SystemExit):
         write_recorded(tmp_path / "a.json", b"new")
     assert read_recorded(tmp_path / "a.json", FIX) == b"old"
+    with pytest.raises(SystemExit):
+        write_recorded(tmp_path / "a.json", b"newer")
+    assert read_recorded(tmp_path / "a.json", FIX) == b"old", "a second crash at the same place"
+
+
+def test_two_commands_do_not_lose_each_other_s_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, write, refused = os.open(tmp_path, os.O_RDONLY), recorded.write_json, list[bool]()
+
+    def write_while_another_waits(path: Path, value: object) -> None:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        refused.append(True)
+        write(path, value)
+
+    monkeypatch.setattr(recorded, "write_json", write_while_another_waits)
+    write_recorded(tmp_path / "a.json", b"one")
+    os.close(other)
+    assert refused == [True, True]
 
 
 def test_a_failed_write_keeps_file_and_record(tmp_path: Path) -> None:
@@ -82,5 +102,6 @@ def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="Cannot read"):
-        read_recorded(tmp_path / "a.json", FIX)
+    for read in (read_recorded, check_recorded):
+        with pytest.raises(RunError, match="Cannot read"):
+            read(tmp_path / "a.json", FIX)

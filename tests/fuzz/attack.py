@@ -277,9 +277,10 @@ def _is_named(target: Target, said: Said, right: Result) -> bool:
 
 
 def _is_told(target: Target, said: Said) -> bool:
-    """Tell whether a refusal says why: one paragraph on stderr, a list on stdout, or the share of failures."""
+    """Tell whether a refusal says why: one paragraph on stderr, a list on stdout, the share of failures."""
     if said.code == 3:
-        return "--max-failures" in said.err or "Not one image is left of" in said.err
+        named = target.command[0] == "benchmark" and bool(json.loads(said.out)["failed"])
+        return named or "--max-failures" in said.err or "Not one image is left of" in said.err
     told = re.search(r"aupipe: (.+)((?:\n|\r).*)*\Z", said.err)
     after = told[0].splitlines()[1:] if told else []
     one = told is not None and all(not line.strip() or "it/s]" in line or "/s]" in line for line in after)

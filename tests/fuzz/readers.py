@@ -9,13 +9,13 @@ READING = frozenset({
 
 READERS: dict[str, tuple[str, ...]] = {
     "fer_analysis/benchmark/figures.py": ("benchmark's average_maps.npz",),
-    "fer_analysis/benchmark/state.py": ("benchmark's metrics.json",),
+    "fer_analysis/benchmark/state.py": ("benchmark's metrics.json", "benchmark's best.pt"),
     "fer_analysis/comparison/classifiers.py": ("weights (.pt)", "weights (.safetensors)"),
     "fer_analysis/comparison/global_maps.py": ("comparison map",),
     "fer_analysis/comparison/map_files.py": ("map or mask",),
     "fer_analysis/evaluation/predictions.py": ("metrics.json", "predictions.csv"),
     "fer_analysis/explain/calibration.py": ("calibration.json",),
-    "fer_analysis/explain/inputs.py": ("manifest's points", "photo (png)", "video"),
+    "fer_analysis/explain/inputs.py": ("manifest's points", "photo (png)"),
     "fer_analysis/explain/run.py": ("explain.json",),
     "fer_analysis/faithfulness/run.py": ("faithfulness.json",),
     "fer_analysis/report/run_part.py": ("faithfulness.json", "average_maps.npz"),
@@ -50,6 +50,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_data/shards/shard_file.py": ("shard (pixels)", "forged shard (pixels)", "forged shard (JPEG)"),
     "fer_data/shards/structure.py": ("forged shard (pixels)", "forged shard (JPEG)"),
     "fer_data/shards/verify.py": ("index.json", "shard (pixels)"),
+    "fer_data/videos.py": ("video",),
     "fer_models/backbones/weights.py": ("weights (.pt)", "weights (.safetensors)"),
     "fer_models/training/checkpoint.py": ("config.json", "best.pt", "last.pt"),
     "fer_models/training/run_log.py": ("log.jsonl",),
@@ -76,6 +77,7 @@ OURS: dict[str, str] = {
     "fer_data/loading/bench.py": "a reader of the store, no file",
     "fer_data/machine.py": "files of the system",
     "fer_data/manifest/layouts/pixels.py": "a photo that it would write, compared",
+    "fer_data/processes.py": "the null device",
     "fer_data/shards/remote.py": "a store's files, as copied: the index and the shards are attacked",
     "fer_data/shards/writer.py": "writes",
     "fer_data/typed.py": "the parser of all the others",
@@ -88,7 +90,6 @@ OURS: dict[str, str] = {
     "pipeline/landmark_views/agreement_files.py": "writes",
     "pipeline/landmark_views/export.py": "writes",
     "pipeline/isolated_photos.py": "what its own process answers",
-    "pipeline/isolation.py": "the null device",
     "pipeline/landmarks/isolation.py": "the null device",
 }
 """Modules that read nothing which anybody could damage, and why."""

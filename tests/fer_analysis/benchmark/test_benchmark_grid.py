@@ -137,6 +137,38 @@ def test_a_damaged_log_is_work_left_to_do(small: Store, out: Path) -> None:
     assert state.training_finished(path.parent, plan[0].training)
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "best.pt", "log.jsonl"])
+def test_a_report_names_damaged_runs_and_goes_on_with_the_rest(small: Store, out: Path, name: str) -> None:
+    spoiled = "cam-test_resnet-w0-s0"
+    path = out / "runs" / spoiled / name
+    data = path.read_bytes()
+    path.write_bytes(data[:90] + bytes([data[90] ^ 1]) + data[91:])
+    try:
+        report = run_benchmark(small.folder, out, GRID, BenchmarkSettings(1), train=False)
+    finally:
+        path.write_bytes(data)
+    assert f"{name} is damaged" in report.failed[spoiled] and report.finished < 4
+    assert spoiled in "\n".join(report.lines()) and f"{name} is damaged" in (out / "results.md").read_text()
+    assert "cam-test_resnet-w4-s0" in {row["run"] for row in rows(out)}
+
+
+def test_a_report_names_figures_of_other_weights(small: Store, out: Path) -> None:
+    path = out / "runs" / "cam-test_resnet-w0-s0" / "metrics.json"
+    data = path.read_bytes()
+    rewrite(path, checkpoint_sha256="0" * 64)
+    try:
+        report = run_benchmark(small.folder, out, GRID, BenchmarkSettings(1), train=False)
+    finally:
+        write_recorded(path, data)
+    assert list(report.failed) == ["cam-test_resnet-w0-s0"] and report.finished == 3
+    assert "other weights" in report.failed["cam-test_resnet-w0-s0"]
+
+
+def test_a_report_of_sound_runs_names_none(small: Store, out: Path) -> None:
+    report = run_benchmark(small.folder, out, GRID, BenchmarkSettings(1), train=False)
+    assert report.failed == {} and report.finished == 4
+
+
 def order(store: Store, out: Path) -> Order:
     return Order(store.folder, out, "test", 1, None)
 

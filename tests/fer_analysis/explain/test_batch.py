@@ -22,11 +22,13 @@ from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_ru
 from aupipe.fer_analysis.explain.result import face_notes
 from aupipe.fer_analysis.explain.run import REPORT
 from aupipe.fer_analysis.explain.timeline import draw_timeline
+from aupipe.fer_data import videos
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.images import read_image, write_png
 from aupipe.fer_data.manifest import build_manifest, write_manifest
 from aupipe.fer_data.preparation import AlignedFace
-from aupipe.fer_data.types import Failure, Sample, Silent
+from aupipe.fer_data.types import Failure, Reason, Sample, Silent
+from aupipe.fer_data.videos import LostFrame
 from aupipe.pipeline.photos import PhotoPreparer
 from drawings import read_drawing
 from explain_runs import Trained
@@ -299,10 +301,8 @@ def test_failures_are_listed_before_the_folder_is_released(
 
 def test_a_video_of_huge_or_no_frames_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = write_video(tmp_path / "clip.avi", [np.zeros((64, 64, 3), np.uint8)] * 3)
-    monkeypatch.setattr("aupipe.fer_analysis.explain.inputs.FRAME_LIMIT", 64 * 64 - 1)
-    (failure,) = open_source(clip).pictures()
-    assert isinstance(failure, Failure)
-    assert (failure.reason, failure.detail) == ("too_large", "frames of 64 x 64 pixels")
+    monkeypatch.setattr(videos, "FRAME_LIMIT", 64 * 64 - 1)
+    assert list(videos.decoded_frames(clip, 1)) == [LostFrame(None, Reason.TOO_LARGE, "frames of 64 x 64 pixels")]
     empty = write_video(tmp_path / "empty.avi", [np.zeros((64, 64, 3), np.uint8)])
     empty.write_bytes(empty.read_bytes()[:300])
     (failure,) = open_source(empty).pictures()

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import deadly_videos
 from aupipe.fer_analysis.explain import OpenRun, explain, open_source
+from aupipe.fer_data import videos
 from aupipe.fer_data.images import read_image, write_png
 from aupipe.fer_data.preparation import AlignedFace, MissedFace
 from aupipe.fer_data.processes import Death
@@ -39,6 +41,20 @@ def test_a_deadly_photo_costs_itself_alone(opened: OpenRun, tmp_path: Path, monk
     find.close()
     assert [one.reason for one in report.failures] == ["no_face", "worker_died", "no_face"]
     assert "signal 11" in (tmp_path / "out" / "failures.csv").read_text()
+
+
+def test_a_deadly_video_is_explained_as_far_as_it_goes(
+    opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip.avi").write_bytes(b"RIFF")
+    monkeypatch.setattr(videos, "_frames", deadly_videos.dies_after_two)
+    report = explain(opened, open_source(tmp_path / "clip.avi"), tmp_path / "out", preparer, Silent())
+    assert [(one.sample_id, one.reason) for one in report.failures] == [
+        ("clip.avi/frame-000000", "no_face"),
+        ("clip.avi/frame-000001", "no_face"),
+        ("clip.avi/frame-000002", "worker_died"),
+    ]
+    assert (tmp_path / "out" / "index.html").is_file()
 
 
 def test_a_detector_of_the_user_s_own_works_in_this_process(opened: OpenRun, monkeypatch: pytest.MonkeyPatch) -> None:

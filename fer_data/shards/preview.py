@@ -1,0 +1,50 @@
+"""A look at a store before it is opened: whatever can be refused is, before gigabytes of a remote one are copied."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.shards.reader import Store, open_store
+from aupipe.fer_data.shards.remote import index_of, is_url, pinned
+from aupipe.fer_data.types import Progress
+
+
+def preview_store(place: Path | str) -> Store:
+    """Read what a store's index says of it: classes, sizes, splits, codebook.
+
+    Of a URL no shard is asked for, and no row can be read; :func:`open_previewed` copies them.
+
+    Args:
+        place: A folder, or the URL of one.
+
+    Raises:
+        StoreError: There is no such store, or its index is damaged.
+    """
+    folder, index = index_of(place)
+    return Store(folder, index, pinned(str(place), index.digest) if is_url(place) else "")
+
+
+def open_previewed(place: Path | str, preview: Store, progress: Progress | None = None) -> Store:
+    """Open a store after everything that can be refused was.
+
+    Args:
+        place: A folder, or the URL of one.
+        preview: What :func:`preview_store` found there.
+        progress: Told what is copied.
+
+    Raises:
+        StoreError: It cannot be had, or is another one by now.
+    """
+    store = open_store(place, progress)
+    if store.index.digest != preview.index.digest:
+        raise StoreError(
+            paragraph(
+                "The store was replaced by another one while it was opened.",
+                where=preview.place,
+                expected=preview.index.digest,
+                got=store.index.digest,
+                fix="Run the same command again.",
+            )
+        )
+    return store
