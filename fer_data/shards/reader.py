@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import StoreError, paragraph, without_secrets
+from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.remote import is_url, local_store
@@ -121,6 +122,16 @@ class SplitReader:
         if not all("group" in entry.offsets for entry in self.entries):
             return self.sample_ids
         return [value.decode() for value in self._column("group")]
+
+    @cached_property
+    def pose(self) -> Float32[np.ndarray, "n 3"] | None:
+        """Yaw, pitch, roll in degrees, in the source photo; None in stores of formats before 1.3 and 2.2."""
+        return self._column("pose") if all("pose" in entry.offsets for entry in self.entries) else None
+
+    @property
+    def profile(self) -> Bool[np.ndarray, "n"]:
+        """True where the face is turned so far that its far half is mostly hidden, its points there a guess."""
+        return np.zeros(len(self), bool) if self.pose is None else is_profile(self.pose[:, 0])
 
     @cached_property
     def encoding(self) -> str:
@@ -250,7 +261,7 @@ class SplitReader:
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
-        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), spec.group_column(index.id_bytes))
+        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), *spec.later_columns(index.id_bytes))
         column = next(one for one in columns if one.name == name)
         parts = []
         for number, entry in enumerate(self.entries):

@@ -33,7 +33,7 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
                 index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, entry.offsets
             )
             faults = [] if plan != entry.plan_digest else structure_faults(file, expected, entry.offsets)
-            faults = faults or group_faults(file)
+            faults = faults or later_faults(file)
     except UNREADABLE as error:
         if isinstance(error, SchemaVersionError):
             raise
@@ -84,11 +84,11 @@ def structure_faults(
     return faults
 
 
-def group_faults(file: h5py.File) -> list[str]:
-    """Compare the groups, over which the row checksums do not run, with their own; the structure must be sound."""
-    if "group" not in file or zlib.crc32(file["group"][:].tobytes()) == int(file["group"].attrs["crc32"]):
-        return []
-    return ["the groups do not match their checksum"]
+def later_faults(file: h5py.File) -> list[str]:
+    """Compare the datasets over which no row checksum runs with their own; the structure must be sound."""
+    present = [name for name in spec.LATER if name in file]
+    wrong = [name for name in present if zlib.crc32(file[name][:].tobytes()) != int(file[name].attrs["crc32"])]
+    return [f"the dataset {name} does not match its checksum" for name in wrong]
 
 
 def foreign_faults(file: h5py.File) -> list[str]:
