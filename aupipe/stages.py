@@ -252,7 +252,7 @@ def explain(
     path: PathLike,
     out: PathLike,
     *,
-    faces: str = "all",
+    faces: str = "auto",
     every: int = 5,
     layer: int | None = None,
     method: str | None = None,
@@ -272,8 +272,7 @@ def explain(
         run: What :func:`load_run` gives, or the run's folder.
         path: A photo, a folder of photos, a manifest or a video.
         out: Folder for the page, the table and the files of each face.
-        faces: Which faces of a picture: ``all``, ``box``, ``largest``, ``central``, or ``error``: none where there are
-            several.
+        faces: Which face of a picture is meant, as in :func:`detect_landmarks`; ``all``: every one.
         every: Of a video, each N-th frame.
         layer: Whose attention is shown. None: the deepest.
         method: Read the CAM out as another method with the same training.

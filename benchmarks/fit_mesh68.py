@@ -40,7 +40,7 @@ from aupipe.pipeline.detectors.mesh68_correction import (
     place,
     unit_size,
 )
-from aupipe.pipeline.detectors.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points
+from aupipe.pipeline.detectors.pose68 import SHAPE_FILE, MeanFace, format_mean_face, pose_from_points, rotation_of
 
 COMPONENTS = 12
 RIDGE = 0.1
@@ -163,15 +163,6 @@ def fit_mean_face(samples: Sequence[Sample]) -> MeanFace:
 
     stretch = min(np.round(np.arange(1.0, 1.4, 0.02), 2), key=disagreement)
     return MeanFace(solid * (1, 1, float(stretch)), weights)
-
-
-def rotation_of(pose: Float[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
-    """The rotation of yaw, pitch, roll in degrees, in axes x to image right, y down, z away from the camera."""
-    yaw, pitch, roll = np.radians(np.asarray(pose, np.float64) * (-1, -1, 1))
-    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    nod = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
-    lean = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    return np.asarray(turn @ nod @ lean)
 
 
 def main() -> None:

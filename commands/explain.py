@@ -17,11 +17,10 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--out", type=PATH, required=True, help="Folder for the page, the table and the files of each face.")
 @click.option(
     "--faces",
-    type=click.Choice(["all", "box", "largest", "central", "error"]),
-    default="all",
+    type=click.Choice(["auto", "box", "largest", "central", "error", "all"]),
+    default="auto",
     show_default=True,
-    help="Which faces of a picture. box: the one in a manifest's box, or else the largest; error: none where there are "
-    "several.",
+    help="Which face of a picture is meant, as in `aupipe landmarks`; all: every one.",
 )
 @click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Of a video, each N-th frame.")
 @click.option("--layer", type=int, default=None, help="Whose attention is shown.  [default: the deepest]")

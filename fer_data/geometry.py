@@ -7,7 +7,7 @@ numbers are 0-based iBUG-68: jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, mout
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 
 Points = Float[np.ndarray, "... 68 2"]
 Affine = Float64[np.ndarray, "2 3"]
@@ -33,6 +33,9 @@ def _mirror_permutation() -> Int[np.ndarray, "68"]:
     return permutation
 
 
+PROFILE_YAW = 45.0
+"""Yaw in degrees, to either side, beyond which a face is flagged as a profile: its far half is mostly hidden."""
+
 FLIP_68 = _mirror_permutation()
 """``points[..., FLIP_68, :]`` renames the points of a mirrored face; its own inverse."""
 
@@ -53,6 +56,11 @@ def roll(points: Points) -> Float[np.ndarray, "..."]:
     """Measure the angle of the line 36 -> 45 to the image's x axis, in radians; positive is clockwise on screen."""
     eyes = points[..., 45, :] - points[..., 36, :]
     return np.asarray(np.arctan2(eyes[..., 1], eyes[..., 0]))
+
+
+def is_profile(yaw: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """Tell which yaws in degrees turn a face beyond :data:`PROFILE_YAW`, to either side."""
+    return np.asarray(np.abs(yaw) > PROFILE_YAW)
 
 
 def face_axes(points: Points) -> tuple[Float[np.ndarray, "... 2"], Float[np.ndarray, "... 2"]]:

@@ -27,6 +27,9 @@ FILE_LIMIT = 2**29
 CAMERA_BITS = 16
 """Largest value, of 255, of a 16-bit image that uses 12 bits; so dark an image is looked at again in full depth."""
 
+STRETCHED = "16-bit values of which the image uses 12 bits or fewer were scaled by those"
+"""The decoder's note on such an image."""
+
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"),
     *(".pnm", ".pam", ".jp2", ".gif", ".avif"),
@@ -88,6 +91,11 @@ class UnreadableImageError(FerError, ValueError):
 
 
 def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]:
+    """Decode an image file's bytes; the image that :func:`decode_photo` returns."""
+    return decode_photo(data, name)[0]
+
+
+def decode_photo(data: bytes, name: str = "image") -> tuple[UInt8[np.ndarray, "h w 3"], str]:
     """Decode an image file's bytes.
 
     The format is taken from the content, never from the name. The orientation (EXIF, and AVIF's own) is applied, an
@@ -103,17 +111,17 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
         name: The file, for the error.
 
     Returns:
-        RGB ``(height, width, 3)`` uint8.
+        RGB ``(height, width, 3)`` uint8; :data:`STRETCHED` where its values were scaled by the bits in use, else "".
 
     Raises:
         UnreadableImageError: The bytes are not an image that can be decoded.
     """
     if too_large := too_large_image(data):
         raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
-    image = None
+    image, note = None, ""
     try:
         with quiet_opencv:
-            image = _decoded_heic(data, name) if is_heic(data) else _decoded(data)
+            image, note = (_decoded_heic(data, name), "") if is_heic(data) else _decoded(data)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):  # of a format whose size image_size() does not know
             why = f"an image larger than {LIMIT_VARIABLE} allows"
@@ -122,33 +130,32 @@ def decode_image(data: bytes, name: str = "image") -> UInt8[np.ndarray, "h w 3"]
         raise UnreadableImageError(name, Reason.UNREADABLE, _undecodable(data))
     if too_large := _too_large(image.shape[0], image.shape[1], _pixel_limit()):
         raise UnreadableImageError(name, Reason.TOO_LARGE, too_large)
-    return np.asarray(image, np.uint8)
+    return np.asarray(image, np.uint8), note
 
 
-def _decoded(data: bytes) -> UInt8[np.ndarray, "h w 3"] | None:
+def _decoded(data: bytes) -> tuple[UInt8[np.ndarray, "h w 3"] | None, str]:
     if not data:
-        return None
+        return None, ""
     packed, turn = np.frombuffer(data, np.uint8), avif_turn(data)
     flags = cv2.IMREAD_COLOR_RGB | (0 if turn is None else cv2.IMREAD_IGNORE_ORIENTATION)
-    image = cv2.imdecode(packed, flags)
+    image, note = cv2.imdecode(packed, flags), ""
     if image is None:
-        return None
+        return None, ""
     if image.max() <= CAMERA_BITS:
-        image = _stretched(packed, image, flags & cv2.IMREAD_IGNORE_ORIENTATION)
+        stretched = _stretched(packed, flags & cv2.IMREAD_IGNORE_ORIENTATION)
+        image, note = (image, "") if stretched is None else (stretched, STRETCHED)
     if turn is not None:
         image = np.rot90(image, turn[0])
         image = image if turn[1] is None else np.flip(image, turn[1])
-    return np.ascontiguousarray(image, np.uint8)
+    return np.ascontiguousarray(image, np.uint8), note
 
 
-def _stretched(
-    packed: UInt8[np.ndarray, "n"], image: UInt8[np.ndarray, "h w 3"], orientation: int
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Scale an image of 16 bits a value, of which no more than 12 are used, to 8; another is ``image`` as it is."""
+def _stretched(packed: UInt8[np.ndarray, "n"], orientation: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    """Scale an image of 16 bits a value, of which no more than 12 are used, to 8; None for another."""
     # not IMREAD_COLOR_RGB: OpenCV 5.0 spoils 16-bit TIFF with it
     deep = cv2.imdecode(packed, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | orientation)
     if deep is None or deep.dtype != np.uint16:
-        return image
+        return None
     return np.asarray(deep[..., ::-1] // 2 ** max(int(deep.max()).bit_length() - 8, 0), np.uint8)
 
 

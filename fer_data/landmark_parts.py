@@ -17,10 +17,11 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from jaxtyping import Float32, Int32, UInt8, UInt16
+from jaxtyping import Bool, Float32, Int32, UInt8, UInt16
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import atomic_path, sha256_bytes, steady_file
+from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults
 from aupipe.fer_data.types import Reason
 
@@ -32,7 +33,7 @@ _COLUMNS: dict[str, tuple[str, str]] = {
     "mesh": ("MediaPipe face mesh, (x, y, z); smaller z is nearer", "pixel"),
     "blendshapes": ("ARKit-style blendshape scores", "1"),
     "pose": ("yaw (positive to image right), pitch (positive down), roll (positive clockwise)", "degree"),
-    "score": ("the detector's own confidence; larger is surer", "1"),
+    "score": ("the detector's own confidence: a low one flags a failure, it is no ranking of good faces", "1"),
     "reason": ("0 where a face was found, else why not", "1"),
     "rung": ("detection ladder's rung that found the face", "1"),
     "faces_seen": ("faces on that rung", "1"),
@@ -110,6 +111,11 @@ class LandmarkPart:
     has_mesh: UInt8[np.ndarray, "n"]
     mesh: Float32[np.ndarray, "m 478 3"]
     blendshapes: Float32[np.ndarray, "m 52"]
+
+    @property
+    def profile(self) -> Bool[np.ndarray, "n"]:
+        """True for faces that are turned beyond :data:`~aupipe.fer_data.geometry.PROFILE_YAW`."""
+        return is_profile(self.pose[:, 0])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 
 from aupipe.fer_data.shards import ShardHeader, StoreIndex, TripletRow, write_shard
 from aupipe.fer_data.shards.index import save_index
+from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION
 
 FOLDER = Path(__file__).parent / "golden"
 CLASSES = ("anger", "neutral")
@@ -33,6 +34,7 @@ def golden_row(number: int) -> TripletRow:
         landmarks=(np.arange(136).reshape(68, 2) / 8 + number).astype(np.float32),
         to_source=np.array([[1 + number / 4, 0.5, -3], [-0.5, 1 + number / 4, 7]]),
         group="" if number == 2 else f"größe {number % 2}",
+        pose=np.array([20 * number - 50, 3, -number], np.float32),
     )
 
 
@@ -42,7 +44,7 @@ def write_golden(folder: Path, **options: str) -> None:
     for name, split, numbers in LAYOUT:
         header = ShardHeader(split, CLASSES, SIZE, MAP, f"plan {name}", "golden", "0abc", "{}", SOFTWARE, 16, **options)
         entries.append(write_shard(folder / name, map(golden_row, numbers), len(numbers), header))
-    version = {"schema_version": "2.1"} if options.get("encoding") == "jpeg" else {}
+    version = {"schema_version": JPEG_SCHEMA_VERSION} if options.get("encoding") == "jpeg" else {}
     index = StoreIndex(
         CLASSES, SIZE, MAP, 16, 3, tuple(entries), 6, {}, {}, {}, {"name": "golden"}, "0abc", {}, [0.5] * 3, [0.25] * 3,
         **version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -12,6 +13,7 @@ from aupipe.fer_analysis.comparison.explainers import EXPLAINERS, Lime, register
 from aupipe.fer_data.manifest import layout_names
 from aupipe.fer_models.methods import METHODS, method_names, method_title
 from aupipe.pipeline.detectors import base, detector_names
+from aupipe.pipeline.landmarks.faces import POLICIES
 
 SHIPPED = [name for name in detector_names() if base._FACTORIES[name].__module__.startswith("aupipe.")]
 """Without those that tests register."""
@@ -33,6 +35,17 @@ def test_the_help_lists_what_is_registered(command: str) -> None:
     text = CliRunner().invoke(cli.cli, [*command.split(), "--help"]).output
     listing = " ".join(text[re.search(rf"^  {place}\b", text, re.MULTILINE).start() :].split())[:400]  # type: ignore[union-attr]
     assert [name for name in registry if not re.search(rf"\b{name}\b", listing)] == []
+
+
+def test_the_policies_are_those_of_both_commands() -> None:
+    choices = {name: _choices(name) for name in ("landmarks", "explain")}
+    assert choices["landmarks"] == set(POLICIES) and choices["explain"] == {*POLICIES, "all"}
+
+
+def _choices(command: str) -> set[str]:
+    (option,) = [one for one in cli.cli.commands[command].params if one.name == "faces"]
+    assert isinstance(option.type, click.Choice)
+    return set(option.type.choices)
 
 
 def test_a_module_that_does_not_exist_is_no_empty_list() -> None:

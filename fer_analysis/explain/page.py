@@ -123,6 +123,6 @@ def timeline(png: bytes, size: tuple[int, int], name: str, means: Mapping[str, f
         means: Mean probability of each class, for those who do not see the plot.
     """
     said = ", ".join(f"{label} {value:.0%}" for label, value in means.items())
-    caption = f"Class probabilities over time of the largest face of each frame. On average: {said}."
+    caption = f"Class probabilities over time of the first face of each frame. On average: {said}."
     alt = f"{name}: class probabilities over time. On average: {said}"
     return Wide(Picture(data_uri(png, "png"), *size, caption, alt), "chart")

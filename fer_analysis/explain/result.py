@@ -47,8 +47,10 @@ class FaceResult:
 
 
 def face_notes(face: AlignedFace) -> tuple[str, ...]:
-    """Note what makes this face's landmarks, and so everything drawn on them, less reliable."""
+    """Note what makes this face's landmarks, and so everything drawn on them, less reliable, and other faces seen."""
     notes = []
+    if face.faces_seen > 1:
+        notes.append(f"In this picture {face.faces_seen} faces were seen: --faces says which are explained.")
     if face.rung:
         notes.append(f"The face was found only at try {face.rung + 1}: its points may be less exact.")
     if abs(face.pose[0]) >= TURNED:

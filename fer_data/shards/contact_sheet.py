@@ -86,7 +86,7 @@ def _draw(out: Path, title: str, note: str, headings: Sequence[str], groups: Seq
             canvas[y : y + _SIDE, x + pair - _SIDE : x + pair] = shown.overlay
             inside = shown.points[((shown.points > 0) & (shown.points < _SIDE - 1)).all(1)]
             _points(axes, inside + np.array([x + pair - _SIDE, y]))
-            caption = shown.sample_id if shown.has_map else f"{shown.sample_id}   no map"
+            caption = shown.sample_id + "   no map" * (not shown.has_map) + "   profile" * shown.profile
             _text(axes, x, y + _SIDE + 14, _shortened(caption, 54), 8, _QUIET)
         top += tall
     axes.imshow(canvas, extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="auto", interpolation="nearest")

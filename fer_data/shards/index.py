@@ -17,7 +17,7 @@ from typing import Any
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import digest, withdraw, write_text
 from aupipe.fer_data.image_size import PIXEL_LIMIT
-from aupipe.fer_data.shards.spec import SCHEMA_VERSION, check_version, datasets
+from aupipe.fer_data.shards.spec import LATER, SCHEMA_VERSION, check_version, datasets
 from aupipe.fer_data.typed import UnreadableTextError, convert, read_json
 from aupipe.fer_data.types import SPLITS
 
@@ -212,14 +212,14 @@ def index_faults(index: StoreIndex) -> Iterator[str]:
         needed = {
             name: none[name] + shard.rows * (one[name] - none[name])
             for name in one
-            if name in shard.offsets or name != "group"  # which earlier versions lack
+            if name in shard.offsets or name not in LATER  # which earlier versions lack
         }
         yield from _shard_faults(shard, index.classes, needed)
 
 
 def _dataset_bytes(index: StoreIndex, rows: int) -> dict[str, int]:
     """The least bytes that each dataset of a shard of so many rows takes."""
-    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, True)
+    known = datasets(index.encoding, rows, index.image_size, index.map_size, index.id_bytes, LATER)
     return {name: dtype.itemsize * abs(math.prod(shape)) for name, (dtype, shape) in known.items()}
 
 

@@ -9,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import StoreError, paragraph, without_secrets
+from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
-from aupipe.fer_data.shards.structure import check_groups, check_shard, value_fault
+from aupipe.fer_data.shards.structure import check_later, check_shard, value_fault
 from aupipe.fer_data.types import Progress
 
 
@@ -120,10 +121,17 @@ class SplitReader:
         """
         if not all("group" in entry.offsets for entry in self.entries):
             return self.sample_ids
-        stored = self._column("group")
-        for path in self._files.paths:
-            check_groups(path)
-        return [value.decode() for value in stored]
+        return [value.decode() for value in self._later_column("group")]
+
+    @cached_property
+    def pose(self) -> Float32[np.ndarray, "n 3"] | None:
+        """Yaw, pitch, roll in degrees, in the source photo; None in stores of formats before 1.3 and 2.2."""
+        return self._later_column("pose") if all("pose" in entry.offsets for entry in self.entries) else None
+
+    @property
+    def profile(self) -> Bool[np.ndarray, "n"]:
+        """True where the face is turned so far that its far half is mostly hidden, its points there a guess."""
+        return np.zeros(len(self), bool) if self.pose is None else is_profile(self.pose[:, 0])
 
     @cached_property
     def encoding(self) -> str:
@@ -253,7 +261,7 @@ class SplitReader:
 
     def _column(self, name: str) -> np.ndarray:
         index = self.store.index
-        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), spec.group_column(index.id_bytes))
+        columns = (*spec.columns(index.image_size, index.map_size, index.id_bytes), *spec.later_columns(index.id_bytes))
         column = next(one for one in columns if one.name == name)
         parts = []
         for number, entry in enumerate(self.entries):
@@ -270,6 +278,13 @@ class SplitReader:
                 )
             )
         return values
+
+    def _later_column(self, name: str) -> np.ndarray:
+        """Read a column over which the rows' own checksums do not run."""
+        stored = self._column(name)
+        for path in self._files.paths:
+            check_later(path, name)
+        return stored
 
     def _path(self, entry: ShardEntry) -> Path:
         path = self.store.folder / entry.name

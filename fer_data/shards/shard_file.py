@@ -19,7 +19,7 @@ from aupipe.fer_data.errors import SchemaVersionError
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import ShardEntry
-from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, group_faults, structure_faults, value_fault
+from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, later_faults, structure_faults, value_fault
 
 ROWS_AT_ONCE = 64
 """Rows checked at once."""
@@ -116,7 +116,7 @@ class ShardFile:
         file = self.file
         others = [file[column.name] for column in spec.tail_columns(1, 1, 1)]
         findings = damaged_rows(self.path.name, stored_images(file), others, file["crc32"][:])
-        return [*findings, *(Finding(self.path.name, fault) for fault in group_faults(file))]
+        return [*findings, *(Finding(self.path.name, fault) for fault in later_faults(file, spec.later_in(file)))]
 
     def structure(self) -> list[str]:
         """List what is wrong with the structure; where the list is empty, every column may be read.
@@ -128,14 +128,14 @@ class ShardFile:
         if faults := foreign_faults(file.id):
             return faults
         sizes = int(file.attrs["image_size"]), int(file.attrs["map_size"]), file["sample_id"].dtype.itemsize
-        expected = spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes, "group" in file)
+        expected = spec.datasets(self.notes.encoding, len(file["crc32"]), *sizes, spec.later_in(file))
         return structure_faults(file.id, expected, {})
 
     def value_faults(self) -> list[str]:
         """List what the columns hold that no store may hold; images are not looked at. Its structure must be sound."""
         file = self.file
         count = len(file.attrs["classes"])
-        names = ("label", "has_map", "landmarks", "to_source", "sample_id", "group")
+        names = ("label", "has_map", "landmarks", "to_source", "sample_id", *spec.LATER)
         columns = {name: file[name][:] for name in names if name in file}
         faults = [value_fault(name, values, count) for name, values in columns.items()]
         if "image_jpeg" in file and not offsets_fit(file["image_offset"][:].astype(np.int64), len(file["image_jpeg"])):
@@ -168,7 +168,7 @@ class ShardFile:
             plan_digest=self.notes.plan_digest,
             offsets={
                 name: int(file[name].id.get_offset())
-                for name in (*spec.dataset_names(self.notes.encoding), "group")
+                for name in (*spec.dataset_names(self.notes.encoding), *spec.LATER)
                 if name in file
             },
             labels={name: int(count) for name, count in zip(names, histogram, strict=True) if count},

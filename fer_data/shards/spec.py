@@ -13,10 +13,10 @@ from jaxtyping import Float32, Float64, UInt8, UInt32
 
 from aupipe.fer_data.errors import SchemaVersionError, paragraph
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 """``major.minor`` of a store whose images are pixels: a reader of any 1.x reads it."""
 
-JPEG_SCHEMA_VERSION = "2.1"
+JPEG_SCHEMA_VERSION = "2.2"
 """``major.minor`` of a store whose images are JPEG: it lacks the dataset that a reader of 1.x needs."""
 
 SCHEMA_VERSIONS = {"raw": SCHEMA_VERSION, "jpeg": JPEG_SCHEMA_VERSION}
@@ -41,7 +41,8 @@ class TripletRow:
     """One sample of the store.
 
     image (s, s, 3) RGB uint8; au_map (m, m) uint8, 255 = 1.0; landmarks (68, 2) float32 in crop pixels; to_source
-    (2, 3) float64 maps crop pixels to pixels of the source photo. group: the person; empty: nobody else's face.
+    (2, 3) float64 maps crop pixels to pixels of the source photo. group: the person; empty: nobody else's face. pose
+    (3,) float32: yaw, pitch, roll in the source photo, degrees.
     """
 
     sample_id: str
@@ -52,6 +53,7 @@ class TripletRow:
     landmarks: Float32[np.ndarray, "68 2"]
     to_source: Float64[np.ndarray, "2 3"]
     group: str = ""
+    pose: Float32[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3, np.float32))
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,23 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
     )  # fmt: skip
 
 
-def group_column(id_bytes: int) -> Column:
-    """Describe the dataset of the persons. It came with a minor version, so the row checksum does not run over it."""
-    name = "person, or the sample where the person is unknown: faces of one group are not independent"
-    return Column("group", f"S{id_bytes}", (), (), name)
+LATER = ("group", "pose")
+"""Datasets that came with a minor version: an earlier shard lacks them, and the row checksum does not run over them."""
+
+
+def later_in(names: Container[str]) -> tuple[str, ...]:
+    """List those of :data:`LATER` that a shard has."""
+    return tuple(name for name in LATER if name in names)
+
+
+def later_columns(id_bytes: int) -> tuple[Column, ...]:
+    """Describe the datasets of :data:`LATER`."""
+    group = "person, or the sample where the person is unknown: faces of one group are not independent"
+    pose = "yaw (positive to image right), pitch (positive down), roll (positive clockwise) in the source photo"
+    return (
+        Column("group", f"S{id_bytes}", (), (), group),
+        Column("pose", "<f4", (3,), ("angle",), pose, "degree"),
+    )
 
 
 def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
@@ -107,7 +122,7 @@ def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column,
 
 def descriptions(id_bytes: int = 1) -> dict[str, tuple[str, str]]:
     """Return long name and units of every dataset with sample data."""
-    known = (*columns(1, 1, id_bytes), group_column(id_bytes))
+    known = (*columns(1, 1, id_bytes), *later_columns(id_bytes))
     return {
         **{column.name: (column.long_name, column.units) for column in known},
         "crc32": ("CRC-32 of the row's bytes over all columns", ""),
@@ -124,22 +139,22 @@ def dataset_names(encoding: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16)
 def datasets(
-    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int, with_group: bool
+    encoding: str, rows: int, image_size: int, map_size: int, id_bytes: int, present: tuple[str, ...]
 ) -> Mapping[str, tuple[np.dtype, tuple[int, ...]]]:
-    """Return type and shape of each dataset of :func:`dataset_names`, and of ``group``, which earlier versions lack.
+    """Return type and shape of each dataset of :func:`dataset_names`, and of the ``present`` ones of :data:`LATER`.
 
     -1 is a length that the file says.
     """
-    known = {one.name: (np.dtype(one.dtype), (rows, *one.shape)) for one in columns(image_size, map_size, id_bytes)}
+    described = (*columns(image_size, map_size, id_bytes), *later_columns(id_bytes))
+    known = {one.name: (np.dtype(one.dtype), (rows, *one.shape)) for one in described}
     known["crc32"] = np.dtype("<u4"), (rows,)
     known["image_jpeg"], known["image_offset"] = (np.dtype("u1"), (-1,)), (np.dtype("<u8"), (rows + 1,))
-    known["group"] = np.dtype(group_column(id_bytes).dtype), (rows,)
-    names = [*dataset_names(encoding), *(["group"] if with_group else [])]
+    names = [*dataset_names(encoding), *present]
     return {name: known[name] for name in names}
 
 
 def row_values(row: TripletRow) -> dict[str, Any]:
-    """Return a row's value for each column of :func:`columns`."""
+    """Return a row's value for each column of :func:`columns` and :func:`later_columns`."""
     return {
         "image": row.image,
         "label": row.label,
@@ -148,6 +163,8 @@ def row_values(row: TripletRow) -> dict[str, Any]:
         "landmarks": row.landmarks,
         "to_source": row.to_source,
         "sample_id": row.sample_id.encode(),
+        "group": (row.group or row.sample_id).encode(),
+        "pose": row.pose,
     }
 
 

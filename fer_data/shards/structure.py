@@ -11,7 +11,7 @@ import math
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,9 +37,8 @@ class _Piece(NamedTuple):
 
 def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
     """Raise :class:`StoreError` unless a file is the shard that the index describes, as far as its structure says."""
-    expected = spec.datasets(
-        index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, "group" in entry.offsets
-    )
+    later = spec.later_in(entry.offsets)
+    expected = spec.datasets(index.encoding, entry.rows, index.image_size, index.map_size, index.id_bytes, later)
     try:
         with _opened(path) as file:
             spec.check_version(_text(file, b"schema_version"), entry.name)
@@ -62,11 +61,14 @@ def check_shard(path: Path, entry: ShardEntry, index: StoreIndex) -> None:
     _refuse(path, faults)
 
 
-def check_groups(path: Path) -> None:
-    """Raise :class:`StoreError` unless a shard's groups match their checksum; its structure must be sound."""
+def check_later(path: Path, name: str) -> None:
+    """Raise :class:`StoreError` unless a dataset of :data:`~aupipe.fer_data.shards.spec.LATER` matches its checksum.
+
+    The shard's structure must be sound.
+    """
     try:
         with h5py.File(path, "r", locking=False) as file:
-            faults = group_faults(file)
+            faults = later_faults(file, (name,))
     except UNREADABLE as error:
         faults = [_unreadable(error)]
     _refuse(path, faults)
@@ -114,11 +116,10 @@ def structure_faults(
     return faults
 
 
-def group_faults(file: h5py.File) -> list[str]:
-    """Compare the groups, over which the row checksums do not run, with their own; the structure must be sound."""
-    if "group" not in file or zlib.crc32(file["group"][:].tobytes()) == int(file["group"].attrs["crc32"]):
-        return []
-    return ["the groups do not match their checksum"]
+def later_faults(file: h5py.File, names: Sequence[str]) -> list[str]:
+    """Compare datasets over which no row checksum runs with their own; the structure must be sound."""
+    wrong = [name for name in names if zlib.crc32(file[name][:].tobytes()) != int(file[name].attrs["crc32"])]
+    return [f"the dataset {name} does not match its checksum" for name in wrong]
 
 
 def foreign_faults(file: h5f.FileID) -> list[str]:

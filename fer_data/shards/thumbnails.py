@@ -7,7 +7,7 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from aupipe.fer_data.geometry import rescale_points
 
@@ -30,6 +30,10 @@ class Rows(Protocol):
         """Points in pixels of the crop."""
 
     @property
+    def profile(self) -> Bool[np.ndarray, "n"]:
+        """True where the face is turned far to a side."""
+
+    @property
     def sample_ids(self) -> list[str]:
         """Sample ids of the manifest."""
 
@@ -47,6 +51,7 @@ class Example:
     sample_id: str
     label: int
     has_map: bool
+    profile: bool
     crop: UInt8[np.ndarray, "s s 3"]
     overlay: UInt8[np.ndarray, "s s 3"]
     points: np.ndarray
@@ -61,6 +66,7 @@ def example(reader: Rows, row: int, side: int) -> Example:
         sample_id=reader.sample_ids[row],
         label=int(reader.labels[row]),
         has_map=has_map,
+        profile=bool(reader.profile[row]),
         crop=crop,
         overlay=overlay(crop, au_map),
         points=rescale_points(reader.landmarks[row].astype(np.float64), side / image.shape[0]),

@@ -37,12 +37,12 @@ class StoredRows:
     """Some rows as they lie in the file.
 
     ``images``: per row the pixels (h, h, 3) or the JPEG's bytes; ``tail``: the arrays of the other columns, in order;
-    ``groups``: that of the persons.
+    ``later``: those of :func:`~aupipe.fer_data.shards.spec.later_columns`.
     """
 
     images: list[UInt8[np.ndarray, "..."]]
     tail: list[np.ndarray]
-    groups: np.ndarray
+    later: list[np.ndarray]
 
 
 @dataclass
@@ -157,7 +157,7 @@ def _write_datasets(file: h5py.File, batches: Iterable[StoredRows], count: int, 
         file.create_dataset("image", (count, size, size, 3), "u1")
     for column in columns:
         file.create_dataset(column.name, (count, *column.shape), column.dtype)
-    groups = np.empty(count, spec.group_column(header.id_bytes).dtype)
+    later = {one.name: np.empty((count, *one.shape), one.dtype) for one in spec.later_columns(header.id_bytes)}
     checksums, files, written = np.zeros(count, "<u4"), list[np.ndarray](), 0
     pixels = np.empty((min(ROWS_AT_ONCE, count) if header.encoding == "raw" else 0, size, size, 3), np.uint8)
     for batch in batches:
@@ -168,15 +168,17 @@ def _write_datasets(file: h5py.File, batches: Iterable[StoredRows], count: int, 
             files += batch.images
         for column, values in zip(columns, batch.tail, strict=True):
             file[column.name][chosen] = values
-        groups[chosen] = batch.groups
+        for column_values, values in zip(later.values(), batch.later, strict=True):
+            column_values[chosen] = values
         checksums[chosen] = spec.rows_crc32(batch.images, batch.tail)
         written = chosen.stop
     if header.encoding == "jpeg":
         file.create_dataset("image_offset", data=np.cumsum([0, *map(len, files)]).astype("<u8"))
         file.create_dataset("image_jpeg", data=np.concatenate(files))
     file.create_dataset("crc32", data=checksums)
-    file.create_dataset("group", data=groups)
-    file["group"].attrs["crc32"] = np.uint32(zlib.crc32(groups.tobytes()))
+    for name, values in later.items():
+        file.create_dataset(name, data=values)
+        file[name].attrs["crc32"] = np.uint32(zlib.crc32(values.tobytes()))
 
 
 def _batches(
@@ -184,20 +186,21 @@ def _batches(
 ) -> Iterator[StoredRows]:
     """The rows in the file's form, checked; never more or fewer than ``count``."""
     columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
+    later = spec.later_columns(header.id_bytes)
     given, queue = 0, iter(rows)
     while chunk := list(islice(queue, ROWS_AT_ONCE)):
         given += len(chunk)
         if given > count:
             break
-        stored = [_stored(row, columns, len(header.classes)) for row in chunk]
+        stored = [_stored(row, (*columns, *later), len(header.classes)) for row in chunk]
         images = [values[0] for values in stored]
         for image in images:
             totals.add(image)
         if header.encoding == "jpeg":
             images = [encode_jpeg(image, header.jpeg_quality) for image in images]
         tail = [np.stack([values[at] for values in stored]) for at in range(1, len(columns))]
-        groups = [_stored_text(row.group or row.sample_id, row, "group", header.id_bytes) for row in chunk]
-        yield StoredRows(images, tail, np.array(groups))
+        added = [values[len(columns) :] for values in stored]
+        yield StoredRows(images, tail, [np.stack(values) for values in zip(*added, strict=True)])
     if given != count:
         raise StoreError(f"A shard of {count} rows was given {given}{' or more' if given > count else ''}.")
 
@@ -208,56 +211,45 @@ def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[StoredRows]:
         rows = slice(start, min(start + ROWS_AT_ONCE, count))
         values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
         values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
-        yield StoredRows(list(images[rows]), list(values.values()), file["group"][rows])
-
-
-def _stored_text(text: str, row: TripletRow, column: str, most: int) -> bytes:
-    encoded = text.encode()
-    if len(encoded) > most:
-        raise StoreError(
-            paragraph(
-                f"The {column} of sample {row.sample_id!r} does not fit its column.",
-                expected=f"at most {most} bytes",
-                got=f"{len(encoded)}",
-            )
-        )
-    return encoded
+        yield StoredRows(list(images[rows]), list(values.values()), [file[name][rows] for name in spec.LATER])
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
     """The row's values as they lie in the file; nothing is cut, wrapped or broadcast to make it fit."""
     values = spec.row_values(row)
-    stored = []
-    for column in columns:
-        given = np.asarray(values[column.name])
-        cast = np.asarray(given, column.dtype)
-        same_type = given.dtype == cast.dtype
-        kept = np.isfinite(cast).all() if cast.dtype.kind == "f" else same_type or np.array_equal(cast, given)
-        if cast.shape != column.shape or not kept:
-            raise StoreError(
-                paragraph(
-                    f"The {column.name} of sample {row.sample_id!r} does not fit its column.",
-                    expected=f"{column.dtype} of shape {column.shape}, finite",
-                    got=f"{given.dtype} of shape {given.shape}",
-                )
-            )
-        stored.append(cast)
+    stored = [_fitting(values[column.name], column, row.sample_id) for column in columns]
     if not 0 <= row.label < n_classes:
         raise StoreError(f"Sample {row.sample_id!r} has label {row.label} where there are {n_classes} classes.")
     return stored
+
+
+def _fitting(value: Any, column: spec.Column, sample_id: str) -> np.ndarray:
+    given = np.asarray(value)
+    cast = np.asarray(given, column.dtype)
+    same_type = given.dtype == cast.dtype
+    kept = np.isfinite(cast).all() if cast.dtype.kind == "f" else same_type or np.array_equal(cast, given)
+    if cast.shape != column.shape or not kept:
+        raise StoreError(
+            paragraph(
+                f"The {column.name} of sample {sample_id!r} does not fit its column.",
+                expected=f"{column.dtype} of shape {column.shape}, finite",
+                got=f"{given.dtype} of shape {given.shape}",
+            )
+        )
+    return cast
 
 
 def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> None:
     """Units, long names and named dimension scales, so that any HDF5 or netCDF tool can label the axes."""
     lengths = {
         "sample": count, "y": header.image_size, "x": header.image_size, "channel": 3, "map_y": header.map_size,
-        "map_x": header.map_size, "landmark": 68, "xy": 2, "row": 2, "column": 3,
+        "map_x": header.map_size, "landmark": 68, "xy": 2, "row": 2, "column": 3, "angle": 3,
     }  # fmt: skip
     for name, length in lengths.items():
         file.create_dataset(name, data=np.arange(length, dtype="<i4"))
         file[name].make_scale(name)
     columns = spec.columns(header.image_size, header.map_size, header.id_bytes)
-    for column in (*columns, spec.group_column(header.id_bytes)):
+    for column in (*columns, *spec.later_columns(header.id_bytes)):
         if column.name not in file:
             continue
         dataset = file[column.name]

@@ -53,6 +53,10 @@ class Attempt:
             often no face, or a face whose points cannot be trusted.
         tiles: Detect in overlapping pieces of the image instead, for faces that are small in it.
         min_score: Believe only a face whose score is at least this.
+        turns: Clockwise quarter turns of the image before it is looked at, for a face that lies or stands on its head.
+            Tried after the others, and only for what `below` says.
+        below: A turned attempt may take the place of a face found before whose score is lower than this and than its
+            own; where there is none, it needs a score above this.
     """
 
     padding: float
@@ -61,6 +65,8 @@ class Attempt:
     twice: bool = False
     tiles: bool = False
     min_score: float = 0.0
+    turns: int = 0
+    below: float = 0.0
 
 
 @runtime_checkable

@@ -42,7 +42,29 @@ def pose_from_points(points: Float[np.ndarray, "68 2"], face: MeanFace | None = 
     size = np.sqrt((weights * flat**2).sum())
     if size < 1e-9:
         return np.zeros(3, np.float32)
-    return _angles(_fit_rotation(flat / size, mean.points - (weights * mean.points).sum(0), weights))
+    return angles_of(_fit_rotation(flat / size, mean.points - (weights * mean.points).sum(0), weights))
+
+
+def turn_pose(pose: Float[np.ndarray, "3"], degrees: float) -> Float32[np.ndarray, "3"]:
+    """Return the pose (yaw, pitch, roll in degrees) that a face has once its photo is turned clockwise."""
+    return angles_of(rotation_of(np.array([0.0, 0.0, degrees])) @ rotation_of(pose))
+
+
+def rotation_of(pose: Float[np.ndarray, "3"]) -> Float64[np.ndarray, "3 3"]:
+    """Make the rotation of yaw, pitch, roll in degrees, in axes x to image right, y down, z away from the camera."""
+    yaw, pitch, roll = np.radians(np.asarray(pose, np.float64) * (-1, -1, 1))
+    turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
+    nod = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+    lean = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
+    return np.asarray(turn @ nod @ lean)
+
+
+def angles_of(rotation: Float64[np.ndarray, "3 3"]) -> Float32[np.ndarray, "3"]:
+    """Return yaw, pitch, roll of R = Ry(yaw) Rx(pitch) Rz(roll); the inverse of :func:`rotation_of`."""
+    yaw = np.arctan2(-rotation[0, 2], rotation[2, 2])
+    pitch = np.arcsin(np.clip(-rotation[1, 2], -1, 1))
+    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
+    return np.degrees([yaw, pitch, roll]).astype(np.float32)
 
 
 def _fit_rotation(
@@ -66,14 +88,6 @@ def _fit_rotation(
         left[:, 2] *= np.linalg.det(left) * np.linalg.det(right)
         rotation = left @ right
     return rotation
-
-
-def _angles(rotation: Float64[np.ndarray, "3 3"]) -> Float32[np.ndarray, "3"]:
-    """Yaw, pitch, roll of R = Ry(yaw) Rx(pitch) Rz(roll), signs as in :func:`pose_from_points`."""
-    yaw = np.arctan2(-rotation[0, 2], rotation[2, 2])
-    pitch = np.arcsin(np.clip(-rotation[1, 2], -1, 1))
-    roll = np.arctan2(rotation[1, 0], rotation[1, 1])
-    return np.degrees([yaw, pitch, roll]).astype(np.float32)
 
 
 @cache

@@ -1,7 +1,9 @@
 """Landmarks as one table, a row a sample: CSV for every program, Parquet (extra ``aupipe[parquet]``) for large sets.
 
 Rows keep the parts' order (hash order of the sample ids), failed samples included: their cells are empty (null in
-Parquet). ``x0, y0 ... x67, y67`` are source pixels, ``yaw, pitch, roll`` degrees; blendshapes have MediaPipe's names.
+Parquet). ``x0, y0 ... x67, y67`` are source pixels, ``yaw, pitch, roll`` degrees; ``profile`` is 1 where
+the yaw is above 45 degrees to either side; ``score`` flags failures, it is no ranking; blendshapes have MediaPipe's
+names.
 The CSV, placed in the dataset's root, is itself a table of ``aupipe manifest build csv`` that ships its landmarks.
 """
 
@@ -39,12 +41,14 @@ BLENDSHAPES = (
 TEXTS = ("sample_id", "path", "split", "label", "reason")
 POINTS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
 MEASURES = ("yaw", "pitch", "roll", "score")
+FLAG = "profile"
 COUNTS = ("rung", "faces_seen", "source_height", "source_width")
-COLUMNS = (*TEXTS, *POINTS, *MEASURES, *COUNTS, "source_sha256", *BLENDSHAPES)
+COLUMNS = (*TEXTS, *POINTS, *MEASURES, FLAG, *COUNTS, "source_sha256", *BLENDSHAPES)
 """The table's columns."""
 
 _ROWS_PER_GROUP = 4096  # with meshes about 25 MB of memory
-_PLACED = ",".join(["%.4f"] * (len(POINTS) + 3) + ["%.6f"])
+_PLACED = ",".join(["%.4f"] * (len(POINTS) + 3) + ["%.6f", "%d"])
+_UNPLACED = [""] * (len(POINTS) + len(MEASURES) + 1)
 _SHAPED = ",".join(["%.6f"] * len(BLENDSHAPES))
 
 
@@ -84,12 +88,12 @@ def _write_csv(work: FinishedWork, path: Path) -> None:
 
 
 def _csv_rows(part: LandmarkPart, work: FinishedWork) -> Iterator[list[str]]:
-    placed = _placed(part)
+    placed, profile = _placed(part), part.profile
     for at, sample_id in enumerate(part.sample_ids):
         found, seen = part.reasons[at] is Reason.OK, part.source_size[at].all()
         yield [
             *_texts(work.samples[sample_id], part.reasons[at]),
-            *((_PLACED % tuple(placed[at].tolist())).split(",") if found else [""] * (len(POINTS) + len(MEASURES))),
+            *((_PLACED % (*placed[at].tolist(), profile[at])).split(",") if found else _UNPLACED),
             *([str(int(column[at])) for column in _counts(part)] if seen else [""] * len(COUNTS)),
             part.source_sha256[at],
             *(
@@ -140,7 +144,7 @@ def _schema(arrow: Any, work: FinishedWork, mesh: bool) -> Any:
     kinds = [
         *((name, arrow.string()) for name in TEXTS),
         *((name, arrow.float32()) for name in (*POINTS, *MEASURES)),
-        *((name, arrow.int32()) for name in COUNTS),
+        *((name, arrow.int32()) for name in (FLAG, *COUNTS)),
         ("source_sha256", arrow.string()),
         *((name, arrow.float32()) for name in BLENDSHAPES),
         *([("mesh", arrow.list_(arrow.float32(), 478 * 3))] if mesh else []),
@@ -156,6 +160,7 @@ def _batch(arrow: Any, schema: Any, part: LandmarkPart, work: FinishedWork) -> A
     columns = [
         *(arrow.array([row[at] for row in texts]) for at in range(len(TEXTS))),
         *_masked(arrow, _placed(part).T, found),
+        *_masked(arrow, [part.profile.astype(np.int32)], found),
         *_masked(arrow, [column.astype(np.int32) for column in _counts(part)], seen),
         arrow.array([value or None for value in part.source_sha256], arrow.string()),
         *_masked(arrow, part.blendshapes.T, shaped),

@@ -10,6 +10,7 @@ import numpy as np
 
 from aupipe.fer_data.failures import FAILURES_NAME
 from aupipe.fer_data.files import write_text
+from aupipe.fer_data.geometry import PROFILE_YAW, is_profile
 from aupipe.fer_data.types import SPLITS
 from aupipe.fer_display.blocks import Block, Charts, KeyFigures, Section, Table, Text
 from aupipe.fer_display.charts import histogram
@@ -58,12 +59,13 @@ def render_page(work: FinishedWork, summary: Summary, has_sheet: bool) -> str:
 
 
 def _key_figures(work: FinishedWork, summary: Summary) -> KeyFigures:
-    failed = summary.total - summary.found
+    failed, profiles = summary.total - summary.found, int(is_profile(summary.measures["yaw"]).sum())
     return KeyFigures(
         {
             "samples": f"{summary.total:,}",
             "with landmarks": f"{summary.found:,}",
             f"without ({_share(failed, summary.total)})": f"{failed:,}",
+            f"profiles, yaw above {PROFILE_YAW:.0f}°": f"{profiles:,}",
             "detector": work.detector,
             "dataset layout": work.manifest.layout,
         }
@@ -110,7 +112,8 @@ def _describe_attempt(attempt: Mapping[str, Any]) -> str:
     paper = f" in grey {grey}" if grey else ""
     border = f"border of {padding:.0%}{paper}" if padding else "plain photo"
     twice = ", confirmed on the mirrored photo" if attempt.get("twice") else ""
-    return f"{border}, threshold {attempt.get('confidence', 0):g}{twice}"
+    turned = f", turned clockwise by {90 * turns}°" if (turns := int(attempt.get("turns", 0))) else ""
+    return f"{border}{turned}, threshold {attempt.get('confidence', 0):g}{twice}"
 
 
 def _histograms(summary: Summary) -> Charts:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.geometry import PROFILE_YAW
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views.drawing import (
@@ -35,6 +36,7 @@ class SheetRows:
     doubtful: tuple[Row, ...]
     failed: tuple[Row, ...]
     found_count: int
+    profile_count: int
     failed_count: int
     unreadable_count: int
 
@@ -70,7 +72,8 @@ def write_sheet(work: Path, out: Path, count: int = 24) -> None:
         ),
     )
     total = picked.found_count + picked.failed_count
-    note = f"detector {finished.detector} · {picked.found_count} of {total} samples with landmarks"
+    profiles = f"{picked.profile_count} profiles (yaw above {PROFILE_YAW:.0f}°)"
+    note = f"detector {finished.detector} · {picked.found_count} of {total} samples with landmarks · {profiles}"
     with atomic_path(out) as temporary:
         write_png(temporary, compose(f"Landmarks of {finished.title}", note, sections))
 
@@ -78,10 +81,11 @@ def write_sheet(work: Path, out: Path, count: int = 24) -> None:
 def pick_rows(rows: Iterable[Row], count: int) -> SheetRows:
     """Choose the sheet's rows in one pass, keeping at most ``count`` of each kind in memory."""
     random, failed, doubtful = list[Row](), list[Row](), list[tuple[_Doubt, Row]]()
-    found_count = failed_count = unreadable_count = 0
+    found_count = profile_count = failed_count = unreadable_count = 0
     for row in rows:
         if row.found:
             found_count += 1
+            profile_count += row.profile
             if len(random) < count:
                 random.append(row)
             _push(doubtful, row, count)
@@ -91,7 +95,8 @@ def pick_rows(rows: Iterable[Row], count: int) -> SheetRows:
             if len(failed) < count and row.reason not in _UNREADABLE:
                 failed.append(row)
     ordered = [row for _, row in sorted(doubtful, key=lambda item: item[0], reverse=True)]
-    return SheetRows(tuple(random), tuple(ordered), tuple(failed), found_count, failed_count, unreadable_count)
+    counts = found_count, profile_count, failed_count, unreadable_count
+    return SheetRows(tuple(random), tuple(ordered), tuple(failed), *counts)
 
 
 @dataclass(frozen=True, order=True)
@@ -117,6 +122,7 @@ def _face_tile(row: Row, work: FinishedWork) -> FaceTile:
     photo = load_photo(work.manifest.root / row.sample.path, row.sha256)
     picture = notice_picture(photo) if isinstance(photo, str) else face_picture(photo, [(row.points, WHITE)])
     facts = f"score {row.score:.2f} · rung {row.rung} · yaw {round(float(row.pose[0])):+d}°"
+    facts += " · profile" if row.profile else ""
     return FaceTile(picture, (row.sample.sample_id, row.sample.label, facts))
 
 

@@ -62,8 +62,8 @@ class EarlyWarning:
         return (
             f"{len(self.left_out) / total:.0%} of the first {total} photos are left out, more than --max-failures "
             f"{self.allowed:g} allows; by split: {_by_split(self.seen, failed)}; most in {by_group}. "
-            f"Look at such a photo now, for example {self.root / example}, before the rest is worked through; "
-            "Ctrl-C stops, and what is done is kept."
+            f"Look at such a photo now, for example {self.root / example}, before the rest is worked through: Ctrl-C "
+            "stops, and what is done is kept. At the end --sheet shows those that are left out."
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from aupipe.pipeline.landmarks.passes import (
     passes_config,
     shift_face,
 )
+from aupipe.pipeline.landmarks.turning import turn_face, turn_image
 
 POLICIES = {
     "auto": "the face in the manifest's box; where it has none, the one that is large and near the middle",
@@ -39,6 +40,12 @@ BOX_MARGIN = 0.3
 MIN_FACE_SIZE = 16.0
 """Smallest face (root of the points' box area) in pixels: below it an error of one pixel moves an AU to its
 neighbour."""
+
+LATER_SETTINGS = frozenset({"min_score", "turns", "below"})
+"""Settings of an attempt that came later."""
+
+UNSEEN = frozenset({Reason.NO_FACE, Reason.IMPLAUSIBLE_FACE})
+"""Reasons that may be a face that lies or stands on its head."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +72,8 @@ def detection_config(detector: LandmarkDetector, faces: str, mirror: bool = Fals
 
 
 def _attempt_config(attempt: Attempt) -> dict[str, Any]:
-    """Its settings; a limit that it does not have is left out, as before there was one."""
-    return {name: value for name, value in asdict(attempt).items() if name != "min_score" or value}
+    """Its settings; a later one that it does not have is left out, as before there was one."""
+    return {name: value for name, value in asdict(attempt).items() if name not in LATER_SETTINGS or value}
 
 
 def find_face(
@@ -91,12 +98,17 @@ def find_face(
     Returns:
         The face in pixels of ``image``, or the reason why there is none.
     """
-    if policy in BOXED and box is not None:
-        found = _find_in_box(image, detector, box, known)
-    else:
-        seen = _climb(image, detector, None, known)
-        found = _chosen(seen, "largest" if policy == "box" else policy, image.shape, None)
-    return _completed(image, detector, found, mirror and known is None)
+    even = mirror and known is None
+
+    def look(numbers: Sequence[int]) -> list[Detection]:
+        if policy in BOXED and box is not None:
+            found = _find_in_box(image, detector, box, known, numbers)
+        else:
+            seen = _climb(image, detector, None, known, numbers)
+            found = _chosen(seen, "largest" if policy == "box" else policy, image.shape, None)
+        return [_completed(image, detector, found, even)]
+
+    return _upright_or_turned(image, detector, look)[0]
 
 
 def find_faces(
@@ -109,20 +121,70 @@ def find_faces(
 
     The first of them is what :func:`find_face` finds by the policy ``largest``.
     """
-    found = sorted(_climb(image, detector, None, known), key=lambda one: -face_size(one.face) if one.face else 0.0)
-    return tuple(_completed(image, detector, one, mirror and known is None) for one in found)
+    even = mirror and known is None
+
+    def look(numbers: Sequence[int]) -> list[Detection]:
+        seen = _climb(image, detector, None, known, numbers)
+        found = sorted(seen, key=lambda one: -face_size(one.face) if one.face else 0.0)
+        return [_completed(image, detector, one, even) for one in found]
+
+    return tuple(_upright_or_turned(image, detector, look))
+
+
+def _upright_or_turned(
+    image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, look: Callable[[Sequence[int]], list[Detection]]
+) -> list[Detection]:
+    """What ``look`` finds by the numbers of the upright attempts, or by a turned one's where the score is higher.
+
+    The first detection decides. On a face that stands on its head, too, a detector may see one: with a low score.
+    """
+    ladder = detector.ladder
+    found = look([number for number, attempt in enumerate(ladder) if not attempt.turns])
+    for number in [number for number, attempt in enumerate(ladder) if attempt.turns]:
+        if _may_be_turned(image, detector, found[0], ladder[number]):
+            again, before = look([number]), found[0].face
+            face, least = again[0].face, ladder[number].below if before is None else before.score
+            if face is not None and face.score > least:
+                found = again
+    return found
+
+
+def _may_be_turned(
+    image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, found: Detection, attempt: Attempt
+) -> bool:
+    """Tell whether the turned image is worth a look: no face was seen, or one whose score rises when it is turned."""
+    if found.face is None:
+        return found.reason in UNSEEN
+    if found.face.score >= attempt.below:
+        return False
+    return _scored(image, detector, found.face, attempt.turns).score > found.face.score
 
 
 def _completed(
     image: UInt8[np.ndarray, "h w 3"], detector: LandmarkDetector, found: Detection, mirror: bool
 ) -> Detection:
+    """The face with its score, taken in the image as it was turned for the attempt; none where that is too low."""
     if found.face is None:
         return found
-    face = mirror_average(found.face, image, detector, detector.ladder[found.attempt]) if mirror else found.face
-    complete = detector.complete(image, face)
-    if complete.score < detector.ladder[found.attempt].min_score:
+    attempt = detector.ladder[found.attempt]
+    complete = _scored(image, detector, found.face, attempt.turns, attempt if mirror else None)
+    if complete.score < attempt.min_score:
         return replace(found, reason=Reason.IMPLAUSIBLE_FACE, face=None)
     return replace(found, face=complete)
+
+
+def _scored(
+    image: UInt8[np.ndarray, "h w 3"],
+    detector: LandmarkDetector,
+    face: Face,
+    turns: int,
+    mirror: Attempt | None = None,
+) -> Face:
+    """Complete a face in the turned image, and turn it back; by the attempt ``mirror`` its points are averaged."""
+    turned, there = turn_image(image, turns), turn_face(face, image.shape, turns)
+    if mirror is not None:
+        there = mirror_average(there, turned, detector, mirror)
+    return turn_face(detector.complete(turned, there), turned.shape, -turns)
 
 
 def _find_in_box(
@@ -130,6 +192,7 @@ def _find_in_box(
     detector: LandmarkDetector,
     box: Box,
     known: Float64[np.ndarray, "68 2"] | None,
+    numbers: Sequence[int],
 ) -> Detection:
     margin = BOX_MARGIN * max(box.x1 - box.x0, box.y1 - box.y0)
     x0, y0, x1, y1 = (max(0, round(v)) for v in (box.x0 - margin, box.y0 - margin, box.x1 + margin, box.y1 + margin))
@@ -137,7 +200,7 @@ def _find_in_box(
     if crop.size == 0:
         return Detection(Reason.LANDMARKS_OUTSIDE)
     inner = Box(box.x0 - x0, box.y0 - y0, box.x1 - x0, box.y1 - y0)
-    seen = _climb(crop, detector, inner, None if known is None else known - (x0, y0))
+    seen = _climb(crop, detector, inner, None if known is None else known - (x0, y0), numbers)
     found = _chosen(seen, "box", crop.shape, inner)
     return found if found.face is None else replace(found, face=shift_face(found.face, x0, y0))
 
@@ -147,14 +210,16 @@ def _climb(
     detector: LandmarkDetector,
     box: Box | None,
     known: Float64[np.ndarray, "68 2"] | None,
+    numbers: Sequence[int],
 ) -> list[Detection]:
-    """Climb the ladder until an attempt yields believable faces that are large enough; all of that attempt's.
+    """Climb these attempts until one yields believable faces that are large enough; all of that attempt's.
 
     Without any, one detection whose reason is the best thing seen on the way up: a face too small, an implausible one,
     nothing.
     """
     reason = Reason.NO_FACE
-    for number, attempt in enumerate(detector.ladder):
+    for number in numbers:
+        attempt = detector.ladder[number]
         faces, seen = detect_pass(image, detector, attempt, known)
         if faces and not attempt.tiles and max(map(face_size, faces)) < detector.reach * max(image.shape[:2]):
             faces = merge_faces(faces, detect_pass(image, detector, replace(attempt, tiles=True), known)[0])

@@ -33,6 +33,7 @@ def landmarks_frame(parts: Sequence[LandmarkPart], by_id: Mapping[str, Sample]) 
     for axis, name in enumerate(("yaw", "pitch", "roll")):
         columns[name] = masked_column(np.concatenate([part.pose[:, axis] for part in parts]), found)
     columns["score"] = masked_column(np.concatenate([part.score for part in parts]), found)
+    columns["profile"] = masked_column(np.concatenate([part.profile for part in parts]).astype(np.int64), found)
     size = np.concatenate([part.source_size for part in parts]).astype(np.int64)
     seen = np.asarray(size.all(1))
     for name in ("rung", "faces_seen"):

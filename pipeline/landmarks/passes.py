@@ -19,6 +19,7 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data import geometry
 from aupipe.pipeline.detectors.base import Attempt, Face, LandmarkDetector
+from aupipe.pipeline.landmarks.turning import turn_face, turn_image
 
 Image = UInt8[np.ndarray, "h w 3"]
 Known = Float64[np.ndarray, "68 2"] | None
@@ -28,6 +29,9 @@ MAX_MIRROR_GAP = 0.12
 
 MAX_CLOSE_GAP = 0.5
 """Largest distance between the middles of a small face and of the face seen from close by, as a share of its size."""
+
+MAX_LEAN = 50.0
+"""Largest roll in degrees, to either side, of a face in a turned image: what leans more is more upright elsewhere."""
 
 CLOSE_UP = 2.2
 """Side of a pass from close by, as a multiple of the face's size."""
@@ -53,6 +57,7 @@ def passes_config() -> dict[str, Any]:
         "max_mirror_gap": MAX_MIRROR_GAP,
         "max_close_gap": MAX_CLOSE_GAP,
         "close_up": CLOSE_UP,
+        "max_lean": MAX_LEAN,
         "min_tile": MIN_TILE,
         "max_pixels": MAX_PIXELS,
         "strip": [STRIP, MIN_WINDOW],
@@ -66,6 +71,11 @@ def detect_pass(
 
     A face that several windows of a strip show is taken from the one in whose middle it lies.
     """
+    if attempt.turns:
+        turned = turn_image(image, attempt.turns)
+        faces, seen = detect_pass(turned, detector, replace(attempt, turns=0))
+        upright = [face for face in faces if abs(np.degrees(geometry.roll(face.points))) <= MAX_LEAN]
+        return [turn_face(face, turned.shape, -attempt.turns) for face in upright], seen
     height, width = image.shape[:2]
     if max(height, width) <= max(STRIP * min(height, width), MIN_WINDOW):
         return _detect_at_once(image, detector, attempt, known)

@@ -14,6 +14,7 @@ from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError,
 from aupipe.fer_data.failures import write_failures
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
 from aupipe.fer_data.folders import LANDMARKS, output_folder
+from aupipe.fer_data.images import STRETCHED
 from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells
@@ -84,7 +85,9 @@ def run_landmarks(
             jobs = plan_landmarks(manifest, folder, config, identity)
             _remove_leftovers(work, jobs)
             skipped = _run_parts(jobs, len(manifest.samples), executor, progress, max_failures)
-            parts, failures = _gather(work, jobs)
+            parts, failures, stretched = _gather(work, jobs)
+            if stretched:
+                progress.note(f"{stretched} photos: {STRETCHED}.")
             write_failures(work, failures)
             save_report(work, manifest, manifest_digest, identity, parts, failures)
             report = StageReport(
@@ -123,12 +126,12 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
     return skipped
 
 
-def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure]]:
-    """Collect the plan's parts, and the samples without landmarks.
+def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure], int]:
+    """Collect the plan's parts, the samples without landmarks, and how many photos have fewer bits than they say.
 
     Raises :class:`StoreError` when one is not there, or not the plan's.
     """
-    files, failures = list[PartFile](), list[Failure]()
+    files, failures, stretched = list[PartFile](), list[Failure](), 0
     for job in jobs:
         if not job.path.is_file():
             raise StoreError(
@@ -143,7 +146,8 @@ def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[F
             raise mixed_work(work)
         files.append(PartFile(job.path, part.sha256, part.plan_digest))
         failures += landmark_failures(part)
-    return files, failures
+        stretched += part.details.count(STRETCHED)
+    return files, failures, stretched
 
 
 def plan_landmarks(manifest: Manifest, folder: Path, config: LandmarkConfig, identity: dict[str, Any]) -> list[PartJob]:

@@ -14,7 +14,7 @@ from jaxtyping import Float64
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
+from aupipe.fer_data.images import UnreadableImageError, decode_photo, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
@@ -120,14 +120,21 @@ def detect_sample(
     try:
         data = read_photo(root / sample.path)
         sha256 = sha256_bytes(data)
-        image = decode_image(data, sample.path)
+        image, note = decode_photo(data, sample.path)
     except UnreadableImageError as error:
         return LandmarkRow(sample.sample_id, sample.path, error.reason, sha256, detail=error.detail)
     size = (image.shape[0], image.shape[1])
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:
         return LandmarkRow(
-            sample.sample_id, sample.path, found.reason, sha256, size, rung=found.attempt, faces_seen=found.faces_seen
+            sample_id=sample.sample_id,
+            path=sample.path,
+            reason=found.reason,
+            source_sha256=sha256,
+            source_size=size,
+            rung=found.attempt,
+            faces_seen=found.faces_seen,
+            detail=note,
         )
     return LandmarkRow(
         sample_id=sample.sample_id,
@@ -142,6 +149,7 @@ def detect_sample(
         score=found.face.score,
         rung=found.attempt,
         faces_seen=found.faces_seen,
+        detail=note,
     )
 
 

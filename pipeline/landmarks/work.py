@@ -19,6 +19,7 @@ from jaxtyping import Float32
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_file, withdraw, write_json
+from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.model import render_csv
@@ -59,6 +60,11 @@ class Row:
     def found(self) -> bool:
         """True where there are landmarks."""
         return self.reason is Reason.OK
+
+    @property
+    def profile(self) -> bool:
+        """True where the face is turned beyond :data:`~aupipe.fer_data.geometry.PROFILE_YAW`."""
+        return bool(is_profile(self.pose[:1])[0])
 
 
 @dataclass(frozen=True)

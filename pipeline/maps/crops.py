@@ -15,8 +15,8 @@ MIN_POINTS_INSIDE = 0.6
 """A crop that holds fewer of the 68 points shows no usable face."""
 
 FLAT = 6.0
-"""A crop none of whose channels deviates more, of 255 levels, is all but black, white or of one colour; a face has 30
-and more."""
+"""A crop none of whose channels deviates more, of 255 levels, is all but black, white or of one colour. The least of
+2,247 crops of three datasets has 26."""
 
 MANY_PIXELS = 8
 """OpenCV warps four channels to the same values twice as fast as three; adding one pays up to this many photo pixels

@@ -176,7 +176,8 @@ def _crop_digest(
     width: int,
 ) -> str:
     """Identity of all columns but the maps and what follows from them."""
-    points = [landmark_part(row.part).landmarks[row.row].tobytes() for row in rows]
+    parts = [(landmark_part(row.part), row.row) for row in rows]
+    points = [part.landmarks[row].tobytes() + part.pose[row].tobytes() for part, row in parts]
     return digest(
         [
             SCHEMA_VERSIONS[config.encoding],

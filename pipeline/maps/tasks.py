@@ -206,6 +206,7 @@ def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> It
             landmarks=crop.landmarks,
             to_source=crop.to_source,
             group=member.group,
+            pose=landmark_part(member.part).pose[member.row],
         )
 
 

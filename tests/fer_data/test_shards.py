@@ -90,7 +90,7 @@ def test_the_file_describes_itself(shard: tuple[Path, list[TripletRow], ShardEnt
 def test_offsets_read_the_same_bytes_without_hdf5(shard: tuple[Path, list[TripletRow], ShardEntry]) -> None:
     path, _, entry = shard
     with h5py.File(path) as file:
-        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32", "group"}
+        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32", "group", "pose"}
         for name, offset in entry.offsets.items():
             dataset = file[name]
             mapped = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
@@ -333,7 +333,8 @@ def test_the_document_agrees_with_the_code() -> None:
         (c.name, c.dtype.replace("99", "*"), ", ".join(["n", *(symbols[size] for size in c.shape)]), c.units)
         for c in columns(256, 64, 99)
     ]
-    assert documented[:-2] == [*expected, ("crc32", "<u4", "n", "-"), ("group", "S*", "n", "1")]
+    later = [("group", "S*", "n", "1"), ("pose", "<f4", "n, 3", "degree")]
+    assert documented[:-2] == [*expected, ("crc32", "<u4", "n", "-"), *later]
     assert [row[:3] for row in documented[-2:]] == [("image_jpeg", "u1", "bytes"), ("image_offset", "<u8", "n + 1")]
 
 
@@ -365,7 +366,9 @@ def test_persons_are_kept_and_a_damaged_one_is_found(tmp_path: Path) -> None:
         stream.seek(entry.offsets["group"] + 3)
         stream.write(b"X")
     with open_shard(path) as shard:
-        assert [finding.what for finding in shard.findings(rows=True)] == ["the groups do not match their checksum"]
-        assert structure.group_faults(shard.file)
-    with pytest.raises(StoreError, match=r"group of sample .* does not fit.*at most 16 bytes"):
+        assert [finding.what for finding in shard.findings(rows=True)] == [
+            "the dataset group does not match its checksum"
+        ]
+        assert structure.later_faults(shard.file)
+    with pytest.raises(StoreError, match=r"(?s)group of sample .* does not fit.*S16"):
         write_shard(path, [dataclasses.replace(rows[0], group="x" * 17), *rows[1:]], 5, HEADER)

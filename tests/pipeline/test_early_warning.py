@@ -52,4 +52,5 @@ def test_too_much_left_out_is_said_early_and_once(
     assert len(notes.notes) == said
     for done, note in notes.notes:
         assert done == 6 and note.startswith("100% of the first 6 photos are left out, more than --max-failures 0.2")
+        assert "--sheet" in note
         assert "train 100%" in note and str(faceless.root) in note and ".png" in note

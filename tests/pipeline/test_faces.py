@@ -13,7 +13,7 @@ from aupipe.fer_data.geometry import flip_points
 from aupipe.fer_data.types import Box, Reason
 from aupipe.pipeline.detectors import Attempt, Face, LandmarkDetector
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
-from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face
+from aupipe.pipeline.landmarks.faces import MIN_FACE_SIZE, POLICIES, detection_config, find_face, find_faces
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 from protocols import assert_fulfils
 
@@ -102,7 +102,7 @@ def test_a_late_attempt_believes_no_face_with_a_low_score() -> None:
         scene = Scene([LARGE], ladder=(Attempt(0.0, 0.5, min_score=least),))
         found = find_face(photo(), scene)
         assert (found.reason, found.face is None) == (reason, reason is not Reason.OK)
-    assert [attempt.min_score for attempt in MediaPipeDetector.ladder] == [0, 0, 0, 0, 0.45, 0.45, 0.45, 0.45]
+    assert [attempt.min_score for attempt in MediaPipeDetector.ladder] == [*[0] * 4, *[0.45] * 4, *[0.6] * 3]
 
 
 def test_several_faces_are_an_error_only_when_asked() -> None:
@@ -278,6 +278,77 @@ def test_a_mirror_image_that_disagrees_changes_nothing() -> None:
     found = find_face(photo(), detector, "largest", mirror=True).face
     assert found is not None
     np.testing.assert_array_equal(found.points, detector.faces[0])
+
+
+class Upended(Scene):
+    """Its face is upright after ``turns`` quarter turns of the photo, and scores ``right`` there, ``wrong`` elsewhere.
+
+    Whichever way the face stands, the mesh is put on it upright; without ``wrong`` only where it is right.
+    """
+
+    def __init__(self, turns: int, wrong: float | None, right: float = 0.8) -> None:
+        ladder = (Attempt(0.0, 0.5), *(Attempt(0.0, 0.5, turns=n, below=0.7, min_score=0.6) for n in (2, 1, 3)))
+        super().__init__([LARGE], ladder)
+        self.turns, self.wrong, self.right = turns, wrong, right
+
+    @staticmethod
+    def turned(image: np.ndarray) -> int:
+        """By how many quarter turns the photo, whose pixels hold their place, was turned."""
+        tries = [np.rot90(image, turns).astype(int) for turns in range(4)]
+        return next(n for n, one in enumerate(tries) if one[0, -1, 0] > one[0, 0, 0] and one[-1, 0, 1] > one[0, 0, 1])
+
+    def detect(self, image: np.ndarray, confidence: float, known: np.ndarray | None = None) -> list[Face]:
+        turns = self.turned(image)
+        found = super().detect(np.ascontiguousarray(np.rot90(image, turns)), confidence)
+        if turns % 2 or (turns != self.turns and self.wrong is None):
+            return []
+        corner = np.array(image.shape[1::-1]) - 1
+        move = [corner - one.points.max(0) - one.points.min(0) if turns else np.zeros(2) for one in found]
+        return [replace(one, points=one.points + by) for one, by in zip(found, move, strict=True)]
+
+    def complete(self, image: np.ndarray, face: Face) -> Face:
+        return replace(face, score=self.right if self.turned(image) == self.turns else self.wrong or 0.0)
+
+
+@pytest.mark.parametrize("wrong", [None, 0.5], ids=["not seen", "seen wrong"])
+def test_a_face_that_stands_on_its_head_is_found_in_the_turned_photo(wrong: float | None) -> None:
+    detector, expected = Upended(2, wrong), LARGE.max(0) + LARGE.min(0) - LARGE
+    found = find_face(photo(), detector, "largest")
+    assert found.face is not None and (found.attempt, found.face.score) == (1, 0.8)
+    np.testing.assert_allclose(found.face.points, expected)
+    np.testing.assert_allclose(np.abs(found.face.pose), (0, 0, 180), atol=1e-4)
+    (first,) = find_faces(photo(), detector)
+    boxed = find_face(photo(), detector, "box", Box(285, 55, 375, 145))
+    assert first.face is not None and boxed.face is not None
+    np.testing.assert_array_equal(first.face.points, found.face.points)
+    np.testing.assert_allclose(boxed.face.points, expected)
+
+
+@pytest.mark.parametrize(("turns", "wrong", "right"), [(2, 0.75, 0.9), (0, 0.4, 0.5), (2, 0.65, 0.65)])
+def test_an_upright_face_is_not_looked_at_again(turns: int, wrong: float, right: float) -> None:
+    """Its score is high enough, or no higher in the turned photo."""
+    detector = Upended(turns, wrong, right)
+    found = find_face(photo(), detector, "largest")
+    assert found.face is not None and found.attempt == 0 and len(detector.seen) == 1
+    np.testing.assert_array_equal(found.face.points, LARGE)
+
+
+def test_a_face_that_leans_less_in_the_photo_itself_is_not_taken_from_the_turned_one() -> None:
+    angle = np.radians(60)
+    lean = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    detector, middle = Upended(2, 0.5), (LARGE.max(0) + LARGE.min(0)) / 2
+    detector.faces = [(LARGE - middle) @ lean.T + middle]
+    found = find_face(photo(), detector, "largest")
+    assert found.face is not None and found.attempt == 0
+
+
+def test_where_nothing_was_seen_a_turned_face_needs_a_good_score() -> None:
+    """A profile is taken for a face on its head now and then."""
+    assert find_face(photo(), Upended(2, None, right=0.65), "largest").reason is Reason.NO_FACE
+    instead = find_face(photo(), Upended(2, 0.5, right=0.65), "largest")
+    assert instead.face is not None and instead.attempt == 1
+    neither = find_face(photo(), Upended(2, 0.3, right=0.55), "largest")
+    assert neither.face is not None and neither.attempt == 0
 
 
 def test_looking_twice_is_part_of_the_plan() -> None:

@@ -40,7 +40,7 @@ def test_a_row_a_sample_in_hash_order(work: Path) -> None:
     path = export_landmarks(work, work, "csv")
     rows = table(path)
     assert path == work / "landmarks.csv"
-    assert tuple(rows[0]) == export.COLUMNS and len(export.COLUMNS) == 5 + 136 + 4 + 4 + 1 + 52
+    assert tuple(rows[0]) == export.COLUMNS and len(export.COLUMNS) == 5 + 136 + 4 + 1 + 4 + 1 + 52
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in hash_order(samples_of(10))]
     by_id = {sample.sample_id: sample for sample in samples_of(10)}
     for row in rows:
@@ -58,6 +58,7 @@ def test_csv_holds_what_the_parts_hold(work: Path) -> None:
             continue
         np.testing.assert_allclose(numbers(row, export.POINTS), part.landmarks[at].reshape(-1), atol=6e-5)
         np.testing.assert_allclose(numbers(row, ("yaw", "pitch", "roll")), part.pose[at], atol=6e-5)
+        assert row["profile"] == str(int(abs(part.pose[at, 0]) > 45))
         assert float(row["score"]) == pytest.approx(part.score[at], abs=1e-6)
         assert numbers(row, export.COUNTS).tolist() == [part.rung[at], part.faces_seen[at], 96, 96]
         if part.has_mesh[at]:
@@ -67,7 +68,7 @@ def test_csv_holds_what_the_parts_hold(work: Path) -> None:
 def test_absence_is_an_empty_cell(work: Path) -> None:
     rows = {row["sample_id"]: row for row in table(export_landmarks(work, work, "csv"))}
     empty = {key: {name for name, cell in row.items() if not cell} for key, row in rows.items()}
-    measured = {*export.POINTS, *export.MEASURES, *export.BLENDSHAPES}
+    measured = {*export.POINTS, *export.MEASURES, export.FLAG, *export.BLENDSHAPES}
     assert empty.pop("s/003") == measured
     assert empty.pop("s/005") == {*measured, *export.COUNTS, "source_sha256"}
     assert empty.pop("s/001") == set(export.BLENDSHAPES)
@@ -129,6 +130,7 @@ def test_parquet_holds_what_the_parts_hold(work: Path, tmp_path: Path, monkeypat
         if found:
             np.testing.assert_array_equal([row[name] for name in export.POINTS], part.landmarks[at].reshape(-1))
             assert (row["score"], row["faces_seen"]) == (part.score[at], part.faces_seen[at])
+            assert row["profile"] == (abs(part.pose[at, 0]) > 45)
         if shaped:
             np.testing.assert_array_equal(np.array(row["mesh"]).reshape(478, 3), part.mesh[at])
             np.testing.assert_array_equal([row[name] for name in export.BLENDSHAPES], part.blendshapes[at])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.images import read_image
 from aupipe.fer_data.landmark_parts import LandmarkRow
 from aupipe.fer_data.types import Reason
-from aupipe.pipeline.landmark_views import drawing, write_sheet
+from aupipe.pipeline.landmark_views import drawing, sheet, write_sheet
 from aupipe.pipeline.landmark_views.sheet import pick_rows
 from aupipe.pipeline.landmarks.work import open_work
 from aupipe.pipeline.planning import hash_order
@@ -47,6 +48,22 @@ def test_the_rows_of_a_sheet(tmp_path: Path) -> None:
     assert len(picked.doubtful) == 5
     assert names(picked.failed) == ["s/003"]
     assert (picked.found_count, picked.failed_count, picked.unreadable_count) == (8, 2, 1)
+
+
+def test_profiles_are_counted_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def turned(number: int, row: LandmarkRow) -> LandmarkRow:
+        return replace(row, pose=np.array([{2: 45.5, 4: -60, 6: 45}.get(number, 0), 0, 0], np.float32))
+
+    drawn: list[tuple[str, list[str]]] = []
+
+    def compose(title: str, note: str, sections: Sequence[drawing.FaceSection]) -> np.ndarray:
+        facts = [tile.caption[0] for tile in sections[0].tiles if tile.caption[-1].endswith("profile")]
+        drawn.append((note, facts))
+        return np.zeros((8, 8, 3), np.uint8)
+
+    monkeypatch.setattr(sheet, "compose", compose)
+    write_sheet(make_work(tmp_path, edit=turned), tmp_path / "sheet.png")
+    assert drawn[0][0].endswith("2 profiles (yaw above 45°)") and sorted(drawn[0][1]) == ["s/002", "s/004"]
 
 
 def test_few_are_chosen_as_if_many_were(tmp_path: Path) -> None:

@@ -42,6 +42,18 @@ def test_failures_carry_the_decoders_cause_from_stage_to_stage(tmp_path: Path) -
         assert "a PNG that ends too early" in row["detail"]
 
 
+def test_photos_of_fewer_bits_than_they_say_are_counted_once(tmp_path: Path) -> None:
+    manifest = simulated_manifest(tmp_path, 5)
+    for number in (1, 3):
+        values = np.random.default_rng(number).integers(0, 4096, (SIDE, SIDE, 3), np.uint16)
+        cv2.imwrite(str(tmp_path / "faces" / "fear" / f"{number:04d}.png"), values)
+    for _ in ("made", "kept"):
+        notes = Notes()
+        run_landmarks(manifest, tmp_path / "work", simulated_config(part_size=2), SerialExecutor(), notes)
+        (said,) = notes.said
+        assert said.startswith("2 photos: 16-bit values of which the image uses 12 bits or fewer")
+
+
 @pytest.mark.parametrize(("level", "count"), [(3, 1), (250, 1), (None, 0)])
 def test_crops_that_show_nothing_are_counted_and_said(tmp_path: Path, level: int | None, count: int) -> None:
     if level is not None:

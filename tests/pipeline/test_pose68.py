@@ -9,13 +9,20 @@ from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.geometry import flip_points
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
 from aupipe.pipeline.detectors.mesh68_correction import apply_correction, mirrored, shipped_correction
-from aupipe.pipeline.detectors.pose68 import SHAPE_FILE, format_mean_face, pose_from_points, shipped_face
-from fit_mesh68 import look_at_all, rotation_of
+from aupipe.pipeline.detectors.pose68 import (
+    SHAPE_FILE,
+    format_mean_face,
+    pose_from_points,
+    rotation_of,
+    shipped_face,
+    turn_pose,
+)
+from fit_mesh68 import look_at_all
 
 
 def seen(pose: tuple[float, float, float], noise: float = 0.0) -> np.ndarray:
     """The mean face turned, seen by a scaled orthographic camera; ``noise`` in units of the face's size (about 1)."""
-    flat = shipped_face().points @ rotation_of(np.array(pose))[:2].T
+    flat = shipped_face().points @ rotation_of(np.array(pose, float))[:2].T
     return 80 * (flat + np.random.default_rng(0).normal(0, noise, flat.shape)) + (320, 240)
 
 
@@ -53,6 +60,18 @@ def test_mirrored_face_has_the_mirrored_pose() -> None:
     points = seen((20, 10, -30), noise=0.03)
     mirror_pose = pose_from_points(flip_points(points, 640))
     np.testing.assert_allclose(mirror_pose, pose_from_points(points) * (-1, 1, -1), atol=1e-3)
+
+
+@pytest.mark.parametrize("degrees", [90, 180, -90])
+def test_a_turned_photo_s_face_has_the_turned_pose(degrees: float) -> None:
+    """Its normal turns with the photo: who looked to image right looks down, left or up, and leans that much more."""
+    points = seen((20, 10, -30))
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    pose = turn_pose(np.array([20.0, 10, -30]), degrees)
+    np.testing.assert_allclose(pose, pose_from_points(points @ turn.T), atol=0.1)
+    yaw, pitch, _ = turn_pose(np.array([20.0, 0, 0]), degrees)
+    np.testing.assert_allclose((yaw, pitch), {90: (0, 20), 180: (-20, 0), -90: (0, -20)}[int(degrees)], atol=1e-3)
 
 
 def test_average_face_looks_ahead() -> None:

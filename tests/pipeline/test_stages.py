@@ -105,6 +105,16 @@ def test_crop_pixels_are_the_photo_s(built: Built) -> None:
         assert np.corrcoef(photo[y, x].ravel(), crop.ravel())[0, 1] > 0.95
 
 
+def test_a_store_holds_the_pose_and_flags_profiles(built: Built) -> None:
+    rows = {row.sample.sample_id: row for row in open_work(built.work).rows()}
+    store = open_store(built.store)
+    for split in map(store.split, store.index.splits):
+        found = [rows[name] for name in split.sample_ids]
+        assert split.pose is not None
+        np.testing.assert_array_equal(split.pose, [row.pose for row in found])
+        assert split.profile.tolist() == [row.profile for row in found]
+
+
 def test_second_run_touches_nothing(built: Built) -> None:
     def times() -> dict[Path, int]:
         files = [*built.work.rglob("*.h5"), *built.store.iterdir()]
