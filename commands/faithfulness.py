@@ -32,6 +32,7 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of controls and random weights.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
+@click.option("--against", type=PATH, default=None, help="Compare with this measured run, face by face.")
 @json_option
 def faithfulness(
     run: Path,
@@ -43,6 +44,7 @@ def faithfulness(
     seed: int,
     batch_size: int | None,
     device: str,
+    against: Path | None,
     as_json: bool,
 ) -> None:
     """Test whether a run's maps are faithful and write RUN/faithfulness.json.
@@ -54,10 +56,20 @@ def faithfulness(
     against as much removed elsewhere; whether maps change when the weights become random. Each beside its controls.
     RUN/faithfulness.csv has every face, faithfulness.png is to look at; docs/faithfulness.md says what each means.
 
+    --against compares what removing the AU regions takes with another run, on the faces that both name rightly, and
+    writes RUN/faithfulness-against-OTHER.json, .csv and .png.
+
     \b
     Example: aupipe faithfulness run
+             aupipe faithfulness run-au --against run-plain
     """
-    from aupipe.fer_analysis.faithfulness import measure_faithfulness, summary_line
+    from aupipe.fer_analysis.faithfulness import check_pair, compare_faithfulness, measure_faithfulness, summary_line
 
+    if against is not None:
+        check_pair(run, against, split, limit)
     result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar())
-    show([*result.lines(), "", summary_line(result.content)], result.as_json(), as_json)
+    lines, content = [*result.lines(), "", summary_line(result.content)], result.as_json()
+    if against is not None:
+        comparison = compare_faithfulness(run, against, split, limit)
+        lines, content = [*lines, "", *comparison.lines()], {**content, "against": comparison.as_json()}
+    show(lines, content, as_json)

@@ -64,6 +64,8 @@ FIGURES = {
         for name, figure in per_face.FIGURES.items()
         if figure.shown.benchmark
     },
+    "cam_cos_paper": FigureOf("CAM-COS as published", "localisation/cam/all/cos_paper"),
+    "att_cos_paper": FigureOf("ATT-COS as published", "localisation/attention/{last}/all/cos_paper"),
 }
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
+from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import UserInputError, unknown_name
 from aupipe.fer_data.shards import Store
 
@@ -21,13 +22,16 @@ class Published:
     """One dataset's figures. ``methods``: name -> ``cl`` (percent), ``cam_cos``, ``att_cos`` -> (without, with AUs).
 
     ``layers``: aligned layers of CAM (``none``, ``5``, ``5,4`` ..) -> (accuracy in percent, CAM-COS). ``codebook``:
-    whose maps the cosines compare with.
+    whose maps the cosines compare with; ``comparable``: whether the store's are the same. ``differs``: method -> what
+    was done otherwise there.
     """
 
     title: str
     source: str
     setting: str
     codebook: str
+    comparable: bool
+    differs: Mapping[str, str]
     methods: Mapping[str, Mapping[str, Pair]]
     layers: Mapping[str, Pair] = field(default_factory=dict)
 
@@ -47,7 +51,7 @@ def load_published(name: str, store: Store) -> Published | None:
         UserInputError: An unknown name.
     """
     content = _content()
-    datasets = {key: value for key, value in content.items() if isinstance(value, dict)}
+    datasets = {key: value for key, value in content.items() if isinstance(value, dict) and key != "differs"}
     if name == AUTO:
         name = next((key for key, value in datasets.items() if _same_dataset(value, store)), NONE)
     if name == NONE:
@@ -60,6 +64,8 @@ def load_published(name: str, store: Store) -> Published | None:
         source=content["source"],
         setting=content["setting"],
         codebook=content["codebook"],
+        comparable=store.index.codebook_digest == load_codebook(content["codebook"]).digest,
+        differs=content["differs"],
         methods={key: {one: _pair(value[one]) for one in value} for key, value in chosen["methods"].items()},
         layers={key: _pair(value) for key, value in chosen.get("layers", {}).items()},
     )

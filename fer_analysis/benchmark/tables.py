@@ -20,7 +20,9 @@ CONTROLS = {**evaluation.CONTROLS, "wrong_class": evaluation.WRONG_CLASS}
 """Controls of a table by key. The AU map of the prediction is each network's own: its mean over the runs is shown."""
 
 MAIN = ("cl", "cam_cos", "att_cos")
-DETAIL = tuple(name for name in FIGURES if name not in MAIN)
+PAPER = {"cl": "cl", "cam_cos_paper": "cam_cos", "att_cos_paper": "att_cos"}
+"""Our figures that may stand beside published ones, and these."""
+DETAIL = tuple(name for name in FIGURES if name not in (*MAIN, *PAPER))
 NOTHING = "–"
 ARROW = " → "
 """Between the figure without and the figure with action units."""
@@ -86,35 +88,75 @@ def methods_tables(request: GridRequest, results: Results, published: Published 
         at = f" (align weight {weight:g})" if weight else " (without action units)"
         main = f"Table 1: classification and localisation, without → with action units{at}"
         detail = f"Table 2: what the localisation is worth, without → with action units{at}"
-        tables.append(_methods(f"table-1{suffix}", main, MAIN, weight, request, results, published))
+        tables.append(_methods(f"table-1{suffix}", main, MAIN, weight, request, results))
+        if published is not None:
+            tables.append(_beside_the_paper(f"table-1-paper{suffix}", at, weight, request, results, published))
         present = [name for name in DETAIL if any(result.figure(name) is not None for result in results.all)]
         if present:
-            tables.append(_methods(f"table-2{suffix}", detail, present, weight, request, results, None))
+            tables.append(_methods(f"table-2{suffix}", detail, present, weight, request, results))
     return tables
 
 
 def _methods(
-    key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results,
-    published: Published | None,
-) -> ResultTable:  # fmt: skip
+    key: str, title: str, figures: Sequence[str], weight: float, request: GridRequest, results: Results
+) -> ResultTable:
     base = [GridCell(method, 0.0) for method in request.methods]
     with_units = [GridCell(method, weight) for method in request.methods]
-    columns: list[list[str]] = [
+    head, columns = _first_columns(request, base, with_units, results)
+    for name in figures:
+        head += [FIGURES[name].title, "Δ"]
+        columns += _without_and_with(name, base, with_units, results)
+    rows = [tuple(row) for row in zip(*columns, strict=True)]
+    places = {"cam_cos": head.index("CAM-COS"), "att_cos": head.index("ATT-COS")} if "att_cos" in figures else {}
+    controls = _controls(results, len(head), list(places.values())) if places else []
+    records = _method_records(request, [*base, *with_units], figures, results)
+    return ResultTable(key, title, tuple(head), (*rows, *controls), records)
+
+
+def _beside_the_paper(
+    key: str, at: str, weight: float, request: GridRequest, results: Results, published: Published
+) -> ResultTable:
+    """Make the table of our figures, by the conventions of the published ones, beside these."""
+    base = [GridCell(method, 0.0) for method in request.methods]
+    with_units = [GridCell(method, weight) for method in request.methods]
+    head, columns = _first_columns(request, base, with_units, results)
+    for name, theirs in PAPER.items():
+        ours = _without_and_with(name, base, with_units, results)[0]
+        head += [FIGURES[name].title, "paper"]
+        columns += [
+            ours if _comparable(name, published) else [NOTHING] * len(ours),
+            [_pair_shown(published.methods.get(method, {}).get(theirs)) for method in request.methods],
+        ]
+    notes = _comparison_notes(published, results)
+    notes += tuple(
+        f"{method_title(method)}: {published.differs[method]}."
+        for method in request.methods if method in published.differs
+    )  # fmt: skip
+    shown_figures = [name for name in PAPER if _comparable(name, published)]
+    records = _method_records(request, [*base, *with_units], shown_figures, results)
+    title = f"Table 1 beside the paper's, by its conventions, without → with action units{at}"
+    return ResultTable(key, title, tuple(head), tuple(zip(*columns, strict=True)), records, notes)
+
+
+def _comparable(name: str, published: Published) -> bool:
+    """Return whether our figure may stand beside the published one: a cosine with other maps may not."""
+    return name == "cl" or published.comparable
+
+
+def _first_columns(
+    request: GridRequest, base: Sequence[GridCell], with_units: Sequence[GridCell], results: Results
+) -> tuple[list[str], list[list[str]]]:
+    """Make heads and columns that name each row's method, backbone and seeds."""
+    return ["method", "backbone", "seeds"], [
         [method_title(method) for method in request.methods],
         [request.backbone(method) for method in request.methods],
         [seeds_of(pair, results) for pair in zip(base, with_units, strict=True)],
     ]
-    head = ["method", "backbone", "seeds"]
-    for name in figures:
-        head += [FIGURES[name].title, "Δ"]
-        columns += _without_and_with(name, base, with_units, results)
-        if published is not None:
-            head.append("paper")
-            columns.append([_pair_shown(published.methods.get(method, {}).get(name))
-                            for method in request.methods])  # fmt: skip
-    rows = [tuple(row) for row in zip(*columns, strict=True)]
-    places = {"cam_cos": head.index("CAM-COS"), "att_cos": head.index("ATT-COS")} if "att_cos" in figures else {}
-    controls = _controls(results, len(head), list(places.values())) if places else []
+
+
+def _method_records(
+    request: GridRequest, cells: Sequence[GridCell], figures: Sequence[str], results: Results
+) -> tuple[Mapping[str, Any], ...]:
     records = [
         _record(
             {"method": cell.method, "backbone": request.backbone(cell.method)},
@@ -123,10 +165,9 @@ def _methods(
             figures,
             results,
         )
-        for cell in (*base, *with_units)
+        for cell in cells
     ]
-    notes = _comparison_notes(published) if published is not None else ()
-    return ResultTable(key, title, tuple(head), (*rows, *controls), tuple(dict_unique(records)), notes)
+    return tuple(dict_unique(records))
 
 
 def dict_unique(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -188,12 +229,22 @@ def _controls(results: Results, width: int, places: Sequence[int]) -> list[tuple
     return rows
 
 
-def _comparison_notes(published: Published) -> tuple[str, ...]:
-    return (
-        f"*paper*: {published.title}, {published.source}. {published.setting}.",
-        f"Its cosines can be compared with ours only where the store was built with the codebook "
-        f"`{published.codebook}`; its controls were not published.",
-    )
+def _comparison_notes(published: Published, results: Results) -> tuple[str, ...]:
+    """Say what stands in the column *paper*, and why ours may have a dash beside it."""
+    old = [result.spec.name for result in results.all if result.figure("att_cos_paper") is None]
+    notes = [
+        f"*paper*: {published.title}, {published.source}. {published.setting}; its controls were not published.",
+        "*as published*: the cosine of maps read out as there. The other tables' cosines are of positive parts and may "
+        "not be compared with published ones.",
+    ]
+    if not published.comparable:
+        notes.append(
+            f"{NOTHING} beside a published cosine: it was taken with the maps of the codebook `{published.codebook}`, "
+            "and this store has others."
+        )
+    elif old:
+        notes.append(f"{NOTHING}: not measured yet, `aupipe evaluate` does it: {', '.join(old)}.")
+    return tuple(notes)
 
 
 def _record(
@@ -216,7 +267,7 @@ def ablation_table(
     cells: Sequence[GridCell],
     named: Callable[[GridCell], str],
     results: Results,
-    paper: Mapping[str, Pair] | None = None,
+    published: Published | None = None,
     notes: Sequence[str] = (),
 ) -> ResultTable:
     """Make a table of one row a cell, each compared with the unguided network.
@@ -228,7 +279,7 @@ def ablation_table(
         cells: The rows, the unguided network first.
         named: What the first column says of a cell.
         results: The finished runs.
-        paper: Published CL and CAM-COS, by the words of the first column.
+        published: Published CL and CAM-COS, by the words of the first column.
         notes: Sentences under the table.
 
     Returns:
@@ -245,9 +296,12 @@ def ablation_table(
         columns.append(bold_best(means, decimals))
         columns.append(["" if cell == base else shown(results.difference(cell, base, name), decimals, sign=True)
                         for cell in cells])  # fmt: skip
-    if paper:
-        head.append("paper: CL %, CAM-COS")
-        columns.append([_paper_shown(paper.get(named(cell))) for cell in cells])
+    if published is not None:
+        means = [results.mean(cell, "cam_cos_paper") if published.comparable else None for cell in cells]
+        head += [FIGURES["cam_cos_paper"].title, "paper: CL %, CAM-COS"]
+        columns.append([shown(mean, FIGURES["cam_cos_paper"].decimals) for mean in means])
+        columns.append([_paper_shown(published.layers.get(named(cell))) for cell in cells])
+        notes = _comparison_notes(published, results)
     rows = tuple(tuple(row) for row in zip(*columns, strict=True))
     records = tuple(_record({what: named(cell)}, cell, base, figures, results) for cell in cells)
     return ResultTable(key, title, tuple(head), rows, records, tuple(notes))
@@ -262,11 +316,8 @@ def layer_table(request: GridRequest, results: Results, published: Published | N
         return str(n_layers) if cell.layers == "last" else cell.layers
 
     title = f"Table 3: aligned layers ({method_title(request.ablation)}, align weight {request.guided:g})"
-    paper = published.layers if published is not None and request.ablation == "cam" else None
-    return ablation_table(
-        "table-3", title, "layers", list(request.layer_cells()), named, results, paper,
-        _comparison_notes(published) if paper and published is not None else (),
-    )  # fmt: skip
+    paper = published if published is not None and published.layers and request.ablation == "cam" else None
+    return ablation_table("table-3", title, "layers", list(request.layer_cells()), named, results, paper)
 
 
 def lambda_table(request: GridRequest, results: Results) -> ResultTable:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
+from aupipe.fer_analysis.evaluation.as_published import grow_published, published_maps
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
 from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures
@@ -68,10 +69,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class BatchReading:
-    """A model's answer to a batch, without its graph: probabilities, and maps at native resolution."""
+    """A model's answer to a batch, without its graph: probabilities, and maps at native resolution.
+
+    ``published``: some of the maps again, by the conventions of the published tables.
+    """
 
     probability: Float64[Tensor, "b k"]
     maps: Mapping[str, Tensor]
+    published: Mapping[str, Tensor]
 
 
 @torch.no_grad()
@@ -128,7 +133,7 @@ def read(model: Method, batch: Batch) -> BatchReading:
     maps = explanation_maps(model, out, batch.label)
     if model.has_cam:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
-    return BatchReading(logits.softmax(1), maps)
+    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label))
 
 
 def explanation_maps(
@@ -172,7 +177,9 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
     for name, value in {**reading.maps, **fixed, **drawn}.items():
         grown = resize_maps(value, (controls.size, controls.size))
         native = (int(value.shape[1]), int(value.shape[2])) if name in reading.maps else None
-        on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map)
+        known = reading.published.get(name)
+        published = None if known is None else grow_published(name, known, controls.size)
+        on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map, published)
         for _, figure in face_figures():
             if figure.only in ("", name) and (values := figure.measure(on_faces)) is not None:
                 columns[f"{name}/{figure.column}"] = values

@@ -30,7 +30,8 @@ class MapsOnFaces:
 
     ``native``: (height, width) that the network gave the maps; None: a control, which has no size of its own.
     ``others``: AU maps of the other expressions on the same face, its own slot empty. ``region``: of the AU map.
-    ``predicted_map``: AU map of the predicted expression on the face.
+    ``predicted_map``: AU map of the predicted expression on the face. ``published``: the maps by the conventions of the
+    published tables (:mod:`~aupipe.fer_analysis.evaluation.as_published`); None for kinds that these do not have.
     """
 
     maps: Float32[Tensor, "b m m"]
@@ -39,6 +40,7 @@ class MapsOnFaces:
     others: Float32[Tensor, "b o m m"]
     region: Bool[Tensor, "b m m"]
     predicted_map: Float32[Tensor, "b m m"]
+    published: Float32[Tensor, "b m m"] | None
 
     @cached_property
     def with_others(self) -> Float[Tensor, "b o"]:
@@ -154,6 +156,7 @@ FIGURES: dict[str, FaceFigure | DerivedFigure] = {
         "cos_predicted", lambda of: cosine(of.maps, of.predicted_map), needs="predicted_map", only="cam_predicted"
     ),
     "ceiling": FaceFigure("ceiling", _ceiling),
+    "cos_paper": FaceFigure("cos_paper", lambda of: None if of.published is None else cosine(of.published, of.au_map)),
 }
 """All figures by their name in ``metrics.json``, in the order of the printed columns and of ``predictions.csv``."""
 

@@ -98,8 +98,8 @@ class PredictionTable:
         return name in self.rows[0]
 
 
-def read_predictions(path: Path, sha256: str) -> PredictionTable:
-    """Read a table whose digest ``metrics.json`` gives.
+def read_predictions(path: Path, sha256: str, figures: str = METRICS, command: str = "evaluate") -> PredictionTable:
+    """Read a table of faces whose digest the file ``figures`` gives; the ``command`` makes both.
 
     Raises:
         RunError: It is missing or another one.
@@ -108,8 +108,8 @@ def read_predictions(path: Path, sha256: str) -> PredictionTable:
     if sha256_bytes(data) != sha256:
         raise RunError(
             paragraph(
-                f"{path} is missing or does not belong to the metrics.json beside it.",
-                fix="Run `aupipe evaluate` on that run again.",
+                f"{path} is missing or does not belong to the {figures} beside it.",
+                fix=f"Run `aupipe {command}` on that run again.",
             )
         )
     return PredictionTable(path, tuple(csv_records(io.StringIO(data.decode(), newline=""))))

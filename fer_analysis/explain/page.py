@@ -48,7 +48,7 @@ def card_sentences(card: ActionUnitCard) -> list[str]:
         sentences.append(f"It also looks at {_placed(card.elsewhere, card)}, which are not expected.")
     if card.cosine is not None and card.cosine_uniform is not None:
         sentences.append(
-            f"Cosine of attention and AU map {card.cosine:.2f}; an even map would have {card.cosine_uniform:.2f}."
+            f"Cosine of attention and AU map {card.cosine:.2f}; an even map on this face has {card.cosine_uniform:.2f}."
         )
     side = "right" if card.asymmetry > 0 else "left"
     sentences.append(f"{0.5 + abs(card.asymmetry) / 2:.0%} of the attention lies on the image's {side} of the midline.")
@@ -62,10 +62,10 @@ def _expected_sentences(card: ActionUnitCard) -> list[str]:
     if card.missed:
         sentences.append(
             f"Of the AUs expected for {card.expression} ({named(seen)}) the attention misses "
-            f"{_placed(card.missed, card)}: no more than chance."
+            f"{_placed(card.missed, card)}: no more than chance on this face."
         )
     elif seen:
-        sentences.append(f"All AUs expected for {card.expression} ({named(seen)}) get more than chance.")
+        sentences.append(f"All AUs expected for {card.expression} ({named(seen)}) get more than chance on this face.")
     return [*sentences, *unseen_sentences(card)]
 
 

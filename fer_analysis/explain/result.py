@@ -150,6 +150,8 @@ def limits(opened: OpenRun, prediction: FacePrediction) -> tuple[str, ...]:
         + (f" These share a place, whatever the resolution: {places}." if places else ""),
         f"Expected AUs are what the codebook {opened.codebook.name!r} gives the predicted expression, not what this "
         "face shows.",
+        "Chance and the even map are those of this one face, which decides nothing about the network: over faces and "
+        "persons, `aupipe report` decides with intervals.",
         f"The classifier always names one of its {len(opened.record.classes)} classes, whatever the photo shows, and "
         "its confidence holds only for photos like those of its validation split. An expression is not an emotion.",
     )

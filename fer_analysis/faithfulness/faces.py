@@ -1,9 +1,9 @@
 """``faithfulness.csv``: what was measured, face by face, so that each mean and interval can be computed again.
 
-Columns: ``sample_id, true, predicted, probability`` (of the prediction), ``probability_baseline`` (of the same class on
-the baseline alone), ``deletion_MAP`` and ``insertion_MAP`` (areas under the curves), ``region_share``, ``in_face``,
-``fall_inside, fall_outside_face, fall_outside_anywhere`` and ``correct_..``. Six decimals; empty where a figure means
-nothing.
+Columns: ``sample_id, group`` (the person, or else the sample's id), ``true, predicted, has_map, probability`` (of the
+prediction), ``probability_baseline`` (of the same class on the baseline alone), ``deletion_MAP`` and ``insertion_MAP``
+(areas under the curves), ``region_share``, ``in_face``, ``fall_inside, fall_outside_face, fall_outside_anywhere`` and
+``correct_..``. Six decimals; empty where a figure means nothing.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def write_faces(path: Path, faces: PerturbedFaces, classes: Sequence[str]) -> st
 def _columns(faces: PerturbedFaces, classes: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
     everywhere = np.ones(len(faces.label), bool)
     yield "sample_id", faces.sample_id
+    yield "group", faces.group
     yield "true", [classes[number] for number in faces.label]
     yield "predicted", [classes[number] for number in faces.predicted]
+    yield "has_map", ["1" if value else "0" for value in faces.has_map]
     yield "probability", number_cells(faces.whole, everywhere)
     yield "probability_baseline", number_cells(faces.empty, everywhere)
     for kind in faces.curves:

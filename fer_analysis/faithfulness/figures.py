@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -35,6 +36,40 @@ def draw_faithfulness(content: Mapping[str, Any]) -> Figure:
         draw_panel(axis, _curve_panel(content, curve, better))
     _draw_regions(axes[1, 0], content["regions"])
     _draw_randomisation(axes[1, 1], content["randomisation"])
+    return figure
+
+
+AGAINST = {
+    **BARS,
+    "inside_over_outside_face": "AU regions over\nelsewhere\non the face",
+    "inside_over_outside_anywhere": "AU regions over\nanywhere\nelse",
+}
+
+
+def draw_against(content: Mapping[str, Any]) -> Figure:
+    """Draw the differences between two runs with their paired intervals, and both figures behind each."""
+    figure = new_figure(11, 6)
+    figure.suptitle(f"{Path(content['run']).name} (run) less {Path(content['other']).name} (other)")
+    axis = figure.subplots()
+    if not content["differences"]:
+        axis.set_axis_off()
+        axis.text(0.5, 0.5, "No face counts for both.", ha="center", va="center", transform=axis.transAxes)
+        return figure
+    bars = []
+    for kind, name in AGAINST.items():
+        one = content["differences"][kind]
+        low, high = one["ci95"] or (one["difference"],) * 2
+        text = f"{two(one['difference'])}\nrun {two(one['run'])}, other {two(one['other'])}"
+        colour = QUIET if low <= 0 <= high else COLOURS[1]
+        bars.append(IntervalBar(name, one["difference"], low, high, text, colour))
+    draw_bars(
+        axis,
+        bars,
+        title=f"Removing pixels: {content['n']} faces of {content['split']} that both name rightly ("
+        f"{content['n_groups']} persons), 95 % paired; grey: 0 is within",
+        across="pixels removed, as many each time",
+        up="difference of the shares of what the face adds to the probability",
+    )
     return figure
 
 

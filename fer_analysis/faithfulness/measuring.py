@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -31,15 +32,16 @@ AU_MAP = "au_map"
 class PerturbedFaces:
     """Figures of each face before and after pixels were removed, in the order of the split's rows.
 
-    ``whole``, ``empty``: probability of the predicted class on the face and on its baseline alone; ``kept``: whether
-    the baseline alone is still predicted as that class. ``curves``: by map, deletion and insertion at ``steps + 1``
-    shares; those of ``au_map`` mean something where ``has_map``. ``controls``: the random order each map is compared
-    with. ``fall`` (of the predicted class's probability), ``correct`` (after the removal) and ``strength`` by
+    ``group``: the person of each, or else the sample's id. ``whole``, ``empty``: probability of the predicted class on
+    the face and on its baseline alone; ``kept``: whether the baseline alone is still predicted as that class.
+    ``curves``: by map, deletion and insertion at ``steps + 1`` shares; those of ``au_map`` mean something where
+    ``has_map``. ``controls``: the random order each map is compared with. ``fall`` (of the predicted class's
+    probability), ``correct`` (after the removal) and ``strength`` by
     :data:`~aupipe.fer_analysis.faithfulness.regions.REMOVALS`, ``region_share`` and ``in_face``: where ``removable``.
     """
 
     sample_id: tuple[str, ...]
-    group: Int64[np.ndarray, "n"]
+    group: tuple[str, ...]
     label: Int64[np.ndarray, "n"]
     predicted: Int64[np.ndarray, "n"]
     whole: Float64[np.ndarray, "n"]
@@ -55,6 +57,11 @@ class PerturbedFaces:
     correct: Mapping[str, Float64[np.ndarray, "n"]]
     strength: Mapping[str, Float64[np.ndarray, "n"]]
     pixels: int
+
+    @cached_property
+    def group_number(self) -> Int64[np.ndarray, "n"]:
+        """Number of each face's person: what is resampled where persons repeat."""
+        return np.asarray(np.unique(self.group, return_inverse=True)[1], np.int64)
 
     def rows(self, kind: str) -> Bool[np.ndarray, "n"]:
         """Tell on which faces a map's curves mean something."""
@@ -205,7 +212,7 @@ def _join(batches: list[dict[str, np.ndarray]], controls: Mapping[str, str], loa
             by_kind.setdefault(figure, {})[kind] = values
     return PerturbedFaces(
         sample_id=tuple(loader.reader.sample_ids[row] for row in joined["row"]),
-        group=np.unique([loader.reader.groups[row] for row in joined["row"]], return_inverse=True)[1],
+        group=tuple(loader.reader.groups[row] for row in joined["row"]),
         label=joined["label"],
         predicted=joined["predicted"],
         whole=by_kind["curve"]["attention"][:, 0, 0],

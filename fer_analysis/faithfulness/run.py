@@ -18,7 +18,7 @@ from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
 from aupipe.fer_analysis.faithfulness.measuring import Perturbation, measure
 from aupipe.fer_analysis.faithfulness.perturbing import BASELINES
 from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade
-from aupipe.fer_analysis.faithfulness.schema import MeasuredJson, check_parts
+from aupipe.fer_analysis.faithfulness.schema import ComparedJson, MeasuredJson, check_parts
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
@@ -122,12 +122,22 @@ def measure_faithfulness(
     return Faithfulness(run_folder, content)
 
 
-def load_faithfulness(run_folder: Path) -> dict[str, Any] | None:
-    """Load a run's ``faithfulness.json``; None when there is none. Raises :class:`RunError` when it is damaged."""
-    path, fix = run_folder / FAITHFULNESS, f"Run `aupipe faithfulness {run_folder}` again."
+def load_faithfulness(folder: Path, run: Path | None = None, *, to_compare: bool = False) -> dict[str, Any] | None:
+    """Load ``faithfulness.json`` of a folder; None when there is none.
+
+    Args:
+        folder: Where it lies.
+        run: The run that it is about, where that is another folder.
+        to_compare: Whether it must hold what a comparison of two runs needs.
+
+    Raises:
+        RunError: It is damaged or of an older version.
+    """
+    path, fix = folder / FAITHFULNESS, f"Run `aupipe faithfulness {run or folder}` again."
     if not path.is_file():
         return None
-    return read_declared(path, MeasuredJson, check_parts, "faithfulness figures", fix)
+    kind = ComparedJson if to_compare else MeasuredJson
+    return read_declared(path, kind, check_parts, "faithfulness figures", fix)
 
 
 def _check(limit: int | None, baseline: str, steps: int, seed: int, batch_size: int | None) -> None:

@@ -19,6 +19,7 @@ class AreaJson(TypedDict):
     """One curve of a map."""
 
     auc: float
+    over_random: MeanJson | None
 
 
 class CurveJson(TypedDict):
@@ -71,11 +72,24 @@ class MeasuredJson(TypedDict):
     store_digest: str
 
 
+class ComparedJson(MeasuredJson):
+    """``faithfulness.json`` with what a comparison of two runs needs."""
+
+    codebook_digest: str
+    crop_size: int
+    baseline: str
+    seed: int
+    faces_sha256: str
+
+
 def check_parts(content: MeasuredJson) -> None:
     """Check that what a report reads is there. Raises :class:`UnreadableTextError`."""
     curves, regions = content["curves"], content["regions"]
     attention = curves.get("attention")
     complete = attention is not None and attention["control"] in curves
+    if attention is not None:
+        over = (attention["deletion"]["over_random"], attention["insertion"]["over_random"])
+        complete = complete and None not in over
     complete = complete and "attention" in content["randomisation"]["maps"]
     if complete and regions["n"]:
         falls = [regions["removed"][kind]["fall"] if kind in regions["removed"] else None for kind in REMOVALS]

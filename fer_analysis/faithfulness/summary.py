@@ -107,7 +107,7 @@ def _mean(
     """Compute mean and 95 % interval over the chosen faces."""
     if not rows.any():
         return None
-    interval = bootstrap_interval(values[rows], faces.label[rows], "samples", group=faces.group[rows])
+    interval = bootstrap_interval(values[rows], faces.label[rows], "samples", group=faces.group_number[rows])
     return {"mean": float(values[rows].mean()), "ci95": None if interval is None else list(interval)}
 
 
@@ -169,15 +169,12 @@ def summary_line(content: Mapping[str, Any]) -> str:
     """
     if not content["depends_on_picture"]:
         return CONSTANT
-    attention = content["curves"]["attention"]
-    chance = content["curves"][attention["control"]]
     randomised = content["randomisation"]["maps"]["attention"]
     weights, other = randomised["final"], randomised["other_face"]
     return "; ".join(
         [
             _regions_part(content["regions"]),
-            f"deletion of attention {two(attention['deletion']['auc'])} vs random {two(chance['deletion']['auc'])}, "
-            f"insertion {two(attention['insertion']['auc'])} vs {two(chance['insertion']['auc'])}",
+            _curves_part(content["curves"]),
             "attention is empty on every face"
             if weights is None
             else f"randomised weights: Spearman {two(weights)} with the attention before"
@@ -186,16 +183,38 @@ def summary_line(content: Mapping[str, Any]) -> str:
     )
 
 
+def decided(interval: Sequence[float] | None, above: str, below: str, neither: str) -> str:
+    """Choose the words that a paired interval allows; without one, or with 0 inside, those that claim nothing."""
+    if interval is None or interval[0] <= 0 <= interval[1]:
+        return neither
+    return above if interval[0] > 0 else below
+
+
+def _curves_part(curves: Mapping[str, Any]) -> str:
+    """Compare deletion and insertion in the order of attention with those in random order, face by face."""
+    attention = curves["attention"]
+    parts = []
+    for curve in CURVES:
+        over = attention[curve]["over_random"]
+        words = decided(over["ci95"], "above", "below", "not told apart from")
+        parts.append(
+            f"{curve} {two(attention[curve]['auc'])}, {words} random order's "
+            f"{two(curves[attention['control']][curve]['auc'])}"
+        )
+    return "in the order of attention " + " and ".join(parts)
+
+
 def _regions_part(entry: Mapping[str, Any]) -> str:
     if not entry["n"]:
         return f"{why_no_face(entry)}, so what the decision owes to AU regions is unknown"
     falls = {kind: figures["fall"]["mean"] for kind, figures in entry["removed"].items()}
     over = entry["fall_inside_over"]["outside_face"]
     span = "" if over["ci95"] is None else f", 95 % {two(over['ci95'][0])} to {two(over['ci95'][1])}"
+    words = decided(over["ci95"], "more than", "less than", "no more than can be told from")
     return (
-        f"Removing the AU regions takes {two(falls['inside'])} of what the face adds to the probability, the same area "
-        f"elsewhere on it {two(falls['outside_face'])} (difference {two(over['mean'])}{span}; {entry['n']} faces that "
-        "are predicted rightly)"
+        f"Removing the AU regions takes {two(falls['inside'])} of what the face adds to the probability, {words} the "
+        f"same area elsewhere on it, {two(falls['outside_face'])} (difference {two(over['mean'])}{span}; {entry['n']} "
+        "faces that are predicted rightly)"
     )
 
 

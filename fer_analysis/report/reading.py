@@ -23,9 +23,12 @@ def _accuracy(content: Mapping[str, Any]) -> str:
 
 def _attention(content: Mapping[str, Any]) -> list[str]:
     interval, over = content["intervals"]["att_cos"], content["intervals"]["att_cos_over"]
-    if interval is None:
-        return ["No face has an AU map, so these figures do not say where it looks."]
     value, controls = content["att_cos"][max(content["att_cos"], key=int)], content["controls"]
+    if value is None:
+        return ["No face has an AU map, so these figures do not say where it looks."]
+    if interval is None:
+        few = "The faces with an AU map are too few, or of one person, to compare it with anything."
+        return [f"Its attention has a cosine of {shown(value)} with the AU maps. {few}"]
     start = f"Its attention has a cosine of {shown(value)} (95 %: {span(interval)}) with the AU maps"
     if not _above(over["uniform"]):
         verdict = f", no more than an even map ({shown(controls['uniform'])}): it resembles no AU map."

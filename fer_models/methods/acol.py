@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
-from aupipe.fer_models.methods.base import Method, Prediction, check_option, register, select_class
+from aupipe.fer_models.methods.base import Method, Prediction, check_option, register, select_class, unit_range
 
 
 @register("acol")
@@ -19,8 +19,9 @@ class ACoL(Method):
     Each branch is two 3 x 3 convolutions to ``width`` channels with ReLU and a 1 x 1 convolution to one map a class,
     averaged to the class score. ``threshold``: pixels whose normalised A-map is above it are erased for B (the paper's
     delta; .6 did best there). Both branches are trained with cross-entropy, and ``ce`` is their sum. The map of a class
-    is the pixelwise maximum of both branches' normalised maps, B's with what A found for that very class erased. A,
-    which sees everything, classifies: the erasing needs a class before B can speak.
+    is the pixelwise maximum of both branches' maps, each in units of its peak, B's with what A found for that class
+    erased. (The paper scales from the minimum instead, which makes evidence against the class count for it.) A, which
+    sees everything, classifies: the erasing needs a class before B can speak.
     """
 
     title = "ACoL"
@@ -58,18 +59,28 @@ class ACoL(Method):
         last = prediction.features[-1]
         return self.branch_b(last.masked_fill(found[:, None], 0)).float()  # type: ignore[no-any-return]
 
+    def branch_maps(
+        self, prediction: Prediction, class_index: Int64[Tensor, "b"]
+    ) -> tuple[Float[Tensor, "b h w"], Float[Tensor, "b h w"]]:
+        """Return the class's signed maps of A and of B."""
+        complement = self.complement(prediction, class_index)
+        return select_class(prediction.extra["maps"], class_index), select_class(complement, class_index)
+
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """Return the maximum of both branches' normalised maps, in [0, 1]."""
-        first = select_class(prediction.extra["maps"], class_index)
-        second = select_class(self.complement(prediction, class_index), class_index)
-        return torch.maximum(unit_range(first), unit_range(second))
+        """Return the maximum of both branches' maps, each in units of its peak: at most 1, signed."""
+        first, second = self.branch_maps(prediction, class_index)
+        return torch.maximum(of_its_peak(first), of_its_peak(second))
+
+    def published_cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Return the maximum of both branches' maps, each scaled from its minimum to its maximum."""
+        first, second = self.branch_maps(prediction, class_index)
+        return unit_range(torch.maximum(unit_range(first), unit_range(second)))
 
 
-def unit_range(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
-    """Shift and scale each map to [0, 1]; a flat one becomes 0."""
-    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
-    span = high - low
-    return (maps - low) / span.where(span > 0, 1.0)
+def of_its_peak(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Scale each map to a maximum of 1; one without a positive value stays as it is."""
+    peak = maps.amax((1, 2), keepdim=True)
+    return maps / peak.where(peak > 0, 1.0)
 
 
 def _branch(channels: int, width: int, n_classes: int) -> nn.Sequential:

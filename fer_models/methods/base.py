@@ -93,8 +93,17 @@ class Method(nn.Module, ABC):
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Return the map of the given class of each sample, signed, at its native resolution.
 
-        ``prediction`` comes from :meth:`read`. May be called more than once on it, with other classes.
+        ``prediction`` comes from :meth:`read`. May be called more than once on it, with other classes. What speaks for
+        the class is the map's positive part: no map is shifted by its minimum.
         """
+
+    def published_features(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the feature maps whose attention the tables of FG 2024 (arXiv 2402.00281) measured."""
+        return features
+
+    def published_cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Return the class's map as the tables of FG 2024 measured it: shifted and scaled to [0, 1]."""
+        return unit_range(self.cam(prediction, class_index))
 
 
 METHODS: dict[str, type[Method]] = {}
@@ -230,6 +239,13 @@ def layer_number(option: str, value: int, backbone: Backbone) -> int:
 def select_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
     """Select each sample's map of its class."""
     return maps[torch.arange(len(maps), device=maps.device), class_index]
+
+
+def unit_range(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
+    """Shift and scale each map to [0, 1]; a flat one becomes 0."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    span = high - low
+    return (maps - low) / span.where(span > 0, 1.0)
 
 
 def _unknown_option(name: str, option: str) -> str:

@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import Prediction, gradient_at, layer_number, register
+from aupipe.fer_models.methods.base import Prediction, gradient_at, layer_number, register, unit_range
 from aupipe.fer_models.methods.cam import CAM, weighted_sum
+from aupipe.fer_models.targets import positive_part
 
 
 @register("gradcam")
@@ -36,6 +37,10 @@ class GradCAM(CAM):
         """Combine the layer's maps by :meth:`combine`."""
         features = prediction.features[self.layer - 1].detach().float()
         return self.combine(features, self.gradient(prediction, class_index))
+
+    def published_cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Return the map's positive part, scaled to [0, 1]: there, maps by gradients are rectified first."""
+        return unit_range(positive_part(self.cam(prediction, class_index)))
 
     def gradient(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
         """Compute ``dS/dA`` of each sample's class: in closed form at the last layer, else through the graph."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from aupipe.fer_models.methods.base import register
+from aupipe.fer_models.methods.base import Prediction, register, unit_range
 from aupipe.fer_models.methods.cam import weighted_sum
 from aupipe.fer_models.methods.gradcam import GradCAM
+from aupipe.fer_models.targets import positive_part
 
 
 @register("gradcampp")
@@ -30,3 +31,12 @@ class GradCAMPlusPlus(GradCAM):
         positive = gradient.clamp_min(0)
         total = features.sum((2, 3), keepdim=True).clamp_min(0)
         return weighted_sum(features, (positive / (2 + positive * total)).sum((2, 3)))
+
+    def published_cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Return the map, scaled to [0, 1], with the sums of cubed positive gradients as weights.
+
+        That is what alpha comes to without its divisor, as there.
+        """
+        features = prediction.features[self.layer - 1].detach().float()
+        weights = self.gradient(prediction, class_index).clamp_min(0).pow(3).sum((2, 3))
+        return unit_range(positive_part(weighted_sum(features, weights)))

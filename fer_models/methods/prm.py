@@ -9,15 +9,28 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import Method, Prediction, gradient_at, layer_number, register, select_class
+from aupipe.fer_models.methods.base import (
+    Method,
+    Prediction,
+    check_option,
+    gradient_at,
+    layer_number,
+    register,
+    select_class,
+    unit_range,
+)
 from aupipe.fer_models.methods.excitation import Excitation
+
+MAPS = ("peaks", "response")
+"""The map of a class: where its peaks come from, or its response map, as in the column PRM of FG 2024."""
 
 
 @register("prm")
 class PRM(Method):
     """A 1 x 1 convolution to one response map a class, scored by its peaks: the mean over the local maxima of M.
 
-    The map of a class is the sum of its peaks' response maps. A peak starts with probability 1 at its place in the
+    ``map`` (:data:`MAPS`) is the map of a class. ``response``: its response map, signed, at the last layer.
+    ``peaks``: the sum of its peaks' response maps. A peak starts with probability 1 at its place in the
     class's map; :mod:`aupipe.fer_models.methods.excitation` traces back who has won it, down to the features of
     ``layer``, and what arrives is added up over the channels. What a peak's map sums to is therefore 1, less what ends
     at units that nothing excites. The paper goes down to the image; the default here is the first layer, the deepest
@@ -26,7 +39,6 @@ class PRM(Method):
 
     title = "PRM"
     order = 6
-    needs_graph = True
 
     @classmethod
     def check(cls, backbone: Backbone) -> None:
@@ -42,10 +54,13 @@ class PRM(Method):
                 )
             )
 
-    def __init__(self, backbone: Backbone, n_classes: int, *, layer: int = 1) -> None:
+    def __init__(self, backbone: Backbone, n_classes: int, *, map: str = MAPS[0], layer: int = 1) -> None:
+        check_option("map", map, map in MAPS, " or ".join(MAPS))
         super().__init__(backbone, n_classes)
+        self.map, self.needs_graph = map, map == "peaks"
         self.layer = layer_number("layer", layer, backbone)
-        backbone.connect(self.layer)
+        if self.needs_graph:
+            backbone.connect(self.layer)
         self.head = nn.Conv2d(backbone.channels[-1], n_classes, 1)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
@@ -55,7 +70,12 @@ class PRM(Method):
         return Prediction(peak_mean(responses), features, {"responses": responses})
 
     def read(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
-        """Run a forward pass that keeps who excited whom, in float32: probabilities spread over a map are small."""
+        """Run a forward pass that keeps who excited whom, in float32: probabilities spread over a map are small.
+
+        Response maps need no such pass.
+        """
+        if not self.needs_graph:
+            return super().read(images)
         with Excitation(), torch.autocast(images.device.type, enabled=False):
             return super().read(images)
 
@@ -64,13 +84,19 @@ class PRM(Method):
         return peak_mean(self.head(features[-1]).float())
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
-        """Trace the class's peaks back: the sum of its peaks' maps, not negative, at the size of ``layer``."""
+        """Return the class's response map or, traced back to ``layer``, the sum of its peaks' maps, not negative."""
         responses = prediction.extra["responses"]
+        if not self.needs_graph:
+            return select_class(responses, class_index)
         start = torch.zeros_like(responses)
         rows = torch.arange(len(start), device=start.device)
         start[rows, class_index] = select_class(peaks(responses.detach()).float(), class_index)
         won = gradient_at(prediction.features[self.layer - 1], responses, start)
         return won.sum(1).clamp_min(0)
+
+    def published_cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
+        """Return the class's response map, shifted and scaled to [0, 1], whatever ``map`` says."""
+        return unit_range(select_class(prediction.extra["responses"].detach(), class_index))
 
 
 def peaks(maps: Float[Tensor, "b k h w"]) -> Bool[Tensor, "b k h w"]:

@@ -65,6 +65,10 @@ class TSCAM(Method):
         """Compute the mean of each semantic map."""
         return self.semantic(features).mean((2, 3))
 
+    def published_features(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return the layers, the last one after the network's own norm."""
+        return (*features[:-1], self.backbone.normalised(features[-1]))
+
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
         """Multiply the summed attention and the semantic map of the class."""
         chosen = select_class(prediction.extra["semantic"].float(), class_index)

@@ -9,6 +9,7 @@ from torch import Tensor
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.losses import Objective
 from aupipe.fer_models.methods import METHODS, Method, create_method, option_defaults
+from aupipe.fer_models.targets import positive_part
 from batches import random_batch
 
 BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",)}
@@ -22,7 +23,7 @@ everywhere = pytest.mark.parametrize(("name", "backbone"), CASES)
 every_method = pytest.mark.parametrize(("name", "backbone"), dict(reversed(CASES)).items())
 
 
-def model(name: str, backbone: str, seed: int = 0, **options: int) -> Method:
+def model(name: str, backbone: str, seed: int = 0, **options: int | str) -> Method:
     torch.manual_seed(seed)
     return create_method(name, create_backbone(backbone), 7, **SMALL.get(name, {}), **options).eval()
 
@@ -48,6 +49,45 @@ def test_logits_features_and_maps_are_as_announced(name: str, backbone: str) -> 
         assert cam.isfinite().all()
         assert torch.equal(net.cam(out, label), cam)
         assert not torch.allclose(cam, net.cam(out, label.flip(0)))
+
+
+@every_method
+def test_a_class_with_all_evidence_against_it_has_an_empty_map(name: str, backbone: str) -> None:
+    """One convention for all maps: what counts is the positive part, never a shift by the map's minimum.
+
+    PRM's map of peaks holds shares of won probability, no evidence; its response maps do.
+    """
+    net = model(name, backbone, **({"map": "response"} if name == "prm" else {}))
+    if not net.has_cam:
+        return
+    plant_evidence(net)
+    out = net.read(images())
+    against, others = (net.cam(out, torch.full((3,), number)) for number in (0, 1))
+    assert positive_part(against).max() == 0 < positive_part(others).amax((1, 2)).min()
+
+
+def plant_evidence(net: Method) -> None:
+    """Make a head whose evidence is negative at every pixel for class 0, and positive for the others."""
+    heads = [net.head] if hasattr(net, "head") else [net.branch_a[-1], net.branch_b[-1]]  # type: ignore[index]
+    for head in heads:
+        rows = len(head.weight) // 7
+        with torch.no_grad():
+            for parameter, least in ((head.weight, 0.0), (head.bias, 50.0)):
+                parameter.abs_().add_(least)
+                parameter[:rows].neg_()
+
+
+@every_method
+def test_published_maps_are_those_of_the_paper_that_is_compared_with(name: str, backbone: str) -> None:
+    """In [0, 1], from the lowest to the highest value of each map; features of every layer, one map each."""
+    net, label = model(name, backbone), torch.tensor([0, 3, 6])
+    out = net.read(images())
+    features = net.published_features(out.features)
+    assert [layer.shape for layer in features] == [layer.shape for layer in out.features]
+    if net.has_cam:
+        cam = net.published_cam(out, label)
+        assert cam.dtype == torch.float32 and torch.equal(cam.amin((1, 2)), torch.zeros(3))
+        assert {round(peak, 5) for peak in cam.amax((1, 2)).tolist()} in ({1}, {0, 1})  # rectified to nothing: 0
 
 
 @every_method

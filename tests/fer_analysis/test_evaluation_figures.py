@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aupipe.fer_analysis.evaluation import evaluate, measuring
+from aupipe.fer_analysis.evaluation.as_published import grow_published
 from aupipe.fer_analysis.evaluation.figures import draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.summary import summarise
@@ -64,9 +65,11 @@ def readings(run: Path, store: Store) -> Iterator[dict[str, Any]]:
     with torch.no_grad():
         out = model.read(torch.from_numpy(pixels.transpose(0, 3, 1, 2)).float())
         label = torch.from_numpy(reader.labels[:10].astype(np.int64))
-        cams = [positive_part(model.cam(out, chosen)) for chosen in (label, out.logits.argmax(1))]
+        signed = model.cam(out, label)
+        cams = [positive_part(signed), positive_part(model.cam(out, out.logits.argmax(1)))]
     maps = np.stack([reader.au_map(row) for row in range(10)])[:, 2:14, 2:14]
-    yield {"out": out, "cam": cams[0], "cam_predicted": cams[1], "au_map": maps, "images": images, "label": label}
+    own = {"out": out, "signed": signed, "cam": cams[0], "cam_predicted": cams[1]}
+    yield {**own, "au_map": maps, "images": images, "label": label}
 
 
 def test_the_table_has_every_face_and_its_probabilities(
@@ -125,6 +128,42 @@ def test_the_cam_is_that_of_the_label_and_of_the_prediction(
         assert float(row["cam_predicted_cos_predicted"]) == pytest.approx(expected, abs=5e-3)
         wrong_seen += row["predicted"] != row["true"]
     assert wrong_seen
+
+
+def test_the_cosines_by_the_papers_conventions(
+    table: list[dict[str, str]], readings: dict[str, Any], content: dict[str, Any]
+) -> None:
+    """CAM from minimum to maximum; attention grown as there, unlike the maps measured elsewhere."""
+    signed = readings["signed"]
+    low, high = signed.amin((1, 2), keepdim=True), signed.amax((1, 2), keepdim=True)
+    maps = {"cam": resize_maps((signed - low) / (high - low), (12, 12))}
+    assert (signed < 0).any()
+    for layer in (2, 5):
+        level = readings["out"].features[layer - 1].mean(1, keepdim=True)
+        maps[f"att{layer}"] = torch.nn.functional.interpolate(
+            level, (12, 12), mode="bilinear", align_corners=True, antialias=True
+        )[:, 0]
+    for owner, values in maps.items():
+        expected = metrics.cosines(values.numpy(), readings["au_map"])
+        for row, value in zip(table, expected, strict=True):
+            found = row[f"{owner}_cos_paper"]
+            assert (found == "") == (row["has_map"] == "0")
+            assert not found or float(found) == pytest.approx(value, abs=1e-4)
+    where = content["localisation"]
+    fear = [float(row["cam_cos_paper"]) for row in table if row["true"] == "fear"]
+    assert where["cam"]["by_class"]["fear"]["cos_paper"] == pytest.approx(np.mean(fear), abs=2e-6)
+    assert where["attention"]["5"]["all"]["cos_paper"] is not None
+    assert where["controls"]["uniform"]["all"]["cos_paper"] is where["cam_predicted"]["all"]["cos_paper"] is None
+
+
+def test_published_attention_is_shifted_where_it_is_negative_and_only_there() -> None:
+    maps = torch.tensor([[[-2.0, 0.0], [1.0, 2.0]], [[1.0, 2.0], [3.0, 4.0]]])
+    there = torch.nn.functional.interpolate(maps[:, None], (3, 3), mode="bilinear", align_corners=True, antialias=True)[
+        :, 0
+    ]
+    shifted, plain = grow_published("5", maps, 3)
+    assert shifted.min() == 0 and torch.equal(shifted, there[0] + 2) and torch.equal(plain, there[1])
+    assert torch.equal(grow_published("cam", maps.abs(), 3), resize_maps(maps.abs(), (3, 3)))
 
 
 def test_controls_score_what_they_know(content: dict[str, Any]) -> None:

@@ -47,8 +47,8 @@ METRICS: dict[str, Any] = {
     "n": 3, "n_with_map": 3, "n_groups": 3, "predictions_sha256": "0", "split": "test", "limit": None,
     "store_digest": "s", "codebook_digest": "c", "checkpoint": "best.pt", "epoch": 1, "crop_size": 48,
 }  # fmt: skip
-AREA = {"control": "random", "deletion": {"auc": 0.5}, "insertion": {"auc": 0.5}}
 FALL = {"mean": 0.1, "ci95": [0.0, 0.2]}
+AREA = {"control": "random", **{curve: {"auc": 0.5, "over_random": FALL} for curve in ("deletion", "insertion")}}
 FAITHFUL: dict[str, Any] = {
     "depends_on_picture": True,
     "curves": {"attention": AREA, "random": {**AREA, "control": None}},
@@ -106,6 +106,7 @@ def test_parts_of_the_metrics_must_add_up(tmp_path: Path, path: tuple[str, ...],
         (("curves",), {}), (("curves", "attention", "control"), "other"), (("curves", "random"), None),
         (("regions", "removed", "inside"), None), (("regions", "fall_inside_over"), {}), (("regions", "n"), "3"),
         (("randomisation", "maps"), {}), (("curves", "attention", "deletion"), {"auc": "x"}), (("store_digest",), 3),
+        (("curves", "attention", "insertion", "over_random"), None),
     ],
     ids=str,
 )  # fmt: skip

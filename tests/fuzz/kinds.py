@@ -195,9 +195,13 @@ RUN_FILES = (
     ("average_maps.npz", "npz"),
     ("calibration.json", "json"),
     ("faithfulness.json", "json"),
+    ("faithfulness.csv", "csv"),
     ("digests.json", "json"),
 )
 """What a run's folder holds and commands read."""
+
+REPORTED = tuple(name for name, _ in RUN_FILES if name not in ("last.pt", "faithfulness.csv"))
+"""What a report reads of them."""
 
 
 def _runs() -> Iterator[Target]:
@@ -205,6 +209,11 @@ def _runs() -> Iterator[Target]:
         (("evaluate", "run", *CPU), 0.4, ("config.json", "best.pt", "digests.json")),
         (("evaluate", "other", "--against", "run", *CPU), 0.5, ("metrics.json", "predictions.csv", "digests.json")),
         (("faithfulness", "run", "--steps", 2, *CPU), 0.7, ("config.json", "best.pt", "digests.json")),
+        (
+            ("faithfulness", "other", "--steps", 2, "--against", "run", *CPU),
+            0.8,
+            ("faithfulness.json", "faithfulness.csv"),
+        ),
         (
             ("explain", "run", "two.csv", "--out", "new", *CPU),
             0.9,
@@ -216,7 +225,7 @@ def _runs() -> Iterator[Target]:
             0.8,
             ("config.json", "best.pt", "calibration.json"),
         ),
-        (("report", "run", "--out", "new.html", *CPU), 1.0, tuple(name for name, _ in RUN_FILES if name != "last.pt")),
+        (("report", "run", "--out", "new.html", *CPU), 1.0, REPORTED),
         (
             ("train", "store", "--out", "run", "--max-steps", 2, *TRAIN),
             0.5,
@@ -267,7 +276,7 @@ def _grids() -> Iterator[Target]:
     )
     first, second = (f"grid/runs/cam-test_resnet-w{weight}-s0" for weight in (0, 4))
     for name, family in RUN_FILES:
-        if name not in ("calibration.json", "faithfulness.json", "last.pt"):
+        if name not in ("calibration.json", "faithfulness.json", "faithfulness.csv", "last.pt"):
             yield Target(
                 f"benchmark's {name}",
                 f"{first}/{name}",

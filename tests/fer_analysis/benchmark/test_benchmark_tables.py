@@ -14,7 +14,7 @@ import pytest
 from aupipe.fer_analysis.benchmark import figures
 from aupipe.fer_analysis.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, plan_grid
-from aupipe.fer_analysis.benchmark.published import load_published
+from aupipe.fer_analysis.benchmark.published import Published, load_published
 from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables, bold_best, shown
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
@@ -136,12 +136,62 @@ def test_what_the_localisation_is_worth_appears_where_it_was_measured(results: R
     assert "ATT specificity" in tables(more)["table-3"].head
 
 
-def test_published_figures_stand_beside_ours(results: Results, store: Store) -> None:
-    paper = load_published("rafdb", store)
-    first, third = (table for table in all_tables(GRID, results, paper, 5) if table.key in ("table-1", "table-3"))
-    assert first.head[3:6] == ("CL %", "Δ", "paper") and first.rows[0][5] == "88.20 → 88.95"
-    assert [row[-1] for row in third.rows] == ["88.20, 0.55", "88.95, 0.70", "88.62, 0.61"]
-    assert "arXiv 2402.00281" in first.markdown() and "`reference`" in third.markdown()
+@pytest.fixture
+def paper(store: Store) -> Published:
+    """The figures beside a store that was built with the published maps' codebook."""
+    found = load_published("rafdb", store)
+    assert found is not None and not found.comparable
+    return replace(found, comparable=True)
+
+
+def as_published(results: Results) -> Results:
+    where = {"attention": {"5": {"all": {"cos_paper": 0.75}}}, "cam": {"all": {"cos_paper": 0.625}}}
+    return Results([replace(one, metrics={**one.metrics, "localisation": where}) for one in results.all])
+
+
+def beside(results: Results, paper: Published) -> tuple[ResultTable, ResultTable]:
+    found = {table.key: table for table in all_tables(GRID, results, paper, 5)}
+    assert "paper" not in found["table-1"].head and "arXiv" not in found["table-1"].markdown()
+    return found["table-1-paper"], found["table-3"]
+
+
+def test_only_cosines_by_the_papers_conventions_stand_beside_its_own(results: Results, paper: Published) -> None:
+    first, third = beside(as_published(results), paper)
+    assert first.head[3:] == ("CL %", "paper", "CAM-COS as published", "paper", "ATT-COS as published", "paper")
+    assert first.rows == (
+        (
+            "CAM", "test_resnet", "3", "42.0 ± 2.0 → 44.0 ± 3.0", "88.20 → 88.95",
+            "0.625 ± 0.000 → 0.625 ± 0.000", "0.55 → 0.70", "0.750 ± 0.000 → 0.750 ± 0.000", "0.57 → 0.85",
+        ),
+    )  # fmt: skip
+    assert third.head[-2:] == ("CAM-COS as published", "paper: CL %, CAM-COS")
+    assert [row[-2:] for row in third.rows] == [
+        ("0.625 ± 0.000", "88.20, 0.55"), ("0.625 ± 0.000", "88.95, 0.70"), ("0.625 ± 0.000", "88.62, 0.61"),
+    ]  # fmt: skip
+    assert "arXiv 2402.00281" in first.markdown() and "may not be compared" in third.markdown()
+    assert float(read(first)[1]["att_cos_paper"]) == 0.75
+
+
+def test_a_store_of_another_codebook_has_dashes_beside_published_cosines(results: Results, paper: Published) -> None:
+    first, third = beside(as_published(results), replace(paper, comparable=False))
+    assert first.rows[0][3:] == ("42.0 ± 2.0 → 44.0 ± 3.0", "88.20 → 88.95", "–", "0.55 → 0.70", "–", "0.57 → 0.85")
+    assert [row[-2] for row in third.rows] == ["–"] * 3 and "att_cos_paper" not in read(first)[0]
+    assert all("codebook `reference`, and this store has others" in table.markdown() for table in (first, third))
+
+
+def test_runs_that_were_evaluated_before_have_dashes_and_are_named(results: Results, paper: Published) -> None:
+    first, third = beside(results, paper)
+    assert first.rows[0][5::2] == ("– → –", "– → –") and third.rows[1][-2] == "–"
+    assert "not measured yet" in first.markdown() and "cam-test_resnet-w0-s0" in first.markdown()
+
+
+def test_what_a_method_does_otherwise_is_a_footnote(results: Results, paper: Published) -> None:
+    grid = replace(GRID, methods=("cam", "adl", "prm"))
+    tables = {table.key: table for table in all_tables(grid, results, paper, 5)}
+    notes = tables["table-1-paper"].notes
+    assert [note.split(":")[0] for note in notes[-2:]] == ["ADL", "PRM"] and not any(
+        note.startswith("CAM:") for note in notes
+    )
 
 
 @pytest.mark.parametrize("name", ["store_digest", "codebook_digest", "split", "n"])

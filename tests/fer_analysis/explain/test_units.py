@@ -68,7 +68,10 @@ def test_what_is_expected_missed_and_elsewhere() -> None:
     assert [unit.number for unit in shown_action_units(card)][:4] == [6, 12, 25, 1]
     words = " ".join(card_sentences(card))
     missed = "AU 6, AU 12 (the place of AU 14/20 too), AU 25 (the place of AU 22/23/24 too)"
-    assert f"(AU 6, AU 12, AU 25) the attention misses {missed}: no" in words and "also looks at AU 1" in words
+    assert (
+        f"(AU 6, AU 12, AU 25) the attention misses {missed}: no more than chance on this face." in words
+        and "also looks at AU 1" in words
+    )
     assert drawn.target is not None
     full = action_unit_card(drawn, BOOK, drawn.target)
     assert full.missed == () and full.cosine == pytest.approx(1)

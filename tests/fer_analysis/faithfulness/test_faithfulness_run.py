@@ -183,7 +183,11 @@ def figure(mean: float, low: float, high: float) -> dict[str, Any]:
 def test_the_line_for_a_report() -> None:
     content = {
         "curves": {
-            "attention": {"control": "random_7x7", "deletion": {"auc": 0.31}, "insertion": {"auc": 0.7}},
+            "attention": {
+                "control": "random_7x7",
+                "deletion": {"auc": 0.31, "over_random": figure(-0.13, -0.2, -0.1)},
+                "insertion": {"auc": 0.7, "over_random": figure(0.2, 0.1, 0.3)},
+            },
             "random_7x7": {"control": None, "deletion": {"auc": 0.44}, "insertion": {"auc": 0.5}},
         },
         "depends_on_picture": True,
@@ -199,11 +203,20 @@ def test_the_line_for_a_report() -> None:
         "randomisation": {"maps": {"attention": {"final": 0.05, "other_face": 0.4}}},
     }
     assert summary_line(content) == (
-        "Removing the AU regions takes .21 of what the face adds to the probability, the same area elsewhere on it .08 "
-        "(difference .13, 95 % .09 to .17; 180 faces that are predicted rightly); deletion of attention .31 vs random "
-        ".44, insertion .70 vs .50; randomised weights: Spearman .05 with the attention before, which between two "
-        "faces is .40"
+        "Removing the AU regions takes .21 of what the face adds to the probability, more than the same area elsewhere "
+        "on it, .08 (difference .13, 95 % .09 to .17; 180 faces that are predicted rightly); in the order of attention "
+        "deletion .31, below random order's .44 and insertion .70, above random order's .50; randomised weights: "
+        "Spearman .05 with the attention before, which between two faces is .40"
     )
+    regions, attention = content["regions"], content["curves"]["attention"]
+    for low, high, words in (
+        (-0.1, 0.3, "probability, no more than can be told from the"), (-0.3, -0.1, "probability, less than the"),
+    ):  # fmt: skip
+        regions["fall_inside_over"]["outside_face"] = figure(0.13, low, high)
+        assert words in summary_line(content)
+    for low, high, words in ((-0.1, 0.3, "not told apart from"), (0.1, 0.2, "above")):
+        attention["deletion"]["over_random"] = figure(-0.13, low, high)
+        assert f"deletion .31, {words} random order's .44" in summary_line(content)
     content["randomisation"]["maps"]["attention"]["final"] = None
     assert summary_line(content).endswith("attention is empty on every face")
 

@@ -324,4 +324,7 @@ def test_the_reading_is_decided_by_intervals(run: Path) -> None:
     assert "On the same face it is closer" in said()
     base = {"intervals__att_specificity": [-0.01, 0.05], "accuracy_ci95": [0.1, 0.6]}
     assert "no closer to the expression's own map" in said() and "no better than always naming" in said()
-    assert "No face has an AU map" in sentences(run, **base, intervals__att_cos=None)
+    last = max(json.loads((run / "metrics.json").read_text())["att_cos"], key=int)
+    assert "No face has an AU map" in sentences(run, **base, intervals__att_cos=None, **{f"att_cos__{last}": None})
+    one_person = sentences(run, **base, intervals__att_cos=None)
+    assert "too few, or of one person, to compare" in one_person and "even map" not in one_person

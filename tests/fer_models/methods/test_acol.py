@@ -6,7 +6,8 @@ from torch import Tensor
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.losses import Objective
 from aupipe.fer_models.methods import Prediction, create_method
-from aupipe.fer_models.methods.acol import ACoL, unit_range
+from aupipe.fer_models.methods.acol import ACoL
+from aupipe.fer_models.methods.base import unit_range
 from batches import random_batch
 
 
@@ -70,15 +71,27 @@ def test_the_erasing_sends_no_gradient_to_a() -> None:
     assert all(parameter.grad is None for parameter in net.branch_a.parameters())
 
 
-def test_the_map_is_the_maximum_of_both_normalised_maps_of_the_class() -> None:
+def test_the_map_is_the_maximum_of_both_maps_each_in_units_of_its_peak() -> None:
+    net, label = model(), torch.tensor([2, 5])
+    for branch in (net.branch_a, net.branch_b):
+        torch.nn.init.zeros_(branch[-1].bias)  # type: ignore[arg-type]
+    out = net.read(images())
+    first, second = net.branch_maps(out, label)
+    assert torch.equal(first, out.extra["maps"][torch.arange(2), label])
+    assert torch.equal(second, net.complement(out, label)[torch.arange(2), label])
+    scaled = [one.clamp_min(0) / one.amax((1, 2), keepdim=True).clamp_min(1e-9) for one in (first, second)]
+    cam = net.cam(out, label).clamp_min(0)
+    assert torch.allclose(cam, torch.where(scaled[0] > scaled[1], *scaled)) and cam.max() == 1
+    assert (scaled[1] > scaled[0]).any() and (scaled[0] > scaled[1]).any()
+    assert torch.equal(cam == 0, (first <= 0) & (second <= 0)) and (cam == 0).any()
+
+
+def test_the_published_map_is_the_maximum_of_both_normalised_maps() -> None:
     net, label = model(), torch.tensor([2, 5])
     out = net.read(images())
-    cam, rows = net.cam(out, label), torch.arange(2)
-    first = unit_range(out.extra["maps"][rows, label])
-    second = unit_range(net.complement(out, label)[rows, label])
-    assert torch.equal(cam, torch.where(first > second, first, second))
+    first, second = (unit_range(one) for one in net.branch_maps(out, label))
+    assert torch.equal(net.published_cam(out, label), unit_range(torch.where(first > second, first, second)))
     assert (second > first).any() and (first > second).any()
-    assert torch.allclose(first.amax((1, 2)), torch.ones(2)) and torch.allclose(first.amin((1, 2)), torch.zeros(2))
 
 
 def test_the_threshold_decides_how_much_is_erased() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import Prediction, create_method
+from aupipe.fer_models.methods.base import unit_range
 from aupipe.fer_models.methods.gradcam import GradCAM
 
 FAMILY = ["gradcam", "gradcampp", "layercam"]
@@ -122,3 +123,18 @@ def test_a_layer_that_no_gradient_reaches_is_refused() -> None:
     copied = Prediction(out.logits, tuple(one.clone() for one in out.features))
     with pytest.raises(UserInputError, match=r"No gradient reaches this layer.*Choose the last layer"):
         net.cam(copied, LABEL)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_the_published_map_is_rectified_first_and_weights_by_cubes_for_gradcampp(name: str) -> None:
+    net = model(name, layer=3)
+    out = net.read(images())
+    features, gradient = out.features[2].detach(), net.gradient(out, LABEL)
+    signed = net.cam(out, LABEL)
+    if name == "gradcampp":
+        weights = (gradient.clamp_min(0) ** 3).sum((2, 3))
+        signed = torch.einsum("bc,bchw->bhw", weights, features)
+    found = net.published_cam(out, LABEL)
+    assert torch.allclose(found, unit_range(signed.clamp_min(0)), atol=1e-5)
+    if name == "gradcam":
+        assert (signed < 0).any() and (found[signed < 0] == 0).all()

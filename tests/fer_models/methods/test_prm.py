@@ -9,13 +9,13 @@ from torch import Tensor
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import create_method
-from aupipe.fer_models.methods.base import select_class
+from aupipe.fer_models.methods.base import select_class, unit_range
 from aupipe.fer_models.methods.prm import PRM, peak_mean, peaks
 
 LABEL = torch.tensor([1, 4])
 
 
-def model(backbone: str = "test_resnet", **options: int) -> PRM:
+def model(backbone: str = "test_resnet", **options: int | str) -> PRM:
     torch.manual_seed(0)
     net = create_method("prm", create_backbone(backbone), 7, **options).eval()
     assert isinstance(net, PRM)
@@ -114,6 +114,24 @@ def test_reading_changes_no_prediction_and_can_be_repeated() -> None:
     first = net.cam(out, LABEL)
     assert not torch.allclose(net.cam(out, LABEL.flip(0)), first)
     assert torch.equal(net.cam(out, LABEL), first)
+
+
+def test_the_response_map_of_the_class_can_be_read_instead_of_the_peaks() -> None:
+    """``map=response``: the map whose peaks score the class, signed; the same network, and no graph is kept."""
+    net, peaked = model(map="response"), model()
+    assert peaked.map == "peaks" and peaked.needs_graph and not net.needs_graph
+    net.load_state_dict(peaked.state_dict())
+    out, plain = net.read(images()), peaked.read(images())
+    assert not out.logits.requires_grad and torch.allclose(out.logits, plain.logits, atol=1e-6)
+    cam = net.cam(out, LABEL)
+    assert torch.equal(cam, out.extra["responses"][torch.arange(2), LABEL])
+    for reader, prediction in ((net, out), (peaked, plain)):
+        assert torch.allclose(reader.published_cam(prediction, LABEL), unit_range(cam), atol=1e-4)
+
+
+def test_an_unknown_map_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(UserInputError, match=r"(?s)option map.*peaks or response.*blobs"):
+        model(map="blobs")
 
 
 def test_networks_with_attention_are_refused() -> None:

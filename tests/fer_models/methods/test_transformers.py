@@ -53,6 +53,15 @@ def test_the_tscam_map_is_the_sum_of_all_blocks_attention_times_the_class_map() 
     assert torch.allclose(semantic.mean((2, 3)), out.logits, atol=1e-6)
 
 
+def test_the_published_features_of_tscam_are_the_normalised_tokens() -> None:
+    method = tscam()
+    out = method.read(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
+    found = method.published_features(out.features)
+    assert all(ours is theirs for ours, theirs in zip(found[:-1], out.features[:-1], strict=True))
+    assert torch.equal(found[-1], method.backbone.normalised(out.features[-1]))
+    assert not torch.allclose(found[-1], out.features[-1], atol=1e-3)
+
+
 @contextmanager
 def planted_class_row(method: TSCAM, place: int) -> Iterator[None]:
     """All blocks attend, from the class token only, to one patch."""

@@ -1,0 +1,92 @@
+"""What every comparison of two runs on the same faces shares: its refusals, and paired differences with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from aupipe.fer_analysis.evaluation.predictions import PredictionTable
+from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_models.metrics import resampling
+from aupipe.fer_models.training.checkpoint import outdated
+
+SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
+"""What two measurements must share: the faces, and their AU maps."""
+
+
+def check_current(run: Path, content: Mapping[str, Any], command: str, how: str) -> None:
+    """Check that figures are of the weights that a run has now. Raises :class:`RunError` when they are not."""
+    if reason := outdated(run, content):
+        fix = f"Run `aupipe {command} {run}{how}` again."
+        raise RunError(paragraph(f"The figures of {run} are not of this run: {reason}.", fix=fix))
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two runs that were measured by one command, ``evaluate`` or another, with the options ``how``."""
+
+    run: Path
+    other: Path
+    command: str
+    how: str
+
+    def check_contents(self, contents: Sequence[Mapping[str, Any]], same: Sequence[str] = SAME) -> None:
+        """Check that both figures are of the weights that are there now, and alike in the settings named.
+
+        Raises:
+            RunError: They are not.
+        """
+        for one, content in zip((self.run, self.other), contents, strict=True):
+            check_current(one, content, self.command, self.how)
+        first, second = contents
+        for name in same:
+            if first[name] != second[name]:
+                raise self._refusal(name.replace("_", " "), first[name], second[name])
+
+    def check_rows(self, first: PredictionTable, second: PredictionTable) -> None:
+        """Check that two tables hold the same faces in the same order. Raises :class:`RunError`."""
+        if first.identity != second.identity:
+            raise self._refusal("rows", f"{len(first.rows)} rows", f"{len(second.rows)} rows, other ids")
+
+    def _refusal(self, what: str, first: object, second: object) -> RunError:
+        return RunError(
+            paragraph(
+                f"{self.run} and {self.other} were not measured on the same faces and maps: their {what} differ.",
+                expected=f"{first}, as in {self.run}",
+                got=second,
+                fix=f"Run `aupipe {self.command} {self.other}` with the same options first.",
+            )
+        )
+
+
+def paired_difference(
+    first: Float64[np.ndarray, "n"],
+    second: Float64[np.ndarray, "n"],
+    label: Int64[np.ndarray, "n"],
+    weighting: resampling.Weighting,
+    group: Int64[np.ndarray, "n"],
+) -> dict[str, Any]:
+    """Compute the means of two runs on the same faces, their difference, and its interval over persons."""
+    interval = resampling.bootstrap_interval(first - second, label, weighting, group=group)
+    means = [resampling.weighted_mean(values, label, weighting) for values in (first, second)]
+    return {
+        "run": means[0],
+        "other": means[1],
+        "difference": means[0] - means[1],
+        "ci95": None if interval is None else list(interval),
+    }
+
+
+def difference_rows(differences: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
+    """List named differences for a table, its heads first."""
+    rows: list[Sequence[str]] = [("", "run", "other", "difference", "95 %, paired")]
+    for name, one in differences.items():
+        ends = "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}"
+        figures = (f"{one['run']:.3f}", f"{one['other']:.3f}", f"{one['difference']:+.3f}", ends)
+        rows.append((name.replace("_", " "), *figures))
+    return rows
