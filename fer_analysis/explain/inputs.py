@@ -13,11 +13,10 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, printable
 from aupipe.fer_data.image_size import SIDE_LIMIT
-from aupipe.fer_data.images import UnreadableImageError, is_photo, photo_suffixes, quiet_opencv, read_image
+from aupipe.fer_data.images import UnreadableImageError, is_image, is_photo, photo_suffixes, quiet_opencv, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
+from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.types import Box, Failure, Reason
-
-IMAGE_SUFFIXES = photo_suffixes()
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -119,28 +118,19 @@ def open_source(path: Path, every: int = 1) -> Source:
 
 
 def _folder(path: Path) -> Source:
-    files = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-    photos = tuple(name for name in files if _is_named_photo(path / name))
+    files = sorted(name for name in walk_files(path) if (path / name).is_file())
+    photos = tuple(name for name in files if is_image(path, name))
     if not photos:
         raise UserInputError(
             paragraph(
                 "The folder holds no photos.",
                 where=path,
-                expected=f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))}",
+                expected=f"files ending in {', '.join(sorted(photo_suffixes()))}",
                 got=f"{len(files)} other files" if files else "an empty folder",
                 fix="Give the folder of the photos; videos are given one by one.",
             )
         )
     return Source(path, "folder", len(photos), ignored=len(files) - len(photos), photos=photos)
-
-
-def _is_named_photo(file: Path) -> bool:
-    """Tell whether a file is a photo by its name; by its content where the name has no suffix."""
-    return file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and is_photo(file))
 
 
 def _samples(manifest: Manifest) -> Iterator[InputPicture | Failure]:
@@ -178,7 +168,7 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
 
 def _is_video(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES or is_photo(path):
+    if suffix in VIDEO_SUFFIXES or suffix in photo_suffixes() or is_photo(path):
         return suffix in VIDEO_SUFFIXES
     with _opened(path) as video:
         return video.isOpened()
