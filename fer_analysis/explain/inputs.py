@@ -10,12 +10,11 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, printable
-from aupipe.fer_data.images import UnreadableImageError, is_photo, photo_suffixes, read_image
+from aupipe.fer_data.images import UnreadableImageError, is_image, is_photo, photo_suffixes, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
+from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.types import Box, Failure
 from aupipe.fer_data.videos import LostFrame, VideoFrame, video_frames, video_header
-
-IMAGE_SUFFIXES = photo_suffixes()
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -105,7 +104,7 @@ def open_source(path: Path, every: int = 1) -> Source:
         manifest = read_manifest(path)
         return Source(path, "manifest", len(manifest.samples), manifest=manifest)
     suffix = path.suffix.lower()
-    if suffix in VIDEO_SUFFIXES or not (suffix in IMAGE_SUFFIXES or is_photo(path)):
+    if suffix in VIDEO_SUFFIXES or not (suffix in photo_suffixes() or is_photo(path)):
         header = video_header(path)
         if header.opened or suffix in VIDEO_SUFFIXES:
             return Source(path, "video", -(-header.frames // every), every)
@@ -113,28 +112,19 @@ def open_source(path: Path, every: int = 1) -> Source:
 
 
 def _folder(path: Path) -> Source:
-    files = sorted(
-        file.relative_to(path).as_posix()
-        for file in path.rglob("*")
-        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-    photos = tuple(name for name in files if _is_named_photo(path / name))
+    files = sorted(name for name in walk_files(path) if (path / name).is_file())
+    photos = tuple(name for name in files if is_image(path, name))
     if not photos:
         raise UserInputError(
             paragraph(
                 "The folder holds no photos.",
                 where=path,
-                expected=f"files ending in {', '.join(sorted(IMAGE_SUFFIXES))}",
+                expected=f"files ending in {', '.join(sorted(photo_suffixes()))}",
                 got=f"{len(files)} other files" if files else "an empty folder",
                 fix="Give the folder of the photos; videos are given one by one.",
             )
         )
     return Source(path, "folder", len(photos), ignored=len(files) - len(photos), photos=photos)
-
-
-def _is_named_photo(file: Path) -> bool:
-    """Tell whether a file is a photo by its name; by its content where the name has no suffix."""
-    return file.suffix.lower() in IMAGE_SUFFIXES or (not file.suffix and is_photo(file))
 
 
 def _samples(manifest: Manifest) -> Iterator[InputPicture | Failure]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from aupipe.fer_data.manifest.labels import Vocabulary, canonical_label
 from aupipe.fer_data.manifest.persons import persons_in_names
 from aupipe.fer_data.manifest.problems import Problem, ProblemReason
+from aupipe.fer_data.manifest.split import assign_splits
 from aupipe.fer_data.types import SPLITS, Sample
 
 _FAULTS = (ProblemReason.MISSING_FILE, ProblemReason.UNKNOWN_LABEL, ProblemReason.BAD_ROW)
@@ -77,13 +78,30 @@ def class_warnings(samples: Sequence[Sample]) -> Iterator[str]:
             yield f"{split} has no image of {' or '.join(lacking)}: {what}"
 
 
+def validation_warnings(
+    samples: Sequence[Sample], given: Sequence[Sample], seed: int, test_fraction: float
+) -> Iterator[str]:
+    """Warn where no validation split could be cut, with the share that would; ``given``: before any cut."""
+    if any(sample.split == "val" for sample in samples):
+        return
+    for tenths in range(1, 6):
+        cut = assign_splits(given, seed=seed, val_fraction=tenths / 10, test_fraction=test_fraction)
+        if {"train", "val"} <= {sample.split for sample in cut}:
+            way = f"--val-fraction {tenths / 10} cuts one"
+            break
+    else:
+        way = "there are too few images, or persons, to cut one: add some"
+    yield f"there is no validation split, and `aupipe train` needs one to choose the best epoch: {way}"
+
+
 def lost_classes(problems: Sequence[Problem], samples: Sequence[Sample], vocabulary: Vocabulary) -> tuple[str, ...]:
     """Name the classes of which everything was left out for a fault: unknown label, missing files, bad rows.
 
     A label counts as a class when it has more than one row and at least one in a hundred.
     """
     kept = {sample.source_label for sample in samples} | {sample.label for sample in samples}
-    faulty = Counter(p.source_label for p in problems if p.reason in _FAULTS and p.source_label)
+    faults = (*_FAULTS, ProblemReason.NOT_AN_IMAGE_NAME)
+    faulty = Counter(p.source_label for p in problems if p.reason in faults and p.source_label)
     least = max(2, (len(samples) + len(problems)) / 100)
     lost = [label for label, n in faulty.items() if n >= least and not {label, vocabulary.canonical(label)} & kept]
     return tuple(sorted(lost))

@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
@@ -21,6 +21,7 @@ from aupipe.fer_data.manifest.advice import (
     own_class_notes,
     person_notes,
     split_notes,
+    validation_warnings,
 )
 from aupipe.fer_data.manifest.descriptors import compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, normal_label, own_label
@@ -28,7 +29,7 @@ from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
 from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
 from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, recorded_digest, write_manifest
-from aupipe.fer_data.manifest.persons import take_persons
+from aupipe.fer_data.manifest.persons import person_of, take_persons
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
@@ -67,8 +68,8 @@ def build_manifest(
         test_fraction: Share of everything cut off for test where there are no splits.
         aliases: The dataset's words to expressions (or to ``drop``), beside the layout's own label map.
         variant: Which of a layout's image sets (``original`` for ``rafdb``). None: the first.
-        subject_pattern: Regular expression whose group 1, matched on the file stem, names the person. None: the
-            layout's own.
+        subject_pattern: Regular expression whose group 1, found in the file name without its suffix, else in the whole
+            path, names the person. None: the layout's own.
         labels: Replaces the layout's label map, for a copy that numbers its labels otherwise.
         overwrite: Replace a manifest that was edited by hand.
         box_format: What the four numbers of a table's boxes are: ``xyxy``, ``xywh``, ``yxyx``, ``cxcywh``, or ``yolo``
@@ -122,7 +123,8 @@ def build_manifest(
     samples, persons = make_samples(screened.kept, pattern), ""
     if descriptor.generic and pattern is None:
         samples, persons = take_persons(samples)
-    samples = assign_splits(samples, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
+    given = samples
+    samples = assign_splits(given, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
     listing = replace(listing, notes=(*listing.notes, *((persons,) if persons else ())))
     options = {
         "seed": seed,
@@ -135,7 +137,12 @@ def build_manifest(
         **({"labels": dict(labels)} if labels is not None else {}),
     }
     counts = compare_counts(published, screened.usable_counts)
-    return _write(out, samples, choice, listing, screened, options, counts, vocabulary)
+    warnings = (
+        *label_warnings(screened.problems, vocabulary),
+        *class_warnings(samples),
+        *validation_warnings(samples, given, seed, test_fraction),
+    )
+    return _write(out, samples, choice, listing, screened, options, counts, vocabulary, warnings)
 
 
 def _own_classes(listing: DatasetListing, vocabulary: Vocabulary) -> dict[str, str]:
@@ -154,6 +161,7 @@ def _write(
     options: Mapping[str, Any],
     published: tuple[PublishedCount, ...],
     vocabulary: Vocabulary,
+    warnings: tuple[str, ...],
 ) -> BuildReport:
     samples, points, unusable = attach_points(samples, [item.row.points for item in screened.kept])
     problems = count_problems(screened.problems)
@@ -183,7 +191,7 @@ def _write(
             *own_class_notes(samples),
             *_point_notes(len(points), len(samples), unusable),
         ),
-        warnings=(*label_warnings(screened.problems, vocabulary), *class_warnings(samples)),
+        warnings=warnings,
         lost_classes=lost_classes(screened.problems, samples, vocabulary),
     )
 
@@ -212,18 +220,14 @@ def make_samples(kept: Sequence[LabelledRow], pattern: re.Pattern[str] | None) -
         row, sample_id = item.row, name
         if faces[name] > 1 and row.box is not None:
             sample_id = f"{name}@{','.join(box_cells(row.box))}"
-        subject = unicodedata.normalize("NFC", row.subject or _subject(row.path, pattern))
+        told = row.subject or (person_of(row.path, pattern) if pattern is not None else "")
+        subject = unicodedata.normalize("NFC", told)
         samples.append(Sample(sample_id, row.path, item.label, row.source_label, row.split, subject, row.box))
     return samples
 
 
 def _stem(path: str) -> str:
     return posixpath.splitext(path)[0]
-
-
-def _subject(path: str, pattern: re.Pattern[str] | None) -> str:
-    match = pattern.search(PurePosixPath(path).stem) if pattern is not None else None
-    return (match[1] or "") if match is not None else ""
 
 
 def _subject_pattern(choice: ChosenLayout, given: str | None) -> re.Pattern[str] | None:

@@ -144,7 +144,9 @@ class Vocabulary:
     def guess(self, text: str) -> str | None:
         """Guess which word an unknown label stands for."""
         known = [*EXPRESSIONS, *ALIASES, *self.codes, *self.aliases]
-        return next(iter(difflib.get_close_matches(normal_label(text), known, n=1)), None)
+        words = [word for word in re.split(r"[\W\d_]+", normal_label(text)) if word]
+        close = (difflib.get_close_matches(word, known, n=1) for word in (normal_label(text), *words))
+        return next((found[0] for found in close if found), None)
 
     def suggest(self, text: str) -> str:
         """Suggest in one sentence what to do about an unknown label."""

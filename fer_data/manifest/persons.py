@@ -17,9 +17,10 @@ PATTERNS = (
     r"^[AB]([FM]\d{2})[A-Z]{2}",  # AF01ANS
     r"^([A-Z]{2})[._-][A-Z]{2}\d",  # KA.AN1.39
     r"^\d\d(?:-\d\d){5}-(\d\d)$",  # 01-01-03-01-01-01-12
+    r"(?:^|/)((?i:s|subj?|subject|person|p|participant|actor|id|user|video|clip)[ _-]?\d{1,4})/",  # subject01/happy/1
     r"^(\D+?)[ _-]?\d+$",  # Ann_Lee_0001
 )
-"""How file names in use tell the person, most telling first; the last is only proposed, never applied."""
+"""How file names (or folders) in use tell the person, most telling first; the last is only proposed, never applied."""
 
 _LOOKED_AT = 50  # before all names are
 
@@ -58,15 +59,28 @@ def persons_in_names(samples: Sequence[Sample], patterns: Sequence[str] = PATTER
 
     None when there is no such, for example because what names begin with is their class or split.
     """
-    stems = [posixpath.splitext(posixpath.basename(sample.path))[0] for sample in samples]
     labels = {sample.source_label.casefold() for sample in samples}
-    for pattern in (one for one in patterns if all(re.search(one, stem) for stem in stems[:_LOOKED_AT])):
-        found = [match[1] for stem in stems if (match := re.search(pattern, stem))]
+    for pattern in map(re.compile, patterns):
+        if not all(person_of(sample.path, pattern) for sample in samples[:_LOOKED_AT]):
+            continue
+        found = [person_of(sample.path, pattern) for sample in samples]
         persons = set(found)
-        fits = len(found) == len(stems) and 3 <= len(persons) <= len(stems) / 2
-        if fits and not any(person.casefold() in labels or _no_person(person) for person in persons):
-            return PersonsInNames(pattern, stems[0], found)
+        if "" in persons or not 3 <= len(persons) <= len(samples) / 2:
+            continue
+        if not any(person.casefold() in labels or _no_person(person) for person in persons):
+            return PersonsInNames(pattern.pattern, posixpath.splitext(_shown(samples[0].path, found[0]))[0], found)
     return None
+
+
+def _shown(path: str, person: str) -> str:
+    name = posixpath.basename(path)
+    return name if person in name else path
+
+
+def person_of(path: str, pattern: re.Pattern[str]) -> str:
+    """Read the person off a file's name without suffix or, where that does not tell, off its whole path; else empty."""
+    match = pattern.search(posixpath.splitext(posixpath.basename(path))[0]) or pattern.search(path)
+    return (match[1] or "") if match is not None else ""
 
 
 def _no_person(word: str) -> bool:

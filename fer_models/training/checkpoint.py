@@ -177,7 +177,14 @@ def check_same_run(run_folder: Path, record: RunRecord) -> None:
 def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> Method:
     """Build the network of a configuration; ``with_weights=False`` for one whose weights come from a checkpoint."""
     if n_classes < 2:
-        raise UserInputError(paragraph("The store has a single class: there is nothing to classify.", got=n_classes))
+        raise UserInputError(
+            paragraph(
+                "The store has a single class: there is nothing to classify.",
+                expected="images of two classes or more",
+                got=n_classes,
+                fix="Build the manifest of a folder that holds other classes too; its WARN lines name labels left out.",
+            )
+        )
     backbone = create_backbone(
         config.backbone,
         pretrained=config.pretrained and with_weights,

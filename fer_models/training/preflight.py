@@ -51,7 +51,8 @@ def _check_splits(store: Store) -> None:
                 f"The store {store.folder} has no {' and no '.join(missing)} split.",
                 expected="train to learn from, val to choose the best epoch on (the test split is never used for it)",
                 got=", ".join(store.index.splits) or "no rows",
-                fix="Build the manifest again: `aupipe manifest build` cuts a validation split from train.",
+                fix=f"If its photos were left out, {store.folder}/failures.csv says why. Else build the manifest "
+                "again: it has a validation split, or a WARN line says that none could be cut and what to do.",
             )
         )
 

@@ -14,7 +14,7 @@ from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.manifest import descriptors as registry
 from aupipe.fer_data.manifest.descriptors import parse_descriptor
 from aupipe.fer_data.manifest.layouts.arrays import label_text, load_array
-from aupipe.fer_data.manifest.layouts.cells import as_points, parse_points, parse_sized_box
+from aupipe.fer_data.manifest.layouts.cells import as_points, parse_points, read_numbers, to_box
 from aupipe.fer_data.manifest.layouts.votes import majority
 from aupipe.fer_data.types import Box
 from manifest_trees import (
@@ -380,7 +380,7 @@ def test_boxes_that_are_none_are_bad_rows(root: Path, out: Path) -> None:
 
 
 def test_numbers_that_are_no_box_or_points() -> None:
-    assert parse_sized_box(["1", "2", "3"]) is None
+    assert to_box(read_numbers(["1", "2", "3"]), "xywh") is None
     assert np.isnan(parse_points(["1"] * 135)).all() and np.isnan(parse_points(["x"] * 136)).all()
     assert np.isnan(as_points(np.array(["1"] * 136))).all()
     assert parse_points([str(n) for n in range(136)])[1].tolist() == [2, 3]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import sys
 import unicodedata
 from pathlib import Path
 from zlib import crc32
@@ -13,9 +15,9 @@ from click.testing import CliRunner
 
 from aupipe.commands.manifest import manifest
 from aupipe.fer_data.errors import ManifestError, UserInputError
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest import BuildReport, build_manifest, check_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.content import content_keys
-from aupipe.fer_data.manifest.layouts.base import is_image_name
 from aupipe.fer_data.manifest.screen import screen_rows
 from aupipe.fer_data.types import Box, Sample
 from manifest_trees import VOTES, image, labels_of, problems
@@ -69,6 +71,21 @@ def test_system_files_beside_tables_and_label_files(root: Path, out: Path) -> No
     assert build_manifest("auto", root, out).problems == {}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(".thumbnails/a.png", ".git/happy/a.png", "happy/.0.png.icloud", "happy/~$0.png", "@eaDir/0.png/a.jpg"),
+        *("lost+found/a.png", "#recycle/sad/0.png", "happy/Thumbs.db:encryptable", ".Trash-1000/files/0.png"),
+    ],
+)
+def test_what_other_systems_leave_is_passed_over(root: Path, out: Path, name: str) -> None:
+    classes(root, "happy", "sad")
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_bytes(png(7))
+    report = build_manifest("auto", root, out)
+    assert (report.samples, report.problems) == (6, {}) and "1 system files" in notes(report)
+
+
 # Unicode
 
 
@@ -116,6 +133,14 @@ def test_the_form_of_boxes_is_found_over_the_whole_table(root: Path, out: Path) 
         ("bbox", '"50 25 70 55"'),
         ("bounding_box", '"(50, 25, 70, 55)"'),
         ("bbox", "0.3 0.4 0.1 0.3"),
+        ("x_center,y_center,width,height", "0.3,0.4,0.1,0.3"),
+        ("x,y,x2,y2", "50,25,70,55"),
+        ("x1,y1,w,h", "50,25,20,30"),
+        ("top_left_x,top_left_y,bottom_right_x,bottom_right_y", "50,25,70,55"),
+        ("xc,yc,w,h", "60,40,20,30"),
+        ("bbox_xywh", "50 25 20 30"),
+        ("roi", "50|25|70|55"),
+        ("bbox", '"[[50, 25], [70, 55]]"'),
     ],
 )
 def test_boxes_under_many_names(root: Path, out: Path, header: str, cells: str) -> None:
@@ -191,10 +216,112 @@ def test_a_table_beside_class_folders_that_cannot_be_read_is_named(root: Path, o
     assert "more.xlsx lies beside the class folders and was not read: It is a workbook" in text
 
 
-def test_parquet_is_named(root: Path, out: Path) -> None:
-    (root / "data").mkdir()
-    (root / "data" / "train-00000-of-00001.parquet").write_bytes(b"PAR1")
-    assert "train-00000-of-00001.parquet was seen but not read: Parquet is not read" in refused("auto", root, out)
+def hf_parquet(file: Path, images: list[object], labels: list[object], names: str = "happy sad") -> Path:
+    """A Parquet file as Hugging Face's datasets library writes it."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    feature = {"label": {"names": names.split(), "_type": "ClassLabel"}, "image": {"_type": "Image"}}
+    said = {b"huggingface": json.dumps({"info": {"features": feature}}).encode()} if names else None
+    parquet.write_table(pyarrow.table({"image": images, "label": labels}).replace_schema_metadata(said), file)
+    return file
+
+
+def png(value: int) -> bytes:
+    import cv2
+
+    return cv2.imencode(".png", np.full((8, 8), value, np.uint8))[1].tobytes()
+
+
+def test_parquet_with_images_is_written_out(root: Path, out: Path) -> None:
+    for part in ("train", "test"):
+        images = [{"bytes": png(n + 10 * len(part)), "path": f"x{n}.PNG" if n else None} for n in range(4)]
+        hf_parquet(root / "data" / f"{part}-00000-of-00001.parquet", images, [0, 1, 0, 1])  # type: ignore[arg-type]
+    report = build_manifest("auto", root, out, val_fraction=0)
+    assert report.title == "Parquet files with images" and report.problems == {}
+    assert labels_of(out)["data/test-00000-of-00001/000003"] == ("sadness", "test")
+    read = read_manifest(out)
+    assert (read.root / read.samples[0].path).read_bytes() == png(40) and read.root.name == "M_images"
+
+
+def test_parquet_of_plain_bytes_and_words(root: Path, out: Path) -> None:
+    file = hf_parquet(root / "faces.parquet", [png(1), png(2), None, png(4)], ["happy", "sad", "sad", None], "")
+    report = build_manifest("csv", file, out)
+    assert report.samples == 2 and problems(out) == [
+        ("faces.parquet, line 3", "", "sad", "bad_row"),
+        ("faces.parquet, line 4", "", "", "bad_row"),
+    ]
+
+
+def test_a_parquet_table_beside_its_images(root: Path, out: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for part in ("train", "test"):
+        for number in range(3):
+            image(root / part / f"{number}.png", number + len(part) * 10)
+        columns = {"file_name": ["0.png", "1.png", "2.png"], "label": ["sad", "happy", "happy"]}
+        parquet.write_table(pyarrow.table(columns), root / part / "metadata.parquet")
+    report = build_manifest("auto", root, out, val_fraction=0)
+    assert report.title == "Hugging Face imagefolder" and labels_of(out)["test/0"] == ("sadness", "test")
+
+
+def test_parquet_that_is_not_read_is_named(root: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = hf_parquet(root / "data" / "train-0.parquet", [1, 2], [0, 1])
+    assert "train-0.parquet was seen but not read: It holds image, label: no column of images" in refused(
+        "auto", root, out
+    )
+    whole = hf_parquet(file, [png(1), png(2)], [0, 1]).read_bytes()
+    for damaged in (b"PAR1", whole[:-20], whole[:60] + b"\xff" * 90 + whole[150:]):
+        file.write_bytes(damaged)
+        refused("auto", root, out)
+    file.write_bytes(whole)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert "pip install 'aupipe[parquet]'" in refused("auto", root, out)
+
+
+def test_a_table_without_header_several_tables_and_archives_are_named(root: Path, out: Path) -> None:
+    image(root / "a.png", 1)
+    (root / "labels.csv").write_text("a.png,happy\n")
+    assert "Line 1 is a row already: write the names of the columns above it" in refused("auto", root, out)
+    for name in ("labels.csv", "old.csv"):
+        (root / name).write_text("path,label\na.png,happy\n")
+    assert "Several tables were seen" in refused("auto", root, out)
+    for file in root.iterdir():
+        file.unlink()
+    (root / "archive.zip").write_bytes(b"PK")
+    assert "archive.zip was seen but not read: It is an archive: unpack it" in refused("auto", root, out)
+
+
+def test_tables_of_text_are_read_and_other_texts_passed_over(root: Path, out: Path) -> None:
+    for name in ("a.png", "b.png"):
+        image(root / name, ord(name[0]))
+    (root / "README.txt").write_text("Faces of our lab\n")
+    (root / "labels.txt").write_text("path\tlabel\na.png\thappy\nb.png\tsad\n", encoding="utf-16")
+    assert build_manifest("auto", root, out).samples == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("0_angry", "1_happy"), "--alias 0_angry=anger --alias 1_happy=happiness"),
+        (("happyness", "suprise"), "--alias happyness=happiness --alias suprise=surprise"),
+    ],
+)
+def test_auto_writes_the_alias_to_type(root: Path, out: Path, names: tuple[str, ...], said: str) -> None:
+    message = refused("auto", classes(root, *names), out)
+    assert said in message
+    aliases = dict(word.split("=") for word in message.split() if "=" in word for word in [word.rstrip(".")])
+    assert build_manifest("auto", root, out, aliases=aliases).samples == 6
+
+
+def test_folders_of_videos_are_named(root: Path, out: Path) -> None:
+    for name in ("happy", "sad"):
+        (root / name).mkdir()
+        (root / name / "1.mp4").write_bytes(b"\0\0\0\x18ftypmp42")
+    assert "named like an image (.mp4); of videos give frames" in refused("auto", root, out)
 
 
 def test_auto_names_the_layout_that_reads_numbered_folders(root: Path, out: Path) -> None:
@@ -248,6 +375,26 @@ def test_images_with_yolo_label_files(root: Path, out: Path) -> None:
     assert (sample.box.x0, sample.box.x1) == pytest.approx((50, 70))
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "names"),
+    [
+        ("images/train", "labels/train", "any.yaml"),
+        ("images", "labels", "data.yaml"),
+        ("train", "train", "classes.txt"),
+        ("x/images", "x/labels", "obj.names"),
+    ],
+)
+def test_yolo_in_other_folders(root: Path, out: Path, images: str, labels: str, names: str) -> None:
+    for number in range(4):
+        sized(root / images / f"{number}.png", number)
+        (root / labels).mkdir(parents=True, exist_ok=True)
+        (root / labels / f"{number}.txt").write_text(f"{number % 2} 0.3 0.4 0.1 0.3\n")
+    assert "nothing names" in refused("auto", root, out) or "no data.yaml" in refused("auto", root, out)
+    (root / names).write_text("names: [anger, happy]\n" if names.endswith("yaml") else "anger\nhappy\n")
+    report = build_manifest("auto", root, out, val_fraction=0, test_fraction=0)
+    assert report.counts == {"train": {"anger": 2, "happiness": 2}} and "YOLO" in report.title
+
+
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
 def test_hugging_face_imagefolder(root: Path, out: Path, suffix: str) -> None:
     for part in ("train", "test"):
@@ -291,7 +438,7 @@ def test_suffixes_of_the_decoder(suffix: str) -> None:
     assert is_image_name(f"a{suffix}")
 
 
-@pytest.mark.parametrize("word", ["phase", "Usage", "set", "subset", "data_split"])
+@pytest.mark.parametrize("word", ["phase", "Usage", "set", "subset", "data_split", "mode", "which"])
 def test_a_split_column_under_another_name(root: Path, out: Path, word: str) -> None:
     for number in range(4):
         image(root / f"{number}.png", number)
@@ -347,6 +494,45 @@ def test_paths_of_another_system(root: Path, out: Path, written: str, said: str)
     assert {sample.path for sample in read_manifest(out).samples} == {
         f"{label}/img{n}.png" for label in ("happy", "sad") for n in range(3)
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "file", "said"),
+    [
+        ('"""img{n}.png"""', "img{n}.png", "without quotes"),
+        ("img%20{n}.png", "img {n}.png", "%20 as a space"),
+        ("{n}", "{label}/000{n}.jpg", "in folders that the table leaves out, when leading zeros"),
+        ("img{n}.png", "{label}/img{n}.png", "in folders that the table leaves out"),
+    ],
+)
+def test_paths_as_other_programs_write_them(root: Path, out: Path, written: str, file: str, said: str) -> None:
+    rows = ["path,label"]
+    for n in range(4):
+        label = "sad" if n % 2 else "happy"
+        image(root / file.format(label=label, n=n), n)
+        rows.append(f"{written.format(label=label, n=n)},{label}")
+    (root / "faces.csv").write_text("\n".join(rows) + "\n")
+    report = build_manifest("csv", root, out)
+    assert report.samples == 4 and said in notes(report)
+
+
+def test_a_rule_may_leave_missing_files_or_find_the_rest(root: Path, out: Path) -> None:
+    for n in range(8):
+        image(root / f"{n}.png", n)
+    rows = [f"/old/{n}.png,{'sad' if n % 2 else 'happy'}" for n in range(10)]
+    (root / "faces.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    assert build_manifest("csv", root, out).problems == {"missing_file": 2}
+    assert read_manifest(out).samples[7].path == "7.png"
+    rows = [row.removeprefix("/old/") if n < 4 else row for n, row in enumerate(rows[:8])]
+    (root / "faces.csv").write_text("\n".join(["path,label", *rows]) + "\n")
+    assert build_manifest("csv", root, out).samples == 8
+
+
+def test_a_file_of_another_split_is_never_taken(root: Path, out: Path) -> None:
+    for n in range(4):
+        image(root / "test" / f"{n}.png", n)
+    (root / "faces.csv").write_text("path,label\n" + "".join(f"train/{n}.png,happy\n" for n in range(4)))
+    assert "Not one usable image" in refused("csv", root, out)
 
 
 def test_images_below_a_folder_that_the_table_leaves_out(root: Path, out: Path) -> None:
@@ -488,6 +674,15 @@ def test_persons_in_file_names_are_proposed_and_checked_where_splits_are_named(r
     assert {sample.subject for sample in read_manifest(out).samples} == {f"sub{person:02d}" for person in range(4)}
 
 
+def test_persons_that_folders_tell_stay_in_one_split(root: Path, out: Path) -> None:
+    for person in range(5):
+        for n in range(4):
+            image(root / f"subject{person}" / ("sad" if n % 2 else "happy") / f"{n}.png", 10 * person + n)
+    report = build_manifest("auto", root, out)
+    assert "5 names like subject0" in notes(report) and check_manifest(out).findings == ()
+    assert {sample.subject for sample in read_manifest(out).samples} == {f"subject{n}" for n in range(5)}
+
+
 @pytest.mark.parametrize("name", ["{label}_{n}", "img_{n}", "{n}", "train_{n}"])
 def test_names_that_tell_no_person(root: Path, out: Path, name: str) -> None:
     for number in range(9):
@@ -530,10 +725,45 @@ def test_classes_that_will_disappoint_are_warned_of(root: Path, out: Path) -> No
     assert build_manifest("folder", root, out, val_fraction=0).warnings == (
         "fear has a single image, which is in one split only: add some, or leave it out: --alias fear=drop",
         "test has no image of sadness: figures of test say nothing of it",
+        "there is no validation split, and `aupipe train` needs one to choose the best epoch: --val-fraction 0.1 "
+        "cuts one",
     )
     classes(root.parent / "one", "happy")
     report = build_manifest("folder", root.parent / "one", out)
     assert report.warnings == ("there is a single class, happiness: nothing can be trained on it",)
+
+
+def test_the_advice_on_a_validation_split_is_true(root: Path, out: Path) -> None:
+    classes(root, "happy", "sad", each=2)
+    warning = build_manifest("folder", root, out).warnings[-1]
+    assert "there is no validation split" in warning
+    fraction = float(warning.partition("--val-fraction ")[2].split()[0])
+    report = build_manifest("folder", root, out, val_fraction=fraction)
+    assert {"train", "val"} <= report.counts.keys() and report.warnings == ()
+    persons = build_manifest("folder", root, out, subject_pattern="^(.)").manifest
+    one = build_manifest("folder", root, persons, subject_pattern=r"()\d")
+    assert one.counts.keys() == {"train"}
+    (root / "happy" / "1.png").unlink()
+    (root / "sad" / "1.png").unlink()
+    assert "too few images, or persons" in build_manifest("folder", root, out, subject_pattern="^(0)").warnings[-1]
+
+
+def test_a_class_whose_files_are_no_images_is_lost(root: Path, out: Path) -> None:
+    classes(root, "happy", "sad")
+    for n in range(3):
+        (root / "fear").mkdir(exist_ok=True)
+        (root / "fear" / f"{n}.raw").write_bytes(b"x")
+    code, said = run("build", "folder", root, "-o", out)
+    assert code == 3 and "Not one image is left of fear" in said
+
+
+def test_images_without_a_suffix_are_found_by_their_content(root: Path, out: Path) -> None:
+    for name in ("happy", "sad"):
+        for n in range(3):
+            image(root / name / f"{n}.png", n + 10 * len(name)).rename(root / name / str(n))
+        (root / name / "NOTES").write_text("x")
+    report = build_manifest("auto", root, out)
+    assert report.samples == 6 and report.problems == {"not_an_image_name": 2}
 
 
 def test_classes_of_ones_own(root: Path, out: Path) -> None:

@@ -7,16 +7,18 @@ line. To add a dataset that an existing reader can read: a descriptor in ``manif
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Descriptor, Form, get_descriptor, load_descriptors
-from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, own_label
-from aupipe.fer_data.manifest.layouts import arrays, folder, names, pixels, sequences, table, votes, yolo
-from aupipe.fer_data.manifest.layouts.base import LayoutReader, describe_folder, get_reader, is_image_name
+from aupipe.fer_data.manifest.labels import Vocabulary, canonical_label, make_vocabulary, own_label
+from aupipe.fer_data.manifest.layouts import arrays, folder, names, parquet, pixels, sequences, table, votes, yolo
+from aupipe.fer_data.manifest.layouts.base import LayoutReader, describe_folder, first_images, get_reader
 from aupipe.fer_data.manifest.layouts.table import list_tables
 from aupipe.fer_data.manifest.layouts.text import beginning_matches, column_roles, table_rows
 from aupipe.fer_data.manifest.layouts.walk import is_folder, scan, walk_files
@@ -27,6 +29,7 @@ __all__ = [
     "choose_layout",
     "folder",
     "names",
+    "parquet",
     "pixels",
     "sequences",
     "table",
@@ -35,12 +38,18 @@ __all__ = [
     "yolo",
 ]
 
-_PROBED, _PLACES = 200, 50
+_PLACES = 50
 _OTHER_TABLES = {
     ".xlsx": 'It is a workbook: save it as "CSV UTF-8".',
     ".xls": 'It is a workbook: save it as "CSV UTF-8".',
     ".ods": "It is a workbook: save it as CSV in UTF-8.",
-    ".parquet": "Parquet is not read: write the images as files, and their paths and labels as CSV.",
+    ".zip": "It is an archive: unpack it.",
+    ".tar": "It is an archive: unpack it.",
+    ".gz": "It is an archive: unpack it.",
+    ".rar": "It is an archive: unpack it.",
+    ".7z": "It is an archive: unpack it.",
+    ".mat": "It is a MATLAB file: write its images as files, and their paths and labels as CSV.",
+    ".arff": "It is a Weka file: save it as CSV.",
 }
 
 
@@ -146,18 +155,14 @@ def _admits(folder: Path, form: Form, *, auto: bool) -> bool:
         return True
     if any((folder / name).exists() for name in form.excludes):
         return False
-    if form.files and not any(re.search(form.files, path) for path in _first_images(folder)):
+    if form.files and not any(re.search(form.files, path) for path in first_images(folder)):
         return False
     return not form.contains or any(beginning_matches(folder / name, form.contains) for name in form.tables)
 
 
-def _first_images(folder: Path) -> list[str]:
-    return list(islice(filter(is_image_name, walk_files(folder)), _PROBED)) if folder.is_dir() else []
-
-
 def _nothing_known(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str] | None) -> ManifestError:
     known = load_descriptors().values()
-    advice = _seen(root) or _other_way(root, aliases, labels)
+    advice = _seen(root) or _other_way(root, aliases, labels) or _no_images(root)
     names = f"one of {', '.join(item.name for item in known)}"
     forms = [f"{item.name}: {form.looks_for}" for item in known for form in item.forms if form.auto]
     return ManifestError(
@@ -182,6 +187,9 @@ def _seen(root: Path) -> str | None:
         shown = "" if place == root else f"{place.relative_to(root).as_posix()}/"
         if unread := unread_tables(place):
             return " ".join(f"{shown}{name} was seen but not read: {why}" for name, why in unread.items())
+        if len(tables := list_tables(place) if place.is_dir() else []) > 1:
+            shown = ", ".join(map(str, tables))
+            return f"Several tables were seen, {shown}: give the one that is meant in place of {root}."
     return None
 
 
@@ -198,8 +206,19 @@ def _other_way(root: Path, aliases: Mapping[str, str], labels: Mapping[str, str]
     return f"There is a dataset in {inner}: aupipe manifest build auto {inner} -o M.csv." if inner is not None else None
 
 
+def _no_images(root: Path) -> str | None:
+    """Say what lies there in place of images that a layout reads."""
+    if yolo.has_label_files(root):
+        return "Its images have label files in YOLO form, but no data.yaml (names: [...]) names the classes."
+    names = [] if first_images(root) or not root.is_dir() else list(islice(walk_files(root), _PLACES))
+    endings = ", ".join(sorted({Path(name).suffix or "no suffix" for name in names}))
+    if names:
+        return f"No file in it is named like an image ({endings}); of videos give frames as images."
+    return None
+
+
 def _classes(root: Path, vocabulary: Vocabulary) -> set[str]:
-    return {folder.class_and_split(path, {}, vocabulary)[0] or "" for path in _first_images(root)}
+    return {folder.class_and_split(path, {}, vocabulary)[0] or "" for path in first_images(root)}
 
 
 def _class_advice(root: Path) -> str | None:
@@ -208,6 +227,10 @@ def _class_advice(root: Path) -> str | None:
         return (
             "Its images lie in no class folder: give the folder above, or a CSV file that names them with their labels."
         )
+    meant = {name: guess for name in sorted(classes) if (guess := make_vocabulary().guess(name))}
+    if classes and len(meant) == len(classes):
+        options = " ".join(f"--alias {shlex.quote(f'{name}={canonical_label(meant[name])}')}" for name in meant)
+        return f"If its class folders mean {', '.join(meant.values())}: {options}."
     if classes and all(map(own_label, classes)):
         build = f"aupipe manifest build folder {root} -o M.csv"
         return f"Class folders with other names need --alias NAME=LABEL; as classes of their own: {build}."
@@ -219,7 +242,12 @@ def unread_tables(root: Path) -> dict[str, str]:
     tables = list_tables(root) if root.is_dir() else [root]
     found = {table.name: why for table in tables if (why := _why_unread(table))}
     others = ((entry.name, Path(entry.name).suffix.lower()) for entry in (scan(root) if root.is_dir() else ()))
-    return found | {name: _OTHER_TABLES[suffix] for name, suffix in others if suffix in _OTHER_TABLES}
+    for name, suffix in others:
+        if suffix == ".parquet":
+            found[name] = parquet.why_unread(root / name)
+        elif suffix in _OTHER_TABLES:
+            found[name] = _OTHER_TABLES[suffix]
+    return found
 
 
 def _why_unread(path: Path) -> str:
@@ -230,6 +258,10 @@ def _why_unread(path: Path) -> str:
     except ManifestError as error:
         return str(error)
     missing = [role for role in ("path", "label") if role not in column_roles(header)]
+    if any(map(is_image_name, header)):
+        return f"Line 1 is a row already: write the names of the columns above it, such as path,label ({header[0]})."
+    if path.name == votes.VOTES_TABLE:
+        return "It holds the votes of FERPlus, and the table of the images, fer2013.csv, does not lie beside it."
     words = {
         "path": "the images' paths (path, image, file_name ...)",
         "label": "the labels (label, emotion, class ...)",

@@ -8,20 +8,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.errors import FerError, ManifestError, UserInputError, paragraph, unknown_name
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan
+from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan, walk_files
 from aupipe.fer_data.manifest.problems import Place, Problem
 from aupipe.fer_data.types import SPLITS, Box
 
-_SUFFIXES = "jpg jpeg jpe jfif png bmp dib webp tif tiff pgm ppm pbm pnm jp2 gif avif"
-IMAGE_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+_PROBED = 200
 SPLIT_ALIASES: Mapping[str, str] = {
     "training": "train",
     "trainset": "train",
@@ -162,9 +163,9 @@ def find_role_folder(folder: Path, form: Form, role: str) -> Path | None:
     return next((folder / name for name in form.folders.get(role, ()) if (folder / name).is_dir()), None)
 
 
-def is_image_name(name: str) -> bool:
-    """Return whether a file name ends like an image."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def first_images(folder: Path) -> list[str]:
+    """List some of the images below a folder, by their paths relative to it."""
+    return list(islice(filter(is_image_name, walk_files(folder)), _PROBED)) if folder.is_dir() else []
 
 
 @lru_cache(maxsize=4096)
@@ -183,6 +184,20 @@ def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
     """
     name = text.strip().casefold()
     return splits.get(name) or _common_split(name)
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """Write an image's file unless it is there already. Raises :class:`FerError` when the disk refuses."""
+    try:
+        # An image that is there already stays untouched: another manifest or store may be reading it.
+        if path.is_file() and path.read_bytes() == data:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise FerError(
+            paragraph(f"Could not write {path}: {error.strerror or error}.", fix="Free some space and run it again.")
+        ) from error
 
 
 def is_file(path: Path) -> bool:

@@ -44,6 +44,8 @@ def settle_format(
     shares = {form: _share_inside(looked_at, form) for form in BOX_FORMATS}
     best = max(_COMMON, key=lambda form: shares[form])
     best = max((best, "cxcywh", "yxyx"), key=lambda form: shares[form])
+    if declared == "cxcywh" and shares["yolo"][0] > shares[declared][0]:
+        declared = "yolo"  # the header tells a centre, not whether in pixels
     form, found = told or declared or best, shares[told or declared or best][0]
     least = 0.9 if len(looked_at) >= _HANDFUL else 0.5
     # What was told is believed unless something else fits and it does not; a guess has to fit.

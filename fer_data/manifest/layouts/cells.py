@@ -21,24 +21,23 @@ BOX_FORMATS = {
 }
 """How the four numbers of a box may be meant, in words; those of AffectNet, COCO, TensorFlow, DETR, YOLO."""
 
-BOX_COLUMNS: tuple[tuple[str, str], ...] = (
-    ("x0 y0 x1 y1", "xyxy"),
-    ("x1 y1 x2 y2", "xyxy"),
-    ("xmin ymin xmax ymax", "xyxy"),
-    ("xtl ytl xbr ybr", "xyxy"),
-    ("startx starty endx endy", "xyxy"),
-    ("left top right bottom", "xyxy"),
-    ("left top width height", "xywh"),
-    ("xmin ymin width height", "xywh"),
-    ("x y width height", "xywh"),
-    ("x y w h", "xywh"),
-    ("cx cy w h", "cxcywh"),
-    ("cx cy width height", "cxcywh"),
-    ("xcenter ycenter width height", "cxcywh"),
-    ("xcenter ycenter w h", "cxcywh"),
-    ("centerx centery width height", "cxcywh"),
-)
-"""Header names of a box in four columns, best first, in the order of its format; ``bbox_`` or ``face_`` may precede."""
+_EDGES = {
+    "left": "x0 xmin minx left startx xtl tlx topleftx xleft x x1",
+    "top": "y0 ymin miny top starty ytl tly toplefty ytop y y1",
+    "right": "x2 xmax maxx right endx xbr brx bottomrightx xright x1",
+    "bottom": "y2 ymax maxy bottom endy ybr bry bottomrighty ybottom y1",
+    "width": "width w",
+    "height": "height h",
+    "middle": "cx xc xcenter centerx xcentre centrex",
+    "level": "cy yc ycenter centery ycentre centrey",
+}
+_IN_COLUMNS = {
+    "xyxy": ("left", "top", "right", "bottom"),
+    "cxcywh": ("middle", "level", "width", "height"),
+    "xywh": ("left", "top", "width", "height"),
+}
+_BEFORE = re.compile(r"^(?:face|bbox|bndbox|boundingbox|box|rect|roi)+(?=.)")
+"""Header names of a box in four columns, each kind best first; such a word may come before."""
 
 POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
 """Header names of the 68 points, in the order of the array's elements."""
@@ -49,9 +48,25 @@ def plain_word(text: str) -> str:
     return re.sub(r"[\W_]+", "", text.casefold())
 
 
+def box_columns(names: Sequence[str]) -> dict[str, int]:
+    """Find a box in four columns, or in one that is named after its format, among :func:`plain_word` names.
+
+    >>> box_columns(["path", "facex", "facey", "facewidth", "faceheight"])
+    {'xywh 0': 1, 'xywh 1': 2, 'xywh 2': 3, 'xywh 3': 4}
+    """
+    short = [_BEFORE.sub("", name) for name in names]
+    at = {edge: next(filter(short.__contains__, words.split()), "") for edge, words in _EDGES.items()}
+    for form, edges in _IN_COLUMNS.items():
+        columns = [at[edge] for edge in edges]
+        if all(columns) and len(set(columns)) == len(columns):
+            return {f"{form} {number}": short.index(column) for number, column in enumerate(columns)}
+    told = next(filter(short.__contains__, BOX_FORMATS), None)
+    return {"box": short.index(told), f"{told} 0": short.index(told)} if told is not None else {}
+
+
 def box_parts(cells: Mapping[str, str]) -> list[str]:
     """Return the texts of a row's box by role, in the order in which it has them; none where it has no box."""
-    text = cells.get("box", "").strip("()[]{} ")
+    text = re.sub(r"[][(){}|]+", " ", cells.get("box", "")).strip(" ,;")
     parts = [part.strip(",") for part in re.split(r"[\s;]+", text)] if text else []
     if text and len(parts) != 4:
         parts = [part for part in re.split(r"[\s,;]+", text) if part]
@@ -61,8 +76,8 @@ def box_parts(cells: Mapping[str, str]) -> list[str]:
 
 
 def declared_format(roles: Collection[str]) -> str | None:
-    """Return the format that the column names of a box tell, None where it lies in one column."""
-    return next((form for form in BOX_FORMATS if f"{form} 0" in roles), None) if "box" not in roles else None
+    """Return the format that the column names of a box tell, None where it lies in one column of no telling name."""
+    return next((form for form in BOX_FORMATS if f"{form} 0" in roles), None)
 
 
 def to_box(numbers: Sequence[float], form: str, size: tuple[int, int] | None = None) -> Box | None:
@@ -83,11 +98,6 @@ def to_box(numbers: Sequence[float], form: str, size: tuple[int, int] | None = N
 def parse_box(parts: Sequence[str]) -> Box | None:
     """Parse a box from the texts of its ``x0, y0, x1, y1``; None when they are no box."""
     return to_box(read_numbers(parts), "xyxy")
-
-
-def parse_sized_box(parts: Sequence[str]) -> Box | None:
-    """Parse a box from the texts of its left, top, width and height; None when they are no box."""
-    return to_box(read_numbers(parts), "xywh")
 
 
 def parse_points(parts: Sequence[str]) -> Float32[np.ndarray, "68 2"]:

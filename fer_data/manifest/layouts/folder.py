@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
+from aupipe.fer_data.images import is_image, is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -14,7 +15,6 @@ from aupipe.fer_data.manifest.layouts.base import (
     RawRow,
     ReadRequest,
     canonical_split,
-    is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import walk_files
@@ -30,7 +30,7 @@ class FolderReader:
             return False
         for path in walk_files(folder):
             label = class_and_split(path, {}, vocabulary)[0]
-            if is_image_name(path) and label is not None and vocabulary.canonical(label):
+            if label is not None and vocabulary.canonical(label) and is_image(folder, path):
                 return True
         return False
 
@@ -45,10 +45,9 @@ class FolderReader:
             if place not in seen:
                 seen[place] = class_and_split(path, request.splits, request.vocabulary)
             label, split = seen[place]
-            if label is not None and is_image_name(path) and is_plain(path):
-                found.add(RawRow(path, label, Place(path), split))
-            elif label is not None:
-                found.add(_odd_file(path, label))
+            if label is not None:
+                known = is_plain(path) and is_image(folder, path)
+                found.add(RawRow(path, label, Place(path), split) if known else _odd_file(path, label))
             elif is_image_name(path):
                 detail = "lies in no class folder"
                 found.add(Problem(Place(printable(path)), path, "", ProblemReason.UNLISTED_FILE, detail))

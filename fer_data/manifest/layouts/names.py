@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form, compile_name_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -16,7 +17,6 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     canonical_split,
     choose_variant,
-    is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.walk import walk_files

@@ -14,7 +14,9 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
+from aupipe.fer_data.manifest.layouts.base import canonical_split
 from aupipe.fer_data.manifest.layouts.walk import WalkLog, scan, walk_files
 
 _MOST_COMPARED = 200_000  # pairs of names
@@ -60,8 +62,12 @@ def _composed(path: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
+def _plain(path: str) -> str:
+    return _composed(unquote(path).strip("\"' "))
+
+
 def _folded(path: str) -> str:
-    return unicodedata.normalize("NFC", _composed(path).casefold())
+    return _composed(_plain(path).casefold())
 
 
 def _unsuffixed(path: str) -> str:
@@ -75,11 +81,15 @@ def _unpadded(path: str) -> str:
 _KEYS: tuple[tuple[Callable[[str], str], str], ...] = (
     (str, ""),
     (_composed, "in another Unicode form"),
+    (_plain, "without quotes, and with %20 as a space"),
     (_folded, "when upper and lower case do not count"),
     (_unsuffixed, "when the suffix does not count"),
     (_unpadded, "when leading zeros and the suffix do not count"),
 )
 """What may differ between a path and its file, from the least to the most."""
+_IN_PLACE = (_composed, _plain, _folded)
+"""What may differ in some rows of a table whose other rows are right."""
+_FEW = 3
 
 
 def find_paths(paths: Sequence[str], folders: Folders) -> FoundPaths:
@@ -94,31 +104,45 @@ def find_paths(paths: Sequence[str], folders: Folders) -> FoundPaths:
     if not absent:
         return FoundPaths()
     files = list(walk_files(folders.root))
-    taken = unique.keys() - set(absent)
+    best, said = dict[str, str](), ""
+    for words, moved in _rules(absent, files, unique.keys() - set(absent)):
+        if len(moved) > len(best):
+            best, said = moved, words
+        if len(best) == len(absent):
+            break
+    near = _nearest([path for path in absent if path not in best], files)
+    path, file = next(iter(best.items()), ("", ""))
+    note = f"{len(best)} of {len(absent)} paths that lead nowhere were found {said}: {path} is {file}" if best else ""
+    return FoundPaths(best, near, note)
+
+
+def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield each rule, in words, that leads enough paths to a file of their own, and these.
+
+    Files may be missing besides: a rule is one that fits half of the paths; all of several where other rows are right.
+    """
+    least = max(len(absent), _FEW) if taken else (len(absent) + 1) // 2
     for key, words in _KEYS:
         index = _index(files, key)
-        if words in (_KEYS[1][1], _KEYS[2][1]):
-            moved = _matches(absent, index, key, 0, "", taken)
-            if moved:
-                return _found(moved, absent, index, files, words)
-        for dropped, prefix in [] if taken else _moves(absent, files, key):
-            moved = _matches(absent, index, key, dropped, prefix, taken)
-            # Files may be missing besides; a rule that leaves more than a tenth without a file is none.
-            if 10 * len(moved) >= 9 * len(absent):
-                without = "/".join(absent[0].split("/")[:dropped])
-                words = ", ".join(
-                    filter(None, (f"without {without}/" * bool(dropped), f"below {prefix}" * bool(prefix), words))
-                )
-                return _found(moved, absent, index, files, words)
-    return FoundPaths({}, _nearest(absent, files))
+        if key in _IN_PLACE:
+            yield words, _matches(absent, index, key, taken)
+        for dropped, prefix in _moves(absent, files, key) if len(absent) >= least else ():
+            moved = _matches(absent, index, _after(key, dropped, prefix), taken)
+            without = f"without {'/'.join(absent[0].split('/')[:dropped])}/" if dropped else ""
+            if len(moved) >= least:
+                yield ", ".join(filter(None, (without, f"below {prefix}" if prefix else "", words))), moved
+    for key, words in _KEYS if not any("/" in path for path in absent) else ():
+        moved = _matches(absent, _index(files, _of_name(key)), _of_name(key), taken)
+        if len(moved) >= least:
+            yield ", ".join(filter(None, ("in folders that the table leaves out", words))), moved
 
 
-def _found(
-    moved: Mapping[str, str], absent: Sequence[str], index: Mapping[str, str | None], files: Sequence[str], words: str
-) -> FoundPaths:
-    example = next(iter(moved.items()))
-    note = f"{len(moved)} of {len(absent)} paths that lead nowhere were found {words}: {example[0]} is {example[1]}"
-    return FoundPaths(moved, _nearest([path for path in absent if path not in moved], files), note)
+def _after(key: Callable[[str], str], dropped: int, prefix: str) -> Callable[[str], str]:
+    return lambda path: key(prefix + "/".join(path.split("/")[dropped:]))
+
+
+def _of_name(key: Callable[[str], str]) -> Callable[[str], str]:
+    return lambda path: key(posixpath.basename(path))
 
 
 def _index(files: Sequence[str], key: Callable[[str], str]) -> dict[str, str | None]:
@@ -130,20 +154,11 @@ def _index(files: Sequence[str], key: Callable[[str], str]) -> dict[str, str | N
     return index
 
 
-def _tail(path: str, dropped: int) -> str:
-    return "/".join(path.split("/")[dropped:])
-
-
 def _matches(
-    absent: Sequence[str],
-    index: Mapping[str, str | None],
-    key: Callable[[str], str],
-    dropped: int,
-    prefix: str,
-    taken: set[str],
+    absent: Sequence[str], index: Mapping[str, str | None], key: Callable[[str], str], taken: set[str]
 ) -> dict[str, str]:
-    """Give the paths that a rule leads to a file, unless it leads two of them to the same."""
-    found = {path: index.get(key(prefix + _tail(path, dropped))) for path in absent if _tail(path, dropped)}
+    """Give the paths whose key is that of one file alone, unless two of them have the same."""
+    found = {path: index.get(key(path)) for path in absent}
     moved = {path: file for path, file in found.items() if file is not None and file not in taken}
     return moved if len(set(moved.values())) == len(moved) else {}
 
@@ -165,8 +180,14 @@ def _moves(absent: Sequence[str], files: Sequence[str], key: Callable[[str], str
                 ),
                 min(len(parts), len(others)),
             )
-            proposed.add((len(parts) - common, "".join(f"{part}/" for part in others[: len(others) - common])))
+            left, put = parts[: len(parts) - common], others[: len(others) - common]
+            if not (_splits(left) and _splits(put) - _splits(left)):  # train/1.png is another image than test/1.png
+                proposed.add((len(left), "".join(f"{part}/" for part in put)))
     yield from sorted(proposed, key=lambda rule: (rule[0], len(rule[1]), rule[1]))
+
+
+def _splits(folders: Sequence[str]) -> set[str]:
+    return {split for name in folders if (split := canonical_split(name, {}))}
 
 
 def _nearest(absent: Sequence[str], files: Sequence[str]) -> dict[str, str]:
@@ -179,5 +200,6 @@ def _nearest(absent: Sequence[str], files: Sequence[str]) -> dict[str, str]:
         close = [name] if name in by_name else []
         if not close and len(absent) * len(by_name) <= _MOST_COMPARED:
             close = difflib.get_close_matches(name, by_name, n=1, cutoff=0.8)
-        near.update((path, by_name[other]) for other in close)
+            close = close or [other for other in by_name if name and other.startswith(name)]
+        near.update((path, by_name[other]) for other in close[:1])
     return near

@@ -9,10 +9,17 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from aupipe.fer_data.errors import FerError, ManifestError, paragraph
+from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
-from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow, ReadRequest, canonical_split, register_reader
+from aupipe.fer_data.manifest.layouts.base import (
+    DatasetListing,
+    RawRow,
+    ReadRequest,
+    canonical_split,
+    register_reader,
+    write_once,
+)
 from aupipe.fer_data.manifest.layouts.table import find_table
 from aupipe.fer_data.manifest.layouts.text import column_roles, csv_rows, read_header, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
@@ -42,7 +49,7 @@ class PixelsReader:
                 problems.append(parsed)
             else:
                 found.append(parsed[0])
-                write_once(request.images_out / parsed[0].path, parsed[1])
+                write_once(request.images_out / parsed[0].path, encode_grey(parsed[1]))
         return DatasetListing(request.images_out, tuple(found), tuple(problems))
 
 
@@ -93,19 +100,9 @@ def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
     return np.frombuffer(values, np.uint8).reshape(SIDE, SIDE) if len(values) == SIDE * SIDE else None
 
 
-def write_once(path: Path, image: UInt8[np.ndarray, "h w"]) -> None:
-    """Write a grey image as PNG unless it is there already. Raises :class:`FerError` when the disk refuses."""
-    data = cv2.imencode(".png", image)[1].tobytes()
-    try:
-        # An image that is there already stays untouched: another manifest or store may be reading it.
-        if path.is_file() and path.read_bytes() == data:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise FerError(
-            paragraph(f"Could not write {path}: {error.strerror or error}.", fix="Free some space and run it again.")
-        ) from error
+def encode_grey(image: UInt8[np.ndarray, "h w"]) -> bytes:
+    """Encode a grey image as PNG."""
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
 register_reader("pixels", PixelsReader())

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -17,7 +18,6 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     choose_variant,
     find_role_folder,
-    is_image_name,
     register_reader,
 )
 from aupipe.fer_data.manifest.layouts.cells import parse_points

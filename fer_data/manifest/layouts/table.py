@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from aupipe.fer_data.errors import ManifestError, paragraph, printable
+from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
@@ -21,7 +22,6 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     canonical_split,
     choose_variant,
-    is_image_name,
     register_reader,
     relative_path,
 )
@@ -41,6 +41,7 @@ from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _NEEDED = {"path", "label"}
+_LONG = 16  # a word for a split is shorter
 _NO_BOX = "expected x0 y0 x1 y1 with x0 < x1 and y0 < y1, or x y width height"
 
 
@@ -96,7 +97,7 @@ def find_table(folder: Path, form: Form) -> Path | None:
     if folder.is_file():
         # A file is accepted for layouts that need nothing else than the table.
         alone = not (form.requires or form.columns or form.parts or any("*" in name for name in form.tables))
-        return folder if alone and folder.suffix.lower() in TABLE_SUFFIXES else None
+        return folder if alone and folder.suffix.lower() in (*TABLE_SUFFIXES, ".txt") else None
     if form.tables:
         return next((folder / name for name in form.tables if (folder / name).is_file()), None)
     found = list_tables(folder)
@@ -105,11 +106,14 @@ def find_table(folder: Path, form: Form) -> Path | None:
 
 def list_tables(folder: Path) -> list[Path]:
     """List the tables of a folder, without manifests that aupipe itself wrote there."""
-    found = [Path(entry.path) for entry in scan(folder) if entry.name.lower().endswith(TABLE_SUFFIXES)]
+    found = [Path(entry.path) for entry in scan(folder) if entry.name.lower().endswith((*TABLE_SUFFIXES, ".txt"))]
     return [
         path
         for path in found
-        if path.is_file() and not path.name.endswith(".problems.csv") and not path.with_suffix(".meta.json").exists()
+        if path.is_file()
+        and not path.name.endswith(".problems.csv")
+        and not path.with_suffix(".meta.json").exists()
+        and (path.suffix.lower() != ".txt" or column_roles(read_header(path)).keys() >= _NEEDED)
     ]
 
 
@@ -138,7 +142,10 @@ def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
             rows, header = chain([start], rows), list(form.columns)
     roles = column_roles(header)
     _check_header(header, roles, path)
-    cells = [(line, {role: row[at].strip() for role, at in roles.items() if at < len(row)}) for line, row in rows]
+    listed = list(rows)
+    if "split" not in roles:
+        roles |= _split_column(header, listed, roles)
+    cells = [(line, {role: row[at].strip() for role, at in roles.items() if at < len(row)}) for line, row in listed]
     given = {row.get("split", "") for _, row in cells} - {""}
     if split or not any(canonical_split(text, request.splits) for text in given):
         # Folds with numbers are no splits; where the file tells the split, a column does not.
@@ -148,6 +155,17 @@ def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
     used = set(roles.values())
     unread = [name for at, name in enumerate(header) if at not in used and name and not name.startswith("Unnamed")]
     return _Table(path, roles, cells, [] if form.columns else unread)
+
+
+def _split_column(
+    header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], roles: Mapping[str, int]
+) -> dict[str, int]:
+    """Find a column of another name that holds words for splits and nothing else."""
+    for at in set(range(len(header))) - set(roles.values()):
+        words = {row[at].strip() for _, row in rows if at < len(row)}
+        if words and all(len(word) < _LONG and canonical_split(word, {}) for word in words):
+            return {"split": at}
+    return {}
 
 
 def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) -> None:

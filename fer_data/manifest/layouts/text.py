@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.manifest.layouts.cells import BOX_COLUMNS, POINT_COLUMNS, plain_word
+from aupipe.fer_data.manifest.layouts.cells import POINT_COLUMNS, box_columns, plain_word
 from aupipe.fer_data.typed import UnreadableTextError, parse_json
 
 HEADER_ROLES: dict[str, str] = {
     "path": "path imagepath imgpath filepath relativepath relpath subdirectoryfilepath photopath file filename fname "
     "imagefile imgfile image imagename imgname img images imageid imgid photo picture pic pth",
     "label": "label labels emotion emotions expression expressions class classname category target labelname "
-    "emotionlabel expressionlabel classlabel facialexpression exp affect sentiment mood",
+    "emotionlabel expressionlabel classlabel facialexpression exp affect sentiment mood groundtruth gt",
     "split": "split datasplit usage subset partition phase set dataset fold",
     "subject": "subject subjectid person personid personname identity participant participantid actor actorid subj",
     "pixels": "pixels",
-    "box": "box bbox boundingbox facebox facebbox rect facerect",
+    "box": "box bbox boundingbox bndbox facebox facebbox rect facerect roi",
     "points": "landmarks faciallandmarks",
 }
 """Header names understood for each role, best first, without spaces and underscores; those of boxes and points in
@@ -121,9 +121,7 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
     if point_columns(header) == len(POINT_COLUMNS):
         found.update((f"point {name}", names.index(name)) for name in POINT_COLUMNS)
     elif "box" not in found:
-        names = [re.sub(r"^(bbox|box|face|rect)(?=.)", "", name) for name in names]
-        columns, form = next(((c.split(), form) for c, form in BOX_COLUMNS if set(c.split()) <= set(names)), ([], ""))
-        found.update((f"{form} {number}", names.index(name)) for number, name in enumerate(columns))
+        found |= box_columns(names)
     return found
 
 
@@ -140,6 +138,9 @@ def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]
 
     Raises :class:`ManifestError` when it is neither.
     """
+    if path.suffix.lower() == ".parquet":
+        yield from enumerate(_parquet_rows(path), start=1)
+        return
     if path.suffix.lower() != ".jsonl":
         yield from csv_rows(read_lines(path), path, delimiter)
         return
@@ -156,6 +157,21 @@ def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]
             yield line, header
         if row:
             yield line, ["" if row.get(name) is None else str(row[name]) for name in header]
+
+
+def _parquet_rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a Parquet file's columns of text and numbers, their names first."""
+    try:
+        from pyarrow import parquet, types
+
+        table = parquet.read_table(path)
+        fields = (field for field in table.schema if not types.is_nested(field.type))
+        names = [field.name for field in fields if not types.is_binary(field.type)]
+        yield names
+        for row in table.select(names).to_pylist():
+            yield ["" if row[name] is None else str(row[name]) for name in names]
+    except Exception as error:  # its reader raises nearly anything
+        raise ManifestError(paragraph(f"A Parquet file cannot be read: {error}.", where=path)) from error
 
 
 def point_columns(header: Sequence[str]) -> int:

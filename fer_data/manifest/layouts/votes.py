@@ -19,8 +19,9 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     canonical_split,
     register_reader,
+    write_once,
 )
-from aupipe.fer_data.manifest.layouts.pixels import parse_pixels, pixel_rows, write_once
+from aupipe.fer_data.manifest.layouts.pixels import encode_grey, parse_pixels, pixel_rows
 from aupipe.fer_data.manifest.layouts.table import find_table
 from aupipe.fer_data.manifest.layouts.text import csv_rows, read_lines
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
@@ -65,7 +66,7 @@ class VotesReader:
                 problems.append(parsed)
             else:
                 rows.append(parsed[0])
-                write_once(request.images_out / parsed[0].path, parsed[1])
+                write_once(request.images_out / parsed[0].path, encode_grey(parsed[1]))
         return DatasetListing(request.images_out, tuple(rows), tuple(problems))
 
 

@@ -14,10 +14,10 @@ from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 _MAX_LINKS = 3
 
 _SYSTEM_NAMES = (
-    *(".ds_store", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".temporaryitems", "__macosx"),
-    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "icon\r"),
-    *("@eadir", ".ipynb_checkpoints"),
+    *("__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "zbthumbnail.info", "desktop.ini", "$recycle.bin"),
+    *("system volume information", "lost+found", "@eadir", "#recycle", "#snapshot"),
 )
+_SYSTEM_STARTS = (".", "~$", "thumbs.db:")  # what is hidden, and what programs leave while a file is open
 
 
 @dataclass(slots=True)
@@ -29,12 +29,13 @@ class WalkLog:
 
 
 def is_system_name(name: str) -> bool:
-    """Return whether an operating system leaves files or folders of this name beside the data.
+    """Return whether a system or a program leaves files or folders of this name beside the data: all hidden ones do.
 
     >>> is_system_name("._a.png"), is_system_name("Thumbs.db"), is_system_name("a.png")
     (True, True, False)
     """
-    return name.startswith("._") or name.casefold() in _SYSTEM_NAMES
+    name = name.casefold()
+    return name.startswith(_SYSTEM_STARTS) or name in _SYSTEM_NAMES
 
 
 def walk_files(folder: Path, log: WalkLog | None = None) -> Iterator[str]:
