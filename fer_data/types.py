@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from aupipe.fer_data.facs import FacsCode
+from aupipe.fer_data.action_units.facs import FacsCode
 
 SPLITS = ("train", "val", "test")
 

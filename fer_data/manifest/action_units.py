@@ -16,8 +16,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from aupipe.fer_data.action_units.facs import FacsCode, FacsError, intensity_letter, parse_facs
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.facs import FacsCode, FacsError, intensity_letter, parse_facs
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest.layouts.cells import plain_word
 from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, table_rows
@@ -40,7 +40,7 @@ class CodeSource:
 
     Attributes:
         name: File name of the table; empty where they lie with the dataset.
-        scale: What the numbers were: ``FACS``, ``OpenFace``, ``LibreFace``, ``py-feat``.
+        scale: What the numbers were: ``FACS``, ``OpenFace``, ``LibreFace``, ``probability`` (py-feat).
         samples: Number of samples that have codes.
         observed: The action units that were looked for; empty: all of FACS.
         sha256: SHA-256 of the table; empty where there is none.
@@ -84,7 +84,7 @@ class _Scale:
 _SCALES = (
     _Scale("OpenFace", r"au(\d+)_c", r"au(\d+)_r"),
     _Scale("LibreFace", r"au_(\d+)", r"au_(\d+)_intensity"),
-    _Scale("py-feat", r"au(\d+)"),
+    _Scale("probability", r"au(\d+)"),
 )
 
 

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aupipe.fer_data.action_units.facs import FacsError, format_facs, parse_facs
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.facs import FacsError, format_facs, parse_facs
 from aupipe.fer_data.files import sha256_bytes, write_json, write_text
 from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.manifest.action_units import CodeSource

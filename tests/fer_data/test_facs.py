@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aupipe.fer_data.facs import MIDLINE, NUMBERS, FacsCode, FacsError, format_facs, intensity_letter, parse_facs
+from aupipe.fer_data.action_units.facs import (
+    MIDLINE,
+    NUMBERS,
+    FacsCode,
+    FacsError,
+    format_facs,
+    intensity_letter,
+    parse_facs,
+)
 
 
 def test_notation() -> None:

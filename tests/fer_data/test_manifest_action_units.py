@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands.cli import cli
+from aupipe.fer_data.action_units.facs import format_facs
 from aupipe.fer_data.errors import ManifestError
-from aupipe.fer_data.facs import format_facs
 from aupipe.fer_data.manifest import build_manifest, check_manifest, read_manifest
 from manifest_trees import ckplus, image
 

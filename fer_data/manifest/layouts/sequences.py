@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from aupipe.fer_data.action_units.facs import intensity_letter
 from aupipe.fer_data.errors import printable
-from aupipe.fer_data.facs import intensity_letter
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
