@@ -61,6 +61,13 @@ Example: aupipe manifest build auto ~/data/faces -o faces.csv
     default=None,
     help="What the four numbers of a table's boxes are.  [default: what the columns say, else found over all rows]",
 )
+@click.option(
+    "--aus-from",
+    type=PATH,
+    default=None,
+    help="Table of the faces' action units, by file, sequence or person: FACS codes, OpenFace, LibreFace or py-feat.  "
+    "[default: those that lie with the dataset]",
+)
 @max_failures_option
 @json_option
 def manifest_build(

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from aupipe.fer_data.action_units.facs import FacsCode
+
 SPLITS = ("train", "val", "test")
 
 
@@ -51,7 +53,8 @@ class Sample:
     """One manifest row.
 
     ``path`` is relative to the manifest's root, with forward slashes. ``landmarks_row`` is the row of the manifest's
-    landmarks file that holds the points shipped with this image, None where there are none.
+    landmarks file that holds the points shipped with this image, None where there are none. ``aus`` are the action
+    units that somebody coded on this face, None where nobody did.
     """
 
     sample_id: str
@@ -62,6 +65,7 @@ class Sample:
     subject: str = ""
     box: Box | None = None
     landmarks_row: int | None = None
+    aus: tuple[FacsCode, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.manifest.action_units import CodedSamples, attach_codes
 from aupipe.fer_data.manifest.advice import (
     class_warnings,
     label_warnings,
@@ -53,6 +54,7 @@ def build_manifest(
     labels: Mapping[str, str] | None = None,
     overwrite: bool = False,
     box_format: str | None = None,
+    aus_from: str | os.PathLike[str] | None = None,
 ) -> BuildReport:
     """Build a manifest: read a dataset's labels and splits, and write them as one CSV.
 
@@ -74,6 +76,8 @@ def build_manifest(
         overwrite: Replace a manifest that was edited by hand.
         box_format: What the four numbers of a table's boxes are: ``xyxy``, ``xywh``, ``yxyx``, ``cxcywh``, or ``yolo``
             (centre and size as shares of the image). None: what the column names tell, else found over the whole table.
+        aus_from: A table of the faces' action units: FACS codes, or what OpenFace, LibreFace or py-feat wrote. None:
+            those that lie with the dataset, if any.
 
     Returns:
         What was read, kept and left out.
@@ -125,7 +129,10 @@ def build_manifest(
         samples, persons = take_persons(samples)
     given = samples
     samples = assign_splits(given, seed=seed, val_fraction=val_fraction, test_fraction=test_fraction)
-    listing = replace(listing, notes=(*listing.notes, *((persons,) if persons else ())))
+    coded = attach_codes(
+        samples, [(item.row.aus, item.row.place) for item in screened.kept], Path(aus_from) if aus_from else None
+    )
+    listing = replace(listing, notes=(*listing.notes, *((persons,) if persons else ()), *coded.notes))
     options = {
         "seed": seed,
         "val_fraction": val_fraction,
@@ -135,6 +142,7 @@ def build_manifest(
         "subject_pattern": subject_pattern,
         **({"box_format": box_format} if box_format is not None else {}),
         **({"labels": dict(labels)} if labels is not None else {}),
+        **({"aus_from": os.fspath(aus_from)} if aus_from is not None else {}),
     }
     counts = compare_counts(published, screened.usable_counts)
     warnings = (
@@ -142,7 +150,7 @@ def build_manifest(
         *class_warnings(samples),
         *validation_warnings(samples, given, seed, test_fraction),
     )
-    return _write(out, samples, choice, listing, screened, options, counts, vocabulary, warnings)
+    return _write(out, coded, choice, listing, screened, options, counts, vocabulary, warnings)
 
 
 def _own_classes(listing: DatasetListing, vocabulary: Vocabulary) -> dict[str, str]:
@@ -154,7 +162,7 @@ def _own_classes(listing: DatasetListing, vocabulary: Vocabulary) -> dict[str, s
 
 def _write(
     out: Path,
-    samples: Sequence[Sample],
+    coded: CodedSamples,
     choice: ChosenLayout,
     listing: DatasetListing,
     screened: ScreenedRows,
@@ -163,13 +171,20 @@ def _write(
     vocabulary: Vocabulary,
     warnings: tuple[str, ...],
 ) -> BuildReport:
-    samples, points, unusable = attach_points(samples, [item.row.points for item in screened.kept])
+    samples, points, unusable = attach_points(coded.samples, [item.row.points for item in screened.kept])
     problems = count_problems(screened.problems)
     problems_file = companion_path(out, ".problems.csv")
-    write_problems(problems_file, screened.problems)
+    write_problems(problems_file, [*screened.problems, *coded.problems])
     name = choice.descriptor.name
     manifest = write_manifest(
-        out, samples, root=listing.root, layout=name, options=options, problems=problems, landmarks=points
+        out,
+        samples,
+        root=listing.root,
+        layout=name,
+        options=options,
+        problems=problems,
+        landmarks=points,
+        codes=coded.source,
     )
     return BuildReport(
         manifest=out,

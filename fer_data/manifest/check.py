@@ -11,6 +11,7 @@ from typing import Any
 
 from aupipe.fer_data.errors import ManifestError
 from aupipe.fer_data.files import sha256_bytes
+from aupipe.fer_data.manifest.action_units import count_coded
 from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.layouts.text import read_lines
 from aupipe.fer_data.manifest.model import ManifestMeta, check_points, count_samples, parse_samples, read_meta
@@ -98,6 +99,7 @@ def check_manifest(path: Path) -> CheckReport:
     findings += _check_subjects(lines)
     findings += _check_landmarks(path, lines, meta)
     findings += _check_losses([sample for _, sample in lines], meta)
+    findings += _check_codes([sample for _, sample in lines], meta)
     findings += _check_meta(meta, sha256_bytes(path.read_bytes()))
     counts = count_samples(sample for _, sample in lines)
     return CheckReport(path, len(lines), counts, tuple(sorted(findings, key=lambda item: (item.line, item.kind))))
@@ -177,6 +179,13 @@ def _check_losses(samples: Sequence[Sample], meta: ManifestMeta) -> Iterator[Man
             "(pandas reads a person called NA as nothing: keep_default_na=False, dtype=str)."
         )
         yield ManifestFinding(Level.WARNING, "fewer_persons", 0, message)
+
+
+def _check_codes(samples: Sequence[Sample], meta: ManifestMeta) -> Iterator[ManifestFinding]:
+    coded = count_coded(samples)
+    if meta.codes is not None and coded < meta.codes.samples:
+        message = f"Action units were lost: {meta.codes.samples} samples were built with them, {coded} have them here."
+        yield ManifestFinding(Level.WARNING, "fewer_codes", 0, message)
 
 
 def _check_landmarks(path: Path, lines: _Lines, meta: ManifestMeta) -> Iterator[ManifestFinding]:

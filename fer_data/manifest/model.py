@@ -1,11 +1,11 @@
 """The manifest: one CSV row per sample, and a small JSON file beside it that says where the images are.
 
-``M.csv`` has the columns ``sample_id,path,label,source_label,split``, then ``subject``, ``x0,y0,x1,y1`` and
-``landmarks_row`` when some row has them; rows are sorted by ``sample_id``, paths are relative with forward slashes,
-the text is UTF-8 with ``\\n``. ``M.meta.json`` gives the root relative to the manifest's folder, the layout,
-classes, options, counts, numbers of problems, and the SHA-256 of the CSV and of ``M.landmarks.npy``, which holds the
-landmarks that ship with the dataset, if any. Without it the root is the CSV's own folder. The CSV may be edited by
-hand.
+``M.csv`` has the columns ``sample_id,path,label,source_label,split``, then ``subject``, ``x0,y0,x1,y1``,
+``landmarks_row`` and ``aus`` when some row has them; rows are sorted by ``sample_id``, paths are relative with forward
+slashes, the text is UTF-8 with ``\\n``. ``M.meta.json`` gives the root relative to the manifest's folder, the layout,
+classes, options, counts, numbers of problems, where the action units come from, and the SHA-256 of the CSV and of
+``M.landmarks.npy``, which holds the landmarks that ship with the dataset, if any. Without it the root is the CSV's own
+folder. The CSV may be edited by hand.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aupipe.fer_data.action_units.facs import FacsError, format_facs, parse_facs
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_bytes, write_json, write_text
 from aupipe.fer_data.frames import csv_frame
+from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.manifest.labels import canonical_label, misspelt, order_classes, own_label
 from aupipe.fer_data.manifest.layouts.base import relative_path
 from aupipe.fer_data.manifest.layouts.cells import CORNERS, parse_box
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ("sample_id", "path", "label", "source_label", "split")
-_POINTS = "landmarks_row"
+_POINTS, _AUS = "landmarks_row", "aus"
 _ANYWHERE = Path("/")
 _FORMAT = "aupipe-manifest/1"
 
@@ -57,6 +59,7 @@ class Manifest:
         recorded_digest: SHA-256 of the CSV as it was built, which tells a hand-edited manifest; empty when unknown.
         landmarks: The file of the points that ship with the dataset, float32 ``(k, 68, 2)``, to which each
             ``sample.landmarks_row`` refers; None without any.
+        codes: Where the action units of ``sample.aus`` come from; None where no sample has any.
     """
 
     root: Path
@@ -67,6 +70,7 @@ class Manifest:
     options: Mapping[str, Any] = field(default_factory=dict)
     recorded_digest: str = ""
     landmarks: Path | None = None
+    codes: CodeSource | None = None
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Count the samples by split and class."""
@@ -77,7 +81,7 @@ class Manifest:
 
         Raises :class:`UserInputError` when pandas is not installed.
         """
-        return csv_frame(io.StringIO(render_csv(self.samples)), (*COLUMNS, "subject"))
+        return csv_frame(io.StringIO(render_csv(self.samples)), (*COLUMNS, "subject", _AUS))
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split} {sum(row.values())}" for split, row in self.counts().items())
@@ -97,6 +101,7 @@ class ManifestMeta:
     classes: tuple[str, ...] = ()
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     persons: int | None = None
+    codes: CodeSource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +138,16 @@ def render_csv(samples: Iterable[Sample]) -> str:
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
     points = any(item.landmarks_row is not None for item in ordered)
+    coded = any(item.aus is not None for item in ordered)
     optional = [*(["subject"] if subjects else []), *(CORNERS if boxes else ()), *([_POINTS] if points else [])]
+    optional += [_AUS] if coded else []
     rows = []
     for item in ordered:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
         cells += [item.subject] if subjects else []
         cells += box_cells(item.box) if boxes else []
         cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
+        cells += [format_facs(item.aus)] if coded else []
         rows.append(cells)
     return csv_text([*COLUMNS, *optional], rows)
 
@@ -160,6 +168,7 @@ def write_manifest(
     options: Mapping[str, Any] | None = None,
     problems: Mapping[str, int] | None = None,
     landmarks: np.ndarray | Path | None = None,
+    codes: CodeSource | None = None,
 ) -> Manifest:
     """Write a manifest and its ``.meta.json`` atomically. The same input gives the same bytes.
 
@@ -172,6 +181,7 @@ def write_manifest(
         problems: Number of rows left out by reason, for the meta data.
         landmarks: The array ``(k, 68, 2)`` that the samples' ``landmarks_row`` refer to, or the file of another
             manifest that holds it. Needed when a sample has such a row and ignored otherwise.
+        codes: Where the samples' action units come from.
 
     Returns:
         The manifest as :func:`read_manifest` would read it.
@@ -195,6 +205,7 @@ def write_manifest(
         options=dict(options or {}),
         recorded_digest=sha256_bytes(text.encode()),
         landmarks=points_file.resolve() if rows else None,
+        codes=codes,
     )
     write_text(path, text)
     meta = {
@@ -208,6 +219,7 @@ def write_manifest(
         "problems": dict(problems or {}),
         "csv_sha256": manifest.digest,
         **({"landmarks_sha256": points_digest} if rows else {}),
+        **({"codes": asdict(codes)} if codes is not None else {}),
     }
     write_json(companion_path(path, ".meta.json"), meta)
     if not rows:
@@ -269,6 +281,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
         options=meta.options,
         recorded_digest=meta.csv_sha256,
         landmarks=check_points(path, samples, meta),
+        codes=meta.codes,
     )
 
 
@@ -366,4 +379,8 @@ def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | 
     if points and not (points.isascii() and points.isdigit()):
         return f"Not a row of the landmarks file: {points!r}; expected a whole number from 0, or nothing."
     row = int(points) if points else None
-    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box, row)
+    try:
+        aus = parse_facs(re.sub(r"[.,]0+$", "", cells.get(_AUS, "")))
+    except FacsError as error:
+        return f"Not action units: {error}."
+    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box, row, aus)

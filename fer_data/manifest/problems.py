@@ -18,7 +18,10 @@ NOT_PLAIN = "the name holds control characters or is not UTF-8"
 
 
 class ProblemReason(enum.StrEnum):
-    """The closed set of reasons why a row, or a file, stays out of the manifest."""
+    """The closed set of reasons why a row, or a file, stays out of the manifest.
+
+    The row of a ``NOT_CODED`` stays in: its action units alone could not be read.
+    """
 
     MISSING_FILE = "missing_file"
     UNLISTED_FILE = "unlisted_file"
@@ -33,6 +36,7 @@ class ProblemReason(enum.StrEnum):
     NOT_CHOSEN = "not_chosen"
     NOT_AN_IMAGE_NAME = "not_an_image_name"
     UNREADABLE_FOLDER = "unreadable_folder"
+    NOT_CODED = "not_coded"
 
     @property
     def concerns_a_file(self) -> bool:

@@ -3,7 +3,8 @@
 Rows keep the parts' order (hash order of the sample ids), failed samples included: their cells are empty (null in
 Parquet). ``x0, y0 ... x67, y67`` are source pixels, ``yaw, pitch, roll`` degrees; ``profile`` is 1 where
 the yaw is above 45 degrees to either side; ``score`` flags failures, it is no ranking; blendshapes have MediaPipe's
-names.
+names. ``AU01 ...`` are probabilities estimated from them (:mod:`aupipe.fer_data.action_units.estimator`), of the action
+units that they tell.
 The CSV, placed in the dataset's root, is itself a table of ``aupipe manifest build csv`` that ships its landmarks.
 """
 
@@ -16,6 +17,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 
+from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
+from aupipe.fer_data.action_units.estimator import load_estimator
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, canonical_json
 from aupipe.fer_data.landmark_parts import LandmarkPart
@@ -25,31 +28,19 @@ from aupipe.pipeline.landmarks.work import FinishedWork, open_work
 
 EXPORT_FORMS = ("csv", "parquet")
 
-BLENDSHAPES = (
-    "_neutral", "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight", "cheekPuff",
-    "cheekSquintLeft", "cheekSquintRight", "eyeBlinkLeft", "eyeBlinkRight", "eyeLookDownLeft", "eyeLookDownRight",
-    "eyeLookInLeft", "eyeLookInRight", "eyeLookOutLeft", "eyeLookOutRight", "eyeLookUpLeft", "eyeLookUpRight",
-    "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight", "jawForward", "jawLeft", "jawOpen", "jawRight",
-    "mouthClose", "mouthDimpleLeft", "mouthDimpleRight", "mouthFrownLeft", "mouthFrownRight", "mouthFunnel",
-    "mouthLeft", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthPressLeft", "mouthPressRight", "mouthPucker",
-    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "mouthSmileLeft",
-    "mouthSmileRight", "mouthStretchLeft", "mouthStretchRight", "mouthUpperUpLeft", "mouthUpperUpRight",
-    "noseSneerLeft", "noseSneerRight",
-)  # fmt: skip
-"""MediaPipe's names of the 52 blendshapes, in its order; Left and Right are the person's."""
-
 TEXTS = ("sample_id", "path", "split", "label", "reason")
 POINTS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
 MEASURES = ("yaw", "pitch", "roll", "score")
 FLAG = "profile"
 COUNTS = ("rung", "faces_seen", "source_height", "source_width")
-COLUMNS = (*TEXTS, *POINTS, *MEASURES, FLAG, *COUNTS, "source_sha256", *BLENDSHAPES)
+ACTION_UNITS = tuple(f"AU{unit.number:02}" for unit in load_estimator().units if unit.told)
+COLUMNS = (*TEXTS, *POINTS, *MEASURES, FLAG, *COUNTS, "source_sha256", *BLENDSHAPES, *ACTION_UNITS)
 """The table's columns."""
 
 _ROWS_PER_GROUP = 4096  # with meshes about 25 MB of memory
 _PLACED = ",".join(["%.4f"] * (len(POINTS) + 3) + ["%.6f", "%d"])
 _UNPLACED = [""] * (len(POINTS) + len(MEASURES) + 1)
-_SHAPED = ",".join(["%.6f"] * len(BLENDSHAPES))
+_SHAPED = ",".join(["%.6f"] * (len(BLENDSHAPES) + len(ACTION_UNITS)))
 
 
 def export_landmarks(work: Path, out: Path, form: str, *, mesh: bool = False) -> Path:
@@ -88,7 +79,7 @@ def _write_csv(work: FinishedWork, path: Path) -> None:
 
 
 def _csv_rows(part: LandmarkPart, work: FinishedWork) -> Iterator[list[str]]:
-    placed, profile = _placed(part), part.profile
+    placed, shaped, profile = _placed(part), _shaped(part), part.profile
     for at, sample_id in enumerate(part.sample_ids):
         found, seen = part.reasons[at] is Reason.OK, part.source_size[at].all()
         yield [
@@ -97,9 +88,9 @@ def _csv_rows(part: LandmarkPart, work: FinishedWork) -> Iterator[list[str]]:
             *([str(int(column[at])) for column in _counts(part)] if seen else [""] * len(COUNTS)),
             part.source_sha256[at],
             *(
-                (_SHAPED % tuple(part.blendshapes[at].tolist())).split(",")
+                (_SHAPED % tuple(shaped[at].tolist())).split(",")
                 if part.has_mesh[at]
-                else [""] * len(BLENDSHAPES)
+                else [""] * (len(BLENDSHAPES) + len(ACTION_UNITS))
             ),
         ]
 
@@ -111,6 +102,13 @@ def _texts(sample: Sample, reason: Reason) -> tuple[str, ...]:
 def _placed(part: LandmarkPart) -> Float32[np.ndarray, "n 140"]:
     """Points, pose and score side by side."""
     return np.concatenate([part.landmarks.reshape(-1, len(POINTS)), part.pose, part.score[:, None]], 1)
+
+
+def _shaped(part: LandmarkPart) -> Float32[np.ndarray, "n c"]:
+    """Blendshapes and the action units that they tell side by side."""
+    estimator = load_estimator()
+    told = [at for at, unit in enumerate(estimator.units) if unit.told]
+    return np.concatenate([part.blendshapes, estimator.probabilities(part.blendshapes)[:, told]], 1, dtype=np.float32)
 
 
 def _counts(part: LandmarkPart) -> tuple[np.ndarray, ...]:
@@ -146,7 +144,7 @@ def _schema(arrow: Any, work: FinishedWork, mesh: bool) -> Any:
         *((name, arrow.float32()) for name in (*POINTS, *MEASURES)),
         *((name, arrow.int32()) for name in (FLAG, *COUNTS)),
         ("source_sha256", arrow.string()),
-        *((name, arrow.float32()) for name in BLENDSHAPES),
+        *((name, arrow.float32()) for name in (*BLENDSHAPES, *ACTION_UNITS)),
         *([("mesh", arrow.list_(arrow.float32(), 478 * 3))] if mesh else []),
     ]
     about = {"config": canonical_json(work.config), "manifest_digest": work.manifest_digest}
@@ -163,7 +161,7 @@ def _batch(arrow: Any, schema: Any, part: LandmarkPart, work: FinishedWork) -> A
         *_masked(arrow, [part.profile.astype(np.int32)], found),
         *_masked(arrow, [column.astype(np.int32) for column in _counts(part)], seen),
         arrow.array([value or None for value in part.source_sha256], arrow.string()),
-        *_masked(arrow, part.blendshapes.T, shaped),
+        *_masked(arrow, _shaped(part).T, shaped),
     ]
     if "mesh" in schema.names:
         flat = arrow.array(part.mesh.reshape(-1))

@@ -194,7 +194,7 @@ def test_published_counts() -> None:
 
 def test_every_reason_is_counted_as_row_or_file() -> None:
     files = {reason.value for reason in ProblemReason if reason.concerns_a_file}
-    assert files == {"unlisted_file", "not_an_image_name", "unreadable_folder"} and len(ProblemReason) == 13
+    assert files == {"unlisted_file", "not_an_image_name", "unreadable_folder"} and len(ProblemReason) == 14
 
 
 @pytest.mark.parametrize(

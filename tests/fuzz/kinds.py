@@ -414,6 +414,13 @@ def _given() -> Iterator[Target]:
         "text",
         own=False,
     )
+    yield Target(
+        "table of action units",
+        "inputs/codes.csv",
+        ("manifest", "build", "csv", "inputs/csv", "-o", "new/n.csv", "--aus-from", "inputs/codes.csv", *KEEP),
+        "csv",
+        own=False,
+    )
     for layout, path, family in LAYOUT_FILES:
         tree, _, _ = path.partition("/")
         yield Target(
@@ -433,6 +440,7 @@ LAYOUT_FILES = (
     ("fer2013", "fer2013/fer2013.csv", "csv"),
     ("ferplus", "ferplus/fer2013new.csv", "csv"),
     ("ckplus", "ckplus/Emotion/S005/001/S005_001_00000005_emotion.txt", "text"),
+    ("ckplus", "ckplus/FACS/S005/001/S005_001_00000005_facs.txt", "text"),
     ("ckplus", "ckplus/Landmarks/S005/001/S005_001_00000005_landmarks.txt", "text"),
     ("expw", "expw/label/label.lst", "text"),
     ("csv", "csv/faces.csv", "csv"),

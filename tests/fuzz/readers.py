@@ -32,7 +32,13 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_data/manifest/layouts/arrays.py": ("dataset (affectnet-npy)",),
     "fer_data/manifest/layouts/sequences.py": ("dataset (ckplus)",),
     "fer_data/manifest/layouts/yolo.py": ("dataset (yolo)",),
-    "fer_data/manifest/layouts/text.py": ("dataset (rafdb)", "dataset (fer2013)", "dataset (csv)", "manifest"),
+    "fer_data/manifest/layouts/text.py": (
+        "dataset (rafdb)",
+        "dataset (fer2013)",
+        "dataset (csv)",
+        "manifest",
+        "table of action units",
+    ),
     "fer_data/manifest/model.py": (
         "manifest",
         "manifest's meta data",

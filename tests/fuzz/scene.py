@@ -103,6 +103,7 @@ def _inputs() -> None:
     folder = Path("inputs")
     folder.mkdir()
     (folder / "mine.toml").write_text(GAUSSIAN.replace("happiness = [12]", "happiness = [12]\nanger = [12]"))
+    (folder / "codes.csv").write_text("file,AU01_r,AU12_r,AU12_c\n0.png,0.1,2.5,1\n1.png,1.2,0,0\n2.png,0,0,0\n")
     (folder / "labels.txt").write_text("happy=happiness\nsad=sadness\n")
     shutil.copy(find_model(), folder / "face.task")
     for name in ("kdef.toml", "ckplus.toml"):
@@ -119,6 +120,9 @@ def _inputs() -> None:
     for name in LAYOUTS:
         (folder / name).mkdir()
         TREES[name].make(folder / name)
+    facs = folder / "ckplus" / "FACS" / "S005" / "001" / "S005_001_00000005_facs.txt"
+    facs.parent.mkdir(parents=True)
+    facs.write_text("   1.2000000e+01   3.0000000e+00\n   2.5000000e+01   0.0000000e+00\n")
     _yolo(folder / "yolo")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aupipe.fer_data.action_units.estimator import load_estimator
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.landmark_parts import LandmarkPart
 from aupipe.fer_data.manifest import build_manifest, read_manifest
@@ -40,7 +41,7 @@ def test_a_row_a_sample_in_hash_order(work: Path) -> None:
     path = export_landmarks(work, work, "csv")
     rows = table(path)
     assert path == work / "landmarks.csv"
-    assert tuple(rows[0]) == export.COLUMNS and len(export.COLUMNS) == 5 + 136 + 4 + 1 + 4 + 1 + 52
+    assert tuple(rows[0]) == export.COLUMNS and len(export.COLUMNS) == 5 + 136 + 4 + 1 + 4 + 1 + 52 + 17
     assert [row["sample_id"] for row in rows] == [sample.sample_id for sample in hash_order(samples_of(10))]
     by_id = {sample.sample_id: sample for sample in samples_of(10)}
     for row in rows:
@@ -63,15 +64,21 @@ def test_csv_holds_what_the_parts_hold(work: Path) -> None:
         assert numbers(row, export.COUNTS).tolist() == [part.rung[at], part.faces_seen[at], 96, 96]
         if part.has_mesh[at]:
             np.testing.assert_allclose(numbers(row, export.BLENDSHAPES), part.blendshapes[at], atol=1e-6)
+            estimator = load_estimator()
+            chance = dict(
+                zip(estimator.numbers, estimator.probabilities(part.blendshapes[at : at + 1])[0], strict=True)
+            )
+            expected = [chance[int(name[2:])] for name in export.ACTION_UNITS]
+            np.testing.assert_allclose(numbers(row, export.ACTION_UNITS), expected, atol=1e-6)
 
 
 def test_absence_is_an_empty_cell(work: Path) -> None:
     rows = {row["sample_id"]: row for row in table(export_landmarks(work, work, "csv"))}
     empty = {key: {name for name, cell in row.items() if not cell} for key, row in rows.items()}
-    measured = {*export.POINTS, *export.MEASURES, export.FLAG, *export.BLENDSHAPES}
+    measured = {*export.POINTS, *export.MEASURES, export.FLAG, *export.BLENDSHAPES, *export.ACTION_UNITS}
     assert empty.pop("s/003") == measured
     assert empty.pop("s/005") == {*measured, *export.COUNTS, "source_sha256"}
-    assert empty.pop("s/001") == set(export.BLENDSHAPES)
+    assert empty.pop("s/001") == {*export.BLENDSHAPES, *export.ACTION_UNITS}
     assert not any(empty.values())
 
 

@@ -43,6 +43,7 @@ class RawRow:
     """One labelled image as the dataset states it. ``split`` is ``train``, ``val``, ``test`` or empty.
 
     ``points`` are the 68 landmarks that come with it, float32 ``(68, 2)`` in pixels, all NaN where what came is none.
+    ``aus`` are its action units in FACS notation, as they stand there.
     """
 
     path: str
@@ -52,6 +53,7 @@ class RawRow:
     subject: str = ""
     box: Box | None = None
     points: np.ndarray | None = field(default=None, compare=False)
+    aus: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from aupipe.fer_data.action_units.facs import intensity_letter
 from aupipe.fer_data.errors import printable
 from aupipe.fer_data.images import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
@@ -24,11 +25,11 @@ from aupipe.fer_data.manifest.layouts.cells import parse_points
 from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Place, Problem, ProblemReason, is_plain
 
-_LABEL, _POINTS = "_emotion.txt", "_landmarks.txt"
+_LABEL, _POINTS, _CODES = "_emotion.txt", "_landmarks.txt", "_facs.txt"
 
 
 class SequencesReader:
-    """``images/SUBJECT/SEQUENCE/*.png``, ``labels/SUBJECT/SEQUENCE/FRAME_emotion.txt``, ``points/...``.
+    """``images/SUBJECT/SEQUENCE/*.png``, ``labels/SUBJECT/SEQUENCE/FRAME_emotion.txt``, ``points/...``, ``codes/...``.
 
     A variant says how many frames, counted back from the one that the label file names, get its label; with
     ``+ neutral`` the first frame of each labelled sequence is a neutral row.
@@ -44,7 +45,9 @@ class SequencesReader:
         Raises :class:`ManifestError` when the folders are not there.
         """
         root, form = request.folder, request.form
-        images, labels, points = (find_role_folder(root, form, role) for role in ("images", "labels", "points"))
+        images, labels, points, codes = (
+            find_role_folder(root, form, role) for role in ("images", "labels", "points", "codes")
+        )
         if images is None or labels is None:
             raise request.not_there("No sequences")
         peak, _, neutral = choose_variant(form, request.variant).partition("+")
@@ -55,7 +58,8 @@ class SequencesReader:
             if isinstance(parsed, Problem):
                 found.add(parsed)
             else:
-                found.rows += [_with_points(row, points, name) for row in parsed]
+                aus = _read_codes(codes / name) if codes is not None else ""
+                found.rows += [_with_points(row, points, name) for row in _with_codes(parsed, aus)]
         return found.listing(root)
 
 
@@ -108,6 +112,24 @@ def _read_label(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return str(int(number)) if number.is_integer() else None
+
+
+def _read_codes(folder: Path) -> str:
+    """Read ``FRAME_facs.txt``: lines of an action unit and its intensity from 1 to 5, 0 where it was not judged."""
+    file = next(iter(sorted(folder.glob("*" + _CODES))), None) if folder.is_dir() else None
+    if file is None:
+        return ""
+    try:
+        pairs = [[float(word) for word in line.split()] for line in file.read_text(encoding="ascii").splitlines()]
+        return "+".join(f"{number:g}{intensity_letter(strength)}" for number, strength in filter(None, pairs)) or "0"
+    except (OSError, ValueError):
+        return f"{file.name}, which has other lines than an action unit and an intensity"
+
+
+def _with_codes(rows: Sequence[RawRow], aus: str) -> Iterator[RawRow]:
+    """Give the frames at the peak the action units that were coded there; the neutral frame was not coded."""
+    for row in rows:
+        yield row if row.source_label == "neutral" else replace(row, aus=aus)
 
 
 def _with_points(row: RawRow, points: Path | None, sequence: str) -> RawRow:

@@ -260,7 +260,8 @@ class _RowParser:
         path, subject = self.path_of(cells), cells.get("subject", "")
         if path in ("", "."):
             raise _BadRowError("no path")
-        return RawRow(path, label, place, self._split(name, cells.get("split", "")), subject, None, _points(cells))
+        split = self._split(name, cells.get("split", ""))
+        return RawRow(path, label, place, split, subject, None, _points(cells), cells.get("aus", ""))
 
     def _split(self, name: str, text: str) -> str:
         if self._split_pattern is not None:

@@ -24,6 +24,7 @@ HEADER_ROLES: dict[str, str] = {
     "pixels": "pixels",
     "box": "box bbox boundingbox bndbox facebox facebbox rect facerect roi",
     "points": "landmarks faciallandmarks",
+    "aus": "aus facs facscodes actionunits aucodes",
 }
 """Header names understood for each role, best first, without spaces and underscores; those of boxes and points in
 several columns are in ``cells``."""

@@ -1,0 +1,1 @@
+"""Action units that faces show: how FACS writes them, and their estimate from blendshapes."""
