@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,17 @@ def test_csv_holds_what_the_parts_hold(work: Path) -> None:
             )
             expected = [chance[int(name[2:])] for name in export.ACTION_UNITS]
             np.testing.assert_allclose(numbers(row, export.ACTION_UNITS), expected, atol=1e-6)
+
+
+def test_profiles_are_flagged(tmp_path: Path) -> None:
+    """From above 45 degrees on, to either side; the same in every form of the table."""
+    yaws = {2: 45.5, 4: -60.0, 6: 45.0}
+    work = make_work(
+        tmp_path, edit=lambda number, row: replace(row, pose=np.array([yaws.get(number, 0), 0, 0], np.float32))
+    )
+    flagged = {row["sample_id"] for row in table(export_landmarks(work, work, "csv")) if row["profile"] == "1"}
+    frame = open_work(work).to_pandas()
+    assert flagged == {"s/002", "s/004"} == set(frame["sample_id"][frame["profile"] == 1])
 
 
 def test_absence_is_an_empty_cell(work: Path) -> None:
