@@ -199,7 +199,7 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
             version = str(file.attrs["schema_version"])
             if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
                 raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
-            if faults := foreign_faults(file) or structure_faults(file, _datasets(file), {}):
+            if faults := foreign_faults(file.id) or structure_faults(file.id, _datasets(file), {}):
                 raise _damaged(path, faults[0])
             columns = {name: file[name][:] for name in names if name in file or name not in _LATER}
             stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
-from aupipe.fer_data.errors import StoreError, paragraph, without_secrets
+from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.remote import is_url, local_store
+from aupipe.fer_data.shards.remote import is_url, local_store, pinned
 from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_rows import ShardRows
 from aupipe.fer_data.shards.structure import check_later, check_shard, value_fault
@@ -322,5 +322,4 @@ def open_store(folder: Path | str, progress: Progress | None = None) -> Store:
     """
     place = local_store(folder, progress)
     index = load_index(place)
-    url = f"{without_secrets(str(folder)).partition('#')[0]}#sha256={index.digest}" if is_url(folder) else ""
-    return Store(place, index, url)
+    return Store(place, index, pinned(str(folder), index.digest) if is_url(folder) else "")
