@@ -14,6 +14,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
+from aupipe.fer_models.training.selection import few_choose
 
 
 def check(store: Store, config: TrainConfig) -> None:
@@ -26,7 +27,8 @@ def check(store: Store, config: TrainConfig) -> None:
 
 def collect_notes(store: Store, config: TrainConfig) -> list[str]:
     """Collect what the user should know of this store and these settings, one line each."""
-    lines = [_small_crop(config.crop_size, store.index.image_size), _without_map(store)]
+    few = few_choose(config, store.index.rows("val"))
+    lines = [_small_crop(config.crop_size, store.index.image_size), _without_map(store), few]
     for split in ("train", "val"):
         if absent := absent_classes(store.split(split)):
             lines.append(f"the {split} split has no images of {', '.join(absent)}")
@@ -77,10 +79,11 @@ def explaining_limits(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
             raise
         raise RunError(
             paragraph(
-                f"Batch normalisation needs more than one value a channel, and --batch-size {config.batch_size} gives "
-                f"each process {config.batch_size // ranks.size} image(s) of {config.crop_size} pixels.",
+                f"Batch normalisation needs more than one value a channel, and --batch-size {config.batch_size} leaves "
+                f"a process with a single image of {config.crop_size} pixels.",
                 got=str(error),
-                fix=f"Use --batch-size {2 * ranks.size} or more, in a new --out folder.",
+                # An epoch's batches are more than half of the size that is asked for.
+                fix=f"Use --batch-size {2 if ranks.size == 1 else 4 * ranks.size} or more, in a new --out folder.",
             )
         ) from error
 
