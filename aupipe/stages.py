@@ -190,8 +190,8 @@ def train(
 
     Example:
         >>> aupipe.train("store", "run", backbone="test_resnet", epochs=2, crop_size=80, batch_size=8, device="cpu")
-        run: trained 2 epochs, 6 steps (6 now, ... s)
-        best validation epoch ...: accuracy ...%, cross-entropy ...
+        run: trained 2 epochs, 8 steps (8 now, ... s)
+        kept epoch ...: validation accuracy ...%, cross-entropy ...
     """
     from aupipe.fer_models.training.config import TrainConfig
     from aupipe.fer_models.training.presets import preset_config

@@ -62,6 +62,7 @@ class Objective:
         label: Int64[Tensor, "b"],
         au_map: Float[Tensor, "b m m"],
         has_map: Bool[Tensor, "b"],
+        valid: Float[Tensor, "b m m"] | None = None,
     ) -> LossTerms:
         """Compute the loss terms of a batch.
 
@@ -71,8 +72,9 @@ class Objective:
             label: Class indices.
             au_map: AU maps in [0, 1]; zero where ``has_map`` is False.
             has_map: True for samples with a map.
+            valid: 1 where a pixel counts, 0 in erased areas (see :func:`alignment`).
         """
-        return self.compose(self.classification(logits, label), features, au_map, has_map)
+        return self.compose(self.classification(logits, label), features, au_map, has_map, valid)
 
     def classification(self, logits: Float[Tensor, "b k"], label: Int64[Tensor, "b"]) -> Float[Tensor, ""]:
         """Compute the cross-entropy, averaged over the batch, with the run's label smoothing."""

@@ -118,7 +118,7 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    per_epoch = max(store.index.rows("train") // config.batch_size, 1)
+    per_epoch = -(-store.index.rows("train") // config.batch_size)
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
 
 

@@ -21,9 +21,10 @@ from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.table_picture import draw_table
 from aupipe.fer_models.methods import method_title
 from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training.selection import describe_selection
 
 SHOWN = (
-    "epochs", "batch_size", "crop_size", "optimizer", "lr", "weight_decay", "schedule", "select_on", "pretrained",
+    "epochs", "batch_size", "crop_size", "optimizer", "lr", "weight_decay", "schedule", "select", "pretrained",
     "weights",
 )  # fmt: skip
 """Shared settings that the report names; every run's ``config.json`` has them all."""
@@ -113,7 +114,8 @@ def _how(
         ("runs", f"{len(results.all)} of {len(plan)} finished, from {len(trained)} trainings"),
         ("seeds", ", ".join(map(str, range(request.seeds)))),
         ("settings", ", ".join(f"{name} {base[name]}" for name in SHOWN)),
-        ("measured on", f"{how.split} split ({index.rows(how.split)} images); best epoch chosen on val"),
+        ("measured on", f"{how.split} split ({index.rows(how.split)} images)"),
+        ("kept", describe_selection(request.base, index.rows("val"))),
         ("store", f"`{index.digest[:16]}`, {', '.join(index.classes)}"),
         ("codebook", f"{store.codebook.name} (`{index.codebook_digest[:16]}`)"),
         ("training time", f"{spoken(seconds)} over all processes; this call took {spoken(how.seconds)}"),

@@ -61,7 +61,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "split": split,
         "limit": None,
         "store_digest": store_digest,
-        "epoch": run_log.best_row(rows, run.config.select_on)["epoch"],
+        "epoch": run_log.best_row(rows, run.config.select)["epoch"],
     }
     return _contains(content, wanted) and checkpoint.outdated(folder, content) is None
 

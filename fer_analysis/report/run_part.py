@@ -42,6 +42,7 @@ from aupipe.fer_display.overlays import enlarge, overlay
 from aupipe.fer_display.pages import jpeg_picture
 from aupipe.fer_models.training.checkpoint import RunRecord, outdated
 from aupipe.fer_models.training.run_log import read_log
+from aupipe.fer_models.training.selection import describe_selection
 
 
 @dataclass(frozen=True)
@@ -236,12 +237,13 @@ def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping
         ("backbone, method", f"{record.config.backbone}, {record.config.method}"),
         ("weight of the alignment", f"{record.config.align_weight:g}, layers {record.config.align_layers}"),
         ("seed", str(record.config.seed)),
+        ("kept", describe_selection(record.config, record.validation_faces)),
     ]
     if metrics is not None:
         limit = "all" if metrics["limit"] is None else f"the first {metrics['limit']:,}"
         about += [
             ("evaluated", f"{limit} of {metrics['split']} of the store {metrics['store_digest']}"),
-            ("checkpoint", f"{metrics['checkpoint']}, epoch {metrics['epoch']}, chosen on the validation split"),
+            ("checkpoint", f"{metrics['checkpoint']}, epoch {metrics['epoch']}"),
             (PREDICTIONS, f"sha256 {metrics['predictions_sha256']}"),
         ]
     settings = [(name, str(value)) for name, value in record.config.as_json().items()]

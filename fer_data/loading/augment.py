@@ -44,7 +44,7 @@ class AugmentConfig:
         brightness: Largest relative change.
         contrast: Largest relative change.
         grey: Probability of greyscale.
-        erasing: Probability of a blank rectangle, in the image and in its map.
+        erasing: Probability of a blank rectangle, in the image and in its map; attention there is not aligned.
         erasing_area: Its share of the crop, from - to.
 
     Example:
@@ -211,6 +211,11 @@ def erased(erase: Float64[np.ndarray, "b 4"], size: int, device: torch.device) -
     return y[:, :, None] & x[:, None, :]
 
 
+def valid_pixels(parameters: AugmentParameters, size: int, device: torch.device) -> Float32[Tensor, "b s s"]:
+    """Mark the pixels of a map that show what was photographed with 1, the erased ones with 0."""
+    return (~erased(parameters.erase, size, device)).float()
+
+
 def apply(
     config: AugmentConfig,
     parameters: AugmentParameters,
@@ -275,7 +280,7 @@ def apply_to_maps(
     out_size = cropped_map_size(config.crop_size, image_size, maps.shape[-1])
     targets = crop_values(maps[:, None], parameters, config.crop_size, image_size, out_size)[:, 0]
     if parameters.erase.any():
-        targets = targets.masked_fill(erased(parameters.erase, out_size, maps.device), 0.0)
+        targets = targets * valid_pixels(parameters, out_size, maps.device)
     return targets.contiguous()
 
 

@@ -50,7 +50,7 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         return self.rows
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
-        """Read ``image (3, c, c)``, ``label``, ``au_map (o, o)``, ``has_map``, ``landmarks (68, 2)`` and ``index``."""
+        """Read the fields of a :class:`~aupipe.fer_data.loading.loader.Batch` of one row."""
         if not -self.rows <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         rows, index = np.array([row % self.rows]), self.reader.store.index
@@ -73,4 +73,5 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
             "has_map": torch.from_numpy(self._targets.has_map(rows))[0],
             "landmarks": torch.from_numpy(points[0]),
             "index": torch.tensor(int(rows[0])),
+            "valid": augment.valid_pixels(parameters, au_map.shape[-1], au_map.device)[0],
         }

@@ -51,6 +51,7 @@ class Batch:
         has_map: True where ``au_map`` is meaningful.
         landmarks: Points in pixels of the crop.
         index: Row in the split.
+        valid: 0 where a pixel of ``au_map`` lies in an erased area, which shows no face, else 1; None: all 1.
     """
 
     image: Float32[Tensor, "b 3 c c"]
@@ -59,6 +60,7 @@ class Batch:
     has_map: Bool[Tensor, "b"]
     landmarks: Float32[Tensor, "b 68 2"]
     index: Int64[Tensor, "b"]
+    valid: Float32[Tensor, "b m m"] | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -100,6 +102,8 @@ class TripletLoader:
         mode: Order of an epoch: ``full`` shuffle, ``block`` for stores larger than memory, ``balanced`` shows each
             class equally often, ``none`` keeps the store's order.
         drop_last: Leave out the last batch where it is smaller.
+        even: Make the batches of an epoch as equal as possible, none larger than ``batch_size``, instead of a small
+            last one: for training on every image. Of an odd number in pairs one batch has three.
         limit: Only the first rows of the split, which lie in hash order.
         rank: This process among ``world_size`` of torchrun; it gets its share of each batch.
         world_size: Number of these processes.
@@ -129,6 +133,7 @@ class TripletLoader:
         device: torch.device | str = "cpu",
         mode: Mode = "full",
         drop_last: bool = False,
+        even: bool = False,
         limit: int | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -153,7 +158,7 @@ class TripletLoader:
         self.maps, self.target, self.neutral = maps, target, neutral
         self.rows = len(reader) if limit is None else min(limit, len(reader))
         labels = reader.labels[: self.rows] if mode == "balanced" else None
-        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels)
+        self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels, even)
         self.plan.check()
         self.mean = torch.tensor(index.channel_mean, dtype=torch.float32, device=self.device)
         self.std = torch.tensor(index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
@@ -262,7 +267,7 @@ class TripletLoader:
 
     def _make_buffers(self) -> list[PrefetchBuffer]:
         index = self.reader.store.index
-        size = -(-min(self.batch_size, self.rows) // self.plan.world_size)
+        size = -(-self.plan.largest // self.plan.world_size)
         side = self.config.crop_size if self.config.only_moves else index.image_size
         map_size = index.map_size if self._targets.reads_maps else None
         return [PrefetchBuffer(size, side, map_size, self.device) for _ in range(min(BUFFERS, len(self)))]
@@ -304,6 +309,7 @@ class TripletLoader:
             has_map=self._put(self._targets.has_map(rows)),
             landmarks=self._put(points),
             index=self._put(rows),
+            valid=augment.valid_pixels(parameters, au_map.shape[-1], au_map.device),
         )
 
     def _put(self, values: np.ndarray) -> Tensor:

@@ -66,7 +66,7 @@ class EpochPlan:
 
     ``batch_size`` is that of all ranks together: rank r takes the r-th share of each batch of the one global order, so
     the order and the state mean the same for every ``world_size``. Without ``drop_last`` an epoch ends with a shorter
-    batch, shared out as evenly as it goes.
+    batch, shared out as evenly as it goes; ``even`` makes all batches of an epoch as equal as possible instead.
     """
 
     rows: int
@@ -77,6 +77,7 @@ class EpochPlan:
     rank: int = 0
     world_size: int = 1
     labels: Integer[np.ndarray, "n"] | None = field(default=None, compare=False)
+    even: bool = False
 
     @property
     def length(self) -> int:
@@ -94,7 +95,9 @@ class EpochPlan:
             raise UserInputError(paragraph("There are no rows to load.", got=f"{self.rows} rows"))
         if (self.mode == "balanced") != (self.labels is not None):
             raise UserInputError(paragraph("A balanced order, and no other, needs the labels of the rows."))
-        if self.drop_last and self.batch_size > self.length:
+        if self.drop_last and self.even:
+            raise UserInputError(paragraph("Even batches leave no last one to drop.", fix="Use one of the two."))
+        if (self.drop_last or self.even) and self.batch_size > self.length:
             raise UserInputError(
                 paragraph(
                     f"A batch of {self.batch_size} is larger than the split: an epoch would have no full batch.",
@@ -119,19 +122,22 @@ class EpochPlan:
                     fix=f"Use a batch size of {above}, or {divisors[-1]} processes.",
                 )
             )
-        tail = 0 if self.drop_last else self.length % self.batch_size
-        if 0 < tail < self.world_size:
+        last = self.samples(len(self)) - self.samples(len(self) - 1)
+        smallest = self.length // len(self) if self.even else last
+        if smallest < self.world_size:
             raise UserInputError(
                 paragraph(
-                    f"The last batch of an epoch has {tail} rows for {self.world_size} processes: some would wait "
-                    "for the others for ever.",
-                    fix="Drop the last batch (drop_last=True), or use another batch size.",
+                    f"The {'smallest' if self.even else 'last'} batch of an epoch has {smallest} rows for "
+                    f"{self.world_size} processes: some would wait for the others for ever.",
+                    fix=f"Use a batch size of {2 * self.world_size}{'' if self.even else ', or drop_last=True'}.",
                 )
             )
 
     def __len__(self) -> int:
-        """Count the batches of an epoch."""
-        return self.length // self.batch_size if self.drop_last else -(-self.length // self.batch_size)
+        """Count the batches of an epoch; ``even`` has one less where two rows a batch could not be had otherwise."""
+        whole, rest = divmod(self.length, self.batch_size)
+        alone = self.even and self.batch_size > 1 and self.length // (whole + 1) < 2
+        return whole + (rest > 0 and not self.drop_last and not alone)
 
     def batches(self, epoch: int) -> list[Int64[np.ndarray, "b"]]:
         """List the rows of each batch of an epoch that belong to this rank, in order."""
@@ -139,17 +145,24 @@ class EpochPlan:
             rows = order(self.rows, self.seed, epoch, self.mode)
         else:
             rows = balanced(self.labels, self.seed, epoch)
-        whole = [rows[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        whole = [rows[self.samples(i) : self.samples(i + 1)] for i in range(len(self))]
         share = (self.rank, self.rank + 1)
         return [batch[slice(*(len(batch) * r // self.world_size for r in share))] for batch in whole]
 
     def samples(self, batches: int) -> int:
         """Count the samples that all ranks together have seen after so many batches."""
+        if self.even:
+            return self.length * batches // len(self)
         return min(batches * self.batch_size, self.length)
+
+    @property
+    def largest(self) -> int:
+        """Samples of the largest batch: ``batch_size``, but for small splits."""
+        return -(-self.length // len(self)) if self.even else min(self.batch_size, self.length)
 
     def identity(self) -> dict[str, Any]:
         """Return what must agree for a state to mean the same samples; rank and world size may differ."""
-        names = ("seed", "mode", "batch_size", "drop_last", "rows")
+        names = ("seed", "mode", "batch_size", "drop_last", "even", "rows")
         return {name: getattr(self, name) for name in names}
 
     def batches_done(self, samples: object) -> int:
@@ -157,13 +170,14 @@ class EpochPlan:
 
         Raises :class:`StoreError` for a number at which no batch ends.
         """
-        ends = isinstance(samples, int) and 0 <= samples <= self.samples(len(self))
-        if isinstance(samples, int) and ends and (samples % self.batch_size == 0 or samples == self.length):
-            return -(-samples // self.batch_size)
+        ends = [self.samples(batches) for batches in range(len(self) + 1)]
+        if type(samples) is int and samples in ends:
+            return ends.index(samples)
+        step = "" if self.even else f"a multiple of {self.batch_size} "
         raise StoreError(
             paragraph(
                 "The loader's state is damaged: no batch ends there.",
-                expected=f"a multiple of {self.batch_size} up to {self.samples(len(self))}",
+                expected=f"{step}up to {self.samples(len(self))}",
                 got=f"samples_done {samples!r}",
             )
         )

@@ -16,12 +16,16 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """A network of the study: ``stand_in`` is a timm backbone (``--backbone``) or a factory (``--model``) of ours."""
+    """A network of the study: ``stand_in`` is a timm backbone (``--backbone``) or a factory (``--model``) of ours.
+
+    ``differs``: what the stand-in lacks of the network's convolutions.
+    """
 
     name: str
     stand_in: str
     pretrained: bool
     input_size: int
+    differs: str = ""
 
 
 ZOO = (
@@ -32,12 +36,15 @@ ZOO = (
     ZooEntry("InceptionV3", "inception_v3.tf_in1k", True, 224),
     ZooEntry("Xception", "legacy_xception.tf_in1k", True, 224),
     ZooEntry("MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224),
-    ZooEntry("EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224),
+    ZooEntry(
+        "EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224,
+        "ends with 192 channels, before the last convolution (to 1,280), which is no part of timm's feature maps",
+    ),
     ZooEntry("AlexNet", "aupipe.fer_models.backbones.zoo:alexnet", False, 224),
     ZooEntry("SilNet", "aupipe.fer_models.backbones.zoo:silnet", False, 150),
     ZooEntry("WeiNet", "aupipe.fer_models.backbones.zoo:weinet", False, 64),
     ZooEntry("SongNet", "aupipe.fer_models.backbones.zoo:songnet", False, 224),
-)
+)  # fmt: skip
 """The study's networks, in its order of presentation."""
 
 
@@ -127,4 +134,9 @@ def zoo_lines() -> list[str]:
     """Format the table that ``aupipe compare --zoo`` prints."""
     lines = [f"{'network':<18}{'here':<32}{'ImageNet':<10}size"]
     lines += [f"{e.name:<18}{e.stand_in:<32}{'yes' if e.pretrained else 'no':<10}{e.input_size}" for e in ZOO]
-    return [*lines, "A name with a colon is for --model, the others for `aupipe train --backbone`."]
+    return [
+        *lines,
+        "A name with a colon is for --model, the others for `aupipe train --backbone`. Of those the feature maps are "
+        "taken, up to the last; the layers behind them are replaced by the method's head.",
+        *(f"{entry.name} differs: it {entry.differs}." for entry in ZOO if entry.differs),
+    ]

@@ -51,7 +51,7 @@ class ACoL(Method):
         ce_a = objective.classification(prediction.logits, batch.label)
         maps_b = self.complement(prediction, batch.label)
         ce_b = objective.classification(maps_b.mean((2, 3)), batch.label)
-        return objective.compose(ce_a + ce_b, prediction.features, batch.au_map, batch.has_map)
+        return objective.compose(ce_a + ce_b, prediction.features, batch.au_map, batch.has_map, batch.valid)
 
     def complement(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b k h w"]:
         """Compute B's maps of all classes, without the pixels where A found the given class."""

@@ -92,6 +92,10 @@ class APViT(Method):
     title = "APViT"
     order = 11
     has_cam = False
+    changed = (
+        "patch pooling scored by the channel mean, token pooling by the attention after the softmax, and layer norms "
+        "had an epsilon of 1e-5"
+    )
 
     @classmethod
     def check(cls, backbone: Backbone) -> None:

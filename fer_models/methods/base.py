@@ -50,6 +50,7 @@ class Method(nn.Module, ABC):
             (see :func:`method_title`).
         order: Its row in the paper's table; not inherited: methods without it follow the others
             (see :func:`method_names`).
+        changed: What the method does otherwise than when runs did not yet record its settings; such runs are refused.
     """
 
     title: ClassVar[str]
@@ -57,6 +58,7 @@ class Method(nn.Module, ABC):
     needs_graph: bool = False
     has_cam: ClassVar[bool] = True
     trains_as: ClassVar[str | None] = None
+    changed: ClassVar[str] = ""
 
     @classmethod
     def check(cls, backbone: Backbone) -> None:
@@ -83,7 +85,8 @@ class Method(nn.Module, ABC):
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
         """Compute the loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)
-        return objective(prediction.logits, prediction.features, batch.label, batch.au_map, batch.has_map)
+        aligned = (batch.au_map, batch.has_map, batch.valid)
+        return objective(prediction.logits, prediction.features, batch.label, *aligned)
 
     @abstractmethod
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:

@@ -21,7 +21,8 @@ class CutMix(CAM):
     A step draws one share from Beta(``alpha``, ``alpha``), one box of that share of the image around a uniform centre,
     cut at the borders, and one partner for each sample. Inside the box a sample is its partner; the cross-entropies
     count by the pixels that are left and pasted. The AU map gets the same patch. Where the one that is shown has no map
-    there is nothing to align: those pixels are left out of the alignment, and the others stay in it.
+    there is nothing to align: those pixels are left out of the alignment, and the others stay in it. What the
+    augmentation erased stays erased, in its owner and pasted.
     """
 
     title = "CutMix"
@@ -44,7 +45,9 @@ class CutMix(CAM):
         pasted = box.float().mean()
         own = objective.classification(prediction.logits, batch.label)
         other = objective.classification(prediction.logits, batch.label[partner])
-        au_map, valid = mix_maps(batch.au_map, batch.has_map, partner, box)
+        known = batch.has_map.float()[:, None, None].expand_as(batch.au_map)
+        known = known if batch.valid is None else known * batch.valid
+        au_map, valid = mix_maps(batch.au_map, known, partner, box)
         ce = (1 - pasted) * own + pasted * other
         return objective.compose(ce, prediction.features, au_map, valid.flatten(1).any(1), valid)
 
@@ -62,16 +65,16 @@ def box_mask(size: tuple[int, int], share: float) -> Bool[Tensor, "h w"]:
 
 def mix_maps(
     au_map: Float[Tensor, "b m m"],
-    has_map: Bool[Tensor, "b"],
+    known: Float[Tensor, "b m m"],
     partner: Int64[Tensor, "b"],
     box: Bool[Tensor, "h w"],
 ) -> tuple[Float[Tensor, "b m m"], Float[Tensor, "b m m"]]:
     """Mix AU maps with the partner's patch; return too how much of each pixel shows someone who has a map.
 
-    A pixel of the map that the box's edge crosses is the mean of both maps by area, of those that exist.
+    ``known``: 1 where a pixel of a sample's own map is meaningful; 0 all over for one without a map, and in erased
+    areas. A pixel that the box's edge crosses is the mean of both maps by area, of those that are known.
     """
     inside = resize_maps(box.float()[None], (au_map.shape[1], au_map.shape[2]))
-    known = has_map.float()[:, None, None]
     own, other = (1 - inside) * known, inside * known[partner]
     valid = own + other
     return (own * au_map + other * au_map[partner]) / valid.where(valid > 0, 1.0), valid

@@ -27,7 +27,15 @@ from aupipe.fer_data.typed import convert, parse_json
 from aupipe.fer_data.types import Progress
 from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_models.backbones import create_backbone, library_versions
-from aupipe.fer_models.methods import METHODS, Method, create_method, parse_options, training_name
+from aupipe.fer_models.methods import (
+    METHODS,
+    Method,
+    create_method,
+    method_class,
+    option_defaults,
+    parse_options,
+    training_name,
+)
 from aupipe.fer_models.training.config import TrainConfig
 
 CONFIG, LAST, BEST = "config.json", "last.pt", "best.pt"
@@ -46,6 +54,11 @@ MAY_DIFFER = frozenset({"preset", "max_steps", "device", "checkpoint_minutes", "
 saves, and the name of settings that are compared one by one."""
 
 
+SEMANTICS = 2
+"""What the settings mean. 1: the rest of an epoch that filled no batch was left out, attention in erased areas counted
+as misplaced, and the method's own settings were not recorded. 2: every face is used, erased areas do not count."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Origins:
     """The content of ``config.json`` beside the settings."""
@@ -61,6 +74,9 @@ class _Origins:
     channel_std: tuple[float, ...]
     versions: dict[str, str]
     preparation: dict[str, Any] = field(default_factory=dict)
+    method_settings: dict[str, Any] = field(default_factory=dict)
+    validation_faces: int = 0
+    semantics: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +85,8 @@ class RunRecord(_Origins):
 
     ``store`` is relative to the run's folder where both are on one drive; of a store at a URL it is the URL with the
     store's digest. ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older
-    runs.
+    runs. ``method_settings``: all of the method's own settings, also those that nobody gave, so that the network stays
+    the one that was trained when a default changes. ``semantics``: :data:`SEMANTICS` of the program that trained.
     """
 
     config: TrainConfig
@@ -81,8 +98,9 @@ class RunRecord(_Origins):
 
 
 def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunRecord:
-    """Make the record of a run on this store."""
+    """Make the record of a run on this store; one that was begun keeps what its settings meant."""
     index = store.index
+    begun = load_record(run_folder) if (run_folder / CONFIG).is_file() else None
     return RunRecord(
         config=config,
         store=store.url or _relative(store.folder, run_folder),
@@ -100,7 +118,14 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
             "python": platform.python_version(),
         },
         preparation=Preparation.of_store(index).as_json(),
+        method_settings=begun.method_settings if begun else _method_settings(config),
+        validation_faces=index.rows("val"),
+        semantics=begun.semantics if begun else SEMANTICS,
     )
+
+
+def _method_settings(config: TrainConfig) -> dict[str, Any]:
+    return {**option_defaults(config.method), **parse_options(config.method, config.method_options)}
 
 
 def _relative(store: Path, run_folder: Path) -> str:
@@ -174,8 +199,17 @@ def check_same_run(run_folder: Path, record: RunRecord) -> None:
         )
 
 
-def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> Method:
-    """Build the network of a configuration; ``with_weights=False`` for one whose weights come from a checkpoint."""
+def build_model(
+    config: TrainConfig, n_classes: int, *, with_weights: bool, settings: Mapping[str, Any] | None = None
+) -> Method:
+    """Build the network of a configuration.
+
+    Args:
+        config: The run's settings.
+        n_classes: Number of expressions.
+        with_weights: False for a network whose weights come from a checkpoint.
+        settings: The method's own settings as a run recorded them; none: those of the configuration and the defaults.
+    """
     if n_classes < 2:
         raise UserInputError(
             paragraph(
@@ -192,7 +226,7 @@ def build_model(config: TrainConfig, n_classes: int, *, with_weights: bool) -> M
         output_stride=config.output_stride,
         image_size=config.crop_size,
     )
-    return create_method(config.method, backbone, n_classes, **parse_options(config.method, config.method_options))
+    return create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -301,16 +335,51 @@ def load_best(
     Raises:
         RunError: The folder is not a run, its checkpoint cannot be read, or it was trained as another method.
     """
-    record = load_record(run_folder)
+    record = trained = load_record(run_folder)
+    _check_meaning(run_folder, trained)
     if method is not None:
         record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
-    model = build_model(record.config, len(record.classes), with_weights=False)
+    settings = trained.method_settings if record.config == trained.config else {}
+    model = build_model(record.config, len(record.classes), with_weights=False, settings=settings)
     with explaining_damage(path):
         load_weights(model, state["model"], path)
         kept = BestCheckpoint(int(state["epoch"]), sha256)
     return record, model.to(device, memory_format=torch.channels_last).eval(), kept  # type: ignore[call-overload]
+
+
+def _check_meaning(run_folder: Path, record: RunRecord) -> None:
+    """Refuse weights whose network would be built otherwise here than where they were trained."""
+    changed = method_class(record.config.method).changed
+    if record.semantics > 1 or not changed:
+        return
+    raise RunError(
+        paragraph(
+            f"The run was trained before the method {record.config.method} changed: {changed}. Its weights would "
+            "silently give other answers here.",
+            where=run_folder / CONFIG,
+            expected=f"semantics {SEMANTICS}, with the method's settings",
+            got=f"semantics {record.semantics}",
+            fix="Train it again in a new --out folder, or use the version that trained it (`versions` in that file).",
+        )
+    )
+
+
+def check_can_continue(run_folder: Path, record: RunRecord) -> None:
+    """Raise :class:`RunError` for an unfinished run whose epochs this program would go on with otherwise."""
+    if record.semantics == SEMANTICS:
+        return
+    raise RunError(
+        paragraph(
+            "The run was begun by an earlier version, which left out the rest of an epoch that filled no batch and "
+            "counted attention in erased areas as misplaced. It can be evaluated, but not continued here.",
+            where=run_folder / CONFIG,
+            expected=f"semantics {SEMANTICS}",
+            got=f"semantics {record.semantics}",
+            fix="Train in a new --out folder, or continue with the version that began it (`versions` in that file).",
+        )
+    )
 
 
 def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: str) -> TrainConfig:

@@ -14,6 +14,7 @@ from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
+from aupipe.fer_models.training.selection import few_choose
 
 
 def check(store: Store, config: TrainConfig) -> None:
@@ -26,7 +27,8 @@ def check(store: Store, config: TrainConfig) -> None:
 
 def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
     """Collect what the user should know of these splits of a store and these settings, one line each."""
-    lines = [_small_crop(config.crop_size, train.store.index.image_size), _without_map(train.store)]
+    small = _small_crop(config.crop_size, train.store.index.image_size)
+    lines = [small, _without_map(train.store), few_choose(config, len(val))]
     for reader in (train, val):
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
@@ -78,10 +80,11 @@ def explaining_limits(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
             raise
         raise RunError(
             paragraph(
-                f"Batch normalisation needs more than one value a channel, and --batch-size {config.batch_size} gives "
-                f"each process {config.batch_size // ranks.size} image(s) of {config.crop_size} pixels.",
+                f"Batch normalisation needs more than one value a channel, and --batch-size {config.batch_size} leaves "
+                f"a process with a single image of {config.crop_size} pixels.",
                 got=str(error),
-                fix=f"Use --batch-size {2 * ranks.size} or more, in a new --out folder.",
+                # An epoch's batches are more than half of the size that is asked for.
+                fix=f"Use --batch-size {2 if ranks.size == 1 else 4 * ranks.size} or more, in a new --out folder.",
             )
         ) from error
 

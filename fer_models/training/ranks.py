@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.losses import local_share
 
 T = TypeVar("T")
 
@@ -67,8 +66,9 @@ class Ranks:
         return int(largest)
 
     def share_with_map(self, has_map: Tensor) -> Tensor:
-        """Compute the share of the whole batch's samples that have a map."""
-        return self.mean(local_share(has_map))
+        """Compute the share of the whole batch's samples that have a map; the ranks' parts may differ in size."""
+        mapped = has_map.sum(dtype=torch.float32)
+        return self.mean(mapped) / self.mean(torch.full_like(mapped, len(has_map)))
 
     def broadcast(self, value: T | None) -> T:
         """Hand the first rank's value to all ranks; the others give None."""

@@ -65,7 +65,7 @@ class _Saved(TypedDict):
 def train(
     store_folder: Path | str, run_folder: Path, config: TrainConfig, progress: Progress | None = None
 ) -> TrainReport:
-    """Train on a store's train split, choosing the best epoch on its val split; the test split is not touched.
+    """Train on a store's train split; the val split chooses the epoch that is kept, the test split is not touched.
 
     The same call continues an interrupted run and does nothing for a finished one. Under torchrun each process calls
     it; the first one writes.
@@ -95,7 +95,7 @@ def train(
         checkpoint.check_same_run(run_folder, record)
         with preflight.explaining_limits(config, ranks):
             shown = progress or Silent()
-            trainer = _Trainer(store, run_folder, config, ranks, shown if ranks.first else Silent())
+            trainer = _Trainer(run_folder, record, ranks, shown if ranks.first else Silent())
             trainer.open_splits(open_previewed(store_folder, store, shown))
             if ranks.first:
                 checkpoint.save_record(run_folder, record)
@@ -103,12 +103,14 @@ def train(
 
 
 class _Trainer:
-    def __init__(self, store: Store, folder: Path, config: TrainConfig, ranks: Ranks, progress: Progress) -> None:
-        self.folder, self.config, self.ranks, self.progress = folder, config, ranks, progress
+    def __init__(self, folder: Path, record: checkpoint.RunRecord, ranks: Ranks, progress: Progress) -> None:
+        config = record.config
+        self.folder, self.record, self.config, self.ranks, self.progress = folder, record, config, ranks, progress
         self.device = ranks.device(config.device)
         torch.manual_seed(config.seed)
         fresh = not (folder / checkpoint.LAST).is_file()
-        model = checkpoint.build_model(config, len(store.index.classes), with_weights=fresh)
+        classes, settings = len(record.classes), record.method_settings
+        model = checkpoint.build_model(config, classes, with_weights=fresh, settings=settings)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(
@@ -132,7 +134,7 @@ class _Trainer:
             "threads": config.loader_threads,
         }  # fmt: skip
         self.loader = TripletLoader(
-            store.split("train"), config.batch_size, config.augmentation, drop_last=True,
+            store.split("train"), config.batch_size, config.augmentation, even=True,
             mode="balanced" if config.balance else config.order,
             rank=ranks.rank, world_size=ranks.size, resident=config.resident, **options,
         )  # fmt: skip
@@ -156,7 +158,7 @@ class _Trainer:
                 self._train_epoch()
                 complete = self.state.batches == len(self.loader)
                 self._close_epoch(self._log_row(complete), complete)
-        best = run_log.best_row(self.state.history, self.config.select_on)
+        best = run_log.best_row(self.state.history, self.config.select)
         return TrainReport(
             run=self.folder,
             epochs=self.state.epoch,
@@ -182,25 +184,34 @@ class _Trainer:
         sums = state.sums.to(self.device)
         self.clock = time.perf_counter()
         self.model.train()
-        self.progress.start(f"epoch {state.epoch + 1}/{config.epochs}", todo * config.batch_size, "images")
+        images = self._seen(state.batches + todo) - self._seen(state.batches)
+        self.progress.start(f"epoch {state.epoch + 1}/{config.epochs}", images, "images")
         with contextlib.closing(self.loader.epoch(state.epoch, state.batches)) as batches:
             for left, batch in zip(range(todo - 1, -1, -1), batches, strict=False):
                 # Dropout and the like: the same numbers whether or not the run was interrupted.
                 torch.manual_seed(config.seed * 1_000_003 + state.step + self.ranks.rank * 1_000_000_007)
-                sums += self._step(batch).stacked() * config.batch_size
+                images = self._seen(state.batches + 1) - self._seen(state.batches)
+                sums += self._step(batch, images).stacked() * images
                 state.step += 1
                 state.batches += 1
                 if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left:
                     self._between_steps(sums)
-                self.progress.advance(config.batch_size)
+                self.progress.advance(images)
         self.progress.finish()
 
-    def _step(self, batch: Batch) -> LossTerms:
+    def _seen(self, batches: int) -> int:
+        """Count the images of all ranks in the first batches of an epoch."""
+        return self.loader.plan.samples(batches)
+
+    def _step(self, batch: Batch, images: int) -> LossTerms:
+        """Take a step on this rank's part of a batch of so many ``images``; the terms count by the part's size."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.state.step, len(self.loader))
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, enabled=self.amp):
-            terms = LossTerms(*self.step_module(batch))
+            # DDP averages over ranks, each with a mean over its own part: unequal parts must not count alike.
+            share = len(batch) * self.ranks.size / images
+            terms = LossTerms(*(term * share for term in self.step_module(batch)))
         self.scaler.scale(terms.total).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_grad)
@@ -243,7 +254,7 @@ class _Trainer:
             figures = validate(self._best_model, self.val, self.val_objective, amp=self.amp)
         figures = self.ranks.broadcast(figures)
         self._check_finite(figures)
-        seen = state.batches * self.config.batch_size
+        seen = self._seen(state.batches)
         means = (state.sums / max(seen, 1)).tolist()
         return {
             "epoch": state.epoch + 1,
@@ -259,14 +270,14 @@ class _Trainer:
 
     @property
     def _best_model(self) -> Method:
-        """The weights that are validated and kept: the average where there is one."""
-        return self.average.model if self.average else self.model
+        """The weights that are validated and kept: the average where there is one, unless the last ones are wanted."""
+        return self.average.model if self.average and self.config.select != "last" else self.model
 
     def _close_epoch(self, row: dict[str, Any], complete: bool) -> None:
         """Write checkpoints and log; ``last.pt`` comes last, so whatever was not finished is done again."""
         state = self.state
         rows = [*state.history, row]
-        if self.ranks.first and run_log.best_row(rows, self.config.select_on) is row:
+        if self.ranks.first and run_log.best_row(rows, self.config.select) is row:
             self._save_best(row)
         if self.ranks.first:
             run_log.write_logs(self.folder, rows)
@@ -325,6 +336,7 @@ class _Trainer:
             self.state.history = rows
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
+            checkpoint.check_can_continue(self.folder, self.record)
             self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         return True
 
@@ -340,7 +352,7 @@ class _Trainer:
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
         if _sound(lambda: checkpoint.load_checkpoint(self.folder / checkpoint.BEST, self.device, ("model", "epoch"))):
             return
-        best = run_log.best_row(rows, self.config.select_on)
+        best = run_log.best_row(rows, self.config.select)
         if best["step"] == self.state.step:
             if self.ranks.first:
                 self._save_best(best)

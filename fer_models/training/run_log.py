@@ -51,7 +51,7 @@ class LogRow(TypedDict):
 class TrainReport:
     """The outcome of a call of :func:`aupipe.fer_models.training.run.train`.
 
-    ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call.
+    ``steps`` and ``epochs`` count the whole run; ``new_steps`` this call; ``best``: of the weights kept.
     """
 
     run: Path
@@ -77,19 +77,24 @@ class TrainReport:
         else:
             how = "continued to" if self.resumed else "trained"
             did = f"{how} {self.epochs} epochs, {self.steps} steps ({self.new_steps} now, {self.seconds:.0f} s)"
-        best = f"accuracy {self.best['val_accuracy']:.1%}, cross-entropy {self.best['val_ce']:.3f}"
-        return [f"{self.run}: {did}", f"best validation epoch {self.best_epoch}: {best}"]
+        best = f"validation accuracy {self.best['val_accuracy']:.1%}, cross-entropy {self.best['val_ce']:.3f}"
+        return [f"{self.run}: {did}", f"kept epoch {self.best_epoch}: {best}"]
 
 
-def best_row(rows: Sequence[dict[str, Any]], select_on: str) -> dict[str, Any]:
-    """Choose the row with the highest validation figure; ties: the lower cross-entropy, then the earlier epoch.
+def best_row(rows: Sequence[dict[str, Any]], select: str) -> dict[str, Any]:
+    """Choose the row whose weights are kept: by the highest validation figure, or the last for ``last`` and ``ema``.
+
+    Ties of the figure: the lower cross-entropy, then the earlier epoch.
 
     An epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again when the run
     continues, and the best checkpoint must be the one an undisturbed run would keep.
     """
     kept = [row for row in rows if not row.get("lost")]
     complete = [row for row in kept if row["complete"]]
-    return max(complete or kept or rows, key=lambda row: (row[f"val_{select_on}"], -row["val_ce"], -row["step"]))
+    candidates = complete or kept or rows
+    if select in ("last", "ema"):
+        return candidates[-1]
+    return max(candidates, key=lambda row: (row[f"val_{select}"], -row["val_ce"], -row["step"]))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -111,6 +113,17 @@ def test_a_samples_map_and_logits_do_not_depend_on_its_batch(name: str, backbone
         if net.has_cam:
             ours, theirs = net.cam(alone, label[row : row + 1])[0], net.cam(together, label)[row]
             assert torch.allclose(ours, theirs, atol=1e-4 * float(theirs.detach().abs().max()))
+
+
+@everywhere
+def test_attention_in_an_erased_area_is_not_aligned(name: str, backbone: str) -> None:
+    """With everything erased nothing is left to align; the loss of a step is then the same for any map."""
+    net, batch, terms = model(name, backbone).train(), random_batch(), []
+    for au_map in (batch.au_map, 1 - batch.au_map):
+        torch.manual_seed(0)
+        erased = replace(batch, au_map=au_map, valid=torch.zeros_like(batch.au_map))
+        terms.append(net.training_step(erased, objective(net)).stacked())
+    assert torch.allclose(*terms) and not torch.isnan(terms[0]).any()
 
 
 @everywhere

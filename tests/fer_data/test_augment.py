@@ -142,6 +142,7 @@ def test_erasing_blanks_the_same_place_in_image_and_map() -> None:
     parameters = sample_parameters(config, 0, 0, np.arange(6), 64)
     pictures, targets = apply(config, parameters, images, maps, MEAN, STD)
     assert torch.equal(targets == 0, (pictures == 0).all(1))
+    assert torch.equal(augment.valid_pixels(parameters, 64, torch.device("cpu")) == 0, targets == 0)
     share = (targets == 0).float().mean((1, 2))
     assert share.min() > 0.15 and share.max() < 0.45
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.loading.plan import EpochPlan, Mode, balanced
+from aupipe.fer_data.loading.plan import EpochPlan, Mode, balanced, order
 from aupipe.fer_data.shards import Store
 from synthetic import synthetic_store
 
@@ -45,8 +45,10 @@ def divisors(batch: int) -> list[int]:
 def interruptions(draw: st.DrawFn) -> tuple[EpochPlan, int, tuple[int, int], tuple[int, int]]:
     """A plan, the batches before the stop, and (world size, threads) before and after."""
     batch = draw(st.integers(1, 20))
-    plan = EpochPlan(40, batch, draw(st.integers(0, 3)), draw(st.sampled_from(["none", "full", "block"])), True)
-    runs = [(draw(st.sampled_from(divisors(batch))), draw(st.integers(1, 4))) for _ in range(2)]
+    even, mode = draw(st.booleans()), draw(st.sampled_from(["none", "full", "block"]))
+    plan = EpochPlan(40, batch, draw(st.integers(0, 3)), mode, not even, even=even)
+    worlds = [count for count in divisors(batch) if not even or count <= 40 // len(plan)]
+    runs = [(draw(st.sampled_from(worlds)), draw(st.integers(1, 4))) for _ in range(2)]
     return plan, draw(st.integers(0, len(plan))), runs[0], runs[1]
 
 
@@ -54,7 +56,7 @@ def loaders(store: Store, plan: EpochPlan, world: int, threads: int) -> list[Tri
     return [
         TripletLoader(
             store.split("train"), plan.batch_size, CONFIG, seed=plan.seed, mode=plan.mode, drop_last=plan.drop_last,
-            rank=rank, world_size=world, threads=threads,
+            rank=rank, world_size=world, threads=threads, even=plan.even,
         )
         for rank in range(world)
     ]  # fmt: skip
@@ -105,16 +107,26 @@ def test_a_resumed_epoch_is_bit_identical_in_the_same_batches(small: Store) -> N
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.integers(1, 300), st.integers(1, 60), st.booleans(), st.sampled_from(["none", "full", "block"]), st.data())
-def test_ranks_share_out_every_batch(rows: int, batch: int, drop: bool, mode: Mode, data: st.DataObject) -> None:
+@given(
+    st.integers(1, 300), st.integers(1, 60), st.sampled_from(["short", "drop", "even"]),
+    st.sampled_from(["none", "full", "block"]), st.data(),
+)  # fmt: skip
+def test_ranks_share_out_every_batch(rows: int, batch: int, rest: str, mode: Mode, data: st.DataObject) -> None:
     world = data.draw(st.sampled_from(divisors(batch)))
-    plans = [EpochPlan(rows, batch, 5, mode, drop, rank, world) for rank in range(world)]
+    drop, even = rest == "drop", rest == "even"
+    plans = [EpochPlan(rows, batch, 5, mode, drop, rank, world, even=even) for rank in range(world)]
     try:
         plans[0].check()
     except UserInputError:
-        assert (drop and batch > rows) or (not drop and 0 < rows % batch < world)
+        assert (
+            (batch > rows)
+            if drop
+            else (batch > rows or rows // len(plans[0]) < world)
+            if even
+            else (0 < rows % batch < world)
+        )
         return
-    whole = EpochPlan(rows, batch, 5, mode, drop).batches(3)
+    whole = EpochPlan(rows, batch, 5, mode, drop, even=even).batches(3)
     shares = [plan.batches(3) for plan in plans]
     assert all(len(share) == len(whole) == len(plans[0]) for share in shares)
     for number, expected in enumerate(whole):
@@ -123,6 +135,32 @@ def test_ranks_share_out_every_batch(rows: int, batch: int, drop: bool, mode: Mo
         assert max(map(len, parts)) - min(map(len, parts)) <= 1 and min(map(len, parts)) > 0
     assert sum(map(len, whole)) == (rows - rows % batch if drop else rows) == plans[0].samples(len(whole))
     assert [plans[0].batches_done(plans[0].samples(done)) for done in range(len(whole) + 1)] == [*range(len(whole) + 1)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(0, 5))
+def test_even_batches_use_every_row_once_and_leave_none_alone(rows: int, batch: int, epoch: int) -> None:
+    plan = EpochPlan(rows, batch, 1, even=True)
+    if batch > rows:
+        with pytest.raises(UserInputError, match="larger than the split"):
+            plan.check()
+        return
+    batches = plan.batches(epoch)
+    sizes = [len(one) for one in batches]
+    assert np.array_equal(np.concatenate(batches), order(rows, 1, epoch))
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) == plan.largest
+    assert max(sizes) <= batch or (batch == 2 and sorted(sizes)[-2:] in ([2, 3], [3]))
+    assert min(sizes) >= min(2, batch) and min(sizes) >= batch / 2
+    assert rows % batch or set(sizes) == {batch}
+
+
+def test_even_batches_drop_nothing(small: Store) -> None:
+    with pytest.raises(UserInputError, match="no last one to drop"):
+        TripletLoader(small.split("train"), 8, CONFIG, drop_last=True, even=True)
+    with pytest.raises(UserInputError, match=r"smallest batch .* has 10 rows for 12 processes.*batch size of 24"):
+        TripletLoader(small.split("train"), 12, CONFIG, world_size=12, even=True)
+    assert [len(one) for one in TripletLoader(small.split("train"), 12, CONFIG, even=True).epoch(0)] == [10] * 4
+    assert [len(one) for one in TripletLoader(small.split("train"), 39, CONFIG, even=True).epoch(0)] == [20, 20]
 
 
 def test_state_after_an_epoch_leaves_nothing(small: Store) -> None:

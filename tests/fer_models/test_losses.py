@@ -45,6 +45,20 @@ def test_samples_without_map_have_no_gradient() -> None:
     assert gradient[3:].abs().max() == 0 and gradient[:3].abs().max() > 0
 
 
+def test_attention_in_an_erased_area_is_neither_punished_nor_wanted() -> None:
+    """A face whose map fits but for a blank rectangle, where whatever the network does must not matter."""
+    features, maps = batch()
+    features, valid = maps.reshape(6, 1, 4, 4, 4, 4).mean((3, 5)), torch.ones_like(maps)
+    valid[:, :4, 8:] = 0
+    features[:, :, 0, 2:] = 5.0
+    features.requires_grad_()
+    mask, logits, label = torch.ones(6).bool(), torch.randn(6, 7), torch.arange(6)
+    punished, spared = (Objective(1.0, (1,))(logits, (features,), label, maps, mask, v).align for v in (None, valid))
+    assert float(punished.detach()) > 0.1 and float(spared.detach()) == pytest.approx(0, abs=1e-6)
+    (gradient,) = torch.autograd.grad(alignment([features + 1], maps, mask, valid), features)
+    assert gradient[:, :, 0, 2:].abs().max() == 0 and gradient.abs().max() > 0
+
+
 def test_zero_maps_and_zero_attention_never_give_nan() -> None:
     features, maps = batch()
     features, maps = (features * 0).requires_grad_(), maps * 0

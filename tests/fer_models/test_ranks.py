@@ -28,9 +28,10 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
+# Of 27 images: batches of 13 and 14, so that the two processes have 6 and 7 of the first one.
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return synthetic_store(tmp_path_factory.mktemp("store"), train=28, val=9, test=0, size=32, map_size=8)
+    return synthetic_store(tmp_path_factory.mktemp("store"), train=27, val=9, test=0, size=32, map_size=8)
 
 
 def _rank(rank: int, size: int, port: int, store: Path, run: Path, config: TrainConfig) -> None:

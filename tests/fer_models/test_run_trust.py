@@ -17,9 +17,12 @@ from aupipe.fer_data.cache import cache_folder
 from aupipe.fer_data.errors import FerError, RunError, UserInputError
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.methods import option_defaults
+from aupipe.fer_models.methods.apvit import APViT
 from aupipe.fer_models.training import checkpoint, run_log
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
@@ -230,6 +233,63 @@ def test_the_loader_checks_its_arguments(small: Store, arguments: dict[str, Any]
 def test_scales_of_an_augmentation_are_checked(scale: tuple[float, float]) -> None:
     with pytest.raises(UserInputError, match="cannot be scaled"):
         AugmentConfig(32, scale=scale).check(48)
+
+
+APVIT = replace(CONFIG, method="apvit", method_options="depth=2,dim=32,heads=2", max_steps=1)
+
+
+def of_an_earlier_version(run: Path) -> None:
+    """Make a run's record what programs wrote before they recorded what settings mean."""
+    record = json.loads((run / "config.json").read_text())
+    for name in ("method_settings", "validation_faces", "semantics"):
+        del record[name]
+    record["config"]["select_on"] = record["config"].pop("select")
+    write_recorded(run / "config.json", json.dumps(record).encode())
+
+
+def test_a_run_records_what_its_method_and_its_settings_mean(small: Store, run: Path, tmp_path: Path) -> None:
+    train(small.folder, tmp_path / "apvit", APVIT)
+    record = json.loads((tmp_path / "apvit" / "config.json").read_text())
+    assert record["method_settings"] == {
+        "score": "abs_sum", "keep": 160 / 196, "depth": 2, "heads": 2, "dim": 32, "token_keep": 0.9
+    }  # fmt: skip
+    assert record["semantics"] == 2 and record["validation_faces"] == 7
+    assert json.loads((run / "config.json").read_text())["method_settings"] == {}
+
+
+def test_a_run_keeps_its_methods_settings_when_a_default_changes(
+    small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated and continued, it is the network that was trained; a new one has the new default."""
+    train(small.folder, tmp_path / "run", APVIT)
+    defaults = {**option_defaults("apvit"), "score": "mean"}
+    monkeypatch.setattr(checkpoint, "option_defaults", lambda _: defaults)
+    net = checkpoint.load_best(tmp_path / "run", CPU)[1]
+    assert isinstance(net, APViT) and net.score == "abs_sum"
+    assert train(small.folder, tmp_path / "run", replace(APVIT, max_steps=2)).new_steps == 1
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["method_settings"]["score"] == "abs_sum"
+    assert checkpoint.build_model(APVIT, 7, with_weights=False).score == "mean"
+
+
+def test_an_older_run_is_read_where_it_means_the_same_and_refused_where_it_does_not(
+    small: Store, run: Path, tmp_path: Path
+) -> None:
+    of_an_earlier_version(run)
+    assert train(small.folder, run, CONFIG).new_steps == 0  # finished: left alone
+    assert checkpoint.load_best(run, CPU)[0].config == replace(CONFIG, lr=CONFIG.learning_rate)
+    assert checkpoint.load_record(run).semantics == 1
+    begun = tmp_path / "begun"
+    train(small.folder, begun, replace(CONFIG, max_steps=1))
+    of_an_earlier_version(begun)
+    weights = (begun / "last.pt").read_bytes()
+    with pytest.raises(RunError, match=r"begun by an earlier version.*evaluated, but not continued.*new --out folder"):
+        train(small.folder, begun, CONFIG)
+    assert (begun / "last.pt").read_bytes() == weights and checkpoint.load_record(begun).semantics == 1
+    checkpoint.load_best(begun, CPU)
+    train(small.folder, tmp_path / "apvit", APVIT)
+    of_an_earlier_version(tmp_path / "apvit")
+    with pytest.raises(RunError, match=r"before the method apvit changed: patch pooling.*Train it again"):
+        checkpoint.load_best(tmp_path / "apvit", CPU)
 
 
 def test_a_batch_of_one_is_explained(small: Store, tmp_path: Path) -> None:

@@ -14,14 +14,17 @@ import torch
 
 from aupipe.fer_data.errors import FolderInUseError, RunError, UserInputError
 from aupipe.fer_data.folders import RUN, output_folder
+from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import create_method
+from aupipe.fer_models.training import run as training
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import MovingAverage, learning_rate
-from aupipe.fer_models.training.run import train
+from aupipe.fer_models.training.run import _Step, train
 from aupipe.fer_models.training.run_log import best_row
+from aupipe.fer_models.training.selection import describe_selection, few_choose
 from drawings import read_drawing
 from synthetic import synthetic_store
 
@@ -132,6 +135,89 @@ def test_an_epoch_cut_short_never_displaces_a_complete_one() -> None:
     ]
     assert best_row(rows, "accuracy") is rows[0]
     assert best_row(rows[1:], "accuracy") is rows[1]
+
+
+def test_every_face_is_used_in_every_epoch_and_stopping_changes_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """56 images in batches of at most 13: five of 11 and 12 instead of four of 13 and four images left out."""
+    uneven, seen = replace(CONFIG, batch_size=13, epochs=2, method="cutmix"), list[list[int]]()
+    plain = _Step.forward
+
+    def spy(self: _Step, batch: Batch) -> Any:
+        seen.append(batch.index.tolist())
+        return plain(self, batch)
+
+    monkeypatch.setattr(_Step, "forward", spy)
+    assert train(store.folder, tmp_path / "whole", uneven).steps == 10
+    for epoch in (seen[:5], seen[5:]):
+        assert sorted(map(len, epoch)) == [11, 11, 11, 11, 12]
+        assert sorted(row for rows in epoch for row in rows) == list(range(56))
+    with pytest.raises(KeyboardInterrupt):
+        train(store.folder, tmp_path / "stopped", uneven, Stop(8))
+    train(store.folder, tmp_path / "stopped", uneven)
+    assert same_weights(tmp_path / "whole", tmp_path / "stopped")
+    timing = ("seconds", "images_per_second", "wait_fraction")
+    for a, b in zip(log(tmp_path / "whole"), log(tmp_path / "stopped"), strict=True):
+        assert {k: v for k, v in a.items() if k not in timing} == {k: v for k, v in b.items() if k not in timing}
+
+
+def test_the_logged_loss_is_the_mean_over_faces_whatever_the_batches(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_row(_: _Step, batch: Batch) -> tuple[torch.Tensor, ...]:
+        return (torch.ones((), requires_grad=True) * batch.index.float().mean(),) * 3
+
+    monkeypatch.setattr(_Step, "forward", by_row)
+    train(store.folder, tmp_path, replace(CONFIG, batch_size=13, epochs=1))
+    assert log(tmp_path)[0]["train_ce"] == pytest.approx(55 / 2)
+
+
+@pytest.mark.parametrize(("select", "ema"), [("last", 0.0), ("last", 0.9), ("ema", 0.9), ("balanced_accuracy", 0.0)])
+def test_what_becomes_best_is_a_choice(
+    select: str, ema: float, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = iter((0.9, 0.3, 0.6) * 2)
+
+    def made_up(*_: Any, **__: Any) -> dict[str, float]:
+        value = next(accuracies)
+        return dict.fromkeys(("val_ce", "val_align", "val_total"), 1.0) | {
+            "val_accuracy": value, "val_balanced_accuracy": 1 - value
+        }  # fmt: skip
+
+    monkeypatch.setattr(training, "validate", made_up)
+    config = replace(CONFIG, select=select, ema=ema)
+    train(store.folder, tmp_path, replace(config, max_steps=6))
+    report = train(store.folder, tmp_path, config)
+    last, best = (torch.load(tmp_path / name, weights_only=True) for name in ("last.pt", "best.pt"))
+    assert report.best_epoch == best["epoch"] == (2 if select == "balanced_accuracy" else 3)
+    if select != "balanced_accuracy":
+        kept = last["average" if select == "ema" else "model"]
+        assert all(torch.equal(value, best["model"][name]) for name, value in kept.items())
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["select"] == select
+
+
+def test_a_choice_by_few_faces_is_noted(store: Store, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Silent):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    faces = len(store.split("val"))
+    said = few_choose(CONFIG, faces)
+    assert said is not None and said.startswith(f"only {faces} validation faces choose the epoch")
+    train(store.folder, tmp_path / "run", replace(CONFIG, max_steps=1), Notes())
+    assert said in notes
+    assert few_choose(CONFIG, 300) is None and few_choose(replace(CONFIG, select="last"), faces) is None
+    assert "standard error of up to 5 points" in str(few_choose(CONFIG, 103))
+    assert describe_selection(replace(CONFIG, select="ema", ema=0.9), faces) == (
+        "moving average of the weights after the last epoch, chosen by nothing"
+    )
+    kept = "weights of the epoch with the best balanced accuracy on 1,000 faces of the validation split"
+    assert describe_selection(replace(CONFIG, select="balanced_accuracy"), 1000) == kept
+    with pytest.raises(UserInputError, match=r"--select cannot be 'ema'.*--ema 0\.999"):
+        replace(CONFIG, select="ema")
 
 
 def test_another_seed_gives_other_weights(finished: Path, store: Store, tmp_path: Path) -> None:

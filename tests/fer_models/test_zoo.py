@@ -27,6 +27,18 @@ def test_every_stand_in_exists() -> None:
         assert callable(getattr(zoo, factory)) if factory else timm.is_model(module), entry.name
 
 
+def test_what_a_stand_in_lacks_is_said() -> None:
+    """The channels of the last features against those that the whole network pools."""
+    for entry in zoo.ZOO:
+        if ":" not in entry.stand_in:
+            with torch.device("meta"):
+                pooled = timm.create_model(entry.stand_in, num_classes=0).num_features
+                ours = timm.create_model(entry.stand_in, features_only=True).feature_info.channels()[-1]
+            assert bool(entry.differs) == (ours != pooled), entry.name
+            assert not entry.differs or (f"{ours} channels" in entry.differs and f"{pooled:,}" in entry.differs)
+
+
 def test_the_command_lists_them() -> None:
     done = CliRunner().invoke(cli.cli, ["compare", "--zoo"])
     assert done.exit_code == 0 and all(entry.name in done.output for entry in zoo.ZOO)
+    assert "EfficientNetV2B0 differs: it ends with 192 channels, before the last convolution" in done.output

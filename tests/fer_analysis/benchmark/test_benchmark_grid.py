@@ -94,6 +94,7 @@ def test_a_grid_is_continued_and_finished_runs_are_left_alone(small: Store, out:
     assert before.items() <= after.items() and len(after) == 2 * len(before) == 14
     assert run(small, out, 2).finished == 4 and modified(out) == after
     text = (out / "results.md").read_text()
+    assert "| kept | weights of the epoch with the best accuracy on " in text
     assert "4 of 4 finished, from 2 trainings" in text and small.index.digest[:16] in text and "GradCAM" in text
     for path in report.files:
         assert path.is_file() and path.name in {"results.md", "results.csv"} | {one.name for one in out.iterdir()}

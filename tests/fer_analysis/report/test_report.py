@@ -108,6 +108,10 @@ def test_figures_are_those_of_the_evaluation(page: str, run: Path) -> None:
     assert content["store_digest"] in page and content["predictions_sha256"] in page
 
 
+def test_it_says_what_decided_on_the_weights(page: str) -> None:
+    assert "weights of the epoch with the best accuracy on 14 faces of the validation split (only 14 " in page
+
+
 def test_best_and_worst_faces_are_those_of_the_table(page: str, run: Path) -> None:
     with (run / "predictions.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["has_map"] == "1"]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from aupipe.fer_models.backbones import create_backbone
-from aupipe.fer_models.losses import Objective, alignment
+from aupipe.fer_models.losses import LossTerms, Objective, alignment
 from aupipe.fer_models.methods import create_method
 from aupipe.fer_models.methods import cutmix as room
 from aupipe.fer_models.methods.cutmix import CutMix, box_mask, mix_maps
@@ -19,6 +19,10 @@ def model(**options: float) -> CutMix:
     net = create_method("cutmix", create_backbone("test_resnet"), 7, **options).train()
     assert isinstance(net, CutMix)
     return net
+
+
+def known(*has_map: bool, size: int = 16) -> Tensor:
+    return torch.tensor(has_map).float()[:, None, None].expand(-1, size, size)
 
 
 def left_half(size: int = 64) -> Tensor:
@@ -62,9 +66,8 @@ def test_images_are_mixed_by_the_box_and_labels_by_its_true_area(monkeypatch: py
 
 def test_au_maps_get_the_same_patch() -> None:
     batch = random_batch()
-    mapped = torch.ones(6, dtype=torch.bool)
     partner = torch.arange(6).roll(1)
-    mixed, valid = mix_maps(batch.au_map, mapped, partner, left_half())
+    mixed, valid = mix_maps(batch.au_map, known(*[True] * 6), partner, left_half())
     assert torch.equal(mixed[:, :, :8], batch.au_map[partner][:, :, :8])
     assert torch.equal(mixed[:, :, 8:], batch.au_map[:, :, 8:])
     assert torch.equal(valid, torch.ones(6, 16, 16))
@@ -75,11 +78,11 @@ def test_an_edge_inside_a_pixel_of_the_map_mixes_by_area() -> None:
     box[:, :3] = True  # of a map of 2 x 2: three quarters of the left pixels
     maps = torch.stack([torch.full((2, 2), 0.2), torch.full((2, 2), 1.0)])
     partner = torch.tensor([1, 0])
-    mixed, valid = mix_maps(maps, torch.tensor([True, True]), partner, box)
+    mixed, valid = mix_maps(maps, known(True, True, size=2), partner, box)
     assert torch.allclose(mixed[0], torch.tensor([[0.8, 0.2], [0.8, 0.2]])) and torch.allclose(
         valid, torch.ones(2, 2, 2)
     )
-    mixed, valid = mix_maps(maps, torch.tensor([True, False]), partner, box)
+    mixed, valid = mix_maps(maps, known(True, False, size=2), partner, box)
     assert torch.allclose(mixed[0], torch.tensor([[0.2, 0.2], [0.2, 0.2]]))
     assert torch.allclose(valid[0], torch.tensor([[0.25, 1.0], [0.25, 1.0]]))
     assert torch.allclose(valid[1], torch.tensor([[0.75, 0.0], [0.75, 0.0]]))
@@ -87,7 +90,7 @@ def test_an_edge_inside_a_pixel_of_the_map_mixes_by_area() -> None:
 
 def test_one_without_a_map_neither_aligns_its_own_area_nor_poisons_its_partner() -> None:
     maps, has_map = random_batch(2).au_map, torch.tensor([True, False])
-    mixed, valid = mix_maps(maps, has_map, torch.tensor([1, 0]), left_half())
+    mixed, valid = mix_maps(maps, known(True, False), torch.tensor([1, 0]), left_half())
     level = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss = alignment([level], mixed, valid.flatten(1).any(1), valid)
     (gradient,) = torch.autograd.grad(loss, level)
@@ -100,6 +103,21 @@ def test_one_without_a_map_neither_aligns_its_own_area_nor_poisons_its_partner()
     assert float(partly.detach()) == pytest.approx(float(alone.detach()), abs=1e-6)
 
 
+def test_what_is_erased_stays_erased_in_its_owner_and_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "box_mask", lambda *_: left_half())
+    monkeypatch.setattr(torch, "randperm", lambda count: torch.arange(count).roll(1))
+    valid = torch.ones(6, 16, 16)
+    valid[1, 4:8] = 0  # of sample 1, whose left half sample 2 shows
+    batch = replace(random_batch(), has_map=torch.ones(6, dtype=torch.bool), valid=valid)
+    net, found = model(), list[Tensor]()
+    objective = Objective(4.0, (5,))
+    monkeypatch.setattr(Objective, "compose", lambda *given: found.append(given[-1]) or LossTerms(*[given[1]] * 3))
+    net.training_step(batch, objective)
+    expected = torch.ones(6, 16, 16)
+    expected[1, 4:8, 8:] = expected[2, 4:8, :8] = 0
+    assert torch.equal(found[0], expected)
+
+
 def test_a_step_aligns_what_is_valid_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "box_mask", lambda *_: left_half())
     monkeypatch.setattr(torch, "randperm", lambda count: torch.arange(count).roll(1))
@@ -107,7 +125,7 @@ def test_a_step_aligns_what_is_valid_and_nothing_else(monkeypatch: pytest.Monkey
     net, features = model(), list[tuple[Tensor, ...]]()
     net.register_forward_hook(lambda _net, _inputs, out: features.append(out.features))
     terms = net.training_step(batch, Objective(4.0, (5,)))
-    mixed, valid = mix_maps(batch.au_map, batch.has_map, torch.arange(6).roll(1), left_half())
+    mixed, valid = mix_maps(batch.au_map, known(*batch.has_map.tolist()), torch.arange(6).roll(1), left_half())
     expected = alignment([features[0][4]], mixed, valid.flatten(1).any(1), valid)
     assert float(terms.align.detach()) == pytest.approx(float(expected.detach()), abs=1e-6)
 
