@@ -149,7 +149,7 @@ def test_a_perfect_attention_would_score_one(run: Path, monkeypatch: pytest.Monk
 
     def perfect(model: Any, batch: Any) -> Any:
         reading = original(model, batch)
-        return measuring.BatchReading(reading.probability, dict.fromkeys(reading.maps, batch.au_map))
+        return measuring.BatchReading(reading.probability, dict.fromkeys(reading.maps, batch.au_map), {})
 
     monkeypatch.setattr(measuring, "read", perfect)
     content = evaluate(run).as_json()

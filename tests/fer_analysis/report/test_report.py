@@ -228,7 +228,8 @@ def test_figures_of_other_weights_are_left_out(tmp_path: Path, run: Path, store:
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     metrics = json.loads((folder / "metrics.json").read_text())
-    area = {"control": "random", "deletion": {"auc": 0.5}, "insertion": {"auc": 0.5}}
+    curve = {"auc": 0.5, "over_random": {"mean": 0.1, "ci95": [0.05, 0.2]}}
+    area = {"control": "random", "deletion": curve, "insertion": curve}
     measured = {
         **{name: metrics[name] for name in ("split", "limit", "store_digest", "checkpoint_sha256", "epoch")},
         "curves": {"attention": area, "random": area},
@@ -245,7 +246,7 @@ def test_figures_of_other_weights_are_left_out(tmp_path: Path, run: Path, store:
     }
     write_recorded(folder / "faithfulness.json", json.dumps(measured).encode())
     write_report(folder, tmp_path / "report.html", store=store.folder, device="cpu")
-    assert "deletion of attention .50" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "in the order of attention deletion .50, above random order" in (tmp_path / "report.html").read_text(encoding="utf-8")
     state = torch.load(folder / "best.pt", weights_only=True)
     checkpoint.save_checkpoint(folder / "best.pt", {**state, "epoch": 9})
     report = write_report(folder, tmp_path / "report.html", store=store.folder, device="cpu")
