@@ -147,7 +147,7 @@ def test_groups_are_compared_when_they_are_read(folder: Path) -> None:
     reader = open_store(folder).split("train")
     assert len(reader.labels) == 5
     for _ in range(2):
-        with pytest.raises(StoreError, match=r"train-00000.*groups do not match their checksum"):
+        with pytest.raises(StoreError, match=r"train-00000.*dataset group does not match its checksum"):
             _ = reader.groups
 
 

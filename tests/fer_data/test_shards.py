@@ -369,6 +369,6 @@ def test_persons_are_kept_and_a_damaged_one_is_found(tmp_path: Path) -> None:
         assert [finding.what for finding in shard.findings(rows=True)] == [
             "the dataset group does not match its checksum"
         ]
-        assert structure.later_faults(shard.file)
+        assert structure.later_faults(shard.file, ("group",))
     with pytest.raises(StoreError, match=r"(?s)group of sample .* does not fit.*S16"):
         write_shard(path, [dataclasses.replace(rows[0], group="x" * 17), *rows[1:]], 5, HEADER)

@@ -91,6 +91,7 @@ OURS: dict[str, str] = {
     "fer_display/tables.py": "the parser of tables, for those who read them",
     "fer_demo/portrait/warps.py": "opens a mouth",
     "fer_demo/run.py": "what it has just measured",
+    "fer_data/action_units/estimator.py": "a file of the package",
     "pipeline/detectors/mediapipe.py": "the face model, whose digest was checked",
     "pipeline/detectors/mesh68_correction.py": "a file of the package",
     "pipeline/detectors/pose68.py": "a file of the package",

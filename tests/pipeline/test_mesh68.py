@@ -19,7 +19,7 @@ from aupipe.pipeline.detectors.mesh68_correction import (
     place,
     shipped_correction,
 )
-from aupipe.pipeline.detectors.pose68 import shipped_face
+from aupipe.pipeline.detectors.pose68 import rotation_of, shipped_face
 from fit_mesh68 import Sample, cross_validated, errors, fit_samples, look_at_all
 
 VERSIONS = {"E+1": "44097b9cac177f8d596908aa3a1f9a5ef46e2adcd926c186fc4e604927e55588"}
