@@ -246,7 +246,8 @@ def test_figures_of_other_weights_are_left_out(tmp_path: Path, run: Path, store:
     }
     write_recorded(folder / "faithfulness.json", json.dumps(measured).encode())
     write_report(folder, tmp_path / "report.html", store=store.folder, device="cpu")
-    assert "in the order of attention deletion .50, above random order" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "in the order of attention deletion .50, above random order" in text
     state = torch.load(folder / "best.pt", weights_only=True)
     checkpoint.save_checkpoint(folder / "best.pt", {**state, "epoch": 9})
     report = write_report(folder, tmp_path / "report.html", store=store.folder, device="cpu")
