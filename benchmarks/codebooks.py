@@ -36,6 +36,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
+from auc import area_under_curve
 from aupipe.fer_data.au_maps.codebook import Codebook, builtin_codebooks, codebook_from_dict, load_codebook
 from aupipe.fer_data.au_maps.codebook_check import cosine
 from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
@@ -169,12 +170,6 @@ def region_scores(book: Codebook, au: int, faces: Sequence[Face]) -> Float[np.nd
         solved = np.linalg.solve(centred[train][:, train] + RIDGE * np.eye(train.sum()), y[train] - y[train].mean())
         scores[test] = centred[test][:, train] @ solved
     return scores
-
-
-def area_under_curve(scores: Float[np.ndarray, "n"], positive: Bool[np.ndarray, "n"]) -> float:
-    """Share of pairs of a positive and a negative in which the positive has the higher score."""
-    difference = scores[positive][:, None] - scores[~positive]
-    return float(((difference > 0) + 0.5 * (difference == 0)).mean())
 
 
 def auc_difference(

@@ -29,6 +29,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from scipy import optimize, stats
 
 import aupipe.fer_data.action_units as room
+from auc import area_under_curve
 from aupipe.fer_data.action_units.blendshapes import blendshape_features, feature_values, features_near
 from aupipe.fer_data.action_units.estimator import EstimatedUnit, root_features
 from aupipe.fer_data.types import Sample
@@ -137,21 +138,6 @@ def held_out(
     return logits, shares
 
 
-def area(
-    score: Float[np.ndarray, "n"], shown: Bool[np.ndarray, "n"], weight: Float[np.ndarray, "n"] | None = None
-) -> float:
-    """Compute the area under the curve; ``weight``: how often each face counts. NaN without both kinds."""
-    weight = np.ones(len(score)) if weight is None else weight
-    with_it, without = weight[shown].sum(), weight[~shown].sum()
-    if not with_it or not without:
-        return float("nan")
-    order = np.argsort(score, kind="stable")
-    _, start = np.unique(score[order], return_index=True)
-    below = np.add.reduceat(np.where(shown, 0, weight)[order], start)
-    above = np.add.reduceat(np.where(shown, weight, 0)[order], start)
-    return float((above * (np.cumsum(below) - below / 2)).sum() / (with_it * without))
-
-
 def draws(person: Int64[np.ndarray, "n"]) -> Iterable[Float64[np.ndarray, "n"]]:
     """Yield how often each face counts when persons are resampled."""
     persons = person.max() + 1
@@ -177,7 +163,7 @@ def within(
             if min(shown.sum(), (~shown).sum()) < LEAST_FACES:
                 continue
             counts = None if weight is None else weight[here]
-            found = area(score[here, unit], shown, counts)
+            found = area_under_curve(score[here, unit], shown, counts)
             times = shown.sum() * (~shown).sum() if counts is None else counts[shown].sum() * counts[~shown].sum()
             total, pairs = total + (found * times if times else 0), pairs + times
     return total / pairs
@@ -195,12 +181,12 @@ def calibration(logit: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -
 def measure(faces: CodedFaces, logits: Float64[np.ndarray, "n k"], unit: int) -> tuple[EstimatedUnit, str]:
     """Measure one AU, as an entry without its regression, and name the best single blendshape."""
     shown, score = faces.shown[:, unit], logits[:, unit]
-    span = interval(area(score, shown, weight) for weight in draws(faces.person))
+    span = interval(area_under_curve(score, shown, weight) for weight in draws(faces.person))
     columns = zip(feature_values(faces.blendshapes).T, blendshape_features(), strict=True)
-    best, name = max((area(column, shown), name) for column, name in columns)
+    best, name = max((area_under_curve(column, shown), name) for column, name in columns)
     entry = EstimatedUnit(
         number=faces.numbers[unit],
-        auc=area(score, shown),
+        auc=area_under_curve(score, shown),
         interval=span,
         persons=len(np.unique(faces.person[shown])),
         share=float(shown.mean()),
@@ -238,7 +224,7 @@ def print_means(faces: CodedFaces, logits: Float64[np.ndarray, "n k"], shares: F
         ("shares of the expression", shares),
         ("both", stats.zscore(logits) + stats.zscore(odds)),
     ):
-        mean = np.mean([area(score[:, unit], faces.shown[:, unit]) for unit in range(len(faces.numbers))])
+        mean = np.mean([area_under_curve(score[:, unit], faces.shown[:, unit]) for unit in range(len(faces.numbers))])
         print(f"{title}: mean AUC {mean:.3f}")
     span = interval(within(faces, logits, weight) for weight in draws(faces.person))
     print(f"estimate within an expression: {within(faces, logits):.3f} ({span[0]:.3f} - {span[1]:.3f})")

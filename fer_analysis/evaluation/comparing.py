@@ -65,7 +65,7 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     """
     found = [figures_of(one, split, limit) for one in (run, other)]
     folders, contents = [folder for folder, _ in found], [content for _, content in found]
-    pair = RunPair(run, other, "evaluate", _options(split, limit))
+    pair = RunPair(run, other, "evaluate", split, limit)
     pair.check_contents(contents)
     first, second = (
         read_predictions(folder / PREDICTIONS, content["predictions_sha256"])
@@ -95,12 +95,8 @@ def figures_of(run: Path, split: str = "test", limit: int | None = None) -> tupl
     """
     folder = results_folder(run, EVALUATION, split, limit)
     content = load_metrics(folder, run)
-    check_current(run, content, "evaluate", _options(split, limit))
+    check_current(run, content, "evaluate", split, limit)
     return folder, content
-
-
-def _options(split: str, limit: int | None) -> str:
-    return f" --split {split}" + ("" if limit is None else f" --limit {limit}")
 
 
 def _differences(first: PredictionTable, second: PredictionTable, contents: list[dict[str, Any]]) -> dict[str, Any]:

@@ -19,21 +19,23 @@ SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
 """What two measurements must share: the faces, and their AU maps."""
 
 
-def check_current(run: Path, content: Mapping[str, Any], command: str, how: str) -> None:
+def check_current(run: Path, content: Mapping[str, Any], command: str, split: str, limit: int | None) -> None:
     """Check that figures are of the weights that a run has now. Raises :class:`RunError` when they are not."""
     if reason := outdated(run, content):
-        fix = f"Run `aupipe {command} {run}{how}` again."
+        rows = "" if limit is None else f" --limit {limit}"
+        fix = f"Run `aupipe {command} {run} --split {split}{rows}` again."
         raise RunError(paragraph(f"The figures of {run} are not of this run: {reason}.", fix=fix))
 
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two runs that were measured by one command, ``evaluate`` or another, with the options ``how``."""
+    """Two runs that were measured by one command, ``evaluate`` or another, on a split or so many rows of it."""
 
     run: Path
     other: Path
     command: str
-    how: str
+    split: str
+    limit: int | None
 
     def check_contents(self, contents: Sequence[Mapping[str, Any]], same: Sequence[str] = SAME) -> None:
         """Check that both figures are of the weights that are there now, and alike in the settings named.
@@ -42,7 +44,7 @@ class RunPair:
             RunError: They are not.
         """
         for one, content in zip((self.run, self.other), contents, strict=True):
-            check_current(one, content, self.command, self.how)
+            check_current(one, content, self.command, self.split, self.limit)
         first, second = contents
         for name in same:
             if first[name] != second[name]:

@@ -99,7 +99,7 @@ def compare_faithfulness(
     check_pair(run, other, split, limit)
     folders = [results_folder(one, "faithfulness", split, limit, LIMIT) for one in (run, other)]
     contents = [_load(folder, one) for folder, one in zip(folders, (run, other), strict=True)]
-    pair = RunPair(run, other, "faithfulness", f" --split {split}" + ("" if limit is None else f" --limit {limit}"))
+    pair = RunPair(run, other, "faithfulness", split, limit)
     pair.check_contents(contents, CONDITIONS)
     first, second = (
         _read_faces(folder / TABLE, content["faces_sha256"], one)

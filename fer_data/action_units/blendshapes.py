@@ -39,8 +39,8 @@ def blendshape_features() -> tuple[str, ...]:
 
     ``_neutral``, :data:`DEAD` and :data:`GAZE` are left out.
     """
-    names = (name.removesuffix("Left").removesuffix("Right") if _paired(name) else name for name in BLENDSHAPES)
-    return tuple(dict.fromkeys(name for name in names if name not in ("_neutral", *DEAD, *GAZE)))
+    names = dict.fromkeys(map(_without_side, BLENDSHAPES))
+    return tuple(name for name in names if name not in ("_neutral", *DEAD, *GAZE))
 
 
 def features_near(number: int) -> tuple[str, ...]:
@@ -54,9 +54,9 @@ def features_near(number: int) -> tuple[str, ...]:
     return (*upper, *_ALSO.get(number, ())) if number in UPPER else tuple(lower)
 
 
-def _paired(name: str) -> bool:
+def _without_side(name: str) -> str:
     stem = name.removesuffix("Left").removesuffix("Right")
-    return stem != name and {f"{stem}Left", f"{stem}Right"} <= set(BLENDSHAPES)
+    return stem if {f"{stem}Left", f"{stem}Right"} <= set(BLENDSHAPES) else name
 
 
 def feature_values(blendshapes: Float[np.ndarray, "n 52"], side: str = "") -> Float64[np.ndarray, "n f"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -76,6 +76,11 @@ class AuEstimator:
     def numbers(self) -> tuple[int, ...]:
         """FACS numbers, in the order of the columns of :meth:`probabilities`."""
         return tuple(unit.number for unit in self.units)
+
+    @cached_property
+    def told(self) -> tuple[int, ...]:
+        """Columns of :meth:`probabilities` whose action units blendshapes tell."""
+        return tuple(at for at, unit in enumerate(self.units) if unit.told)
 
     def probabilities(self, blendshapes: Float[np.ndarray, "n 52"], side: str = "") -> Float64[np.ndarray, "n k"]:
         """Estimate the probability that each action unit is there, as it was among the coded faces.

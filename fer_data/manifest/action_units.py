@@ -20,7 +20,7 @@ from aupipe.fer_data.action_units.facs import FacsCode, FacsError, intensity_let
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest.layouts.cells import plain_word
-from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, table_rows
+from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, find_column, table_rows
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
 from aupipe.fer_data.types import Sample
 
@@ -206,8 +206,8 @@ def _read_table(path: Path) -> _CodeTable:
     rows = table_rows(path)
     header = next(rows, (0, []))[1]
     words = [plain_word(cell) for cell in header]
-    found = {key: at for key, names in _KEYS.items() if (at := _position(words, names)) is not None}
-    facs = _position(words, HEADER_ROLES["aus"])
+    found = {key: at for key, names in _KEYS.items() if (at := find_column(words, names)) is not None}
+    facs = find_column(words, HEADER_ROLES["aus"])
     scale, columns = "FACS", dict[int, tuple[int | None, int | None]]()
     if facs is None:
         scale, columns = next(((s.name, c) for s in _SCALES if (c := s.columns(header))), ("", columns))
@@ -223,7 +223,7 @@ def _read_table(path: Path) -> _CodeTable:
         )
     key = next(iter(found))
     table = _CodeTable(key, CodeSource(path.name, scale, observed=tuple(columns), sha256=sha256_file(path)))
-    tracked = _position(words, "success")
+    tracked = find_column(words, "success")
     for line, cells in rows:
         cells = [*cells, *[""] * (len(header) - len(cells))]
         name, place = _plain(cells[found[key]]), Place(path.name, line)
@@ -237,10 +237,6 @@ def _read_table(path: Path) -> _CodeTable:
         table.codes[name] = codes
         table.lines.setdefault(name, line)
     return table
-
-
-def _position(words: Sequence[str], names: str) -> int | None:
-    return next((words.index(name) for name in names.split() if name in words), None)
 
 
 def _contradiction(path: Path, lines: tuple[int, int], name: str) -> ManifestError:

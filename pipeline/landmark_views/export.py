@@ -33,7 +33,7 @@ POINTS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
 MEASURES = ("yaw", "pitch", "roll", "score")
 FLAG = "profile"
 COUNTS = ("rung", "faces_seen", "source_height", "source_width")
-ACTION_UNITS = tuple(f"AU{unit.number:02}" for unit in load_estimator().units if unit.told)
+ACTION_UNITS = tuple(f"AU{load_estimator().numbers[at]:02}" for at in load_estimator().told)
 COLUMNS = (*TEXTS, *POINTS, *MEASURES, FLAG, *COUNTS, "source_sha256", *BLENDSHAPES, *ACTION_UNITS)
 """The table's columns."""
 
@@ -107,8 +107,8 @@ def _placed(part: LandmarkPart) -> Float32[np.ndarray, "n 140"]:
 def _shaped(part: LandmarkPart) -> Float32[np.ndarray, "n c"]:
     """Blendshapes and the action units that they tell side by side."""
     estimator = load_estimator()
-    told = [at for at, unit in enumerate(estimator.units) if unit.told]
-    return np.concatenate([part.blendshapes, estimator.probabilities(part.blendshapes)[:, told]], 1, dtype=np.float32)
+    told = estimator.probabilities(part.blendshapes)[:, estimator.told]
+    return np.concatenate([part.blendshapes, told], 1, dtype=np.float32)
 
 
 def _counts(part: LandmarkPart) -> tuple[np.ndarray, ...]:

@@ -59,7 +59,8 @@ def why_unread(path: Path) -> str:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
         return NO_LIBRARY
-    names = ", ".join(_open(path).schema_arrow.names[:8]) if _open(path) is not None else "nothing that can be read"
+    opened = _open(path)
+    names = "nothing that can be read" if opened is None else ", ".join(opened.schema_arrow.names[:8])
     return f"It holds {names}: no column of images (as bytes), or none of labels."
 
 

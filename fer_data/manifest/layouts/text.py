@@ -104,6 +104,11 @@ def guess_delimiter(header: str) -> str:
     return max(",;\t|", key=header.count)
 
 
+def find_column(names: Sequence[str], aliases: str) -> int | None:
+    """Find the first of some aliases, best first and separated by blanks, among :func:`plain_word` names."""
+    return next((names.index(alias) for alias in aliases.split() if alias in names), None)
+
+
 def column_roles(header: Sequence[str]) -> dict[str, int]:
     """Find the position of each role in a header; the best name wins when several columns could fill one.
 
@@ -116,8 +121,7 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
     names = [plain_word(cell) for cell in header]
     found = dict[str, int]()
     for role, aliases in HEADER_ROLES.items():
-        position = next((names.index(alias) for alias in aliases.split() if alias in names), None)
-        if position is not None:
+        if (position := find_column(names, aliases)) is not None:
             found[role] = position
     if point_columns(header) == len(POINT_COLUMNS):
         found.update((f"point {name}", names.index(name)) for name in POINT_COLUMNS)
