@@ -46,7 +46,7 @@ class AllocatedMemory(Silent):
 
 
 def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
-    """One part's rows take a hundred kilobytes: keeping any of them would show."""
+    """One part's rows take a hundred kilobytes. Threads that other tests left running were seen to add three a part."""
     manifest, memory = long_manifest(tmp_path, 1024), AllocatedMemory()
     tracemalloc.start()
     try:
@@ -54,7 +54,7 @@ def test_memory_does_not_grow_with_the_parts(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert len(memory.held) == 64
-    assert (memory.held[-1] - memory.held[15]) / 48 < 2_000
+    assert (memory.held[-1] - memory.held[15]) / 48 < 10_000
 
 
 def test_a_plan_holds_references_only(tmp_path: Path) -> None:
