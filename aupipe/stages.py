@@ -213,6 +213,8 @@ def evaluate(
     limit: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
+    aus: PathLike | None = None,
+    estimate: PathLike | None = None,
     progress: bool | Progress = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
@@ -226,6 +228,10 @@ def evaluate(
         limit: Only the first rows, which lie in hash order.
         batch_size: Images at once. None: as in training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        aus: Action units that were coded on the faces, to compare the attention with: a manifest with the column
+            ``aus``, or a table that names faces.
+        estimate: What another program says of them, by ``sample_id``: a table such as ``aupipe landmarks --export csv``
+            writes.
         progress: True shows a bar on stderr.
 
     Returns:
@@ -233,6 +239,7 @@ def evaluate(
         ``against(other_run)`` compares two evaluated runs.
 
     Raises:
+        ManifestError: The action units cannot be read, or none of these faces has any.
         RunError: There is no such run, or its classes are not the store's.
         StoreError: The store cannot be read, or has no such split.
 
@@ -244,7 +251,10 @@ def evaluate(
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     place, shown = None if store is None else _place(store), shown_progress(progress)
-    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size)
+    codes, estimated = (None if path is None else Path(path) for path in (aus, estimate))
+    return run_evaluation(
+        _run_folder(run), place, split, limit, device, shown, batch_size, aus=codes, estimate=estimated
+    )
 
 
 def explain(

@@ -82,6 +82,10 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
+@click.option("--aus", type=PATH, default=None, metavar="FILE", help="Compare the attention with the action units that "
+              "were coded on the faces: a manifest with the column aus, or a table that names faces.")  # fmt: skip
+@click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
+              "them, by sample_id, such as landmarks --export csv.")  # fmt: skip
 @json_option
 def evaluate(
     run: Path,
@@ -91,6 +95,8 @@ def evaluate(
     batch_size: int | None,
     device: str,
     against: Path | None,
+    aus: Path | None,
+    estimate: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
@@ -104,16 +110,22 @@ def evaluate(
 
     --against tests the difference to another run on the same faces: a paired test, paired bootstrap.
 
+    --aus asks whether attention shows which action units this very face shows, beside controls; RUN/coded.csv and
+    coded.png.
+
     \b
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
+             aupipe evaluate run --aus faces.csv --estimate work/landmarks.csv
     """
     from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
+    if estimate is not None and aus is None:
+        raise click.UsageError("--estimate is read beside coded action units: give these with --aus.")
     if against is not None:
         figures_of(against, split, limit)
-    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
+    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, aus=aus, estimate=estimate)
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:
         comparison = compare(run, against, split, limit)

@@ -1,7 +1,8 @@
-"""Pictures of an evaluation: confusion, cosines by class and map, average maps."""
+"""Pictures of an evaluation: confusion, cosines by class and map, average maps, coded action units."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.evaluation.averages import AverageMaps
+from aupipe.fer_analysis.evaluation.coded_summary import CODED_CONTROLS, ROWS
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
+from aupipe.fer_display.curves import COLOURS, QUIET, Curve, Panel, draw_panel
+from aupipe.fer_display.figures import new_figure
 from aupipe.fer_display.map_rows import MAP_COLOURS, MapRow, draw_map_rows
 from aupipe.fer_display.matrices import Matrix, draw_matrix
 
@@ -78,3 +82,48 @@ def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) 
         ],
         bar="mean of maps, each scaled to its maximum",
     )
+
+
+def draw_coded(coded: Mapping[str, Any]) -> Figure:
+    """Draw the areas within a class of ``coded`` of ``metrics.json``: of every map, then of each action unit."""
+    figure = new_figure(14, 5)
+    figure.suptitle(
+        f"Does a map tell faces of one class that show an AU from those that do not? {coded['n']} coded faces of "
+        f"{coded['n_groups']} persons, 95 % by resampling persons"
+    )
+    maps = {name: one for name, one in coded["maps"].items() if one["within"] is not None}
+    titles = [textwrap.fill(ROWS[name], 13) for name in maps]
+    controls = [name in CODED_CONTROLS or name == "true_map" for name in maps]
+    curves = [
+        _points(list(maps.values()), [at for at, quiet in enumerate(controls) if quiet is told], colour, name)
+        for told, colour, name in ((False, COLOURS[0], "of the network"), (True, QUIET, "controls"))
+    ]
+    units = list(coded["by_unit"].values())
+    places = [float(at) for at in range(len(units))]
+    own = Curve("the AUs' own map", places, [one["true_map"] for one in units], colour=QUIET, line=" ", marker="_")
+    attention = _points(units, range(len(units)), COLOURS[0], "attention")
+    panels = (
+        Panel("All action units", curves, up="area under the curve within a class", ticks=_ticks(titles)),
+        Panel("Attention, by action unit", [attention, own], across="AU", ticks=_ticks(list(coded["by_unit"]))),
+    )
+    for axis, panel in zip(figure.subplots(1, 2), panels, strict=True):
+        axis.axhline(0.5, color="black", linewidth=0.8)
+        draw_panel(axis, panel)
+        axis.set_ylim(0, 1.02)
+        axis.tick_params(axis="x", labelsize="small")
+    return figure
+
+
+def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
+    return [(float(place), name) for place, name in enumerate(names)]
+
+
+def _points(entries: Sequence[Mapping[str, Any]], places: Sequence[int], colour: str, name: str) -> Curve:
+    """Points with intervals at these places of the x axis; what has no interval has one of no length."""
+    chosen = [entries[place] for place in places]
+    ends = [one["within_ci95"] or (one["within"],) * 2 for one in chosen]
+    return Curve(
+        name, [float(place) for place in places], [one["within"] for one in chosen],
+        low=[low for low, _ in ends], high=[high for _, high in ends],
+        caps=True, colour=colour, line=" ", marker="o",
+    )  # fmt: skip

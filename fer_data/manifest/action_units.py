@@ -155,12 +155,13 @@ def _from_table(samples: Sequence[Sample], path: Path) -> CodedSamples:
         used[key] += 1
         coded.append(replace(sample, aus=table.codes[key]))
     if not used:
+        unread = f"{len(table.problems)} rows that cannot be read: {table.problems[0].detail}" if table.problems else ""
         raise ManifestError(
             paragraph(
                 "A table of action units names no face of this dataset.",
                 where=path,
                 expected=f"the {table.key} of an image, such as {next(_names(samples[0], table.key), 'none known')}",
-                got=next(iter(table.codes), "no row"),
+                got=next(iter(table.codes), unread or "no row"),
                 fix="Give the table that belongs to these images."
                 + (" Say who the persons are with --subject." if table.key == "person" else ""),
             )
