@@ -44,11 +44,16 @@ def coded_rows(coded: Mapping[str, Any]) -> list[Sequence[str]]:
 def unit_rows(coded: Mapping[str, Any]) -> list[Sequence[str]]:
     """List the action units with the attention's area within a class, and what it is read against."""
     rows: list[Sequence[str]] = [("AU", "attention", "95 %", "untrained", "estimate", "own map", "pairs", "persons")]
-    for number, one in coded["by_unit"].items():
+    for number, one in _by_number(coded["by_unit"]):
         controls = (shown(one[name]) for name in ("untrained", "estimate", "true_map"))
         cells = (shown(one["within"]), span(one["within_ci95"]), *controls, str(one["pairs"]), str(one["persons"]))
         rows.append((number, *cells))
     return rows
+
+
+def _by_number(by_unit: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """List entries in the order of the action units, which a file does not keep."""
+    return sorted(by_unit.items(), key=lambda item: int(item[0]))
 
 
 def sentences(coded: Mapping[str, Any]) -> list[str]:
@@ -113,7 +118,7 @@ def _compared(lead: Sequence[float] | None) -> str:
 def remarks(coded: Mapping[str, Any]) -> list[str]:
     """Say what the figures do not: what is missing, left out, or cannot be told apart."""
     missing = coded["maps"]["estimate"]["within"] is None
-    undrawn = ", ".join(f"AU {number} ({count} faces)" for number, count in coded["undrawn"].items())
+    undrawn = ", ".join(f"AU {number} ({count} faces)" for number, count in _by_number(coded["undrawn"]))
     groups = "; ".join(" and ".join(map(str, group)) for group in coded["same_place"])
     return [
         *(["no estimate of the action units was given (--estimate), or it has no score for them"] if missing else []),

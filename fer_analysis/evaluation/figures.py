@@ -86,27 +86,28 @@ def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) 
 
 def draw_coded(coded: Mapping[str, Any]) -> Figure:
     """Draw the areas within a class of ``coded`` of ``metrics.json``: of every map, then of each action unit."""
-    figure = new_figure(14, 5)
+    figure = new_figure(17, 5)
     figure.suptitle(
         f"Does a map tell faces of one class that show an AU from those that do not? {coded['n']} coded faces of "
         f"{coded['n_groups']} persons, 95 % by resampling persons"
     )
-    maps = {name: one for name, one in coded["maps"].items() if one["within"] is not None}
-    titles = [textwrap.fill(ROWS[name], 13) for name in maps]
+    maps = {name: coded["maps"][name] for name in ROWS if coded["maps"][name]["within"] is not None}
+    titles = [textwrap.fill(ROWS[name], 12) for name in maps]
     controls = [name in CODED_CONTROLS or name == "true_map" for name in maps]
     curves = [
         _points(list(maps.values()), [at for at, quiet in enumerate(controls) if quiet is told], colour, name)
         for told, colour, name in ((False, COLOURS[0], "of the network"), (True, QUIET, "controls"))
     ]
-    units = list(coded["by_unit"].values())
+    numbers = sorted(coded["by_unit"], key=int)
+    units = [coded["by_unit"][number] for number in numbers]
     places = [float(at) for at in range(len(units))]
     own = Curve("the AUs' own map", places, [one["true_map"] for one in units], colour=QUIET, line=" ", marker="_")
     attention = _points(units, range(len(units)), COLOURS[0], "attention")
     panels = (
         Panel("All action units", curves, up="area under the curve within a class", ticks=_ticks(titles)),
-        Panel("Attention, by action unit", [attention, own], across="AU", ticks=_ticks(list(coded["by_unit"]))),
+        Panel("Attention, by action unit", [attention, own], across="AU", ticks=_ticks(numbers)),
     )
-    for axis, panel in zip(figure.subplots(1, 2), panels, strict=True):
+    for axis, panel in zip(figure.subplots(1, 2, width_ratios=(3, 2)), panels, strict=True):
         axis.axhline(0.5, color="black", linewidth=0.8)
         draw_panel(axis, panel)
         axis.set_ylim(0, 1.02)

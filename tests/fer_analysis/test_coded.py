@@ -25,6 +25,7 @@ from aupipe.fer_analysis.evaluation.coded import CodedSplit, choose_coded, evalu
 from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, coded_faces
 from aupipe.fer_analysis.evaluation.coded_maps import Networks, region_scores
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines, sentences
+from aupipe.fer_analysis.evaluation.figures import draw_coded
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
 from aupipe.fer_analysis.report import write_report
 from aupipe.fer_analysis.report.reading import reading
@@ -39,6 +40,7 @@ from aupipe.fer_data.manifest.model import write_manifest
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.shards import Store, TripletRow
 from aupipe.fer_data.types import Sample, Silent
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training import checkpoint
@@ -190,6 +192,9 @@ def test_attention_that_shows_this_face_s_action_units_is_found_out(
     assert "An untrained network of its architecture has 0.500, less by" in said
     assert "and less with that of another face of the class" in said and "which the attention exceeds by" in said
     assert "1 were not coded" in said and "AU 61 (1 faces)" in said and "a note" in said and "(--estimate)" in said
+    assert coded_lines(json.loads(json.dumps(found, sort_keys=True))) == coded_lines(found)
+    again = png_bytes(draw_coded(json.loads(json.dumps(found, sort_keys=True))))
+    assert again == (tmp_path / "coded.png").read_bytes()
     read_drawing(tmp_path / "coded.png")
 
 
