@@ -11,6 +11,8 @@ from aupipe.fer_data.errors import paragraph
 from aupipe.fer_display.tables import text_table
 
 CHANCE = 0.5
+PEOPLE = "FACS"
+"""Scale of codes that are not those of a program."""
 
 
 def coded_lines(coded: Mapping[str, Any]) -> list[str]:
@@ -120,7 +122,9 @@ def remarks(coded: Mapping[str, Any]) -> list[str]:
     missing = coded["maps"]["estimate"]["within"] is None
     undrawn = ", ".join(f"AU {number} ({count} faces)" for number, count in _by_number(coded["undrawn"]))
     groups = "; ".join(" and ".join(map(str, group)) for group in coded["same_place"])
+    scale = coded["source"]["scale"]
     return [
+        *([f"these codes are another program's ({scale}), not people's"] if scale != PEOPLE else []),
         *(["no estimate of the action units was given (--estimate), or it has no score for them"] if missing else []),
         *([f"coded, but not drawn by the store's codebook: {undrawn}"] if undrawn else []),
         *([f"share a place, so that no map tells which of them it means: AU {groups}"] if groups else []),

@@ -192,6 +192,9 @@ def test_attention_that_shows_this_face_s_action_units_is_found_out(
     assert "An untrained network of its architecture has 0.500, less by" in said
     assert "and less with that of another face of the class" in said and "which the attention exceeds by" in said
     assert "1 were not coded" in said and "AU 61 (1 faces)" in said and "a note" in said and "(--estimate)" in said
+    assert "another program's" not in said
+    of_openface = {**found, "source": {"name": "openface.csv", "scale": "OpenFace"}}
+    assert "these codes are another program's (OpenFace), not people's" in coded_lines(of_openface)
     assert coded_lines(json.loads(json.dumps(found, sort_keys=True))) == coded_lines(found)
     again = png_bytes(draw_coded(json.loads(json.dumps(found, sort_keys=True))))
     assert again == (tmp_path / "coded.png").read_bytes()

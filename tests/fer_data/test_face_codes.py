@@ -37,6 +37,14 @@ def test_a_table_is_joined_as_the_manifest_would_join_it(tmp_path: Path) -> None
     assert set(read_face_codes(table, IDS, PERSONS).codes) == set(IDS[:2])
 
 
+def test_a_table_of_files_finds_the_faces_without_their_suffix(tmp_path: Path) -> None:
+    table = tmp_path / "openface.csv"
+    table.write_text("input,AU01_c\nC:\\faces\\S1_2_0002.png,1\nfear/S1_2_0001.png,0\njoy/S3_1_0001,1\n")
+    found = read_face_codes(table, IDS, PERSONS)
+    assert {name: format_facs(codes) for name, codes in found.codes.items()} == {IDS[0]: "0", IDS[1]: "1", IDS[2]: "1"}
+    assert found.source.scale == "OpenFace"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
