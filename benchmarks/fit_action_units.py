@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from scipy import optimize, stats
 
 import aupipe.fer_data.action_units as room
 from aupipe.fer_data.action_units.blendshapes import blendshape_features, feature_values, features_near
-from aupipe.fer_data.action_units.estimator import EstimatedUnit, root_features
+from aupipe.fer_data.action_units.estimator import EstimatedUnit, load_estimator, root_features
 from aupipe.fer_data.types import Sample
 from aupipe.fer_models.metrics.within_class import (
     UnitInClass,
@@ -127,17 +127,29 @@ def fit_unit(
     return weights
 
 
+def fit_all(
+    faces: CodedFaces, rest: Bool[np.ndarray, "n"], neutral: Float64[np.ndarray, "m f"]
+) -> list[Float64[np.ndarray, "f1"]]:
+    """Fit every AU on the faces of ``rest``."""
+    features = root_features(faces.blendshapes[rest])
+    return [fit_unit(number, features, faces.shown[rest, unit], neutral) for unit, number in enumerate(faces.numbers)]
+
+
+def folds(faces: CodedFaces) -> Int64[np.ndarray, "n"]:
+    """Deal the persons to the folds."""
+    return np.random.default_rng(0).permutation(faces.person.max() + 1)[faces.person] % FOLDS
+
+
 def held_out(
     faces: CodedFaces, neutral: Float64[np.ndarray, "m f"]
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
     """Compute, for each face from the other folds' persons, the logits and the share of its expression."""
     features = root_features(faces.blendshapes)
     logits, shares = (np.zeros(faces.shown.shape) for _ in range(2))
-    fold = np.random.default_rng(0).permutation(faces.person.max() + 1)[faces.person] % FOLDS
+    fold = folds(faces)
     for at in range(FOLDS):
         rest, here = fold != at, fold == at
-        for unit, number in enumerate(faces.numbers):
-            weights = fit_unit(number, features[rest], faces.shown[rest, unit], neutral)
+        for unit, weights in enumerate(fit_all(faces, rest, neutral)):
             logits[here, unit] = apply(weights, features[here])
         for expression in np.unique(faces.expression):
             same = faces.expression == expression
@@ -183,7 +195,9 @@ def table_line(unit: EstimatedUnit, best: str) -> str:
 
 def toml_text(units: Iterable[EstimatedUnit], source: str) -> str:
     """Write the estimator's file."""
-    lines = ["# Written by benchmarks/fit_action_units.py.", "", f"version = {VERSION}", f'source = "{source}"']
+    lines = ["# Written by benchmarks/fit_action_units.py.", "", f"version = {VERSION}", f'source = "{source}"', ""]
+    lines += ["# Chosen by the figures of benchmarks/au_maps.py.", "[fusion]"]
+    lines += [f"{name} = {value}" for name, value in asdict(load_estimator().fusion).items()]
     for unit in units:
         lines += ["", "[[au]]", f"number = {unit.number}", f"auc = {unit.auc:.3f}"]
         lines += [f"interval = [{unit.interval[0]:.3f}, {unit.interval[1]:.3f}]", f"persons = {unit.persons}"]

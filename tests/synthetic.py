@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def synthetic_store(
     rows_per_shard: int = 32,
     seed: int = 0,
     change: Callable[[TripletRow], TripletRow] = lambda row: row,
+    config: Mapping[str, str] | None = None,
 ) -> Store:
     codebook = load_codebook("default")
     entries: list[ShardEntry] = []
@@ -72,7 +73,7 @@ def synthetic_store(
             total=train + val + test,
             failed={},
             files={},
-            config={},
+            config=config or {},
             codebook=dict(codebook.content),
             codebook_digest=codebook.digest,
             provenance={},

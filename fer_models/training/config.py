@@ -19,7 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("cosine", "step"),
     "select": ("accuracy", "balanced_accuracy", "last", "ema"),
     "order": ("full", "block"),
-    "align_target": ("class", "mean", "shuffled", "landmarks"),
+    "align_target": ("class", "mean", "shuffled", "landmarks", "other_face"),
     "align_average": ("batch", "valid"),
     "neutral": ("skip", "uniform"),
     "maps": ("stored", "rendered"),
@@ -96,7 +96,7 @@ class TrainConfig:
     align_layers: str = _option(ALIGNMENT, "last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
     align_target: Target = _option(  # noqa: RUF009
         ALIGNMENT, "class",
-        "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks.",
+        "What to align with: the store's AU map, or a control: mean map, shuffled AUs, landmarks, another face's AUs.",
     )  # fmt: skip
     align_average: Average = _option(  # noqa: RUF009
         ALIGNMENT, "batch",

@@ -161,18 +161,21 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
             )
         )
     unknown = [name for name in plan.classes if name not in codebook.expressions and is_basic(name)]
-    if unknown:
+    if unknown and config.aus == "class":
         raise UserInputError(
             paragraph(
                 f"The codebook {codebook.name!r} does not say which AUs belong to {', '.join(unknown)}.",
                 expected=f"classes among {', '.join(sorted(codebook.expressions))}",
-                fix="Choose another --codebook, or add the expression to your own codebook file.",
+                fix="Choose another --codebook, add the expression to your own codebook file, or draw with --aus fused "
+                "what the faces show.",
             )
         )
 
 
 def _without_map(plan: StorePlan, codebook: Codebook) -> str:
     """Say which classes the codebook does not know, and how many faces these are; empty when it knows all."""
+    if plan.config.aus != "class":
+        return ""
     unknown = [name for name in plan.classes if name not in codebook.expressions]
     faces = sum(member.label in unknown for member in plan.members)
     return (
