@@ -229,7 +229,7 @@ def evaluate(
         batch_size: Images at once. None: as in training.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         aus: Action units that were coded on the faces, to compare the attention with: a manifest with the column
-            ``aus``, or a table that names faces.
+            ``aus``, a table that names faces, or ``annotated``: those that the store carries.
         estimate: What another program says of them, by ``sample_id``: a table such as ``aupipe landmarks --export csv``
             writes.
         progress: True shows a bar on stderr.

@@ -82,8 +82,9 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
-@click.option("--aus", type=PATH, default=None, metavar="FILE", help="Compare the attention with the action units that "
-              "were coded on the faces: a manifest with the column aus, or a table that names faces.")  # fmt: skip
+@click.option("--aus", type=PATH, default=None, metavar="FILE|annotated", help="Compare the attention with the "
+              "action units that were coded on the faces: a manifest with the column aus, a table that names faces, or "
+              "annotated: those that the store carries.")  # fmt: skip
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
               "them, by sample_id, such as landmarks --export csv.")  # fmt: skip
 @json_option

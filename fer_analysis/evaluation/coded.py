@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces, coded_faces
+from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces, coded_faces, stored_codes
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE, Networks, measure_coded, write_coded
 from aupipe.fer_analysis.evaluation.coded_summary import summarise_coded, with_estimate
 from aupipe.fer_analysis.evaluation.figures import draw_coded
@@ -20,6 +20,9 @@ from aupipe.fer_data.types import Progress
 from aupipe.fer_display.figures import png_bytes
 
 PICTURE = "coded.png"
+ANNOTATED = "annotated"
+"""In place of a file: the codes that the store itself carries."""
+
 CODED_FILES = (TABLE, PICTURE)
 """What is written beside ``metrics.json``."""
 
@@ -37,16 +40,21 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     """Find the coded ones among a loader's rows.
 
     Args:
-        aus: The codes, or where they are.
+        aus: The codes, or where they are: a file, or :data:`ANNOTATED`.
         estimate: A table of what another program says of the action units; None: none.
         loader: The rows.
 
     Raises:
         ManifestError: A file cannot be used, or names none of these faces.
-        UserInputError: The store's codebook draws none of the action units.
+        UserInputError: The store carries no codes, or its codebook draws none of the action units.
     """
     reader, rows = loader.reader, loader.rows
-    codes = aus if isinstance(aus, FaceCodes) else read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows])
+    if isinstance(aus, FaceCodes):
+        codes = aus
+    elif str(aus) == ANNOTATED:
+        codes = stored_codes(reader, rows)
+    else:
+        codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows])
     faces = coded_faces(codes, reader, rows, reader.store.codebook)
     scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.numbers)
     return CodedSplit(codes, faces, scores)

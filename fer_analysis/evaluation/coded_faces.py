@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float64, Int64
 
+from aupipe.fer_data.action_units.face_weights import coded_weights
+from aupipe.fer_data.action_units.facs import FacsCode
+from aupipe.fer_data.action_units.modes import AU_SOURCES, SIDES
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.shards import SplitReader
 from aupipe.fer_models.metrics import resampling
@@ -31,6 +35,7 @@ class CodedFaces:
         label: Index of the class.
         numbers: The action units that were coded on some face and that the codebook draws.
         shown: Which of them each face shows.
+        weights: 1 for each coded action unit, by FACS number and side: what its own map is drawn from.
         another: Place of a face of the same class and another person, drawn at random once; :data:`NOBODY` where the
             class has none.
         uncoded: Number of the other rows: nobody coded them.
@@ -43,6 +48,7 @@ class CodedFaces:
     label: Int64[np.ndarray, "n"]
     numbers: tuple[int, ...]
     shown: Bool[np.ndarray, "n k"]
+    weights: Float64[np.ndarray, "n 99 2"]
     another: Int64[np.ndarray, "n"]
     uncoded: int
     undrawn: Mapping[int, int]
@@ -58,7 +64,49 @@ class CodedFaces:
     @property
     def shown_by_another(self) -> Bool[np.ndarray, "n k"]:
         """Which action units the other face shows; none where there is none."""
-        return np.asarray(self.shown[self.another] & (self.another != NOBODY)[:, None])
+        return np.asarray(self.shown[self.another] & self.accompanied[:, None])
+
+    @property
+    def weights_of_another(self) -> Float64[np.ndarray, "n 99 2"]:
+        """What the other face's map is drawn from; nothing where there is none."""
+        return np.asarray(self.weights[self.another] * self.accompanied[:, None, None])
+
+    @property
+    def accompanied(self) -> Bool[np.ndarray, "n"]:
+        """Whether there is another face."""
+        return np.asarray(self.another != NOBODY)
+
+
+def stored_codes(reader: SplitReader, rows: int) -> FaceCodes:
+    """Read the codes that a store carries on the first ``rows`` of a split: those its maps were drawn from.
+
+    A face that was coded and shows nothing is not told from one that nobody coded.
+
+    Raises:
+        UserInputError: It carries none: it was not built with ``--aus annotated``, or none of these faces was coded.
+    """
+    weights, sources = reader.au_weight, reader.au_source
+    found = dict[str, tuple[FacsCode, ...]]()
+    if weights is not None and sources is not None:
+        for row in np.flatnonzero(sources[:rows] == AU_SOURCES.index("annotated")).tolist():
+            found[reader.sample_ids[row]] = tuple(_codes(weights[row] > 0))
+    if not found:
+        raise UserInputError(
+            paragraph(
+                "The store carries no coded action units of these faces.",
+                where=reader.store.folder,
+                expected="a store built with `aupipe build-maps --aus annotated` from a manifest with the column aus",
+                fix="Give the codes themselves: --aus FILE, a manifest or a table that names the faces.",
+            )
+        )
+    note = "the store does not tell faces that were coded and show nothing from faces that nobody coded"
+    return FaceCodes(found, CodeSource("the store", samples=len(found)), (note,))
+
+
+def _codes(there: Bool[np.ndarray, "99 2"]) -> Iterator[FacsCode]:
+    for number in np.flatnonzero(there.any(1)).tolist():
+        sides = [side for side, shown in zip(SIDES, there[number], strict=True) if shown]
+        yield FacsCode(number, "" if len(sides) > 1 else sides[0])
 
 
 def coded_faces(codes: FaceCodes, reader: SplitReader, rows: int, book: Codebook) -> CodedFaces:
@@ -68,7 +116,8 @@ def coded_faces(codes: FaceCodes, reader: SplitReader, rows: int, book: Codebook
         UserInputError: The codebook draws none of the action units that were coded.
     """
     chosen = [row for row in range(rows) if reader.sample_ids[row] in codes.codes]
-    coded = [{code.number for code in codes.codes[reader.sample_ids[row]]} for row in chosen]
+    its_codes = [codes.codes[reader.sample_ids[row]] for row in chosen]
+    coded = [{code.number for code in its} for its in its_codes]
     count = Counter(number for numbers in coded for number in numbers)
     numbers = tuple(sorted(count.keys() & book.action_units.keys()))
     if not numbers:
@@ -88,6 +137,7 @@ def coded_faces(codes: FaceCodes, reader: SplitReader, rows: int, book: Codebook
         label=label,
         numbers=numbers,
         shown=np.array([[number in found for number in numbers] for found in coded], bool),
+        weights=coded_weights(its_codes),
         another=_others(label, group),
         uncoded=rows - len(chosen),
         undrawn={number: count[number] for number in sorted(count.keys() - set(numbers))},

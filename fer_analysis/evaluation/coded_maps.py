@@ -24,9 +24,10 @@ from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, CodedFaces
 from aupipe.fer_analysis.evaluation.measuring import memory_message, read
+from aupipe.fer_data.action_units.face_weights import coded_weights
 from aupipe.fer_data.action_units.facs import FacsCode, format_facs
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.heatmaps import render_maps, render_same_aus
+from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.recorded import write_recorded
@@ -118,7 +119,7 @@ def _measure_batch(
     drawing = _CropDrawing(book, batch.landmarks.cpu().numpy(), loader.config.crop_size, size, device)
     reading, untrained = read(networks.trained, batch), read(networks.untrained, batch)
     predicted = reading.probability.argmax(1).cpu().numpy()
-    coded = drawing.of_sets(faces.shown[place], faces.numbers)
+    coded = drawing.of_weights(faces.weights[place])
     attention = reading.maps[networks.last]
     maps = {
         "attention": attention,
@@ -129,9 +130,9 @@ def _measure_batch(
         "true_map": resize_maps(coded, (int(attention.shape[1]), int(attention.shape[2]))),
     }
     grown = {name: resize_maps(value, (size, size)) for name, value in maps.items()}
-    regions = torch.stack([localisation.au_region(drawing.of_units([number])) for number in faces.numbers], 1)
+    regions = torch.stack([localisation.au_region(drawing.of_unit(number)) for number in faces.numbers], 1)
     columns = {f"cos/{name}": cosine(value, coded) for name, value in grown.items()}
-    columns["cos/another"] = cosine(grown["attention"], drawing.of_sets(faces.shown_by_another[place], faces.numbers))
+    columns["cos/another"] = cosine(grown["attention"], drawing.of_weights(faces.weights_of_another[place]))
     columns |= {f"score/{name}": region_scores(value, regions) for name, value in grown.items()}
     return {"predicted": predicted, **{name: value.cpu().numpy() for name, value in columns.items()}}
 
@@ -157,25 +158,17 @@ class _CropDrawing:
     size: int
     device: torch.device
 
-    def of_units(self, numbers: Sequence[int]) -> Float32[Tensor, "b m m"]:
-        """Draw the same action units on every face."""
-        return self._tensor(self._same(self.points, numbers))
+    def of_unit(self, number: int) -> Float32[Tensor, "b m m"]:
+        """Draw an action unit on every face."""
+        return self.of_weights(coded_weights([[FacsCode(number)]] * len(self.points)))
 
-    def of_sets(self, shown: Bool[np.ndarray, "b k"], numbers: Sequence[int]) -> Float32[Tensor, "b m m"]:
-        """Draw on each face the action units that its row marks."""
-        maps = np.zeros((len(shown), self.size, self.size), np.float32)
-        for chosen in np.unique(shown, axis=0):
-            rows = (shown == chosen).all(1)
-            its = [number for number, there in zip(numbers, chosen, strict=True) if there]
-            maps[rows] = self._same(self.points[rows], its)
-        return self._tensor(maps)
+    def of_weights(self, weights: Float64[np.ndarray, "b 99 2"]) -> Float32[Tensor, "b m m"]:
+        """Draw each face's own action units."""
+        return self._tensor(render_faces(self.points, weights, self.book, self.crop, self.size))
 
     def of_classes(self, names: Sequence[str]) -> Float32[Tensor, "b m m"]:
         """Draw the AU map of a class on each face."""
         return self._tensor(render_maps(self.points, names, self.book, self.crop, self.size))
-
-    def _same(self, points: Float32[np.ndarray, "r 68 2"], numbers: Sequence[int]) -> Float32[np.ndarray, "r m m"]:
-        return render_same_aus(points, dict.fromkeys(numbers, 1.0), self.book, self.crop, self.size)
 
     def _tensor(self, maps: Float32[np.ndarray, "b m m"]) -> Float32[Tensor, "b m m"]:
         return torch.from_numpy(maps).to(self.device)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, CodedFaces
+from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces
 from aupipe.fer_analysis.evaluation.coded_maps import CodedMeasures
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.places import shared_places
@@ -102,7 +102,7 @@ class _CodedSummary:
             return []
         known = np.isfinite(scores)
         if name == "another":
-            known &= (self.faces.another != NOBODY)[:, None]
+            known &= self.faces.accompanied[:, None]
         return within_class.units_in_classes(self._shown(name), self.faces.label, known)
 
     def _area(self, name: str, units: Sequence[UnitInClass]) -> float | None:

@@ -94,8 +94,8 @@ def evaluate(
         method_options: That method's settings.
         out: Folder to write to. None: the run's, or for another split than test or with a limit one inside it, such as
             ``evaluation-val`` or ``evaluation-test-limit-100``.
-        aus: Action units that were coded on the faces: a manifest, a table that names faces, or the codes themselves.
-            None: the attention is not compared with any.
+        aus: Action units that were coded on the faces: a manifest, a table that names faces, ``annotated`` for those
+            that the store carries, or the codes themselves. None: the attention is not compared with any.
         estimate: A table of what another program says of them by ``sample_id``, to be read against.
 
     Returns:

@@ -130,20 +130,9 @@ def render_aus(
     map_size: int,
 ) -> Float32[np.ndarray, "m m"]:
     """Draw one map of the given AUs: per AU a peak of its weight, merged by maximum, scaled to [0, 1]."""
-    return np.asarray(render_same_aus(points[None], weights, codebook, image_size, map_size)[0])
-
-
-def render_same_aus(
-    points: Float[np.ndarray, "n 68 2"],
-    weights: Mapping[int, float],
-    codebook: Codebook,
-    image_size: int,
-    map_size: int,
-) -> Float32[np.ndarray, "n m m"]:
-    """Draw the map of the same AUs on each face, as :func:`render_aus` draws it on one; without AUs it is zero."""
-    maps = np.zeros((len(points), map_size, map_size), np.float32)
-    _render(points, weights, codebook, image_size, maps)
-    return maps
+    maps = np.zeros((1, map_size, map_size), np.float32)
+    _render(points[None], weights, codebook, image_size, maps)
+    return np.asarray(maps[0])
 
 
 def _render(

@@ -29,7 +29,9 @@ from aupipe.fer_analysis.evaluation.figures import draw_coded
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
 from aupipe.fer_analysis.report import write_report
 from aupipe.fer_analysis.report.reading import reading
-from aupipe.fer_data.action_units.facs import FacsCode
+from aupipe.fer_data.action_units.face_weights import coded_weights
+from aupipe.fer_data.action_units.facs import FacsCode, parse_facs
+from aupipe.fer_data.action_units.modes import AU_SOURCES
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.errors import ManifestError, RunError, UserInputError
@@ -156,6 +158,29 @@ def test_codes_that_the_codebook_does_not_draw_are_refused(loader: TripletLoader
     codes = FaceCodes({"test/0000": (FacsCode(61),)}, CodeSource())
     with pytest.raises(UserInputError, match=r"draws none of the action units.*Got: 61"):
         choose_coded(codes, None, loader)
+
+
+def test_a_store_of_coded_maps_carries_its_codes(tmp_path: Path) -> None:
+    annotated = AU_SOURCES.index("annotated")
+
+    def carrying(row: TripletRow) -> TripletRow:
+        its = parse_facs("1+L14") if row.sample_id.endswith("3") else ()
+        weights = np.rint(coded_weights([its])[0] * 255).astype(np.uint8)
+        return replace(row, au_weight=weights, au_source=annotated if its else 0)
+
+    store = synthetic_store(tmp_path / "store", train=14, val=0, test=28, size=SIZE, change=carrying)
+    loader = TripletLoader(store.split("test"), 7, limit=20, mode="none")
+    coded = choose_coded(Path("annotated"), None, loader)
+    assert coded.codes.codes == {f"test/{row:04d}": parse_facs("1+L14") for row in (3, 13)}
+    assert coded.faces.uncoded == 18 and "does not tell faces" in coded.codes.notes[0]
+    assert coded.faces.numbers == (1, 14)
+    with pytest.raises(UserInputError, match="carries no coded action units"):
+        choose_coded(Path("annotated"), None, TripletLoader(store.split("test"), 3, limit=3, mode="none"))
+
+
+def test_a_store_of_class_maps_carries_none(loader: TripletLoader) -> None:
+    with pytest.raises(UserInputError, match=r"carries no coded action units.*build-maps --aus annotated.*--aus FILE"):
+        choose_coded(Path("annotated"), None, loader)
 
 
 def test_a_score_is_the_mean_in_the_region_over_the_mean() -> None:
