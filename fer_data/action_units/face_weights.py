@@ -49,7 +49,7 @@ class FaceWeights:
 
     Attributes:
         weights: 255 = 1.0, by FACS number and side (:data:`SIDES`).
-        source: The place in :data:`AU_SOURCES`.
+        source: The place in :data:`AU_SOURCES`; a face of another source than ``none`` may show no action unit.
     """
 
     weights: UInt8[np.ndarray, "n 99 2"]
@@ -78,6 +78,7 @@ def weigh_faces(
     if mode == "annotated":
         modes[~coded] = missing
     modes[(modes == "fused") & ~told] = "class"
+    modes[(modes == "class") & np.array([name not in expressions for name in faces.expressions])] = "none"
     modes[(modes == "estimated") & ~told] = "none"
     weights = np.zeros((len(told), WIDTH, len(SIDES)))
     of_mode: dict[AuMode, Callable[[], Float64[np.ndarray, "n 99 2"]]] = {
@@ -90,9 +91,7 @@ def weigh_faces(
         if (rows := modes == name).any():
             weights[rows] = weigh()[rows]
     stored = np.rint(weights * 255).astype(np.uint8)
-    source = np.array([AU_SOURCES.index(name) for name in modes], np.uint8)
-    source[~stored.any((1, 2))] = 0
-    return FaceWeights(stored, source)
+    return FaceWeights(stored, np.array([AU_SOURCES.index(name) for name in modes], np.uint8))
 
 
 def class_weights(

@@ -76,6 +76,22 @@ def render_faces_on_device(
     return maps
 
 
+@torch.no_grad()
+def render_regions_on_device(
+    landmarks: Float[Tensor, "b 68 2"], numbers: Sequence[int], codebook: Codebook, image_size: int, size: int
+) -> Float[Tensor, "b a size size"]:
+    """Draw the region of each action unit alone, peak 1; zero for one that the codebook does not describe."""
+    points = landmarks.detach().to("cpu", torch.float64).numpy()
+    shape = shape_class(codebook.kind)
+    maps = torch.zeros((len(points), len(numbers), size, size), device=landmarks.device)
+    for at, number in enumerate(numbers):
+        if number in codebook.action_units:
+            table = torch.from_numpy(shape.place(codebook.regions({number: 1.0}), points, image_size, size))
+            with torch.autocast(landmarks.device.type, enabled=False):
+                maps[:, at] = shape.draw_on_device(table.to(landmarks.device), image_size, size)
+    return maps
+
+
 def _place(points: np.ndarray, labels: np.ndarray, plan: DevicePlan, size: int) -> np.ndarray | None:
     """One table of all faces, padded with rows of zeros; None where no face has a region."""
     tables: Mapping[int, np.ndarray] = {

@@ -6,6 +6,7 @@ A target covers the whole image and takes the way of every map from there: crop,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,8 +14,14 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import ActionUnit, Codebook
-from aupipe.fer_data.au_maps.device_maps import make_plan, render_faces_on_device, render_on_device
+from aupipe.fer_data.au_maps.device_maps import (
+    make_plan,
+    render_faces_on_device,
+    render_on_device,
+    render_regions_on_device,
+)
 from aupipe.fer_data.au_maps.shapes.gaussian import Gaussian
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.counters import counter_hash
@@ -26,6 +33,21 @@ Neutral = Literal["skip", "uniform"]
 
 LANDMARK_SIGMA = 0.06
 """Width of a landmark's Gaussian in inter-ocular distances (36-45): neighbouring points just melt into lines."""
+
+
+@dataclass(frozen=True)
+class FaceAus:
+    """The action units of a batch of faces, in the order of :data:`DRAWN_AUS`.
+
+    Attributes:
+        regions: The place of each, peak 1; zero for one that the codebook does not describe.
+        weights: Of each, in [0, 1]: the larger of left and right.
+        known: False for faces of which nothing is known.
+    """
+
+    regions: Float32[Tensor, "b a m m"]
+    weights: Float32[Tensor, "b a"]
+    known: Bool[Tensor, "b"]
 
 
 class Targets:
@@ -99,6 +121,20 @@ class Targets:
         mapped: np.ndarray = (self.reader.has_map[rows] > 0) | self._blank[self.reader.labels[rows]]
         return mapped
 
+    def action_units(
+        self, rows: Int64[np.ndarray, "b"], points: Float32[np.ndarray, "b 68 2"], crop: int, size: int
+    ) -> FaceAus:
+        """Draw the regions of :data:`DRAWN_AUS` on faces whose ``points`` lie in a crop, with the faces' weights."""
+        reader = self.reader
+        stored = reader.au_weight if self._weights is None else self._weights
+        if stored is None or reader.au_source is None:
+            raise _no_weights(reader.store)
+        return FaceAus(
+            regions=render_regions_on_device(self._put(points), DRAWN_AUS, reader.store.codebook, crop, size),
+            weights=self._put(stored[rows][:, list(DRAWN_AUS)].max(-1) / np.float32(255)),
+            known=self._put(reader.au_source[rows] > 0),
+        )
+
     def _draw(self, rows: Int64[np.ndarray, "b"]) -> Float32[Tensor, "b m m"]:
         if self._template is not None:
             return self._template.expand(len(rows), -1, -1)
@@ -161,6 +197,18 @@ def _no_faces_own(store: Store) -> UserInputError:
             where=store.folder,
             expected="a store built with `aupipe build-maps --aus fused`, `estimated` or `annotated`",
             got="maps of the label's action units",
+        )
+    )
+
+
+def _no_weights(store: Store) -> UserInputError:
+    return UserInputError(
+        paragraph(
+            "The store does not say which action units its faces have, so none can have a map of its own.",
+            where=store.folder,
+            expected="a store of format 1.4, 2.3 or later",
+            got=store.index.schema_version,
+            fix="Build it again with `aupipe build-maps`, best with --aus fused.",
         )
     )
 

@@ -226,7 +226,10 @@ def build_model(
         output_stride=config.output_stride,
         image_size=config.crop_size,
     )
-    return create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
+    model = create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
+    if config.guidance == "per-au":
+        model.add_au_maps()
+    return model
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

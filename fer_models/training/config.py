@@ -21,6 +21,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("full", "block"),
     "align_target": ("class", "mean", "shuffled", "landmarks", "other_face"),
     "align_average": ("batch", "valid"),
+    "guidance": ("merged", "per-au"),
     "neutral": ("skip", "uniform"),
     "maps": ("stored", "rendered"),
 }
@@ -102,6 +103,11 @@ class TrainConfig:
         ALIGNMENT, "batch",
         "Mean over the whole batch, neutral faces as 0, or over its valid samples, those with a map, as the reference: "
         "1.26 times as much on RAF-DB (21 % neutral), 1.36 on AffectNet (26 %).",
+    )  # fmt: skip
+    guidance: str = _option(
+        ALIGNMENT, "merged",
+        "Align the layer with one map of all action units; per-au: also read a map of each out of it, as high as the "
+        "action unit's weight on the face.",
     )  # fmt: skip
     neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
 

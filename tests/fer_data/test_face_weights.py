@@ -49,14 +49,14 @@ def test_the_class_has_the_weights_of_the_codebook() -> None:
         12: [255, 255],
         25: [255, 255],
     }
-    assert not face.weights[1:].any() and sources(face) == ["class", "none", "none"]
+    assert not face.weights[1:].any() and sources(face) == ["class", "class", "none"]
 
 
 def test_people_s_codes_count_whatever_their_intensity_on_their_side() -> None:
     face = weigh(faces(["fear", "fear", "fear"], ["1+5A+R14E", "0", ""]), "annotated", "none")
     assert face.weights[0, [1, 5, 14, 2]].tolist() == [[255, 255], [255, 255], [0, 255], [0, 0]]
     assert not face.weights[1:].any()
-    assert sources(face) == ["annotated", "none", "none"]
+    assert sources(face) == ["annotated", "annotated", "none"], "coded, none; and not coded"
 
 
 @pytest.mark.parametrize("missing", ["class", "fused"])
@@ -93,7 +93,7 @@ def test_a_neutral_face_has_only_what_is_sure() -> None:
     still = weigh(
         faces(["neutral"], browDownLeft=0.05, browDownRight=0.05, eyeSquintLeft=0.5, eyeSquintRight=0.5), "fused"
     )
-    assert sources(still) == ["none"] and not still.weights.any()
+    assert sources(still) == ["fused"] and not still.weights.any()
 
 
 def test_a_class_of_the_user_s_own_is_weighed_by_the_face() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression, other_face
-from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_data.shards import Store
 from synthetic import CLASSES, synthetic_store
 
 WILD = AugmentConfig(56, rotation=30, rotation_p=1.0, erasing=0.5)
@@ -114,37 +111,21 @@ def test_classes_without_rows_are_named(store: Store, tmp_path: Path) -> None:
     assert absent_classes(few.split("train")) == ["surprise", "neutral"]
 
 
-def with_own_aus(row: TripletRow) -> TripletRow:
-    """Three action units of the face's own, drawn as its map."""
-    weights = np.zeros((99, 2), np.uint8)
-    if row.has_map:
-        rng = np.random.default_rng(zlib.crc32(row.sample_id.encode()))
-        weights[rng.choice([1, 2, 4, 12, 17, 25], 3, replace=False)] = 255
-    book = load_codebook("default")
-    drawn = render_faces(row.landmarks[None], weights[None] / 255, book, 64, 16)[0]
-    return replace(row, au_map=np.rint(drawn * 255).astype(np.uint8), au_weight=weights, au_source=4 * row.has_map)
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return synthetic_store(tmp_path_factory.mktemp("own"), change=with_own_aus, config={"aus": "fused"})
-
-
-def test_maps_of_the_face_s_own_aus_are_rendered_as_they_are_stored(own: Store) -> None:
-    for stored, drawn in zip(batches(own, WHOLE), batches(own, WHOLE, maps="rendered"), strict=True):
+def test_maps_of_the_face_s_own_aus_are_rendered_as_they_are_stored(own_aus: Store) -> None:
+    for stored, drawn in zip(batches(own_aus, WHOLE), batches(own_aus, WHOLE, maps="rendered"), strict=True):
         torch.testing.assert_close(stored.au_map, drawn.au_map, atol=1.1 / 255, rtol=0)
         assert torch.equal(stored.has_map, drawn.has_map) and stored.au_map.any()
 
 
-def test_another_face_s_aus_are_drawn_on_this_face(own: Store) -> None:
-    reader = own.split("train")
+def test_another_face_s_aus_are_drawn_on_this_face(own_aus: Store) -> None:
+    reader = own_aus.split("train")
     assert reader.au_weight is not None
     others = other_face(reader.labels, reader.has_map, 3)
     mapped = reader.has_map > 0
     np.testing.assert_array_equal(reader.labels[others], reader.labels)
     assert sorted(others) == list(range(len(reader))) and (others[mapped] != np.flatnonzero(mapped)).all()
-    expected = render_faces(reader.landmarks, reader.au_weight[others] / 255, own.codebook, 64, 16)
-    for batch in batches(own, WHOLE, target="other_face"):
+    expected = render_faces(reader.landmarks, reader.au_weight[others] / 255, own_aus.codebook, 64, 16)
+    for batch in batches(own_aus, WHOLE, target="other_face"):
         np.testing.assert_allclose(
             batch.au_map, expected[batch.index] * batch.has_map[:, None, None].numpy(), atol=1 / 255
         )
