@@ -80,8 +80,6 @@ class CodedFaces:
 def stored_codes(reader: SplitReader, rows: int) -> FaceCodes:
     """Read the codes that a store carries on the first ``rows`` of a split: those its maps were drawn from.
 
-    A face that was coded and shows nothing is not told from one that nobody coded.
-
     Raises:
         UserInputError: It carries none: it was not built with ``--aus annotated``, or none of these faces was coded.
     """
@@ -99,8 +97,7 @@ def stored_codes(reader: SplitReader, rows: int) -> FaceCodes:
                 fix="Give the codes themselves: --aus FILE, a manifest or a table that names the faces.",
             )
         )
-    note = "the store does not tell faces that were coded and show nothing from faces that nobody coded"
-    return FaceCodes(found, CodeSource("the store", samples=len(found)), (note,))
+    return FaceCodes(found, CodeSource("the store", samples=len(found)))
 
 
 def _codes(there: Bool[np.ndarray, "99 2"]) -> Iterator[FacsCode]:

@@ -4,7 +4,9 @@ The region of an action unit is where its own map, drawn on this very face by th
 :data:`~aupipe.fer_models.metrics.localisation.REGION_THRESHOLD`. A map's score for it is the mean in the region over
 the mean of the whole map: 1 for an even map, and for an empty one.
 
-Maps: ``attention`` of the deepest layer, ``cam`` of the label and ``cam_predicted``, then what these are read against.
+Maps: ``attention`` of the deepest layer, ``cam`` of the label and ``cam_predicted``; ``unit_maps`` of a network that
+has a map of each action unit (``--guidance per-au``): an action unit's score is the mean of its own map in its region,
+and their maximum has the cosine. Then what these are read against.
 ``label_map`` and ``predicted_map`` are AU maps of classes, ``untrained`` is the attention of a network of the same
 architecture with random weights, ``true_map`` the map of the coded action units at the attention's size: no map of that
 size can do much better. ``another`` is the attention against the codes of another person's face of the same class.
@@ -26,6 +28,7 @@ from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, CodedFaces
 from aupipe.fer_analysis.evaluation.measuring import memory_message, read
 from aupipe.fer_data.action_units.face_weights import coded_weights
 from aupipe.fer_data.action_units.facs import FacsCode, format_facs
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.errors import RunError
@@ -107,7 +110,7 @@ def measure_coded(
 
 def _some(batch: Batch, rows: Int64[Tensor, "r"]) -> Batch:
     fields = ("image", "label", "au_map", "has_map", "landmarks", "index")
-    return replace(batch, **{name: getattr(batch, name)[rows] for name in fields})
+    return replace(batch, **{name: getattr(batch, name)[rows] for name in fields}, aus=None)
 
 
 def _measure_batch(
@@ -134,6 +137,10 @@ def _measure_batch(
     columns = {f"cos/{name}": cosine(value, coded) for name, value in grown.items()}
     columns["cos/another"] = cosine(grown["attention"], drawing.of_weights(faces.weights_of_another[place]))
     columns |= {f"score/{name}": region_scores(value, regions) for name, value in grown.items()}
+    if reading.au_maps is not None:
+        merged = resize_maps(reading.au_maps.amax(1), (size, size))
+        columns["cos/unit_maps"] = cosine(merged, coded)
+        columns["score/unit_maps"] = unit_scores(reading.au_maps, faces.numbers, regions)
     return {"predicted": predicted, **{name: value.cpu().numpy() for name, value in columns.items()}}
 
 
@@ -146,6 +153,27 @@ def region_scores(maps: Float[Tensor, "b m m"], regions: Bool[Tensor, "b k m m"]
     inside = (values * regions).sum((2, 3)) / count
     whole = values.mean((2, 3)).expand_as(inside)
     return torch.where((whole > 0) | (count == 0), inside / whole, 1.0)
+
+
+def unit_scores(
+    maps: Float[Tensor, "b a h w"], numbers: Sequence[int], regions: Bool[Tensor, "b k m m"]
+) -> Float64[Tensor, "b k"]:
+    """Compute the mean of each action unit's own map in its region.
+
+    NaN for one that has no map, and for a region without a pixel.
+
+    Args:
+        maps: Of :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`.
+        numbers: The action units.
+        regions: Their regions.
+    """
+    size = (int(regions.shape[2]), int(regions.shape[3]))
+    scores = torch.full((len(maps), len(numbers)), torch.nan, dtype=torch.float64, device=maps.device)
+    for at, number in enumerate(numbers):
+        if number in DRAWN_AUS:
+            grown, region = resize_maps(maps[:, DRAWN_AUS.index(number)], size).double(), regions[:, at]
+            scores[:, at] = (grown * region).sum((1, 2)) / region.sum((1, 2))
+    return scores
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ MAPS = {
     "attention": "attention of the deepest layer",
     "cam": "CAM of the label",
     "cam_predicted": "CAM of the prediction",
+    "unit_maps": "its maps of single action units",
 }
 CODED_CONTROLS = {
     "another": "codes of another face of the class",
@@ -163,6 +164,7 @@ class _CodedSummary:
             entries[str(number)] = {
                 "within": self._area("attention", units),
                 "within_ci95": self._interval(self._areas("attention", units)),
+                "unit_maps": self._area("unit_maps", units),
                 "untrained": self._area("untrained", units),
                 "estimate": self._area("estimate", estimated),
                 "true_map": self._area("true_map", units),

@@ -45,9 +45,10 @@ def coded_rows(coded: Mapping[str, Any]) -> list[Sequence[str]]:
 
 def unit_rows(coded: Mapping[str, Any]) -> list[Sequence[str]]:
     """List the action units with the attention's area within a class, and what it is read against."""
-    rows: list[Sequence[str]] = [("AU", "attention", "95 %", "untrained", "estimate", "own map", "pairs", "persons")]
+    columns = {"unit_maps": "its map", "untrained": "untrained", "estimate": "estimate", "true_map": "true map"}
+    rows: list[Sequence[str]] = [("AU", "attention", "95 %", *columns.values(), "pairs", "persons")]
     for number, one in _by_number(coded["by_unit"]):
-        controls = (shown(one[name]) for name in ("untrained", "estimate", "true_map"))
+        controls = (shown(one[name]) for name in columns)
         cells = (shown(one["within"]), span(one["within_ci95"]), *controls, str(one["pairs"]), str(one["persons"]))
         rows.append((number, *cells))
     return rows
@@ -65,8 +66,7 @@ def sentences(coded: Mapping[str, Any]) -> list[str]:
 
 def _within(coded: Mapping[str, Any]) -> list[str]:
     maps, least = coded["maps"], coded["least_faces"]
-    value, interval = maps["attention"]["within"], maps["attention"]["within_ci95"]
-    if value is None:
+    if maps["attention"]["within"] is None:
         return [
             paragraph(
                 "Whether attention tells the faces of a class apart by their action units cannot be measured here.",
@@ -75,14 +75,31 @@ def _within(coded: Mapping[str, Any]) -> list[str]:
                 fix="Measure a split with more coded faces.",
             )
         ]
+    said = [_telling("Its attention is", "Its attention tells", maps, "attention")]
+    if _tells(maps["attention"]):
+        said.append(_untrained(coded))
+    if maps["unit_maps"]["within"] is not None:
+        whose = "Its maps of single action units"
+        said.append(_telling(f"{whose} are", f"{whose} tell", maps, "unit_maps"))
+    return said
+
+
+def _tells(one: Mapping[str, Any]) -> bool:
+    """Return whether a map's area within a class is surely above chance."""
+    return one["within_ci95"] is not None and bool(one["within_ci95"][0] > CHANCE)
+
+
+def _telling(be: str, tell: str, maps: Mapping[str, Any], name: str) -> str:
+    """Say whether a map tells faces apart; ``be`` and ``tell`` begin the sentence."""
+    one, interval = maps[name], maps[name]["within_ci95"]
+    figures = f"area under the curve {shown(one['within'])} (95 %: {span(interval)}; .5 is chance)"
     of = "faces of one class that show an action unit from those that do not"
-    figures = f"area under the curve {shown(value)} (95 %: {span(interval)}; .5 is chance)"
     ceiling = f"the coded AUs' own map at that size has {shown(maps['true_map']['within'])}"
-    if interval is None or interval[0] <= CHANCE <= interval[1]:
-        return [f"Its attention is not shown to tell {of}: {figures}; {ceiling}."]
-    if interval[1] < CHANCE:
-        return [f"Its attention is weaker in an action unit's region where a face shows it, within a class: {figures}."]
-    return [f"Its attention tells {of}: {figures}; {ceiling}.", _untrained(coded)]
+    if _tells(one):
+        return f"{tell} {of}: {figures}; {ceiling}."
+    if interval is not None and interval[1] < CHANCE:
+        return f"{be} weaker in an action unit's region where a face shows it, within a class: {figures}."
+    return f"{be} not shown to tell {of}: {figures}; {ceiling}."
 
 
 def _untrained(coded: Mapping[str, Any]) -> str:

@@ -71,12 +71,14 @@ class Samples:
 class BatchReading:
     """A model's answer to a batch, without its graph: probabilities, and maps at native resolution.
 
-    ``published``: some of the maps again, by the conventions of the published tables.
+    ``published``: some of the maps again, by the conventions of the published tables. ``au_maps``: one for each of
+    :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`, where the network has them.
     """
 
     probability: Float64[Tensor, "b k"]
     maps: Mapping[str, Tensor]
     published: Mapping[str, Tensor]
+    au_maps: Float32[Tensor, "b a h w"] | None = None
 
 
 @torch.no_grad()
@@ -133,7 +135,8 @@ def read(model: Method, batch: Batch) -> BatchReading:
     maps = explanation_maps(model, out, batch.label)
     if model.has_cam:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
-    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label))
+    au_maps = None if model.au_maps is None else model.au_maps(out.features[-1].detach()).detach()
+    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label), au_maps)
 
 
 def explanation_maps(

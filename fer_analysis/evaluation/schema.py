@@ -118,6 +118,7 @@ class CodedUnitJson(TypedDict):
 
     within: float
     within_ci95: Interval
+    unit_maps: float | None
     untrained: float | None
     estimate: float | None
     true_map: float | None

@@ -23,7 +23,7 @@ from aupipe.commands.models import evaluate as evaluate_command
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.evaluation.coded import CodedSplit, choose_coded, evaluate_coded
 from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, coded_faces
-from aupipe.fer_analysis.evaluation.coded_maps import Networks, region_scores
+from aupipe.fer_analysis.evaluation.coded_maps import Networks, region_scores, unit_scores
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines, sentences
 from aupipe.fer_analysis.evaluation.figures import draw_coded
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
@@ -31,7 +31,7 @@ from aupipe.fer_analysis.report import write_report
 from aupipe.fer_analysis.report.reading import reading
 from aupipe.fer_data.action_units.face_weights import coded_weights
 from aupipe.fer_data.action_units.facs import FacsCode, parse_facs
-from aupipe.fer_data.action_units.modes import AU_SOURCES
+from aupipe.fer_data.action_units.modes import AU_SOURCES, DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.errors import ManifestError, RunError, UserInputError
@@ -43,6 +43,7 @@ from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.shards import Store, TripletRow
 from aupipe.fer_data.types import Sample, Silent
 from aupipe.fer_display.figures import png_bytes
+from aupipe.fer_models.au_maps import AuMaps
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training import checkpoint
@@ -164,15 +165,15 @@ def test_a_store_of_coded_maps_carries_its_codes(tmp_path: Path) -> None:
     annotated = AU_SOURCES.index("annotated")
 
     def carrying(row: TripletRow) -> TripletRow:
-        its = parse_facs("1+L14") if row.sample_id.endswith("3") else ()
+        its = parse_facs({"3": "1+L14", "4": "0"}.get(row.sample_id[-1], ""))
         weights = np.rint(coded_weights([its])[0] * 255).astype(np.uint8)
-        return replace(row, au_weight=weights, au_source=annotated if its else 0)
+        return replace(row, au_weight=weights, au_source=0 if its is None else annotated)
 
     store = synthetic_store(tmp_path / "store", train=14, val=0, test=28, size=SIZE, change=carrying)
     loader = TripletLoader(store.split("test"), 7, limit=20, mode="none")
     coded = choose_coded(Path("annotated"), None, loader)
-    assert coded.codes.codes == {f"test/{row:04d}": parse_facs("1+L14") for row in (3, 13)}
-    assert coded.faces.uncoded == 18 and "does not tell faces" in coded.codes.notes[0]
+    stored = {f"test/{row:04d}": parse_facs("1+L14" if row % 10 == 3 else "0") for row in (3, 4, 13, 14)}
+    assert coded.codes.codes == stored and coded.faces.uncoded == 16
     assert coded.faces.numbers == (1, 14)
     with pytest.raises(UserInputError, match="carries no coded action units"):
         choose_coded(Path("annotated"), None, TripletLoader(store.split("test"), 3, limit=3, mode="none"))
@@ -275,6 +276,43 @@ def test_one_person_has_no_interval(codes: FaceCodes, glow_store: Store, tmp_pat
     assert found["maps"]["attention"]["within"] > 0.9 and found["maps"]["attention"]["within_ci95"] is None
     said = " ".join(sentences(found))
     assert "is not shown to tell" in said and "there is no other face of the class" in said
+
+
+class PlantedAuMaps(AuMaps):
+    """Maps as high as a face is bright; of AU 4 as high as it is dark."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        maps = features.repeat(1, len(self.numbers), 1, 1) / 4
+        maps[:, self.numbers.index(4)] = 1 - maps[:, self.numbers.index(4)]
+        return maps
+
+
+def test_maps_of_single_action_units_are_measured_by_their_own_height(
+    codes: FaceCodes, loader: TripletLoader, tmp_path: Path
+) -> None:
+    network = Planted(bright)
+    network.au_maps = PlantedAuMaps()
+    found = evaluate_coded(
+        choose_coded(codes, None, loader), Networks(network, Planted(bright)), loader, tmp_path, Silent()
+    )
+    areas = {number: one["unit_maps"] for number, one in found["by_unit"].items()}
+    assert areas["4"] < 0.1 and min(areas[number] for number in ("1", "12", "17")) > 0.9
+    assert 0.6 < found["maps"]["unit_maps"]["within"] < 0.9
+    assert "Its maps of single action units tell faces" in " ".join(sentences(found))
+    without = evaluate_coded(
+        choose_coded(codes, None, loader), Networks(Planted(bright), Planted(bright)), loader, tmp_path, Silent()
+    )
+    assert without["maps"]["unit_maps"]["within"] is None and "single action units tell" not in str(sentences(without))
+
+
+def test_a_single_map_s_score_is_its_mean_in_the_region() -> None:
+    maps, regions = torch.zeros(2, len(DRAWN_AUS), 2, 2), torch.ones(2, 3, 4, 4, dtype=torch.bool)
+    maps[:, DRAWN_AUS.index(12), 0], regions[:, 0, 2:], regions[1, 0] = 0.5, False, False
+    scores = unit_scores(maps, (12, 99, 1), regions)
+    assert scores[0, 0] > 0.4 and scores[1, 0].isnan() and scores[:, 1].isnan().all() and (scores[:, 2] == 0).all()
 
 
 # --- a run ---
