@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.evaluation.coded_text import sentences
+from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
@@ -17,6 +21,8 @@ from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.loading.targets import FaceAus
+from aupipe.fer_data.manifest.action_units import CodeSource
+from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.au_maps import au_map_loss
 from aupipe.fer_models.training import checkpoint
@@ -94,7 +100,7 @@ def test_batches_bring_regions_on_the_augmented_face(own_aus: Store) -> None:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
     folder = tmp_path_factory.mktemp("many")
-    return synthetic_store(folder, train=252, test=56, change=with_own_aus, config={"aus": "fused"})
+    return synthetic_store(folder, train=252, test=126, change=with_own_aus, config={"aus": "fused"})
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +115,30 @@ def test_the_maps_tell_which_action_units_a_face_of_the_test_split_has(trained: 
     _, model, _ = checkpoint.load_best(trained, torch.device("cpu"))
     assert model.au_maps is not None
     model.eval()
-    batch = next(TripletLoader(many.split("test"), 56, CONFIG.centre_crop, mode="none", per_au=True).epoch(0))
+    batch = next(TripletLoader(many.split("test"), 126, CONFIG.centre_crop, mode="none", per_au=True).epoch(0))
     with torch.no_grad():
         maps = model.au_maps(model(batch.image).features[-1])
-    assert maps.shape == (56, len(DRAWN_AUS), 8, 8) and batch.aus is not None
+    assert maps.shape == (126, len(DRAWN_AUS), 8, 8) and batch.aus is not None
     places = pooled(batch.aus)
     heights = (maps * places).sum((2, 3)) / places.sum((2, 3)).clamp_min(1e-6)
     shown = [DRAWN_AUS.index(number) for number in OWN_AUS]
     assert roc_auc_score(batch.aus.weights[:, shown].flatten() > 0, heights[:, shown].flatten()) > 0.9
     others = [at for at in range(len(DRAWN_AUS)) if at not in shown]
     assert heights[:, others].mean() < 0.1
+
+
+def test_evaluation_reads_them_by_name(trained: Path, many: Store, tmp_path: Path) -> None:
+    reader = many.split("test")
+    assert reader.au_weight is not None
+    codes = {
+        sample: tuple(FacsCode(number) for number in np.flatnonzero(weights.any(1)).tolist())
+        for sample, weights in zip(reader.sample_ids, reader.au_weight, strict=True)
+    }
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    coded = evaluate(run, many.folder, aus=FaceCodes(codes, CodeSource("drawn"))).content["coded"]
+    assert coded["maps"]["unit_maps"]["within"] > 0.9 > coded["maps"]["label_map"]["within"]
+    assert coded["maps"]["unit_maps"]["cosine"] > coded["maps"]["attention"]["cosine"]
+    assert any("Its maps of single action units tell faces" in line for line in sentences(coded))
 
 
 def test_an_interrupted_run_ends_with_the_same_maps(trained: Path, many: Store, tmp_path: Path) -> None:
