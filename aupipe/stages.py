@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aupipe.fer_data.action_units.modes import AuMissing, AuMode
 from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
 from aupipe.fer_data.errors import UserInputError, unknown_name
 from aupipe.fer_data.folders import EXPLANATION, check_output
@@ -99,6 +100,8 @@ def build_maps(
     out: PathLike,
     *,
     codebook: Codebook | PathLike = "default",
+    aus: AuMode = "class",
+    aus_missing: AuMissing = "fused",
     image_size: int = 256,
     map_size: int = 64,
     rows_per_shard: int = 2048,
@@ -110,12 +113,16 @@ def build_maps(
     scheduler: str | None = None,
     progress: bool | Progress = False,
 ) -> Store:
-    """Build a store: crop the faces and draw the AU map of each one's expression.
+    """Build a store: crop the faces and draw the AU map of each one's expression, or of its own action units.
 
     Args:
         work: What :func:`detect_landmarks` gives, or its folder.
         out: Folder of the store.
         codebook: What :func:`load_codebook` gives, the name of a built-in one, or a TOML file.
+        aus: The action units that are drawn: those of the label (``class``), those that people coded on the face
+            (``annotated``), those estimated from its blendshapes (``estimated``), or label and estimate together
+            (``fused``).
+        aus_missing: With ``annotated``, the map of a face that nobody coded: ``fused``, ``class`` or ``none``.
         image_size: Side of the aligned crop in pixels.
         map_size: Side of the AU map in pixels.
         rows_per_shard: Faces in a file.
@@ -147,6 +154,8 @@ def build_maps(
     chosen = codebook if isinstance(codebook, Codebook) else load_codebook(codebook)
     config = MapConfig(
         codebook=dict(chosen.content),
+        aus=aus,
+        aus_missing=aus_missing,
         image_size=image_size,
         map_size=map_size,
         rows_per_shard=rows_per_shard,

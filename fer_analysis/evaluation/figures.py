@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,14 @@ def draw_coded(coded: Mapping[str, Any]) -> Figure:
     ]
     numbers = sorted(coded["by_unit"], key=int)
     units = [coded["by_unit"][number] for number in numbers]
-    places = [float(at) for at in range(len(units))]
-    own = Curve("the AUs' own map", places, [one["true_map"] for one in units], colour=QUIET, line=" ", marker="_")
-    attention = _points(units, range(len(units)), COLOURS[0], "attention")
+    by_unit = [
+        _points(units, range(len(units)), COLOURS[0], "attention"),
+        *_marks(units, "unit_maps", Curve("its map of the AU", (), (), colour=COLOURS[1], line=" ", marker="x")),
+        *_marks(units, "true_map", Curve("the AUs' own map", (), (), colour=QUIET, line=" ", marker="_")),
+    ]
     panels = (
         Panel("All action units", curves, up="area under the curve within a class", ticks=_ticks(titles)),
-        Panel("Attention, by action unit", [attention, own], across="AU", ticks=_ticks(numbers)),
+        Panel("By action unit", by_unit, across="AU", ticks=_ticks(numbers)),
     )
     for axis, panel in zip(figure.subplots(1, 2, width_ratios=(3, 2)), panels, strict=True):
         axis.axhline(0.5, color="black", linewidth=0.8)
@@ -128,3 +131,9 @@ def _points(entries: Sequence[Mapping[str, Any]], places: Sequence[int], colour:
         low=[low for low, _ in ends], high=[high for _, high in ends],
         caps=True, colour=colour, line=" ", marker="o",
     )  # fmt: skip
+
+
+def _marks(units: Sequence[Mapping[str, Any]], name: str, look: Curve) -> list[Curve]:
+    """Points of the action units that have this figure; no curve where none has it."""
+    there = {float(place): one[name] for place, one in enumerate(units) if one[name] is not None}
+    return [replace(look, x=list(there), y=list(there.values()))] if there else []

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aupipe.fer_data.action_units.modes import MISSING, MODES
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import (
     FolderInUseError,
@@ -19,6 +20,7 @@ from aupipe.fer_data.errors import (
     UserInputError,
     paragraph,
     printable,
+    unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest
@@ -160,6 +162,9 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )
+    for option, word, words in (("aus", config.aus, MODES), ("aus-missing", config.aus_missing, MISSING)):
+        if word not in words:
+            raise UserInputError(unknown_name(f"--{option}", word, list(words)))
     unknown = [name for name in plan.classes if name not in codebook.expressions and is_basic(name)]
     if unknown and config.aus == "class":
         raise UserInputError(

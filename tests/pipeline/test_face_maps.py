@@ -12,6 +12,7 @@ import pytest
 from aupipe.fer_data.action_units.facs import parse_facs
 from aupipe.fer_data.action_units.modes import AU_SOURCES, AuMode
 from aupipe.fer_data.au_maps.heatmaps import render_faces
+from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent
@@ -60,6 +61,13 @@ def test_images_can_be_taken_over(built: Built, fused: Path, tmp_path: Path) -> 
     assert snapshot(tmp_path / "again") == snapshot(fused)
     build(built.work, tmp_path / "back", "class", images_from=fused)
     assert snapshot(tmp_path / "back") == snapshot(built.store)
+
+
+def test_modes_that_do_not_exist_are_named(built: Built, tmp_path: Path) -> None:
+    for option in ({"aus": "observed"}, {"aus": "annotated", "aus_missing": "never"}):
+        config = replace(MAPS, **option)
+        with pytest.raises(UserInputError, match=f"Unknown --{[*option][-1].replace('_', '-')}"):
+            run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent())
 
 
 def test_it_is_repaired(built: Built, fused: Path, tmp_path: Path) -> None:
