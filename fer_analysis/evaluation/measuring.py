@@ -174,7 +174,7 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
         "predicted_has_map": batch.has_map & (place >= 0),
         "region_share": localisation.region_share(region),
     }
-    predicted_map = _predicted_maps(batch, others, place)
+    predicted_map = _predicted_maps(controls.label_maps(batch), others, place)
     fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
     drawn = {"predicted_map": predicted_map, "au_map": batch.au_map} if others.shape[1] else {}
     for name, value in {**reading.maps, **fixed, **drawn}.items():
@@ -197,15 +197,12 @@ def _predicted_place(batch: Batch, reading: BatchReading, controls: ControlMaps)
 
 
 def _predicted_maps(
-    batch: Batch, others: Float32[Tensor, "b o m m"], place: Int64[Tensor, "b"]
+    label_map: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"], place: Int64[Tensor, "b"]
 ) -> Float32[Tensor, "b m m"]:
-    """Choose the AU map of each face's predicted expression.
-
-    Its own where the prediction is right, zero where none exists.
-    """
+    """Choose the AU map of each face's predicted expression: its label's where right, zero where none exists."""
     if others.shape[1] == 0:
-        return batch.au_map
-    own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, batch.au_map[:, None])
+        return label_map
+    own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, label_map[:, None])
     return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 

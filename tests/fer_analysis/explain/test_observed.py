@@ -12,8 +12,8 @@ from aupipe.fer_analysis.explain.observed import ObservedAus, observe, observed_
 from aupipe.fer_analysis.explain.page import unit_table
 from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
 
-SMILE = {"browDown": 0.3, "eyeBlink": 0.26, "eyeSquint": 0.51, "mouthLowerDown": 0.25, "mouthSmile": 0.92,
-         "mouthUpperUp": 0.6}  # fmt: skip
+SMILE = {"browDown": 0.3, "eyeBlink": 0.26, "eyeSquint": 0.51, "jawOpen": 0.025, "mouthLowerDown": 0.25,
+         "mouthPress": 0.085, "mouthSmile": 0.92, "mouthStretch": 0.075, "mouthUpperUp": 0.61}  # fmt: skip
 REST = {"browDown": 0.1, "eyeBlink": 0.15, "eyeSquint": 0.25, "mouthPress": 0.1, "mouthSmile": 0.1}
 """Blendshapes of both sides as faces have them."""
 
