@@ -145,9 +145,10 @@ class CodedJson(TypedDict):
 
 
 class MetricsJson(TypedDict):
-    """``metrics.json``; ``coded`` where coded action units were given."""
+    """``metrics.json``; ``coded`` where coded action units were given, ``aus``: whose the maps show (newer ones)."""
 
     coded: NotRequired[CodedJson]
+    aus: NotRequired[str]
 
     accuracy: float
     accuracy_ci95: tuple[float, float]

@@ -57,6 +57,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         "",
         *text_table(figure_rows(c)),
         "",
+        *whose_maps(c),
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
         f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
         *_too_few(intervals["classes_of_one_face"]),
@@ -65,6 +66,19 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         "other expressions', on average and less the nearest one's. AU map of the prediction: drawn after the fact; "
         "what does not beat it says no more than the prediction does.",
     ]
+
+
+WHOSE = {
+    "annotated": "action units that people coded on each face, where they did",
+    "estimated": "action units estimated from each face alone",
+    "fused": "action units by the label and each face together",
+}
+
+
+def whose_maps(c: Mapping[str, Any]) -> list[str]:
+    """Say whose action units the store's maps show, where these are not the label's."""
+    mode = c.get("aus", "class")
+    return [f"The AU maps of this store show {WHOSE[mode]} (--aus {mode})."] if mode in WHOSE else []
 
 
 def _persons(c: Mapping[str, Any]) -> str:

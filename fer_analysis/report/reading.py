@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.coded_text import sentences
-from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span
+from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span, whose_maps
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:
     """Write sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
     coded = content.get("coded")
-    return [_accuracy(content), *_attention(content), *(sentences(coded) if coded else []), *_confidence(content)]
+    looks = [*whose_maps(content), *_attention(content), *(sentences(coded) if coded else [])]
+    return [_accuracy(content), *looks, *_confidence(content)]
 
 
 def _accuracy(content: Mapping[str, Any]) -> str:
@@ -43,10 +44,9 @@ def _attention(content: Mapping[str, Any]) -> list[str]:
             f"({shown(controls['mean_map'])}): it resembles where faces move, not what this expression moves."
         )
     else:
-        verdict = (
-            f", more than one map for all expressions ({shown(controls['mean_map'])}): it resembles a map of the "
-            "expression's AUs."
-        )
+        whose = "the expression's" if content.get("aus", "class") == "class" else "the face's"
+        mean = shown(controls["mean_map"])
+        verdict = f", more than one map for all expressions ({mean}): it resembles a map of {whose} AUs."
     return [start + verdict, *_after_the_fact(over, controls), *_specificity(content)]
 
 

@@ -13,6 +13,8 @@ import pytest
 from aupipe.fer_analysis.evaluation import evaluate, measuring
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
+from aupipe.fer_analysis.evaluation.text import whose_maps
+from aupipe.fer_data.action_units.modes import MODES
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError
 from aupipe.fer_data.loading.augment import AugmentConfig
@@ -212,3 +214,10 @@ def test_the_map_of_the_prediction_is_a_class_s_also_where_the_store_shows_the_f
     expected = render_maps(reader.landmarks[batch.index], names, own_aus.codebook, 64, 16)
     np.testing.assert_allclose(drawn, expected, atol=1e-5)
     assert (drawn - batch.au_map).abs().amax((1, 2))[batch.has_map].min() > 0.3
+
+
+def test_it_is_said_whose_action_units_the_maps_show() -> None:
+    assert whose_maps({}) == whose_maps({"aus": "class"}) == []
+    (said,) = whose_maps({"aus": "fused"})
+    assert said == "The AU maps of this store show action units by the label and each face together (--aus fused)."
+    assert all(whose_maps({"aus": mode}) for mode in MODES if mode != "class")
