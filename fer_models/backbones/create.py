@@ -10,12 +10,20 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_models.backbones import ir50
 from aupipe.fer_models.backbones.base import Backbone, crop_message
+from aupipe.fer_models.backbones.pretrained import (
+    PretrainedSource,
+    WeightsOrigin,
+    pretrained_source,
+    unavailable,
+    unreadable,
+)
 from aupipe.fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks
-from aupipe.fer_models.backbones.weights import load_weights, pretrained_source, unavailable
+from aupipe.fer_models.backbones.weights import fill, load_weights
 
 WHOLE_STRIDE = 32
 """The ``output_stride`` that leaves a network as it is."""
@@ -35,7 +43,7 @@ def create_backbone(
 
     Args:
         name: The network's name in timm, or ``ir50``.
-        pretrained: Load timm's own weights.
+        pretrained: Load timm's own weights: from a hub's cache, an installed package that carries them, or the hub.
         weights: A safetensors file or a weights-only torch file to load instead.
         output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
             transformer's patches are that small. 32 or None: as the network is.
@@ -49,21 +57,38 @@ def create_backbone(
         return _create_ir50(pretrained, weights, output_stride, image_size)
     _check_name(name)
     features, sizes = _options(name, output_stride, image_size)
-    source = pretrained_source(name) if pretrained and weights is None else {}
-    try:
-        body = timm.create_model(name, features_only=True, **features, **sizes, **source)
-    except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-        if not source:
-            raise
-        raise RunError(unavailable(name, error)) from error
-    if weights is not None:
+    source = pretrained_source(name) if pretrained and weights is None else None
+    body = _timm_body(name, source, features_only=True, **features, **sizes)
+    kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
+    carried = source if source and source.carrier else None
+    if weights is not None or carried:
         with torch.device("meta"):
             plain: Any = timm.create_model(name, **sizes)
         classifier = plain.pretrained_cfg.get("classifier") or ()
         heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        load_weights(name, body, weights, plain, tuple(f"{head}." for head in heads))
-    kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
-    return kind(name, body, image_size)
+        head = tuple(f"{one}." for one in heads)
+        if weights is not None:
+            load_weights(name, body, weights, plain, head)
+        elif carried and carried.path:
+            fill(name, body, carried.carried_tensors(plain.state_dict()), plain, head, carried.path)
+    return kind(name, body, image_size, _origin(weights, source))
+
+
+def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> Any:
+    """Let timm build a network, with its weights where it can load them itself."""
+    loading = source.options if source else {}
+    try:
+        return timm.create_model(name, **options, **loading)
+    except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
+        if source is None or not loading:
+            raise
+        raise RunError(unreadable(source.path, error) if source.path else unavailable(name, error)) from error
+
+
+def _origin(weights: Path | None, source: PretrainedSource | None) -> WeightsOrigin:
+    if weights is not None:
+        return WeightsOrigin.of_file("file", weights.name, weights)
+    return source.origin() if source else WeightsOrigin()
 
 
 def _create_ir50(pretrained: bool, weights: Path | None, output_stride: int | None, image_size: int | None) -> Backbone:
@@ -79,7 +104,7 @@ def _create_ir50(pretrained: bool, weights: Path | None, output_stride: int | No
         )
     if weights is not None:
         load_weights(ir50.NAME, body, weights, body, ir50.SPARE)
-    return Backbone(ir50.NAME, body, image_size)
+    return Backbone(ir50.NAME, body, image_size, _origin(weights, None))
 
 
 def _check_name(name: str) -> None:

@@ -75,6 +75,7 @@ class _Origins:
     versions: dict[str, str]
     preparation: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, Any] = field(default_factory=dict)
+    initial_weights: dict[str, str] = field(default_factory=dict)
     validation_faces: int = 0
     semantics: int = 1
 
@@ -86,7 +87,8 @@ class RunRecord(_Origins):
     ``store`` is relative to the run's folder where both are on one drive; of a store at a URL it is the URL with the
     store's digest. ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older
     runs. ``method_settings``: all of the method's own settings, also those that nobody gave, so that the network stays
-    the one that was trained when a default changes. ``semantics``: :data:`SEMANTICS` of the program that trained.
+    the one that was trained when a default changes. ``initial_weights``: where the backbone's first weights came from,
+    :class:`WeightsOrigin` as JSON; empty in older runs. ``semantics``: :data:`SEMANTICS` of the program that trained.
     """
 
     config: TrainConfig
@@ -119,6 +121,7 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         },
         preparation=Preparation.of_store(index).as_json(),
         method_settings=begun.method_settings if begun else _method_settings(config),
+        initial_weights=begun.initial_weights if begun else {},
         validation_faces=index.rows("val"),
         semantics=begun.semantics if begun else SEMANTICS,
     )

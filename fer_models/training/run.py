@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -98,7 +98,7 @@ def train(
             trainer = _Trainer(run_folder, record, ranks, shown if ranks.first else Silent())
             trainer.open_splits(open_previewed(store_folder, store, shown))
             if ranks.first:
-                checkpoint.save_record(run_folder, record)
+                checkpoint.save_record(run_folder, trainer.record)
             return trainer.run()
 
 
@@ -112,6 +112,9 @@ class _Trainer:
         classes, settings = len(record.classes), record.method_settings
         model = checkpoint.build_model(config, classes, with_weights=fresh, settings=settings)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
+        if fresh:
+            self.record = replace(record, initial_weights=model.backbone.origin.as_json())
+            progress.note(f"the backbone {config.backbone} starts from {model.backbone.origin}")
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(
             self.model,
