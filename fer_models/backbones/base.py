@@ -59,6 +59,16 @@ class Backbone(nn.Module):
             features[layer - 1] = before
         return tuple(features)
 
+    @property
+    def has_head(self) -> bool:
+        """True where the network's own paper puts another head on the last maps than a pooling one."""
+        return hasattr(self.body, "make_head")
+
+    def make_head(self, n_classes: int) -> nn.Module | None:
+        """Make the head that the network's own paper puts on its last maps; None where that is a pooling."""
+        body: Any = self.body
+        return body.make_head(n_classes) if self.has_head else None
+
     def transform(self, layer: int, function: Callable[[Tensor], Tensor]) -> None:
         """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.
 

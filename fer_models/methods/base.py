@@ -50,6 +50,7 @@ class Method(nn.Module, ABC):
             (see :func:`method_title`).
         order: Its row in the paper's table; not inherited: methods without it follow the others
             (see :func:`method_names`).
+        network_options: Those of its settings that decide which weights the network has.
         changed: What the method does otherwise than when runs did not yet record its settings; such runs are refused.
     """
 
@@ -58,6 +59,7 @@ class Method(nn.Module, ABC):
     needs_graph: bool = False
     has_cam: ClassVar[bool] = True
     trains_as: ClassVar[str | None] = None
+    network_options: ClassVar[tuple[str, ...]] = ()
     changed: ClassVar[str] = ""
 
     @classmethod
@@ -68,6 +70,11 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.n_classes = n_classes
+
+    @property
+    def keeps_head(self) -> bool:
+        """True where the backbone keeps the head of its own paper, and the method adds none."""
+        return False
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Compute logits and features of normalised images."""

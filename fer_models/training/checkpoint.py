@@ -344,12 +344,19 @@ def load_best(
         record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
-    settings = trained.method_settings if record.config == trained.config else {}
+    settings = trained.method_settings if record.config == trained.config else _read_out_settings(trained, record)
     model = build_model(record.config, len(record.classes), with_weights=False, settings=settings)
     with explaining_damage(path):
         load_weights(model, state["model"], path)
         kept = BestCheckpoint(int(state["epoch"]), sha256)
     return record, model.to(device, memory_format=torch.channels_last).eval(), kept  # type: ignore[call-overload]
+
+
+def _read_out_settings(trained: RunRecord, record: RunRecord) -> dict[str, Any]:
+    """The settings of another method that reads the maps out, but for those that the trained weights depend on."""
+    names = method_class(record.config.method).network_options
+    fixed = {name: value for name, value in trained.method_settings.items() if name in names}
+    return {**_method_settings(record.config), **fixed}
 
 
 def _check_meaning(run_folder: Path, record: RunRecord) -> None:

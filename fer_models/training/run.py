@@ -114,7 +114,9 @@ class _Trainer:
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
         if fresh:
             self.record = replace(record, initial_weights=model.backbone.origin.as_json())
-            progress.note(f"the backbone {config.backbone} starts from {model.backbone.origin}")
+            for note in preflight.network_notes(model):
+                progress.note(note)
+        preflight.check_memory(model, config, self.device)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(
             self.model,
