@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aupipe.fer_data.errors import printable
+from aupipe.fer_data.spelling import registered_name
 from aupipe.progress import Bar as Bar
 
 if TYPE_CHECKING:
@@ -23,6 +24,14 @@ TOO_MANY_FAILURES = 3
 
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(127, 160)}
 """The control characters that JSON itself leaves as they are."""
+
+
+class SpelledChoice(click.Choice[str]):
+    """One of several names, in whatever case and with whatever hyphens people write it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Find the name that is meant, or fail as any choice does."""
+        return super().convert(registered_name(str(value), self.choices), param, ctx)
 
 
 def json_option(command: F) -> F:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.loader import Batch
+from aupipe.fer_data.spelling import registered_name
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 
@@ -131,11 +132,20 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
     return add
 
 
+def method_name(name: str) -> str:
+    """Return the registered name of a method as people write it (``Grad-CAM++``); an unknown one stays as it is."""
+    return registered_name(name, METHODS)
+
+
 def method_class(name: str) -> type[Method]:
-    """Find the class registered as ``name``. Raises :class:`UserInputError` with what exists."""
-    if name not in METHODS:
+    """Find the class registered as ``name``, see :func:`method_name`.
+
+    Raises :class:`UserInputError` with what exists.
+    """
+    registered = method_name(name)
+    if registered not in METHODS:
         raise UserInputError(unknown_name("method", name, sorted(METHODS)))
-    return METHODS[name]
+    return METHODS[registered]
 
 
 def method_names() -> tuple[str, ...]:
@@ -154,7 +164,7 @@ def training_name(name: str) -> str:
 
     Raises :class:`UserInputError` for an unknown name.
     """
-    return method_class(name).trains_as or name
+    return method_class(name).trains_as or method_name(name)
 
 
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:

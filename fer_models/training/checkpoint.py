@@ -32,6 +32,7 @@ from aupipe.fer_models.methods import (
     Method,
     create_method,
     method_class,
+    method_name,
     option_defaults,
     parse_options,
     training_name,
@@ -403,7 +404,7 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
                 fix=f"Train a run with --method {method}.",
             )
         )
-    return replace(config, method=method, method_options=options)
+    return replace(config, method=method_name(method), method_options=options)
 
 
 def run_store(

@@ -25,7 +25,7 @@ from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
-from aupipe.fer_models.methods import Method
+from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training import checkpoint, preflight, run_log
 from aupipe.fer_models.training.config import TrainConfig
@@ -88,6 +88,7 @@ def train(
         FolderInUseError: Another process writes to the run's folder.
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
+    config = replace(config, method=method_name(config.method))
     store = preview_store(store_folder)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
