@@ -212,6 +212,7 @@ def evaluate(
     split: str = "test",
     limit: int | None = None,
     batch_size: int | None = None,
+    maps: PathLike | None = None,
     device: str = "auto",
     progress: bool | Progress = False,
 ) -> Evaluation:
@@ -225,6 +226,7 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         limit: Only the first rows, which lie in hash order.
         batch_size: Images at once. None: as in training.
+        maps: Folder of maps made elsewhere, ``SAMPLE_ID.npy`` or ``.png``, that are measured in the place of the CAM.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         progress: True shows a bar on stderr.
 
@@ -244,7 +246,8 @@ def evaluate(
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     place, shown = None if store is None else _place(store), shown_progress(progress)
-    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size)
+    folder = None if maps is None else Path(maps)
+    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size, maps=folder)
 
 
 def explain(

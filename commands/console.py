@@ -48,6 +48,12 @@ def check_picture(path: Path | None) -> None:
         check_replaceable(path, "a picture", PNG_MARK)
 
 
+def check_alone(maps: Path | None) -> None:
+    """Refuse ``--maps`` beside ``--against``, whose two runs are measured by their own maps."""
+    if maps is not None:
+        raise click.UsageError("Give --maps or --against, not both: two runs are compared by their own maps.")
+
+
 def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:
     """Print a result: as one JSON object, as plain text, or on a terminal with its tables drawn."""
     if as_json:

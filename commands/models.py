@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, Bar, F, json_option, show
+from aupipe.commands.console import PATH, Bar, F, check_alone, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import PLACE
 
@@ -82,6 +82,7 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
+@click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
 @json_option
 def evaluate(
     run: Path,
@@ -91,6 +92,7 @@ def evaluate(
     batch_size: int | None,
     device: str,
     against: Path | None,
+    maps: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
@@ -104,16 +106,21 @@ def evaluate(
 
     --against tests the difference to another run on the same faces: a paired test, paired bootstrap.
 
+    --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
+    network sees. The files go to a folder of their own, such as RUN/evaluation-maps-NAME-test.
+
     \b
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
+             aupipe evaluate run --maps saliency --limit 200
     """
     from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     if against is not None:
+        check_alone(maps)
         figures_of(against, split, limit)
-    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size)
+    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, maps=maps)
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:
         comparison = compare(run, against, split, limit)

@@ -14,6 +14,7 @@ from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
+from aupipe.fer_analysis.given_maps import find_maps
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.frames import csv_frame
@@ -69,6 +70,7 @@ def evaluate(
     method: str | None = None,
     method_options: str = "",
     out: Path | None = None,
+    maps: Path | None = None,
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
@@ -87,6 +89,8 @@ def evaluate(
         method_options: That method's settings.
         out: Folder to write to. None: the run's, or for another split than test or with a limit one inside it, such as
             ``evaluation-val`` or ``evaluation-test-limit-100``.
+        maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
+            of the CAM, into a folder of their own such as ``evaluation-maps-NAME-test``.
 
     Returns:
         The figures, as ``metrics.json`` holds them.
@@ -106,17 +110,19 @@ def evaluate(
     loader = TripletLoader(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
     )
-    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent())
+    given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
+    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent(), given)
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
-    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit)
+    title = "CAM" if given is None else f"maps of {given.name}"
+    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
     withdraw(out / METRICS)  # it would not belong to the files that are written now
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
     write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
-    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"])))
-    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers)))
+    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"], title)))
+    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers, title)))
     content = {
         **figures,
         "predictions_sha256": digest,
@@ -124,6 +130,7 @@ def evaluate(
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,
         "seed": config.seed,
+        **({"maps_from": given.as_json()} if given else {}),
     }
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_recorded(out / METRICS, json_bytes(content))

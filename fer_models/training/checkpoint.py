@@ -472,7 +472,9 @@ def describe_measurement(
     }
 
 
-def results_folder(run_folder: Path, kind: str, split: str, limit: int | None, usual: int | None = None) -> Path:
+def results_folder(
+    run_folder: Path, kind: str, split: str, limit: int | None, usual: int | None = None, *, maps: str | None = None
+) -> Path:
     """Choose the folder of results: the run's own for the whole test split, else one of their own inside it.
 
     Args:
@@ -481,14 +483,15 @@ def results_folder(run_folder: Path, kind: str, split: str, limit: int | None, u
         split: What they are measured on.
         limit: Number of its rows; None: all.
         usual: The limit of the run's own results.
+        maps: Name of maps made elsewhere that were measured.
 
     >>> results_folder(Path("run"), "evaluation", "val", 100).name
     'evaluation-val-limit-100'
     """
-    if (split, limit) == ("test", usual):
+    if (split, limit, maps) == ("test", usual, None):
         return run_folder
     rows = () if limit == usual else ("all",) if limit is None else (f"limit-{limit}",)
-    return run_folder / "-".join((kind, split, *rows))
+    return run_folder / "-".join((kind, *(("maps", maps) if maps else ()), split, *rows))
 
 
 def outdated(run_folder: Path, content: Mapping[str, Any], store: Store | None = None) -> str | None:
