@@ -20,6 +20,9 @@ from aupipe.fer_models.backbones.weights import first_line, read_tensors
 REACH_SECONDS = 5.0
 """How long to wait for the hub before giving up: its client retries for most of a minute."""
 
+FAILING = 500
+"""HTTP's answers from here on say that a server, or a proxy in its place, cannot answer now."""
+
 
 @dataclass(frozen=True)
 class WeightsOrigin:
@@ -164,11 +167,11 @@ def _unreachable(config: Any) -> str | None:
 
     def ask() -> None:
         try:
-            get_session().head(address, timeout=REACH_SECONDS)
+            status = get_session().head(address, timeout=REACH_SECONDS).status_code
         except Exception as error:  # whatever its client raises, which changes from version to version, is the reason
             reasons.append(first_line(error))
-        else:
-            reasons.append(None)
+        else:  # a failing server, or a proxy in its place, is asked again and again for most of a minute
+            reasons.append(f"{address} answered {status}" if status >= FAILING else None)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +163,31 @@ def test_a_resolver_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.M
     with pytest.raises(RunError, match=r"did not answer within 0\.2 s.*aupipe\[backbone\].*tf_efficientnet_lite0"):
         create_backbone("resnet18", pretrained=True)
     assert time.perf_counter() - started < 5
+
+
+def test_a_server_that_fails_is_not_asked_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int] = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            answers.append(503)
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        try:
+            with pytest.raises(RunError, match=r"Got: http://127\.0\.0\.1:\d+ answered 503"):
+                create_backbone("resnet18", pretrained=True)
+        finally:
+            server.shutdown()
+            serving.join()
+    assert answers == [503]
 
 
 def test_the_doctor_lists_what_is_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
