@@ -68,18 +68,22 @@ def create_backbone(
     else:
         body = _timm_body(name, source, features_only=True, **features, **sizes)
     kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
-    carried = source if source and source.carrier else None
-    if weights is not None or carried:
+    if weights is not None or (source and source.carrier):
         with torch.device("meta"):
             plain: Any = timm.create_model(name, **sizes)
-        classifier = plain.pretrained_cfg.get("classifier") or ()
-        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        head = tuple(f"{one}." for one in heads)
-        if weights is not None:
-            load_weights(name, body, weights, plain, head)
-        elif carried and carried.path:
-            fill(name, body, carried.carried_tensors(plain.state_dict()), plain, head, carried.path)
+        _load(name, body, plain, weights, source)
     return kind(name, body, image_size, _origin(weights, source))
+
+
+def _load(name: str, body: nn.Module, plain: Any, weights: Path | None, source: PretrainedSource | None) -> None:
+    """Fill a body from a file, or from a package that carries the weights. ``plain``: the network as timm trains it."""
+    classifier = plain.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    head = tuple(f"{one}." for one in heads)
+    if weights is not None:
+        load_weights(name, body, weights, plain, head)
+    elif source and source.path:
+        fill(name, body, source.carried_tensors(plain.state_dict()), plain, head, source.path)
 
 
 def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> Any:
