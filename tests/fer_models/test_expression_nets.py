@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aupipe.fer_analysis.comparison.classifiers import load_runs
 from aupipe.fer_analysis.evaluation.run import evaluate
 from aupipe.fer_analysis.export_model import export_model
 from aupipe.fer_data.errors import RunError, UserInputError
@@ -261,7 +262,7 @@ class Halt(Silent):
 
 
 @pytest.mark.usefixtures("tiny")
-def test_it_is_trained_continued_evaluated_and_exported_like_any_other(store: Store, tmp_path: Path) -> None:
+def test_it_is_trained_continued_evaluated_explained_and_exported_like_any_other(store: Store, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(store.folder, tmp_path / "run", CONFIG, Halt(6))
     assert train(store.folder, tmp_path / "run", CONFIG).resumed
@@ -271,6 +272,9 @@ def test_it_is_trained_continued_evaluated_and_exported_like_any_other(store: St
     evaluate(tmp_path / "run")
     figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert set(figures["att_cos"]) == {"1", "2", "3", "4"} and figures["cam_cos"] is not None
+    (explained,) = load_runs([tmp_path / "run"], store.index.classes, torch.device("cpu"))
+    for kind in ("cam", "attention"):
+        assert explained.own_maps(batch(), torch.tensor([0, 3, 6]), kind).shape == (3, 1, 1)
     report = export_model(tmp_path / "run", "pt2", tmp_path / "model.pt2")
     assert "gradients" in report.notes[0] and report.difference is not None
 
