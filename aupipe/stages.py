@@ -221,6 +221,7 @@ def evaluate(
     split: str = "test",
     limit: int | None = None,
     batch_size: int | None = None,
+    maps: PathLike | None = None,
     device: str = "auto",
     aus: PathLike | None = None,
     estimate: PathLike | None = None,
@@ -236,6 +237,7 @@ def evaluate(
         split: ``train``, ``val`` or ``test``.
         limit: Only the first rows, which lie in hash order.
         batch_size: Images at once. None: as in training.
+        maps: Folder of maps made elsewhere, ``SAMPLE_ID.npy`` or ``.png``, that are measured in the place of the CAM.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         aus: Action units that were coded on the faces, to compare the attention with: a manifest with the column
             ``aus``, a table that names faces, or ``annotated``: those that the store carries.
@@ -260,10 +262,9 @@ def evaluate(
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     place, shown = None if store is None else _place(store), shown_progress(progress)
-    codes, estimated = (None if path is None else Path(path) for path in (aus, estimate))
-    return run_evaluation(
-        _run_folder(run), place, split, limit, device, shown, batch_size, aus=codes, estimate=estimated
-    )
+    codes, estimated, folder = (None if path is None else Path(path) for path in (aus, estimate, maps))
+    more: dict[str, Any] = {"aus": codes, "estimate": estimated, "maps": folder}
+    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size, **more)
 
 
 def explain(

@@ -67,10 +67,11 @@ def benchmark(
     from aupipe.fer_analysis.benchmark import plan
     from aupipe.fer_analysis.benchmark.preflight import layers_of
     from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, estimate, run_benchmark
+    from aupipe.fer_models.methods import method_name
 
     base = training_config({"backbone": backbone, **shared})
     backbones = plan.parse_pairs(backbone_for, "backbone-for")
-    depth = layers_of(backbones.get(ablation_method, base.backbone)) if layers else 0
+    depth = layers_of(backbones.get(method_name(ablation_method), base.backbone)) if layers else 0
     request = plan.GridRequest(
         methods=plan.parse_methods(methods),
         seeds=seeds,

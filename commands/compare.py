@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.console import PATH, Bar, SpelledChoice, json_option, show
 from aupipe.commands.store_argument import PLACE
 
 
@@ -26,7 +26,7 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)
 @click.option(
     "--explainer",
-    type=click.Choice(listed.explainers()),
+    type=SpelledChoice(listed.explainers()),
     default="lime",
     show_default=True,
 )

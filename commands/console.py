@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from aupipe.fer_data.errors import printable
+from aupipe.fer_data.spelling import registered_name
 from aupipe.progress import Bar as Bar
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(127, 160)}
 """The control characters that JSON itself leaves as they are."""
 
 
+class SpelledChoice(click.Choice[str]):
+    """One of several names, in whatever case and with whatever hyphens people write it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Find the name that is meant, or fail as any choice does."""
+        return super().convert(registered_name(str(value), self.choices), param, ctx)
+
+
 def json_option(command: F) -> F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
@@ -37,6 +46,12 @@ def check_picture(path: Path | None) -> None:
         from aupipe.fer_display.figures import PNG_MARK
 
         check_replaceable(path, "a picture", PNG_MARK)
+
+
+def check_alone(maps: Path | None) -> None:
+    """Refuse ``--maps`` beside ``--against``, whose two runs are measured by their own maps."""
+    if maps is not None:
+        raise click.UsageError("Give --maps or --against, not both: two runs are compared by their own maps.")
 
 
 def show(lines: Sequence[str], content: Mapping[str, Any], as_json: bool) -> None:

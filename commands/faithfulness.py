@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.console import PATH, Bar, check_alone, json_option, show
 from aupipe.commands.store_argument import PLACE
 
 
@@ -33,6 +33,7 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
 @click.option("--device", default="auto", show_default=True)
 @click.option("--against", type=PATH, default=None, help="Compare with this measured run, face by face.")
+@click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
 @json_option
 def faithfulness(
     run: Path,
@@ -45,6 +46,7 @@ def faithfulness(
     batch_size: int | None,
     device: str,
     against: Path | None,
+    maps: Path | None,
     as_json: bool,
 ) -> None:
     """Test whether a run's maps are faithful and write RUN/faithfulness.json.
@@ -59,15 +61,20 @@ def faithfulness(
     --against compares what removing the AU regions takes with another run, on the faces that both name rightly, and
     writes RUN/faithfulness-against-OTHER.json, .csv and .png.
 
+    --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
+    network sees. The files go to a folder of their own, such as RUN/faithfulness-maps-NAME-test.
+
     \b
     Example: aupipe faithfulness run
              aupipe faithfulness run-au --against run-plain
+             aupipe faithfulness run --maps saliency
     """
     from aupipe.fer_analysis.faithfulness import check_pair, compare_faithfulness, measure_faithfulness, summary_line
 
     if against is not None:
+        check_alone(maps)
         check_pair(run, against, split, limit)
-    result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar())
+    result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar(), maps=maps)
     lines, content = [*result.lines(), "", summary_line(result.content)], result.as_json()
     if against is not None:
         comparison = compare_faithfulness(run, against, split, limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, Bar, F, json_option, show
+from aupipe.commands.console import PATH, Bar, F, check_alone, json_option, show
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import PLACE
 
@@ -87,6 +87,7 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
               "annotated: those that the store carries.")  # fmt: skip
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
               "them, by sample_id, such as landmarks --export csv.")  # fmt: skip
+@click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
 @json_option
 def evaluate(
     run: Path,
@@ -98,6 +99,7 @@ def evaluate(
     against: Path | None,
     aus: Path | None,
     estimate: Path | None,
+    maps: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
@@ -114,19 +116,29 @@ def evaluate(
     --aus asks whether attention shows which action units this very face shows, beside controls; RUN/coded.csv and
     coded.png.
 
+    --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
+    network sees. The files go to a folder of their own, such as RUN/evaluation-maps-NAME-test.
+
     \b
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
              aupipe evaluate run --aus faces.csv --estimate work/landmarks.csv
+             aupipe evaluate run --maps saliency --limit 200
     """
     from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     if estimate is not None and aus is None:
         raise click.UsageError("--estimate is read beside coded action units: give these with --aus.")
+    if aus is not None and maps is not None:
+        raise click.UsageError(
+            "--maps is measured alone: coded action units (--aus) are asked of the network's own maps."
+        )
     if against is not None:
+        check_alone(maps)
         figures_of(against, split, limit)
-    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, aus=aus, estimate=estimate)
+    more: dict[str, Any] = {"aus": aus, "estimate": estimate, "maps": maps}
+    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, **more)
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:
         comparison = compare(run, against, split, limit)

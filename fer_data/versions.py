@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 ABSENT = "absent"
 
@@ -25,3 +26,12 @@ def installed_version(name: str) -> str | None:
 def installed_versions(names: Iterable[str], absent: str = ABSENT) -> dict[str, str]:
     """List versions by package, in the order given; ``absent`` for those that are not installed."""
     return {name: installed_version(name) or absent for name in names}
+
+
+def installed_file(package: str, name: str) -> Path | None:
+    """Find a file that an installed package carries, by its file list, never importing it; None where there is none."""
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        return None
+    return next((Path(str(file.locate())) for file in files if file.name == name), None)

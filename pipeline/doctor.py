@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from aupipe.fer_data.errors import ModelFileError
+from aupipe.fer_data.errors import ModelFileError, RunError
+from aupipe.fer_data.pretrained_files import EXTRA, list_cached, list_carried
 from aupipe.fer_data.versions import REQUIRED, installed_version, installed_versions
 from aupipe.pipeline.detectors import detector_packages
 from aupipe.pipeline.detectors.model_file import present_model, remedies
@@ -25,13 +26,13 @@ class Check:
 
 
 def run_checks() -> list[Check]:
-    """Check Python, packages, the two OpenCV distributions, the other landmark detectors, and the face model."""
+    """Check Python, packages, the two OpenCV distributions, other detectors, the face model, pretrained weights."""
     python = ".".join(map(str, sys.version_info[:3]))
     checks = [Check("python", sys.version_info >= (3, 11), python, "aupipe needs Python 3.11 or newer")]
     for name in REQUIRED:
         found = installed_version(name)
         checks.append(Check(name, found is not None, found or "not installed", f"pip install {name}"))
-    return [*checks, _opencv(), *_detectors(), _model()]
+    return [*checks, _opencv(), *_detectors(), _model(), _pretrained()]
 
 
 def _opencv() -> Check:
@@ -65,3 +66,12 @@ def _model() -> Check:
         return Check("face model", found is not None, str(found or "not on this machine"), remedies())
     except ModelFileError as error:
         return Check("face model", False, "not found or not the official file", str(error))
+
+
+def _pretrained() -> Check:
+    """List the weights that ``--pretrained`` finds without a network; nothing is wrong where there are none."""
+    try:
+        found = [*list_cached(), *list_carried()]
+    except RunError as error:
+        return Check("pretrained", False, "not the published file", str(error))
+    return Check("pretrained", True, ", ".join(found) or f"no weights on this machine (optional: {EXTRA})")

@@ -13,7 +13,7 @@ from typing import Any
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import digest
-from aupipe.fer_models.methods import method_names, training_name
+from aupipe.fer_models.methods import method_name, method_names, training_name
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training.config import TrainConfig
 
@@ -64,6 +64,14 @@ class GridRequest:
             raise UserInputError(paragraph("A grid needs a method, an align weight and a seed at least."))
         for name in (*self.methods, *self.backbones, *self.options, self.ablation):
             training_name(name)
+        spelled = {
+            "methods": tuple(map(method_name, self.methods)),
+            "backbones": {method_name(name): value for name, value in self.backbones.items()},
+            "options": {method_name(name): value for name, value in self.options.items()},
+            "ablation": method_name(self.ablation),
+        }
+        for field_name, value in spelled.items():
+            object.__setattr__(self, field_name, value)
         if (self.layers or self.targets) and self.guided is None:
             raise UserInputError(
                 paragraph(
@@ -194,7 +202,8 @@ def parse_methods(text: str) -> tuple[str, ...]:
         UserInputError: An unknown method.
     """
     every = method_names()
-    names = set(every) if text.strip() == "all" else {name.strip() for name in text.split(",") if name.strip()}
+    given = {method_name(name.strip()) for name in text.split(",") if name.strip()}
+    names = set(every) if text.strip() == "all" else given
     for name in names:
         training_name(name)
     return tuple(name for name in every if name in names)
@@ -218,7 +227,7 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
         if not (name and sign and value):
             raise UserInputError(paragraph(f"--{option} cannot be read.", expected="METHOD=VALUE", got=pair))
         training_name(name)
-    return {name: value for name, _, value in split}
+    return {method_name(name): value for name, _, value in split}
 
 
 def parse_layer_sets(text: str, n_layers: int) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from aupipe.fer_analysis.comparison import lime
 from aupipe.fer_analysis.comparison.classifiers import Classifier
 from aupipe.fer_data.errors import UserInputError, unknown_name
+from aupipe.fer_data.spelling import registered_name
 from aupipe.fer_models.targets import resize_maps
 
 
@@ -200,7 +201,16 @@ class Attention(OwnMap):
 
 
 def create_explainer(name: str, settings: Settings) -> Explainer:
-    """Create the explainer called ``name``. Raises :class:`UserInputError` with what exists."""
-    if name not in EXPLAINERS:
+    """Create the explainer called ``name``, see :func:`explainer_name`."""
+    return EXPLAINERS[explainer_name(name)](settings)
+
+
+def explainer_name(name: str) -> str:
+    """Return the registered name of an explainer as people write it (``RISE``).
+
+    Raises :class:`UserInputError` with what exists.
+    """
+    registered = registered_name(name, EXPLAINERS)
+    if registered not in EXPLAINERS:
         raise UserInputError(unknown_name("explainer", name, list(EXPLAINERS)))
-    return EXPLAINERS[name](settings)
+    return registered

@@ -12,7 +12,7 @@ import numpy as np
 from aupipe.fer_analysis.comparison import masks as drawn_masks
 from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, CanonicalFace, canonical_face
 from aupipe.fer_analysis.comparison.classifiers import Classifier, load_external, load_runs
-from aupipe.fer_analysis.comparison.explainers import Explainer, Settings, create_explainer
+from aupipe.fer_analysis.comparison.explainers import Explainer, Settings, create_explainer, explainer_name
 from aupipe.fer_analysis.comparison.global_maps import (
     SELECTIONS,
     GlobalMap,
@@ -121,6 +121,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         """Check the values. Raises :class:`UserInputError` for one that no comparison can use."""
+        object.__setattr__(self, "explainer", explainer_name(self.explainer))
         if self.select not in SELECTIONS:
             raise UserInputError(unknown_name("selection", self.select, list(SELECTIONS)))
         for name, least in (("images", 1), ("samples", 2), ("batch", 1), ("resamples", 0)):

@@ -41,14 +41,18 @@ def draw_confusion(classes: Sequence[str], matrix: Sequence[Sequence[int]]) -> F
     )
 
 
-def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
-    """Draw ``cosine_matrix`` of ``metrics.json``: classes down, layers, CAM and controls across; colours of 0 to 1."""
+def draw_cosines(matrix: Mapping[str, Any], cam: str = TITLES["cam"]) -> Figure:
+    """Draw ``cosine_matrix`` of ``metrics.json``: classes down, layers, CAM and controls across; colours of 0 to 1.
+
+    ``cam``: title of the CAM, or of the maps in its place.
+    """
+    titles = {**TITLES, "cam": cam}
     classes, maps = matrix["classes"], matrix["maps"]
     return draw_matrix(
         Matrix(
             np.asarray(matrix["values"], np.float64).reshape(len(classes), len(maps)),
             [f"{name} (n={n})" for name, n in zip(classes, matrix["counts"], strict=True)],
-            [f"layer {name}" if name.isdecimal() else TITLES[name] for name in maps],
+            [f"layer {name}" if name.isdecimal() else titles[name] for name in maps],
             "Mean cosine with the AU map, by true class",
             colours=MAP_COLOURS,
             bar="cosine",
@@ -59,16 +63,22 @@ def draw_cosines(matrix: Mapping[str, Any]) -> Figure:
     )
 
 
-def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int) -> Figure:
+def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int, cam: str = TITLES["cam"]) -> Figure:
     """Draw average face, AU map, attention of the last layer and CAM of every class that has faces.
 
-    The line over the maps is where the class's average AU map reaches half of its maximum.
+    The line over the maps is where the class's average AU map reaches half of its maximum. ``cam``: as for
+    :func:`draw_cosines`.
     """
     shown = [number for number in range(len(classes)) if averages.count[number]]
     au_maps = averages.au_map[shown]
     outlines = list(au_maps / np.maximum(au_maps.max((1, 2), keepdims=True), 1e-9))
     maps = {f"attention,\nlayer {n_layers}": averages.maps[str(n_layers)]}
-    maps |= {"CAM of\nthe label": averages.maps["cam"]} if "cam" in averages.maps else {}
+    own = cam == TITLES["cam"]
+    maps |= (
+        {"CAM of\nthe label" if own else cam.replace(" of ", " of\n"): averages.maps["cam"]}
+        if "cam" in averages.maps
+        else {}
+    )
     return draw_map_rows(
         [classes[number].replace("_", "\n") + f"\nn={averages.count[number]}" for number in shown],
         [

@@ -16,12 +16,14 @@ from aupipe.fer_analysis.evaluation.as_published import grow_published, publishe
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
 from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures
+from aupipe.fer_analysis.given_maps import GivenMaps
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.types import Progress
 from aupipe.fer_models.methods import Method, Prediction
+from aupipe.fer_models.methods.base import unit_range
 from aupipe.fer_models.metrics import localisation
 from aupipe.fer_models.targets import attention, positive_part, resize_maps
 
@@ -83,7 +85,12 @@ class BatchReading:
 
 @torch.no_grad()
 def measure(
-    model: Method, store: Store, loader: TripletLoader, config: AugmentConfig, progress: Progress
+    model: Method,
+    store: Store,
+    loader: TripletLoader,
+    config: AugmentConfig,
+    progress: Progress,
+    given: GivenMaps | None = None,
 ) -> tuple[Samples, AverageMaps]:
     """Measure figures and averages of the loader's rows.
 
@@ -93,6 +100,7 @@ def measure(
         loader: The rows, in their order and without augmentation.
         config: The centre crop that the loader cuts.
         progress: Told how many images are done.
+        given: Maps made elsewhere, which take the place of the CAM.
 
     Returns:
         The figures face by face, and the average maps by class.
@@ -107,7 +115,7 @@ def measure(
     try:
         with contextlib.closing(loader.epoch(0)) as batches:
             for batch in batches:
-                reading = read(model, batch)
+                reading = with_given(read(model, batch), batch, given)
                 sums.add(batch, reading.maps)
                 batches_done.append(_measure_batch(batch, reading, controls))
                 progress.advance(len(batch))
@@ -137,6 +145,18 @@ def read(model: Method, batch: Batch) -> BatchReading:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
     au_maps = None if model.au_maps is None else model.au_maps(out.features[-1].detach()).detach()
     return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label), au_maps)
+
+
+def with_given(reading: BatchReading, batch: Batch, given: GivenMaps | None) -> BatchReading:
+    """Put maps made elsewhere, where there are any, in the place of the CAM of both classes."""
+    if given is None:
+        return reading
+    maps = given.of(batch.index)
+    return BatchReading(
+        reading.probability,
+        {**reading.maps, "cam": maps, "cam_predicted": maps},
+        {**reading.published, "cam": unit_range(maps)},
+    )
 
 
 def explanation_maps(

@@ -17,6 +17,7 @@ from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
+from aupipe.fer_analysis.given_maps import find_maps
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.frames import csv_frame
@@ -76,6 +77,7 @@ def evaluate(
     out: Path | None = None,
     aus: Path | FaceCodes | None = None,
     estimate: Path | None = None,
+    maps: Path | None = None,
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
@@ -97,6 +99,8 @@ def evaluate(
         aus: Action units that were coded on the faces: a manifest, a table that names faces, ``annotated`` for those
             that the store carries, or the codes themselves. None: the attention is not compared with any.
         estimate: A table of what another program says of them by ``sample_id``, to be read against.
+        maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
+            of the CAM, into a folder of their own such as ``evaluation-maps-NAME-test``.
 
     Returns:
         The figures, as ``metrics.json`` holds them.
@@ -118,18 +122,20 @@ def evaluate(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
     )
     coded = None if aus is None else choose_coded(aus, estimate, loader)
-    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent())
+    given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
+    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent(), given)
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
-    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit)
+    title = "CAM" if given is None else f"maps of {given.name}"
+    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
     for name in (METRICS, *CODED_FILES):  # they would not belong to the files that are written now
         withdraw(out / name)
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
     write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
-    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"])))
-    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers)))
+    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"], title)))
+    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers, title)))
     if coded is not None:
         untrained = checkpoint.untrained_model(record, where)
         figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())
@@ -141,6 +147,7 @@ def evaluate(
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,
         "seed": config.seed,
+        **({"maps_from": given.as_json()} if given else {}),
     }
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_recorded(out / METRICS, json_bytes(content))

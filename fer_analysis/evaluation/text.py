@@ -59,7 +59,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         "",
         *whose_maps(c),
         f"95 % by bootstrap  ATT-COS {span(intervals['att_cos'])}, specificity {span(intervals['att_specificity'])}; "
-        f"CAM-COS {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
+        f"{_cam_name(c)} {span(intervals['cam_cos'])}, specificity {span(intervals['cam_specificity'])}",
         *_too_few(intervals["classes_of_one_face"]),
         *_by_outcome(c),
         "normalised: 0 a uniform map, 1 the ceiling. specificity: cosine with the face's own AU map less that with the "
@@ -92,8 +92,7 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
     last = max(where["attention"], key=int)
     titles: list[tuple[str, Any]] = [
         *((f"ATT-COS layer {layer}", entry) for layer, entry in where["attention"].items()),
-        ("CAM-COS of the label", where["cam"]),
-        ("CAM-COS of the prediction", where["cam_predicted"]),
+        *_cam_rows(c),
         *((f"control: {title}", where["controls"][name]) for name, title in CONTROLS.items()),
     ]
     columns = headings()
@@ -112,6 +111,18 @@ def figure_rows(c: Mapping[str, Any]) -> list[Sequence[str]]:
     ]
 
 
+def _cam_rows(c: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Choose the rows of the CAM, or of the maps made elsewhere in its place."""
+    where = c["localisation"]
+    if given := c.get("maps_from"):
+        return [(f"maps of {given['name']}", where["cam"])]
+    return [("CAM-COS of the label", where["cam"]), ("CAM-COS of the prediction", where["cam_predicted"])]
+
+
+def _cam_name(c: Mapping[str, Any]) -> str:
+    return f"maps of {c['maps_from']['name']}" if c.get("maps_from") else "CAM-COS"
+
+
 def _by_outcome(c: Mapping[str, Any]) -> list[str]:
     """Write attention and CAM where the prediction is right, and where it is wrong."""
     where = c["localisation"]
@@ -119,7 +130,7 @@ def _by_outcome(c: Mapping[str, Any]) -> list[str]:
     lines = []
     for outcome in ("correct", "wrong"):
         cam = where["cam"][outcome]["cosine"] if where["cam"] else None
-        figures = f"ATT-COS {shown(last[outcome]['cosine'])}, CAM-COS {shown(cam)}"
+        figures = f"ATT-COS {shown(last[outcome]['cosine'])}, {_cam_name(c)} {shown(cam)}"
         lines.append(f"{outcome} predictions (n={last[outcome]['n']})  {figures}")
     return lines
 

@@ -17,6 +17,7 @@ from aupipe.fer_display.figures import new_figure
 STYLES = {
     "attention": (COLOURS[0], "-"),
     "cam": (COLOURS[1], "-"),
+    "given": (COLOURS[1], "-"),
     "au_map": (COLOURS[2], "-."),
     "centre": (QUIET, ":"),
 }

@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from aupipe.fer_analysis.evaluation.measuring import read
+from aupipe.fer_analysis.evaluation.measuring import read, with_given
 from aupipe.fer_analysis.faithfulness import perturbing, regions
 from aupipe.fer_analysis.faithfulness.perturbing import curves, make_baseline, pixel_ranks, random_maps
+from aupipe.fer_analysis.given_maps import GivenMaps
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.types import Progress
 from aupipe.fer_models import metrics
@@ -23,6 +24,9 @@ from aupipe.fer_models.targets import resize_maps
 
 _REMOVED = ("fall", "correct", "strength")
 """Figures of each removal."""
+
+CAM, GIVEN = "cam", "given"
+"""The network's own map of the prediction, and the map made elsewhere in its place."""
 
 AU_MAP = "au_map"
 """The control that only faces with an AU map have."""
@@ -86,15 +90,20 @@ class Perturbation:
 
 
 @torch.no_grad()
-def measure(model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress) -> PerturbedFaces:
-    """Measure the loader's rows. Raises :class:`RunError` for scores that are not finite."""
+def measure(
+    model: Method, loader: TripletLoader, settings: Perturbation, progress: Progress, given: GivenMaps | None = None
+) -> PerturbedFaces:
+    """Measure the loader's rows; maps ``given`` take the place of the CAM.
+
+    Raises :class:`RunError` for scores that are not finite.
+    """
     done: list[dict[str, np.ndarray]] = []
     controls: dict[str, str] = {}
     progress.start(f"perturb {loader.reader.split}", loader.rows, "images")
     try:
         with contextlib.closing(loader.epoch(0)) as batches:
             for batch in batches:
-                columns, controls = _measure_batch(model, batch, settings)
+                columns, controls = _measure_batch(model, batch, settings, given)
                 done.append(columns)
                 progress.advance(len(batch))
     finally:
@@ -108,15 +117,17 @@ def probabilities(model: Method, images: Float32[Tensor, "b 3 c c"]) -> Float64[
     return logits.double().softmax(1)
 
 
-def _measure_batch(model: Method, batch: Batch, settings: Perturbation) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _measure_batch(
+    model: Method, batch: Batch, settings: Perturbation, given: GivenMaps | None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Measure the batch's faces, and name each map's random control; columns of several kinds are ``figure/kind``."""
-    reading = read(model, batch)
+    reading = with_given(read(model, batch), batch, given)
     predicted = reading.probability.argmax(1)
     rows = batch.index.cpu().numpy()
     baseline = make_baseline(settings.baseline, batch.image)
     own = {"attention": reading.maps[str(model.backbone.n_layers)]}
     if "cam_predicted" in reading.maps:
-        own["cam"] = reading.maps["cam_predicted"]
+        own[CAM if given is None else GIVEN] = reading.maps["cam_predicted"]
     orders, controls = _orders(own, batch, rows, settings.seed)
     empty = probabilities(model, baseline)
     columns: dict[str, np.ndarray] = {

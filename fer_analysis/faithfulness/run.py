@@ -21,6 +21,7 @@ from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade
 from aupipe.fer_analysis.faithfulness.schema import ComparedJson, MeasuredJson, check_parts
 from aupipe.fer_analysis.faithfulness.summary import summarise, summarise_randomisation
 from aupipe.fer_analysis.faithfulness.text import page_lines
+from aupipe.fer_analysis.given_maps import find_maps
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
@@ -65,6 +66,7 @@ def measure_faithfulness(
     batch_size: int | None = None,
     progress: Progress | None = None,
     out: Path | None = None,
+    maps: Path | None = None,
 ) -> Faithfulness:
     """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
 
@@ -84,6 +86,8 @@ def measure_faithfulness(
         progress: Told what is done.
         out: Folder to write to. None: the run's, or for another split than test or another limit one inside it, such
             as ``faithfulness-val``.
+        maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
+            of the CAM, into a folder of their own such as ``faithfulness-maps-NAME-test``.
 
     Returns:
         The figures, as ``faithfulness.json`` holds them.
@@ -100,8 +104,9 @@ def measure_faithfulness(
     config = record.config
     size = batch_size or config.batch_size
     loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
+    given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
     try:
-        faces = measure(model, loader, Perturbation(baseline, steps, seed), shown)
+        faces = measure(model, loader, Perturbation(baseline, steps, seed), shown, given)
         randomisation = _randomise(run_folder, config.method, model, loader, seed, shown)
     except torch.OutOfMemoryError as error:
         raise RunError(memory_message(loader)) from error
@@ -112,8 +117,10 @@ def measure_faithfulness(
         "steps": steps,
         "seed": seed,
         **checkpoint.describe_measurement(record, kept, store, split, limit),
+        **({"maps_from": given.as_json()} if given else {}),
     }
-    out = out or checkpoint.results_folder(run_folder, "faithfulness", split, limit, LIMIT)
+    place = given.name if given else None
+    out = out or checkpoint.results_folder(run_folder, "faithfulness", split, limit, LIMIT, maps=place)
     withdraw(out / FAITHFULNESS)  # it would not belong to the files that are written now
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
     write_bytes(out / FIGURE, png_bytes(draw_faithfulness(content)))

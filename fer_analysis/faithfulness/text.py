@@ -24,6 +24,7 @@ def map_title(name: str) -> str:
     titles = {
         "attention": "attention of the last layer",
         "cam": "CAM of the prediction",
+        "given": "maps made elsewhere",
         "centre": "control: centred Gaussian",
         "au_map": "control: AU map",
     }
@@ -50,6 +51,17 @@ def page_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         *_region_lines(c["regions"]),
         "",
         *_randomisation_lines(c["randomisation"]),
+        *_given_lines(c.get("maps_from")),
+    ]
+
+
+def _given_lines(given: Mapping[str, str] | None) -> list[str]:
+    """Say which maps were made elsewhere, and what cannot be known of them."""
+    if given is None:
+        return []
+    return [
+        f"maps made elsewhere: those of {given['name']}. Whether they depend on the weights is unknown: they cannot be "
+        "made anew here for random ones."
     ]
 
 

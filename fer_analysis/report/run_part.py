@@ -259,6 +259,7 @@ def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping
         ("trained on the store", record.store_digest),
         ("codebook", f"{record.codebook}, {record.codebook_digest}"),
         ("backbone, method", f"{record.config.backbone}, {record.config.method}"),
+        ("first weights", ", ".join(record.initial_weights.values()) or "not recorded"),
         ("weight of the alignment", f"{record.config.align_weight:g}, layers {record.config.align_layers}"),
         ("seed", str(record.config.seed)),
         ("kept", describe_selection(record.config, record.validation_faces)),

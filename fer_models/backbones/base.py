@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_models.backbones.pretrained import WeightsOrigin
 
 
 class Backbone(nn.Module):
@@ -22,15 +23,19 @@ class Backbone(nn.Module):
         channels: Number of channels of each layer.
         reductions: Input pixels per feature pixel of each layer.
         grids: (height, width) of each layer for images of ``image_size`` pixels, measured; empty without a size.
+        origin: Where its first weights came from.
 
     Raises:
         UserInputError: Images of ``image_size`` do not fit.
     """
 
-    def __init__(self, name: str, body: nn.Module, image_size: int | None = None) -> None:
+    def __init__(
+        self, name: str, body: nn.Module, image_size: int | None = None, origin: WeightsOrigin | None = None
+    ) -> None:
         super().__init__()
         self.name = name
         self.body = body
+        self.origin = origin or WeightsOrigin()
         info: Any = body.feature_info
         self.channels: tuple[int, ...] = tuple(int(value) for value in info.channels())
         self.reductions: tuple[int, ...] = tuple(int(value) for value in info.reduction())
@@ -53,6 +58,16 @@ class Backbone(nn.Module):
                 raise UserInputError(_no_transform(self.name, layer))
             features[layer - 1] = before
         return tuple(features)
+
+    @property
+    def has_head(self) -> bool:
+        """True where the network's own paper puts another head on the last maps than a pooling one."""
+        return hasattr(self.body, "make_head")
+
+    def make_head(self, n_classes: int) -> nn.Module | None:
+        """Make the head that the network's own paper puts on its last maps; None where that is a pooling."""
+        body: Any = self.body
+        return body.make_head(n_classes) if self.has_head else None
 
     def transform(self, layer: int, function: Callable[[Tensor], Tensor]) -> None:
         """Let the layers after ``layer`` see ``function(F)`` of its feature maps F ``(B, C, h, w)``, of the same shape.

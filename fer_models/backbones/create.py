@@ -10,12 +10,25 @@ from typing import Any
 
 import timm
 import torch
+from safetensors import SafetensorError
+from torch import nn
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
-from aupipe.fer_models.backbones import ir50
+from aupipe.fer_models.backbones import ir50, last_convolution
 from aupipe.fer_models.backbones.base import Backbone, crop_message
+from aupipe.fer_models.backbones.expression_nets import PLANS, ExpressionNet
+from aupipe.fer_models.backbones.pretrained import (
+    PretrainedSource,
+    WeightsOrigin,
+    pretrained_source,
+    unavailable,
+    unreadable,
+)
 from aupipe.fer_models.backbones.tokens import TokenBackbone, TokenNet, has_class_token, shown_blocks
-from aupipe.fer_models.backbones.weights import load_weights, pretrained_source, unavailable
+from aupipe.fer_models.backbones.weights import fill, load_weights
+
+OWN = (ir50.NAME, *PLANS)
+"""Networks that timm does not have."""
 
 WHOLE_STRIDE = 32
 """The ``output_stride`` that leaves a network as it is."""
@@ -29,13 +42,13 @@ def create_backbone(
     output_stride: int | None = None,
     image_size: int | None = None,
 ) -> Backbone:
-    """Create a network by name: any timm model that gives feature maps, or ``ir50``.
+    """Create a network by name: any timm model that gives feature maps, or one of :data:`OWN`.
 
     Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly spaced blocks.
 
     Args:
-        name: The network's name in timm, or ``ir50``.
-        pretrained: Load timm's own weights.
+        name: The network's name in timm, or in :data:`OWN`.
+        pretrained: Load timm's own weights: from a hub's cache, an installed package that carries them, or the hub.
         weights: A safetensors file or a weights-only torch file to load instead.
         output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
             transformer's patches are that small. 32 or None: as the network is.
@@ -45,51 +58,85 @@ def create_backbone(
         UserInputError: The name is unknown, the network has no feature maps, or stride or size are impossible.
         RunError: Weights cannot be had or do not fit.
     """
-    if name == ir50.NAME:
-        return _create_ir50(pretrained, weights, output_stride, image_size)
+    if name in OWN:
+        return _create_own(name, pretrained, weights, output_stride, image_size)
     _check_name(name)
     features, sizes = _options(name, output_stride, image_size)
-    source = pretrained_source(name) if pretrained and weights is None else {}
-    try:
-        body = timm.create_model(name, features_only=True, **features, **sizes, **source)
-    except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError) as error:
-        if not source:
-            raise
-        raise RunError(unavailable(name, error)) from error
-    if weights is not None:
+    source = pretrained_source(name) if pretrained and weights is None else None
+    if name.partition(".")[0] in last_convolution.NETWORKS:
+        body: Any = last_convolution.LastConvolutionNet(_timm_body(name, source, num_classes=0, **sizes))
+    else:
+        body = _timm_body(name, source, features_only=True, **features, **sizes)
+    kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
+    if weights is not None or (source and source.carrier):
         with torch.device("meta"):
             plain: Any = timm.create_model(name, **sizes)
-        classifier = plain.pretrained_cfg.get("classifier") or ()
-        heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-        load_weights(name, body, weights, plain, tuple(f"{head}." for head in heads))
-    kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
-    return kind(name, body, image_size)
+        _load(name, body, plain, weights, source)
+    return kind(name, body, image_size, _origin(weights, source))
 
 
-def _create_ir50(pretrained: bool, weights: Path | None, output_stride: int | None, image_size: int | None) -> Backbone:
-    body = ir50.IR50()
-    if output_stride is not None and output_stride < body.feature_info.reduction()[-1]:
-        raise UserInputError(_stride_message(ir50.NAME, output_stride, "its three stages end at a stride of 8"))
+def _load(name: str, body: nn.Module, plain: Any, weights: Path | None, source: PretrainedSource | None) -> None:
+    """Fill a body from a file, or from a package that carries the weights. ``plain``: the network as timm trains it."""
+    classifier = plain.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    head = tuple(f"{one}." for one in heads)
+    if weights is not None:
+        load_weights(name, body, weights, plain, head)
+    elif source and source.path:
+        fill(name, body, source.carried_tensors(plain.state_dict()), plain, head, source.path)
+
+
+def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> Any:
+    """Let timm build a network, with its weights where it can load them itself."""
+    loading = source.options if source else {}
+    try:
+        return timm.create_model(name, **options, **loading)
+    except (OSError, KeyError, RuntimeError, AttributeError, pickle.UnpicklingError, SafetensorError) as error:
+        if source is None or not loading:
+            raise
+        raise RunError(unreadable(source.path, error) if source.path else unavailable(name, error)) from error
+
+
+def _origin(weights: Path | None, source: PretrainedSource | None) -> WeightsOrigin:
+    if weights is not None:
+        return WeightsOrigin.of_file("file", weights.name, weights)
+    return source.origin() if source else WeightsOrigin()
+
+
+def _create_own(
+    name: str, pretrained: bool, weights: Path | None, output_stride: int | None, image_size: int | None
+) -> Backbone:
+    body, spare = _own_body(name)
+    stride = body.feature_info.reduction()[-1]  # type: ignore[union-attr,operator]
+    if output_stride is not None and output_stride < min(stride, WHOLE_STRIDE):
+        reason = f"its {len(body.feature_info)} layers end at a stride of {stride}"  # type: ignore[arg-type]
+        raise UserInputError(_stride_message(name, output_stride, reason))
     if pretrained and weights is None:
         raise RunError(
             paragraph(
-                "timm has no pretrained weights of 'ir50'.",
-                fix="Leave out --pretrained, or give a face recognition checkpoint with --weights FILE.",
+                f"There are no pretrained weights of {name!r}: timm has no such network.",
+                fix="Leave out --pretrained, or give a checkpoint of it (for ir50, one of face recognition) with "
+                "--weights FILE.",
             )
         )
     if weights is not None:
-        load_weights(ir50.NAME, body, weights, body, ir50.SPARE)
-    return Backbone(ir50.NAME, body, image_size)
+        load_weights(name, body, weights, body, spare)
+    return Backbone(name, body, image_size, _origin(weights, None))
+
+
+def _own_body(name: str) -> tuple[nn.Module, tuple[str, ...]]:
+    """Make the body, and give the beginnings of names that a whole network's checkpoint holds besides."""
+    return (ir50.IR50(), ir50.SPARE) if name == ir50.NAME else (ExpressionNet(PLANS[name]), ("head.",))
 
 
 def _check_name(name: str) -> None:
     if timm.is_model(name):
         return
-    close = difflib.get_close_matches(name, [*timm.list_models(), ir50.NAME], n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, [*timm.list_models(), *OWN], n=3, cutoff=0.5)
     raise UserInputError(
         paragraph(
             f"Unknown backbone {name!r}.",
-            expected="the name of a timm model, for example resnet18, resnet50, convnext_tiny, or ir50",
+            expected=f"the name of a timm model, for example resnet18, resnet50, convnext_tiny, or {', '.join(OWN)}",
             fix=f"Did you mean {' or '.join(close)}?" if close else None,
         )
     )

@@ -1,4 +1,4 @@
-"""Weights for a backbone: a file, compared name by name, or timm's own, from the cache before the network."""
+"""Weights for a backbone from a file, compared name by name."""
 
 from __future__ import annotations
 
@@ -45,9 +45,6 @@ SAFE_TYPES: tuple[Callable[..., Any] | tuple[Callable[..., Any], str], ...] = (
 
 OWN_PREFIX = "backbone.body."
 """Of a backbone's tensors in the checkpoints of ``aupipe train``."""
-
-REACH_SECONDS = 5.0
-"""How long to wait for the hub before giving up: its client retries for most of a minute."""
 
 SHOWN_NAMES = 4
 
@@ -96,7 +93,7 @@ def _hindrance(path: Path, error: Exception) -> str:
     with contextlib.suppress(Exception), torch.serialization.safe_globals(list(SAFE_TYPES)):
         if unsafe := torch.serialization.get_unsafe_globals_in_checkpoint(path):
             return f"it also holds {', '.join(sorted(unsafe))}, which cannot be read without running code"
-    return "a TorchScript archive, which is a program" if "TorchScript" in str(error) else _first_line(error)
+    return "a TorchScript archive, which is a program" if "TorchScript" in str(error) else first_line(error)
 
 
 def _groups(content: Any) -> Iterator[dict[str, Tensor]]:
@@ -154,6 +151,16 @@ def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head:
     given = _best_group(groups, (body, plain))
     if not any(key.startswith(OWN_PREFIX) for group in groups for key in group):
         given = _converted(name, given, plain, path)
+    fill(name, body, given, plain, head, path)
+
+
+def fill(
+    name: str, body: nn.Module, given: Mapping[str, Tensor], plain: nn.Module, head: tuple[str, ...], path: Path
+) -> None:
+    """Fill a network with tensors by name: the second half of :func:`load_weights`, whose arguments and errors it has.
+
+    ``given``: the tensors that the file at ``path`` holds, in the network's own naming.
+    """
     found = {_canonical(key): (key, value) for key, value in given.items()}
     wanted = body.state_dict()
     missing, other_shape, state = [], [], {}
@@ -195,7 +202,7 @@ def _converted(name: str, given: dict[str, Tensor], plain: nn.Module, path: Path
         raise RunError(
             paragraph(
                 f"The weights in {path} do not fit {name!r}.",
-                got=f"{_first_line(error)}, among the names {_some(list(given))}",
+                got=f"{first_line(error)}, among the names {_some(list(given))}",
                 fix="Use weights of this very model: its state_dict() as timm names the tensors.",
             )
         ) from error
@@ -211,54 +218,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + more
 
 
-def pretrained_source(name: str) -> dict[str, Any]:
-    """Return what makes ``timm.create_model`` load its own weights: from the cache without a word to the network.
-
-    Raises :class:`RunError` when there are none, or when they are not in the cache and the hub cannot be reached.
-    """
-    config = timm.get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        raise RunError(paragraph(f"timm has no pretrained weights of {name!r}.", fix="Leave out --pretrained."))
-    if cached := _cached(config):
-        return {"pretrained": True, "pretrained_cfg_overlay": {"file": str(cached)}}
-    if reason := _unreachable():
-        raise RunError(unavailable(name, reason))
-    return {"pretrained": True}
-
-
-def unavailable(name: str, reason: Exception | str) -> str:
-    """Write the message for pretrained weights that could not be had."""
-    return paragraph(
-        f"The pretrained weights of {name!r} could not be had: they come from the network on first use.",
-        got=_first_line(reason),
-        fix="Without a network, leave out --pretrained, or download them elsewhere and give them with --weights FILE.",
-    )
-
-
-def _cached(config: Any) -> Path | None:
-    """The file of a model's weights in the hub's cache."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if not config.hf_hub_id:
-        return None
-    repository, _, revision = config.hf_hub_id.partition("@")
-    names = (config.hf_hub_filename,) if config.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
-    for name in names:
-        if isinstance(path := try_to_load_from_cache(repository, name, revision=revision or None), str):
-            return Path(path)
-    return None
-
-
-def _unreachable() -> str | None:
-    """Say why the hub does not answer; None when it does. Proxies and HF_HUB_OFFLINE are honoured by its own client."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=REACH_SECONDS)
-    except Exception as error:  # whatever its client raises, which changes from version to version, is the reason
-        return _first_line(error)
-    return None
-
-
-def _first_line(reason: Exception | str) -> str:
+def first_line(reason: Exception | str) -> str:
+    """Return the first line of an error's text, or the error's name where it has none."""
     return (str(reason).strip() or type(reason).__name__).splitlines()[0]

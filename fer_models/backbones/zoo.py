@@ -1,142 +1,116 @@
-"""The twelve networks of the comparison study, the stand-in for each here, and the four that timm does not have.
+"""The twelve networks of the comparison study, what stands for each here, and what of it is exact.
 
-The four are trained from scratch in the study. Their papers' layers are kept ('same' padding, ReLU); they take RGB
-images of ``input_size`` pixels and give logits, and :mod:`aupipe.fer_analysis.comparison` explains them through
-``--model aupipe.fer_models.backbones.zoo:songnet --weights FILE``.
+All are names for ``aupipe train --backbone``. The four that are trained from scratch can also be had as whole modules,
+images to logits, for weights from elsewhere: ``--model aupipe.fer_models.backbones.zoo:songnet --weights FILE``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from aupipe.fer_models.backbones.expression_nets import ExpressionClassifier
 
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:
-    """A network of the study: ``stand_in`` is a timm backbone (``--backbone``) or a factory (``--model``) of ours.
+    """A network of the study and its backbone here.
 
-    ``differs``: what the stand-in lacks of the network's convolutions.
+    Attributes:
+        name: The study's name.
+        backbone: The name for ``--backbone``.
+        pretrained: The study starts from ImageNet.
+        input_size: Side of its images.
+        weights: How many: of one from ImageNet those before the pooling, with the means and variances of its norms; of
+            one from scratch all, for six classes.
+        exact: What is the same as in the study's program.
+        differs: What is not.
     """
 
     name: str
-    stand_in: str
+    backbone: str
     pretrained: bool
     input_size: int
+    weights: int
+    exact: str
     differs: str = ""
 
 
+_LAYERS = "every layer and the number of weights"
+_WHOLE = "every layer with its padding, the head, the number of weights, how they are drawn"
+
 ZOO = (
-    ZooEntry("VGG16", "vgg16.tv_in1k", True, 224),
-    ZooEntry("VGG19", "vgg19.tv_in1k", True, 224),
-    ZooEntry("ResNet50", "resnet50.tv_in1k", True, 224),
-    ZooEntry("ResNet101V2", "resnetv2_101.a1h_in1k", True, 224),
-    ZooEntry("InceptionV3", "inception_v3.tf_in1k", True, 224),
-    ZooEntry("Xception", "legacy_xception.tf_in1k", True, 224),
-    ZooEntry("MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224),
+    ZooEntry("VGG16", "vgg16.tv_in1k", True, 224, 14_714_688, _LAYERS),
+    ZooEntry("VGG19", "vgg19.tv_in1k", True, 224, 20_024_384, _LAYERS),
     ZooEntry(
-        "EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224,
-        "ends with 192 channels, before the last convolution (to 1,280), which is no part of timm's feature maps",
+        "ResNet50", "resnet50.tv_in1k", True, 224, 23_561_152, "layers and channels",
+        "no biases in convolutions (26,560), whose work the norms do; the 3 x 3 convolution of a block has the stride, "
+        "not the one before it",
     ),
-    ZooEntry("AlexNet", "aupipe.fer_models.backbones.zoo:alexnet", False, 224),
-    ZooEntry("SilNet", "aupipe.fer_models.backbones.zoo:silnet", False, 150),
-    ZooEntry("WeiNet", "aupipe.fer_models.backbones.zoo:weinet", False, 64),
-    ZooEntry("SongNet", "aupipe.fer_models.backbones.zoo:songnet", False, 224),
+    ZooEntry(
+        "ResNet101V2", "resnetv2_101.a1h_in1k", True, 224, 42_581_952, "blocks and channels",
+        "no biases in convolutions (36,416); the first block of a stage has the stride, not the last; the maps are "
+        "those before the last norm and ReLU (8,192)",
+    ),
+    ZooEntry(
+        "InceptionV3", "inception_v3.tf_in1k", True, 224, 21_820_000, "layers and channels",
+        "norms also scale (17,216 more); average pools count the padding",
+    ),
+    ZooEntry(
+        "Xception", "legacy_xception.tf_in1k", True, 224, 20_861_480, _LAYERS,
+        "the last two pools are padded on both sides, not after alone",
+    ),
+    ZooEntry("MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224, 2_996_352, _LAYERS),
+    ZooEntry(
+        "EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224, 5_919_312,
+        f"{_LAYERS}, the last convolution (to 1,280) included",
+    ),
+    ZooEntry("AlexNet", "alexnet", False, 224, 88_718_726, _WHOLE),
+    ZooEntry("SilNet", "silnet", False, 150, 184_852_038, _WHOLE),
+    ZooEntry("WeiNet", "weinet", False, 64, 1_728_230, _WHOLE),
+    ZooEntry("SongNet", "songnet", False, 224, 172_678, _WHOLE),
 )  # fmt: skip
 """The study's networks, in its order of presentation."""
 
 
-class ExpressionNet(nn.Module):
-    """Convolutions, then a head on the flattened features; ``input_size``: side of the images it takes."""
-
-    def __init__(self, features: nn.Sequential, head: nn.Sequential, input_size: int) -> None:
-        super().__init__()
-        self.features, self.head, self.input_size = features, head, input_size
-
-    def forward(self, images: Float[Tensor, "b 3 s s"]) -> Float[Tensor, "b k"]:
-        """Compute the logits of normalised images."""
-        logits: Tensor = self.head(self.features(images).flatten(1))
-        return logits
-
-
-def _convolutions(channels: Sequence[int], kernels: Sequence[int], start: int = 3) -> list[nn.Module]:
-    layers: list[nn.Module] = []
-    for before, after, kernel in zip((start, *channels), channels, kernels, strict=False):
-        layers += [nn.Conv2d(before, after, kernel, padding="same"), nn.ReLU()]
-    return layers
-
-
-def silnet(num_classes: int) -> ExpressionNet:
-    """Create SilNet, 150 px. Its first linear layer holds 175 million weights: the maps are still 73 x 73 there."""
-    features = nn.Sequential(
-        *_convolutions((32,), (11,)),
-        nn.MaxPool2d(2),
-        *_convolutions((32, 32), (7, 7), 32),
-        nn.MaxPool2d(2, 1),
-        *_convolutions((64, 64), (5, 5), 32),
-        nn.MaxPool2d(2, 1),
-    )
-    head = nn.Sequential(
-        nn.Linear(64 * 73 * 73, 512),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(512, 512),
-        nn.ReLU(),
-        nn.Linear(512, num_classes),
-    )
-    return ExpressionNet(features, head, 150)
-
-
-def weinet(num_classes: int) -> ExpressionNet:
-    """Create WeiNet, 64 px: three convolutions of 7 x 7, each with a pool that moves by one pixel."""
-    layers: list[nn.Module] = []
-    for before, after in ((3, 32), (32, 32), (32, 64)):
-        layers += [*_convolutions((after,), (7,), before), nn.MaxPool2d(2, 1)]
-    return ExpressionNet(nn.Sequential(*layers), nn.Sequential(nn.Linear(64 * 61 * 61, num_classes)), 64)
-
-
-def songnet(num_classes: int) -> ExpressionNet:
-    """Create SongNet, 224 px: four convolutions, each with a 3 x 3 pool of stride 2, dropout after the last two."""
-    layers: list[nn.Module] = []
-    plan = ((3, 64, 5, False), (64, 64, 5, False), (64, 32, 3, True), (32, 32, 3, True))
-    for before, after, kernel, dropped in plan:
-        layers += [*_convolutions((after,), (kernel,), before), nn.MaxPool2d(3, 2, padding=1)]
-        layers += [nn.Dropout(0.5)] if dropped else []
-    return ExpressionNet(nn.Sequential(*layers), nn.Sequential(nn.Linear(32 * 14 * 14, num_classes)), 224)
-
-
-def alexnet(num_classes: int) -> ExpressionNet:
+def alexnet(num_classes: int) -> ExpressionClassifier:
     """Create AlexNet (Krizhevsky et al. 2012, without its two groups and its response normalisation), 224 px."""
-    features = nn.Sequential(
-        nn.Conv2d(3, 96, 11, 4, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, 2),
-        *_convolutions((256,), (5,), 96),
-        nn.MaxPool2d(3, 2),
-        *_convolutions((384, 384, 256), (3, 3, 3), 256),
-        nn.MaxPool2d(3, 2),
-    )
-    head = nn.Sequential(
-        nn.Linear(256 * 6 * 6, 4096),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(4096, 4096),
-        nn.ReLU(),
-        nn.Dropout(0.5),
-        nn.Linear(4096, num_classes),
-    )
-    return ExpressionNet(features, head, 224)
+    return ExpressionClassifier("alexnet", num_classes)
+
+
+def silnet(num_classes: int) -> ExpressionClassifier:
+    """Create SilNet, 150 px. The first linear layer holds 184 million weights: the maps are still 75 x 75 there."""
+    return ExpressionClassifier("silnet", num_classes)
+
+
+def weinet(num_classes: int) -> ExpressionClassifier:
+    """Create WeiNet, 64 px: three convolutions of 7 x 7, each with a pool that moves by one pixel."""
+    return ExpressionClassifier("weinet", num_classes)
+
+
+def songnet(num_classes: int) -> ExpressionClassifier:
+    """Create SongNet, 224 px: four convolutions, each with a 3 x 3 pool of stride 2, dropout after the last two."""
+    return ExpressionClassifier("songnet", num_classes)
 
 
 def zoo_lines() -> list[str]:
     """Format the table that ``aupipe compare --zoo`` prints."""
-    lines = [f"{'network':<18}{'here':<32}{'ImageNet':<10}size"]
-    lines += [f"{e.name:<18}{e.stand_in:<32}{'yes' if e.pretrained else 'no':<10}{e.input_size}" for e in ZOO]
+    lines = [f"{'network':<18}{'--backbone':<31}{'ImageNet':<10}{'size':<6}{'weights':>12}"]
+    for entry in ZOO:
+        known = "yes" if entry.pretrained else "no"
+        lines.append(f"{entry.name:<18}{entry.backbone:<31}{known:<10}{entry.input_size:<6}{entry.weights:>12,}")
+    lines.append("")
+    lines += [
+        f"{entry.name}: exact are {entry.exact}" + (f"; differs: {entry.differs}." if entry.differs else ".")
+        for entry in ZOO
+    ]
     return [
         *lines,
-        "A name with a colon is for --model, the others for `aupipe train --backbone`. Of those the feature maps are "
-        "taken, up to the last; the layers behind them are replaced by the method's head.",
-        *(f"{entry.name} differs: it {entry.differs}." for entry in ZOO if entry.differs),
+        "",
+        "Weights: of a network from ImageNet those before the pooling, with the means and variances of its norms; of "
+        "one from scratch all, for six classes.",
+        "Of all twelve differ: images are normalised by the store's mean and deviation, not divided by 255 alone; "
+        "ImageNet's weights are those of timm's tag (tv_, a1h_: other trainings than the study's). A pretrained "
+        "network gets one linear layer on pooled maps, as there; the other four keep their own head with the methods "
+        "cam, gradcam, gradcampp, layercam, adl and cutmix, and get the method's with others or with "
+        "--method-options head=pooled.",
     ]

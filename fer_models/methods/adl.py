@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.methods.base import check_option, register
-from aupipe.fer_models.methods.cam import CAM
+from aupipe.fer_models.methods.cam import CAM, HEADS
 
 
 @register("adl")
@@ -37,12 +37,13 @@ class ADL(CAM):
         drop_rate: float = 0.75,
         gamma: float = 0.8,
         stages: int = 2,
+        head: str = HEADS[0],
     ) -> None:
         check_option("drop_rate", drop_rate, 0 <= drop_rate <= 1, "a share of the steps, 0 to 1")
         check_option("gamma", gamma, 0 < gamma <= 1, "a share of the maximum, above 0 and at most 1")
         last = backbone.n_layers
         check_option("stages", stages, 1 <= stages <= last, f"1 to {last} layers of {backbone.name}")
-        super().__init__(backbone, n_classes)
+        super().__init__(backbone, n_classes, head=head)
         self.drop_rate, self.gamma = drop_rate, gamma
         for layer in range(last - stages + 1, last):
             backbone.transform(layer, self.mask)

@@ -99,12 +99,12 @@ class APViT(Method):
 
     @classmethod
     def check(cls, backbone: Backbone) -> None:
-        """Raise :class:`UserInputError` for a backbone that is a transformer of one resolution itself."""
+        """Raise :class:`UserInputError` for a backbone of one resolution, as transformers are themselves."""
         if len(set(backbone.reductions)) == 1:
             raise UserInputError(
                 paragraph(
-                    f"The method apvit cannot use {backbone.name}, which is a transformer already.",
-                    expected="a convolutional network, whose features become the tokens",
+                    f"The method apvit cannot use {backbone.name}: all of its layers have one resolution.",
+                    expected="a convolutional network whose maps become smaller, down to a few tokens",
                     fix="Choose ir50, or a network such as resnet18 or convnext_tiny.",
                 )
             )

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.loader import Batch
+from aupipe.fer_data.spelling import registered_name
 from aupipe.fer_models.au_maps import AuMaps, au_map_loss
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
@@ -51,6 +52,7 @@ class Method(nn.Module, ABC):
             (see :func:`method_title`).
         order: Its row in the paper's table; not inherited: methods without it follow the others
             (see :func:`method_names`).
+        network_options: Those of its settings that decide which weights the network has.
         changed: What the method does otherwise than when runs did not yet record its settings; such runs are refused.
     """
 
@@ -59,6 +61,7 @@ class Method(nn.Module, ABC):
     needs_graph: bool = False
     has_cam: ClassVar[bool] = True
     trains_as: ClassVar[str | None] = None
+    network_options: ClassVar[tuple[str, ...]] = ()
     changed: ClassVar[str] = ""
 
     @classmethod
@@ -85,6 +88,11 @@ class Method(nn.Module, ABC):
                 )
             )
         self.au_maps = AuMaps(self.backbone.channels[-1])
+
+    @property
+    def keeps_head(self) -> bool:
+        """True where the backbone keeps the head of its own paper, and the method adds none."""
+        return False
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Prediction:
         """Compute logits and features of normalised images."""
@@ -145,11 +153,20 @@ def register(name: str) -> Callable[[type[Method]], type[Method]]:
     return add
 
 
+def method_name(name: str) -> str:
+    """Return the registered name of a method as people write it (``Grad-CAM++``); an unknown one stays as it is."""
+    return registered_name(name, METHODS)
+
+
 def method_class(name: str) -> type[Method]:
-    """Find the class registered as ``name``. Raises :class:`UserInputError` with what exists."""
-    if name not in METHODS:
+    """Find the class registered as ``name``, see :func:`method_name`.
+
+    Raises :class:`UserInputError` with what exists.
+    """
+    registered = method_name(name)
+    if registered not in METHODS:
         raise UserInputError(unknown_name("method", name, sorted(METHODS)))
-    return METHODS[name]
+    return METHODS[registered]
 
 
 def method_names() -> tuple[str, ...]:
@@ -168,7 +185,7 @@ def training_name(name: str) -> str:
 
     Raises :class:`UserInputError` for an unknown name.
     """
-    return method_class(name).trains_as or name
+    return method_class(name).trains_as or method_name(name)
 
 
 def create_method(name: str, backbone: Backbone, n_classes: int, **options: Any) -> Method:

@@ -10,7 +10,7 @@ from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 from aupipe.fer_models.methods.base import Prediction, check_option, register
-from aupipe.fer_models.methods.cam import CAM
+from aupipe.fer_models.methods.cam import CAM, HEADS
 from aupipe.fer_models.targets import resize_maps
 
 
@@ -28,10 +28,12 @@ class CutMix(CAM):
     title = "CutMix"
     order = 8
 
-    def __init__(self, backbone: Backbone, n_classes: int, *, alpha: float = 1.0, prob: float = 1.0) -> None:
+    def __init__(
+        self, backbone: Backbone, n_classes: int, *, alpha: float = 1.0, prob: float = 1.0, head: str = HEADS[0]
+    ) -> None:
         check_option("alpha", alpha, 0 < alpha < float("inf"), "a positive number")
         check_option("prob", prob, 0 <= prob <= 1, "a probability, 0 to 1")
-        super().__init__(backbone, n_classes)
+        super().__init__(backbone, n_classes, head=head)
         self.alpha, self.prob = alpha, prob
 
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from aupipe.fer_models.backbones import Backbone
-from aupipe.fer_models.methods.base import Prediction, gradient_at, layer_number, register, unit_range
-from aupipe.fer_models.methods.cam import CAM, weighted_sum
+from aupipe.fer_models.methods.base import Prediction, layer_number, register, unit_range
+from aupipe.fer_models.methods.cam import CAM, HEADS, weighted_sum
 from aupipe.fer_models.targets import positive_part
 
 
@@ -19,17 +18,18 @@ class GradCAM(CAM):
     The map is ``sum_c w_c A_c`` with ``w_c`` the gradient ``dS/dA_c`` averaged over the pixels (equations 1 and 2; the
     paper's ReLU is the reader's: maps are signed). After global average pooling and a linear layer the gradient at the
     last layer is ``W[k, c] / (h w)`` everywhere, which needs no backward pass: there Grad-CAM is CAM divided by
-    ``h w``. Both take CAM's W, centred over the classes, through which the gradient flows.
+    ``h w``. Both take CAM's W, centred over the classes, through which the gradient flows. Networks with a head of
+    their own keep it, as in CAM.
     """
 
     title = "GradCAM"
     order = 3
     trains_as = "cam"
 
-    def __init__(self, backbone: Backbone, n_classes: int, *, layer: int = 0) -> None:
-        super().__init__(backbone, n_classes)
+    def __init__(self, backbone: Backbone, n_classes: int, *, layer: int = 0, head: str = HEADS[0]) -> None:
+        super().__init__(backbone, n_classes, head=head)
         self.layer = layer_number("layer", layer, backbone)
-        self.needs_graph = self.layer < backbone.n_layers
+        self.needs_graph = not self.pooled or self.layer < backbone.n_layers
         if self.needs_graph:
             backbone.connect(self.layer)
 
@@ -48,9 +48,7 @@ class GradCAM(CAM):
         if not self.needs_graph:
             weights = self.class_weights.detach().float()[class_index] / features[0, 0].numel()
             return weights[:, :, None, None].expand(features.shape)
-        # In evaluation mode no sample sees another one, so the gradient of all these scores is each sample's own.
-        chosen = one_hot(class_index, self.n_classes).to(prediction.logits)
-        return gradient_at(features, prediction.logits, chosen)
+        return self.score_gradient(prediction, self.layer, class_index)
 
     def combine(self, features: Float[Tensor, "b c h w"], gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
         """Compute the method's map from a layer's features and the gradient there."""

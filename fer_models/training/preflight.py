@@ -10,7 +10,9 @@ import torch
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.targets import absent_classes
+from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
@@ -33,6 +35,41 @@ def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> 
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
     return [line for line in lines if line]
+
+
+def network_notes(model: Method) -> list[str]:
+    """Collect what the user should know of a network that is new, one line each."""
+    backbone = model.backbone
+    lines = [f"the backbone {backbone.name} starts from {backbone.origin}"]
+    if backbone.has_head and not model.keeps_head:
+        lines.append(f"the head that the paper of {backbone.name} has is replaced by a pooling one, the method's")
+    return lines
+
+
+def check_memory(model: Method, config: TrainConfig, device: torch.device) -> None:
+    """Raise :class:`RunError` where the weights with all that training keeps of them do not fit into the memory.
+
+    Beside each weight: its gradient, the optimizer's memory of it, and its moving average; and one more copy of the
+    largest tensor, for the step. Maps and images come on top.
+    """
+    kept = 1 + (2 if config.optimizer == "adamw" else config.momentum > 0) + (config.ema > 0)
+    sizes = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
+    weights, cuda = sum(sizes), device.type == "cuda"
+    extra = kept * weights + max(sizes)
+    # On the CPU the weights themselves have been made already.
+    needed, there = (weights + extra, torch.cuda.mem_get_info(device)[0]) if cuda else (extra, available_memory())
+    if needed > there:
+        raise RunError(
+            paragraph(
+                f"The memory is too short to train {config.backbone}: its weights take {weights / 1e9:.2f} GB, and "
+                f"{(weights + extra) / 1e9:.2f} GB with their gradients and what {config.optimizer} keeps of them.",
+                expected=f"{needed / 1e9:.2f} GB free{'' if cuda else ' beside the weights'}, and "
+                "more for maps and images",
+                got=f"{there / 1e9:.2f} GB",
+                fix="Close other programs, choose a smaller --backbone"
+                + (", or a small head with --method-options head=pooled." if model.keeps_head else "."),
+            )
+        )
 
 
 def _without_map(store: Store) -> str | None:

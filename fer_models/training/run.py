@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,7 +25,7 @@ from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
-from aupipe.fer_models.methods import Method
+from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training import checkpoint, preflight, run_log
 from aupipe.fer_models.training.config import TrainConfig
@@ -88,6 +88,7 @@ def train(
         FolderInUseError: Another process writes to the run's folder.
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
+    config = replace(config, method=method_name(config.method))
     store = preview_store(store_folder)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
@@ -98,7 +99,7 @@ def train(
             trainer = _Trainer(run_folder, record, ranks, shown if ranks.first else Silent())
             trainer.open_splits(open_previewed(store_folder, store, shown))
             if ranks.first:
-                checkpoint.save_record(run_folder, record)
+                checkpoint.save_record(run_folder, trainer.record)
             return trainer.run()
 
 
@@ -112,6 +113,11 @@ class _Trainer:
         classes, settings = len(record.classes), record.method_settings
         model = checkpoint.build_model(config, classes, with_weights=fresh, settings=settings)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
+        if fresh:
+            self.record = replace(record, initial_weights=model.backbone.origin.as_json())
+            for note in preflight.network_notes(model):
+                progress.note(note)
+        preflight.check_memory(model, config, self.device)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(
             self.model,

@@ -6,12 +6,12 @@ Hash always checked.
 from __future__ import annotations
 
 import os
-from importlib import metadata
 from pathlib import Path
 
 from aupipe.fer_data.cache import user_cache_folder
 from aupipe.fer_data.errors import ModelFileError, paragraph
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.versions import installed_file
 
 MODEL_NAME = "face_landmarker.task"
 MODEL_BYTES = 3_758_596
@@ -44,7 +44,7 @@ def present_model(model: Path | None = None) -> Path | None:
     cached = user_cache_folder() / MODEL_NAME
     if cached.exists():
         return _checked(cached)
-    carried = _carried_file()
+    carried = installed_file(CARRIER, MODEL_NAME)
     return None if carried is None else _checked(carried)
 
 
@@ -63,15 +63,6 @@ def _checked(path: Path) -> Path:
             )
         )
     return path
-
-
-def _carried_file() -> Path | None:
-    try:
-        files = metadata.files(CARRIER) or []
-    except metadata.PackageNotFoundError:
-        return None
-    matches = [Path(str(file.locate())) for file in files if file.name == MODEL_NAME]
-    return matches[0] if matches else None
 
 
 def _download() -> Path:

@@ -31,6 +31,9 @@ SIZES = {
     "mixer_s32_224": 96,
     "edgenext_xx_small": 64,
     "ir50": 32,
+    "tf_efficientnetv2_b0": 64,
+    "weinet": 64,
+    "songnet": 224,
 }
 UNPADDED = ("inception_v3", "inception_v4", "legacy_xception")
 """Their convolutions without padding lose borders, so that their grids are a few pixels smaller than nominal."""

@@ -14,11 +14,12 @@ from aupipe.fer_models.methods import METHODS, Method, create_method, option_def
 from aupipe.fer_models.targets import positive_part
 from batches import random_batch
 
-BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",)}
+CONVOLUTIONS = ("test_resnet", "test_convnext")
+BACKBONES: dict[str, tuple[str, ...]] = {"tscam": ("test_vit",), "apvit": CONVOLUTIONS}
 """Backbones of the methods that do not take any: small ones of their kind."""
 
 SMALL = {"acol": {"width": 24}, "apvit": {"dim": 32, "heads": 4, "depth": 4}}
-CASES = [(name, one) for name in sorted(METHODS) for one in BACKBONES.get(name, ("test_resnet", "test_convnext"))]
+CASES = [(name, one) for name in sorted(METHODS) for one in BACKBONES.get(name, (*CONVOLUTIONS, "weinet"))]
 SIZE = 64
 
 everywhere = pytest.mark.parametrize(("name", "backbone"), CASES)

@@ -254,7 +254,7 @@ def test_a_run_records_what_its_method_and_its_settings_mean(small: Store, run: 
         "score": "abs_sum", "keep": 160 / 196, "depth": 2, "heads": 2, "dim": 32, "token_keep": 0.9
     }  # fmt: skip
     assert record["semantics"] == 2 and record["validation_faces"] == 7
-    assert json.loads((run / "config.json").read_text())["method_settings"] == {}
+    assert json.loads((run / "config.json").read_text())["method_settings"] == {"head": "auto"}
 
 
 def test_a_run_keeps_its_methods_settings_when_a_default_changes(

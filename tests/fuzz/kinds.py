@@ -364,6 +364,17 @@ def _given() -> Iterator[Target]:
             False,
             0.4,
         )
+    for name in ("s06.npy", "s07.png"):
+        for command in ("evaluate", "faithfulness"):
+            yield Target(
+                "map of a face",
+                f"inputs/given/{name}",
+                (command, "run", "--maps", "inputs/given", *CPU),
+                "bytes",
+                "inputs/given/s08.npy" if name.endswith("npy") else "inputs/given/s15.png",
+                False,
+                0.5,
+            )
     for end in ("pt", "safetensors"):
         path = f"inputs/backbone.{end}"
         yield Target(

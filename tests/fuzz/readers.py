@@ -18,6 +18,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_analysis/explain/inputs.py": ("manifest's points", "photo (png)"),
     "fer_analysis/explain/run.py": ("explain.json",),
     "fer_analysis/faithfulness/run.py": ("faithfulness.json",),
+    "fer_analysis/given_maps.py": ("map of a face",),
     "fer_analysis/report/run_part.py": ("faithfulness.json", "average_maps.npz"),
     "fer_analysis/report/store_part.py": ("store's failures.csv",),
     "fer_data/au_maps/codebook.py": ("codebook",),

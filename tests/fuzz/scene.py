@@ -117,6 +117,11 @@ def _inputs() -> None:
     for name in ("maps/One_Anger.png", "maps/Two_Anger.png", "masks/anger.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         assert cv2.imwrite(str(folder / name), rng.integers(0, 256, (24, 20), np.uint8))
+    (folder / "given").mkdir()
+    for number in range(COUNT):  # maps made elsewhere; every second as a picture
+        values = rng.integers(0, 256, (20, 20), np.uint8)
+        path = folder / "given" / f"s{number:02d}"
+        assert cv2.imwrite(f"{path}.png", values) if number % 2 else np.save(f"{path}.npy", values / 8) is None
     for name in LAYOUTS:
         (folder / name).mkdir()
         TREES[name].make(folder / name)

@@ -224,7 +224,7 @@ def test_external_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="weights"):
             external("planted_models:mouth_reader", weights=tmp_path / name)
     with pytest.raises(UserInputError, match="--input-size"):
-        external("aupipe.fer_models.backbones.zoo:songnet", input_size=64)
+        external("planted_models:fixed_size", input_size=48)
 
 
 def test_weights_and_normalisation_reach_the_model(tmp_path: Path) -> None:
