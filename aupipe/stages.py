@@ -13,6 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aupipe.fer_data.action_units.modes import AuMissing, AuMode
 from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
 from aupipe.fer_data.errors import UserInputError, unknown_name
 from aupipe.fer_data.folders import EXPLANATION, check_output
@@ -99,6 +100,8 @@ def build_maps(
     out: PathLike,
     *,
     codebook: Codebook | PathLike = "default",
+    aus: AuMode = "class",
+    aus_missing: AuMissing = "fused",
     image_size: int = 256,
     map_size: int = 64,
     rows_per_shard: int = 2048,
@@ -110,12 +113,16 @@ def build_maps(
     scheduler: str | None = None,
     progress: bool | Progress = False,
 ) -> Store:
-    """Build a store: crop the faces and draw the AU map of each one's expression.
+    """Build a store: crop the faces and draw the AU map of each one's expression, or of its own action units.
 
     Args:
         work: What :func:`detect_landmarks` gives, or its folder.
         out: Folder of the store.
         codebook: What :func:`load_codebook` gives, the name of a built-in one, or a TOML file.
+        aus: The action units that are drawn: those of the label (``class``), those that people coded on the face
+            (``annotated``), those estimated from its blendshapes (``estimated``), or label and estimate together
+            (``fused``).
+        aus_missing: With ``annotated``, the map of a face that nobody coded: ``fused``, ``class`` or ``none``.
         image_size: Side of the aligned crop in pixels.
         map_size: Side of the AU map in pixels.
         rows_per_shard: Faces in a file.
@@ -147,6 +154,8 @@ def build_maps(
     chosen = codebook if isinstance(codebook, Codebook) else load_codebook(codebook)
     config = MapConfig(
         codebook=dict(chosen.content),
+        aus=aus,
+        aus_missing=aus_missing,
         image_size=image_size,
         map_size=map_size,
         rows_per_shard=rows_per_shard,
@@ -214,6 +223,8 @@ def evaluate(
     batch_size: int | None = None,
     maps: PathLike | None = None,
     device: str = "auto",
+    aus: PathLike | None = None,
+    estimate: PathLike | None = None,
     progress: bool | Progress = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
@@ -228,6 +239,10 @@ def evaluate(
         batch_size: Images at once. None: as in training.
         maps: Folder of maps made elsewhere, ``SAMPLE_ID.npy`` or ``.png``, that are measured in the place of the CAM.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        aus: Action units that were coded on the faces, to compare the attention with: a manifest with the column
+            ``aus``, a table that names faces, or ``annotated``: those that the store carries.
+        estimate: What another program says of them, by ``sample_id``: a table such as ``aupipe landmarks --export csv``
+            writes.
         progress: True shows a bar on stderr.
 
     Returns:
@@ -235,6 +250,7 @@ def evaluate(
         ``against(other_run)`` compares two evaluated runs.
 
     Raises:
+        ManifestError: The action units cannot be read, or none of these faces has any.
         RunError: There is no such run, or its classes are not the store's.
         StoreError: The store cannot be read, or has no such split.
 
@@ -246,8 +262,10 @@ def evaluate(
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
     place, shown = None if store is None else _place(store), shown_progress(progress)
-    folder = None if maps is None else Path(maps)
-    return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size, maps=folder)
+    given, codes, estimated = (None if path is None else Path(path) for path in (maps, aus, estimate))
+    return run_evaluation(
+        _run_folder(run), place, split, limit, device, shown, batch_size, maps=given, aus=codes, estimate=estimated
+    )
 
 
 def explain(

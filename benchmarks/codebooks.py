@@ -36,12 +36,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from auc import area_under_curve
 from aupipe.fer_data.au_maps.codebook import Codebook, builtin_codebooks, codebook_from_dict, load_codebook
 from aupipe.fer_data.au_maps.codebook_check import cosine
 from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.shards.reader import open_store
+from aupipe.fer_models.metrics.within_class import area_under_curve
 
 BASIC = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
 SIZE = 64

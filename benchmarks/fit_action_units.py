@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,14 +29,21 @@ from jaxtyping import Bool, Float, Float64, Int64
 from scipy import optimize, stats
 
 import aupipe.fer_data.action_units as room
-from auc import area_under_curve
 from aupipe.fer_data.action_units.blendshapes import blendshape_features, feature_values, features_near
-from aupipe.fer_data.action_units.estimator import EstimatedUnit, root_features
+from aupipe.fer_data.action_units.estimator import EstimatedUnit, load_estimator, root_features
 from aupipe.fer_data.types import Sample
+from aupipe.fer_models.metrics.within_class import (
+    UnitInClass,
+    area_interval,
+    area_under_curve,
+    pooled_area,
+    resampled_faces,
+    units_in_classes,
+)
 from aupipe.pipeline.landmarks.work import open_work
 
 PENALTY, FOLDS, DRAWS, BINS = 10.0, 5, 1000, 10
-LEAST_PERSONS, LEAST_FACES = 5, 6
+LEAST_PERSONS = 5
 VERSION = 1
 
 
@@ -120,53 +127,34 @@ def fit_unit(
     return weights
 
 
+def fit_all(
+    faces: CodedFaces, rest: Bool[np.ndarray, "n"], neutral: Float64[np.ndarray, "m f"]
+) -> list[Float64[np.ndarray, "f1"]]:
+    """Fit every AU on the faces of ``rest``."""
+    features = root_features(faces.blendshapes[rest])
+    return [fit_unit(number, features, faces.shown[rest, unit], neutral) for unit, number in enumerate(faces.numbers)]
+
+
+def folds(faces: CodedFaces) -> Int64[np.ndarray, "n"]:
+    """Deal the persons to the folds."""
+    return np.random.default_rng(0).permutation(faces.person.max() + 1)[faces.person] % FOLDS
+
+
 def held_out(
     faces: CodedFaces, neutral: Float64[np.ndarray, "m f"]
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
     """Compute, for each face from the other folds' persons, the logits and the share of its expression."""
     features = root_features(faces.blendshapes)
     logits, shares = (np.zeros(faces.shown.shape) for _ in range(2))
-    fold = np.random.default_rng(0).permutation(faces.person.max() + 1)[faces.person] % FOLDS
+    fold = folds(faces)
     for at in range(FOLDS):
         rest, here = fold != at, fold == at
-        for unit, number in enumerate(faces.numbers):
-            weights = fit_unit(number, features[rest], faces.shown[rest, unit], neutral)
+        for unit, weights in enumerate(fit_all(faces, rest, neutral)):
             logits[here, unit] = apply(weights, features[here])
         for expression in np.unique(faces.expression):
             same = faces.expression == expression
             shares[here & same] = faces.shown[rest & same].mean(0)
     return logits, shares
-
-
-def draws(person: Int64[np.ndarray, "n"]) -> Iterable[Float64[np.ndarray, "n"]]:
-    """Yield how often each face counts when persons are resampled."""
-    persons = person.max() + 1
-    for counts in np.random.default_rng(0).multinomial(persons, np.full(persons, 1 / persons), DRAWS):
-        yield counts[person].astype(float)
-
-
-def interval(values: Iterable[float]) -> tuple[float, float]:
-    """Take the 95 % interval."""
-    low, high = np.nanquantile(list(values), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def within(
-    faces: CodedFaces, score: Float64[np.ndarray, "n k"], weight: Float64[np.ndarray, "n"] | None = None
-) -> float:
-    """Compute the pooled area inside expressions."""
-    total = pairs = 0.0
-    for unit in range(len(faces.numbers)):
-        for expression in np.unique(faces.expression):
-            here = faces.expression == expression
-            shown = faces.shown[here, unit]
-            if min(shown.sum(), (~shown).sum()) < LEAST_FACES:
-                continue
-            counts = None if weight is None else weight[here]
-            found = area_under_curve(score[here, unit], shown, counts)
-            times = shown.sum() * (~shown).sum() if counts is None else counts[shown].sum() * counts[~shown].sum()
-            total, pairs = total + (found * times if times else 0), pairs + times
-    return total / pairs
 
 
 def calibration(logit: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -> float:
@@ -181,13 +169,14 @@ def calibration(logit: Float64[np.ndarray, "n"], shown: Bool[np.ndarray, "n"]) -
 def measure(faces: CodedFaces, logits: Float64[np.ndarray, "n k"], unit: int) -> tuple[EstimatedUnit, str]:
     """Measure one AU, as an entry without its regression, and name the best single blendshape."""
     shown, score = faces.shown[:, unit], logits[:, unit]
-    span = interval(area_under_curve(score, shown, weight) for weight in draws(faces.person))
+    everyone = [UnitInClass(unit, 0, np.arange(len(shown)))]
+    span = area_interval(pooled_area(everyone, logits, faces.shown, resampled_faces(faces.person, DRAWS)))
     columns = zip(feature_values(faces.blendshapes).T, blendshape_features(), strict=True)
     best, name = max((area_under_curve(column, shown), name) for column, name in columns)
     entry = EstimatedUnit(
         number=faces.numbers[unit],
         auc=area_under_curve(score, shown),
-        interval=span,
+        interval=span or (0.0, 1.0),
         persons=len(np.unique(faces.person[shown])),
         share=float(shown.mean()),
         calibration=calibration(score, shown),
@@ -206,7 +195,9 @@ def table_line(unit: EstimatedUnit, best: str) -> str:
 
 def toml_text(units: Iterable[EstimatedUnit], source: str) -> str:
     """Write the estimator's file."""
-    lines = ["# Written by benchmarks/fit_action_units.py.", "", f"version = {VERSION}", f'source = "{source}"']
+    lines = ["# Written by benchmarks/fit_action_units.py.", "", f"version = {VERSION}", f'source = "{source}"', ""]
+    lines += ["# Chosen by the figures of benchmarks/au_maps.py.", "[fusion]"]
+    lines += [f"{name} = {value}" for name, value in asdict(load_estimator().fusion).items()]
     for unit in units:
         lines += ["", "[[au]]", f"number = {unit.number}", f"auc = {unit.auc:.3f}"]
         lines += [f"interval = [{unit.interval[0]:.3f}, {unit.interval[1]:.3f}]", f"persons = {unit.persons}"]
@@ -226,8 +217,11 @@ def print_means(faces: CodedFaces, logits: Float64[np.ndarray, "n k"], shares: F
     ):
         mean = np.mean([area_under_curve(score[:, unit], faces.shown[:, unit]) for unit in range(len(faces.numbers))])
         print(f"{title}: mean AUC {mean:.3f}")
-    span = interval(within(faces, logits, weight) for weight in draws(faces.person))
-    print(f"estimate within an expression: {within(faces, logits):.3f} ({span[0]:.3f} - {span[1]:.3f})")
+    units = units_in_classes(faces.shown, faces.expression)
+    areas = pooled_area(units, logits, faces.shown, resampled_faces(faces.person, DRAWS))
+    low, high = area_interval(areas) or (0.0, 1.0)
+    within = pooled_area(units, logits, faces.shown)[0]
+    print(f"estimate within an expression: {within:.3f} ({low:.3f} - {high:.3f})")
 
 
 def main() -> None:

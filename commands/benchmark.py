@@ -37,7 +37,9 @@ def shared_options(command: F) -> F:
 @click.option("--align-weight", default="0,4", show_default=True, help="Weights of the alignment; 0: without AUs.")
 @click.option("--layers", default="", metavar="SETS", help="Ablation of the aligned layers: last;4;5,4.")
 @click.option("--lambdas", default="", metavar="WEIGHTS", help="Sweep of the align weight: 0,0.5,1,2,4,8,16.")
-@click.option("--align-targets", default="", metavar="NAMES", help="Controls: class,mean,shuffled,landmarks.")
+@click.option(
+    "--align-targets", default="", metavar="NAMES", help="Controls: class,mean,shuffled,landmarks,other_face."
+)
 @click.option("--ablation-method", default="cam", show_default=True, help="Whose runs the last three vary.")
 @click.option("--split", default="test", show_default=True, help="Where the figures are measured.")
 @click.option("--published", default="auto", show_default=True, help="Figures beside: rafdb, affectnet7, none or auto.")

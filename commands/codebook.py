@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -47,14 +48,17 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
 
 @codebook.command("check")
 @click.argument("name")
+@click.option("--against", type=PATH, metavar="M.csv", help="Also compare it with the coded faces of a manifest.")
 @json_option
-def codebook_check(name: str, as_json: bool) -> int:
+def codebook_check(name: str, against: Path | None, as_json: bool) -> int:
     """List everything that is wrong or odd in a codebook: a TOML file, or a built-in one.
 
-    The exit code is 1 when there is an error; warnings alone leave it 0.
+    The exit code is 1 when there is an error; warnings alone leave it 0. --against compares each expression with the
+    action units that people coded on its faces (the manifest's column aus), where the codebook has no error.
 
     \b
     Example: aupipe codebook check mine.toml
+             aupipe codebook check du2014 --against faces.csv
     """
     from aupipe.fer_data.au_maps.codebook_check import ERROR, check_codebook
 
@@ -62,7 +66,13 @@ def codebook_check(name: str, as_json: bool) -> int:
     errors = sum(finding.level == ERROR for finding in findings)
     lines = [str(finding) for finding in findings]
     lines.append(f"{name}: {errors} errors, {len(findings) - errors} warnings")
-    content = {"codebook": name, "errors": errors, "findings": [asdict(finding) for finding in findings]}
+    content: dict[str, Any] = {"codebook": name, "errors": errors, "findings": [asdict(one) for one in findings]}
+    if against is not None and not errors:
+        from aupipe.fer_analysis.coded_expressions import check_against
+        from aupipe.fer_data.au_maps.codebook import load_codebook
+
+        agreement = check_against(load_codebook(name), against)
+        lines, content = [*lines, "", *agreement.lines()], {**content, "against": agreement.as_json()}
     show(lines, content, as_json)
     return 1 if errors else 0
 

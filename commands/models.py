@@ -83,6 +83,11 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--device", default="auto", show_default=True)
 @click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
+@click.option("--aus", type=PATH, default=None, metavar="FILE|annotated", help="Compare the attention with the "
+              "action units that were coded on the faces: a manifest with the column aus, a table that names faces, or "
+              "annotated: those that the store carries.")  # fmt: skip
+@click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
+              "them, by sample_id, such as landmarks --export csv.")  # fmt: skip
 @json_option
 def evaluate(
     run: Path,
@@ -93,6 +98,8 @@ def evaluate(
     device: str,
     against: Path | None,
     maps: Path | None,
+    aus: Path | None,
+    estimate: Path | None,
     as_json: bool,
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
@@ -109,18 +116,26 @@ def evaluate(
     --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
     network sees. The files go to a folder of their own, such as RUN/evaluation-maps-NAME-test.
 
+    --aus asks whether attention shows which action units this very face shows, beside controls; RUN/coded.csv and
+    coded.png.
+
     \b
     Example: aupipe evaluate run
              aupipe evaluate run-au --against run-plain
              aupipe evaluate run --maps saliency --limit 200
+             aupipe evaluate run --aus faces.csv --estimate work/landmarks.csv
     """
     from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
 
+    if estimate is not None and aus is None:
+        raise click.UsageError("--estimate is read beside coded action units: give these with --aus.")
     if against is not None:
         check_alone(maps)
         figures_of(against, split, limit)
-    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, maps=maps)
+    evaluation = run_evaluation(
+        run, store, split, limit, device, Bar(), batch_size, maps=maps, aus=aus, estimate=estimate
+    )
     lines, content = evaluation.lines(), evaluation.as_json()
     if against is not None:
         comparison = compare(run, against, split, limit)

@@ -18,12 +18,28 @@ from aupipe.commands.console import (
     show,
 )
 from aupipe.commands.store_argument import PLACE
+from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
 
 
 @click.command("build-maps")
 @click.argument("work", type=PATH)
 @click.option("--out", type=PATH, required=True, help="Folder of the store.")
 @click.option("--codebook", default="default", show_default=True, help="A built-in one, or a TOML file.")
+@click.option(
+    "--aus",
+    type=click.Choice(MODES),
+    default="class",
+    show_default=True,
+    help="The action units that are drawn: those of the label; those that people coded on the face; those estimated "
+    "from its blendshapes, whatever the label; or label and estimate together.",
+)
+@click.option(
+    "--aus-missing",
+    type=click.Choice(MISSING),
+    default="fused",
+    show_default=True,
+    help="With --aus annotated: the map of a face that nobody coded.",
+)
 @click.option("--image-size", default=256, show_default=True, help="Side of the aligned crop in pixels.")
 @click.option("--map-size", default=64, show_default=True, help="Side of the AU map in pixels.")
 @click.option("--rows-per-shard", default=2048, show_default=True)
@@ -49,6 +65,8 @@ def build_maps(
     work: Path,
     out: Path,
     codebook: str,
+    aus: AuMode,
+    aus_missing: AuMissing,
     image_size: int,
     map_size: int,
     rows_per_shard: int,
@@ -77,6 +95,8 @@ def build_maps(
         rows_per_shard=rows_per_shard,
         encoding=encoding,
         jpeg_quality=jpeg_quality,
+        aus=aus,
+        aus_missing=aus_missing,
     )
     bar = Bar()
     executor = make_executor(workers, scheduler, bar)

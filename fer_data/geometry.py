@@ -36,6 +36,9 @@ def _mirror_permutation() -> Int[np.ndarray, "68"]:
 PROFILE_YAW = 45.0
 """Yaw in degrees, to either side, beyond which a face is flagged as a profile: its far half is mostly hidden."""
 
+YAW_FADE = (PROFILE_YAW, 75.0)
+"""Yaw in degrees where the far half of a face starts to fade, and where it is gone."""
+
 FLIP_68 = _mirror_permutation()
 """``points[..., FLIP_68, :]`` renames the points of a mirrored face; its own inverse."""
 
@@ -61,6 +64,15 @@ def roll(points: Points) -> Float[np.ndarray, "..."]:
 def is_profile(yaw: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
     """Tell which yaws in degrees turn a face beyond :data:`PROFILE_YAW`, to either side."""
     return np.asarray(np.abs(yaw) > PROFILE_YAW)
+
+
+def hidden_half(yaw: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+    """Return the visible share of the half that a yaw in degrees turns away: 1 up to :data:`YAW_FADE`, then down to 0.
+
+    Turned to image right (positive yaw), a face hides its image-right half, the person's left.
+    """
+    fade = np.clip((np.abs(yaw) - YAW_FADE[0]) / (YAW_FADE[1] - YAW_FADE[0]), 0, 1)
+    return np.asarray(1 - fade * fade * (3 - 2 * fade), np.float64)
 
 
 def face_axes(points: Points) -> tuple[Float[np.ndarray, "... 2"], Float[np.ndarray, "... 2"]]:

@@ -62,6 +62,7 @@ class AlignedFace:
         score: The detector's confidence.
         rung: Number of the attempt that found the face, 0 being the plain one.
         faces_seen: Faces in the whole photo.
+        blendshapes: MediaPipe's, in [0, 1]; None from another detector.
     """
 
     image: UInt8[np.ndarray, "s s 3"]
@@ -72,6 +73,7 @@ class AlignedFace:
     score: float
     rung: int
     faces_seen: int
+    blendshapes: Float32[np.ndarray, "52"] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class LossTerms:
     align: Tensor
     total: Tensor
 
+    def plus(self, extra: Tensor) -> LossTerms:
+        """Add another term to what is minimised."""
+        return LossTerms(self.ce, self.align, self.total + extra)
+
     def stacked(self) -> Float[Tensor, "3"]:
         """Stack the three terms, detached, float64, in the order of :data:`TERMS`."""
         return torch.stack([self.ce.detach(), self.align.detach(), self.total.detach()]).double()

@@ -79,6 +79,7 @@ class PhotoPreparer:
             score=found.face.score,
             rung=found.attempt,
             faces_seen=found.faces_seen,
+            blendshapes=found.face.blendshapes,
         )
 
     def _encoded(self, crop: UInt8[np.ndarray, "s s 3"]) -> UInt8[np.ndarray, "s s 3"]:

@@ -8,7 +8,7 @@ import pytest
 
 from aupipe.fer_data.shards import Store
 from offline import built, dataset, model, own
-from synthetic import synthetic_store
+from synthetic import synthetic_store, with_own_aus
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts jobs in the background deaf to Ctrl-C, and their children inherit it: tests send it to programs.
@@ -30,3 +30,9 @@ def shared() -> Path:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A small finished store that tests only read."""
     return synthetic_store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def own_aus(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A small store whose faces have action units of their own, whatever their class."""
+    return synthetic_store(tmp_path_factory.mktemp("own aus"), change=with_own_aus, config={"aus": "fused"})

@@ -35,7 +35,15 @@ def golden_row(number: int) -> TripletRow:
         to_source=np.array([[1 + number / 4, 0.5, -3], [-0.5, 1 + number / 4, 7]]),
         group="" if number == 2 else f"größe {number % 2}",
         pose=np.array([20 * number - 50, 3, -number], np.float32),
+        au_weight=golden_weights(number) * has_map,
+        au_source=4 if has_map else 0,
     )
+
+
+def golden_weights(number: int) -> np.ndarray:
+    weights = np.zeros((99, 2), np.uint8)
+    weights[4], weights[7], weights[12, 0] = 255, 100 + number, 3
+    return weights
 
 
 def write_golden(folder: Path, **options: str) -> None:

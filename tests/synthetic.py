@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from aupipe.fer_data.au_maps.codebook import load_codebook
-from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, Store, StoreIndex, TripletRow, open_store, write_shard
 from aupipe.fer_data.shards.index import save_index
@@ -40,6 +42,26 @@ def synthetic_rows(split: str, count: int, size: int, map_size: int, seed: int) 
     return rows
 
 
+OWN_AUS = (1, 4, 12, 17)
+"""Action units that faces of :func:`with_own_aus` have, each with a chance of one half."""
+
+
+def with_own_aus(row: TripletRow) -> TripletRow:
+    """Action units of the face's own, as its map, and shining through the image where the class's did."""
+    weights = np.zeros((99, 2), np.uint8)
+    if row.has_map:
+        rng = np.random.default_rng(zlib.crc32(row.sample_id.encode()))
+        shown = rng.choice(OWN_AUS, rng.integers(1, len(OWN_AUS)), replace=False)
+        weights[shown] = 255
+    book, points, size = load_codebook("default"), row.landmarks[None], len(row.image)
+    drawn = render_faces(points, weights[None] / 255, book, size, len(row.au_map))[0]
+    glow = render_faces(points, weights[None] / 255, book, size, size)[0]
+    noise = np.random.default_rng(row.label).integers(60, 120, row.image.shape)
+    image = np.clip(noise + 120 * glow[..., None], 0, 255).astype(np.uint8)
+    own = np.rint(drawn * 255).astype(np.uint8)
+    return replace(row, image=image, au_map=own, au_weight=weights, au_source=4)
+
+
 def synthetic_store(
     folder: Path,
     *,
@@ -51,6 +73,7 @@ def synthetic_store(
     rows_per_shard: int = 32,
     seed: int = 0,
     change: Callable[[TripletRow], TripletRow] = lambda row: row,
+    config: Mapping[str, str] | None = None,
 ) -> Store:
     codebook = load_codebook("default")
     entries: list[ShardEntry] = []
@@ -72,7 +95,7 @@ def synthetic_store(
             total=train + val + test,
             failed={},
             files={},
-            config={},
+            config=config or {},
             codebook=dict(codebook.content),
             codebook_digest=codebook.digest,
             provenance={},

@@ -331,6 +331,7 @@ TARGETS = {
     "class": "the class's AU map",
     "mean": "the mean AU map, the same for every class",
     "shuffled": "another expression's AU map",
+    "other_face": "the AUs of another face of the class",
     "landmarks": "plain landmarks",
 }
 

@@ -47,6 +47,17 @@ class ControlMaps:
         values = torch.from_numpy(np.asarray(maps, np.float32))[:, None]
         return augment.crop_values(values, parameters, self.config.crop_size, index.image_size, self.size)[:, 0]
 
+    def label_maps(self, batch: Batch) -> Float32[Tensor, "b s s"]:
+        """Return each face's AU map of its label: the store's own, or drawn where the store's shows the face's AUs."""
+        index = self.store.index
+        if index.config.get("aus", "class") == "class":
+            return batch.au_map
+        names = [index.classes[label] for label in batch.label.tolist()]
+        known = [name if name in self.expressions else "" for name in names]
+        points = self.reader.landmarks[batch.index.cpu().numpy()]
+        maps = render_maps(points, known, self.store.codebook, index.image_size, index.map_size)
+        return self._crop(maps).to(batch.au_map.device)
+
     def other_maps(self, batch: Batch) -> Float32[Tensor, "b o s s"]:
         """Draw every other expression on each face; its own slot is empty, as are faces without a map."""
         index, rows = self.store.index, batch.index.cpu().numpy()

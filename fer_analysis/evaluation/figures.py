@@ -1,15 +1,20 @@
-"""Pictures of an evaluation: confusion, cosines by class and map, average maps."""
+"""Pictures of an evaluation: confusion, cosines by class and map, average maps, coded action units."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.evaluation.averages import AverageMaps
+from aupipe.fer_analysis.evaluation.coded_summary import CODED_CONTROLS, ROWS
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
+from aupipe.fer_display.curves import COLOURS, QUIET, Curve, Panel, draw_panel
+from aupipe.fer_display.figures import new_figure
 from aupipe.fer_display.map_rows import MAP_COLOURS, MapRow, draw_map_rows
 from aupipe.fer_display.matrices import Matrix, draw_matrix
 
@@ -88,3 +93,57 @@ def draw_averages(averages: AverageMaps, classes: Sequence[str], n_layers: int, 
         ],
         bar="mean of maps, each scaled to its maximum",
     )
+
+
+def draw_coded(coded: Mapping[str, Any]) -> Figure:
+    """Draw the areas within a class of ``coded`` of ``metrics.json``: of every map, then of each action unit."""
+    figure = new_figure(17, 5)
+    figure.suptitle(
+        f"Does a map tell faces of one class that show an AU from those that do not? {coded['n']} coded faces of "
+        f"{coded['n_groups']} persons, 95 % by resampling persons"
+    )
+    maps = {name: coded["maps"][name] for name in ROWS if coded["maps"][name]["within"] is not None}
+    titles = [textwrap.fill(ROWS[name], 12) for name in maps]
+    controls = [name in CODED_CONTROLS or name == "true_map" for name in maps]
+    curves = [
+        _points(list(maps.values()), [at for at, quiet in enumerate(controls) if quiet is told], colour, name)
+        for told, colour, name in ((False, COLOURS[0], "of the network"), (True, QUIET, "controls"))
+    ]
+    numbers = sorted(coded["by_unit"], key=int)
+    units = [coded["by_unit"][number] for number in numbers]
+    by_unit = [
+        _points(units, range(len(units)), COLOURS[0], "attention"),
+        *_marks(units, "unit_maps", Curve("its map of the AU", (), (), colour=COLOURS[1], line=" ", marker="x")),
+        *_marks(units, "true_map", Curve("the AUs' own map", (), (), colour=QUIET, line=" ", marker="_")),
+    ]
+    panels = (
+        Panel("All action units", curves, up="area under the curve within a class", ticks=_ticks(titles)),
+        Panel("By action unit", by_unit, across="AU", ticks=_ticks(numbers)),
+    )
+    for axis, panel in zip(figure.subplots(1, 2, width_ratios=(3, 2)), panels, strict=True):
+        axis.axhline(0.5, color="black", linewidth=0.8)
+        draw_panel(axis, panel)
+        axis.set_ylim(0, 1.02)
+        axis.tick_params(axis="x", labelsize="small")
+    return figure
+
+
+def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
+    return [(float(place), name) for place, name in enumerate(names)]
+
+
+def _points(entries: Sequence[Mapping[str, Any]], places: Sequence[int], colour: str, name: str) -> Curve:
+    """Points with intervals at these places of the x axis; what has no interval has one of no length."""
+    chosen = [entries[place] for place in places]
+    ends = [one["within_ci95"] or (one["within"],) * 2 for one in chosen]
+    return Curve(
+        name, [float(place) for place in places], [one["within"] for one in chosen],
+        low=[low for low, _ in ends], high=[high for _, high in ends],
+        caps=True, colour=colour, line=" ", marker="o",
+    )  # fmt: skip
+
+
+def _marks(units: Sequence[Mapping[str, Any]], name: str, look: Curve) -> list[Curve]:
+    """Points of the action units that have this figure; no curve where none has it."""
+    there = {float(place): one[name] for place, one in enumerate(units) if one[name] is not None}
+    return [replace(look, x=list(there), y=list(there.values()))] if there else []

@@ -73,12 +73,14 @@ class Samples:
 class BatchReading:
     """A model's answer to a batch, without its graph: probabilities, and maps at native resolution.
 
-    ``published``: some of the maps again, by the conventions of the published tables.
+    ``published``: some of the maps again, by the conventions of the published tables. ``au_maps``: one for each of
+    :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`, where the network has them.
     """
 
     probability: Float64[Tensor, "b k"]
     maps: Mapping[str, Tensor]
     published: Mapping[str, Tensor]
+    au_maps: Float32[Tensor, "b a h w"] | None = None
 
 
 @torch.no_grad()
@@ -141,7 +143,8 @@ def read(model: Method, batch: Batch) -> BatchReading:
     maps = explanation_maps(model, out, batch.label)
     if model.has_cam:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
-    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label))
+    au_maps = None if model.au_maps is None else model.au_maps(out.features[-1].detach()).detach()
+    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label), au_maps)
 
 
 def with_given(reading: BatchReading, batch: Batch, given: GivenMaps | None) -> BatchReading:
@@ -191,7 +194,7 @@ def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -
         "predicted_has_map": batch.has_map & (place >= 0),
         "region_share": localisation.region_share(region),
     }
-    predicted_map = _predicted_maps(batch, others, place)
+    predicted_map = _predicted_maps(controls.label_maps(batch), others, place)
     fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
     drawn = {"predicted_map": predicted_map, "au_map": batch.au_map} if others.shape[1] else {}
     for name, value in {**reading.maps, **fixed, **drawn}.items():
@@ -214,15 +217,12 @@ def _predicted_place(batch: Batch, reading: BatchReading, controls: ControlMaps)
 
 
 def _predicted_maps(
-    batch: Batch, others: Float32[Tensor, "b o m m"], place: Int64[Tensor, "b"]
+    label_map: Float32[Tensor, "b m m"], others: Float32[Tensor, "b o m m"], place: Int64[Tensor, "b"]
 ) -> Float32[Tensor, "b m m"]:
-    """Choose the AU map of each face's predicted expression.
-
-    Its own where the prediction is right, zero where none exists.
-    """
+    """Choose the AU map of each face's predicted expression: its label's where right, zero where none exists."""
     if others.shape[1] == 0:
-        return batch.au_map
-    own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, batch.au_map[:, None])
+        return label_map
+    own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, label_map[:, None])
     return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_analysis.evaluation.coded import CODED_FILES, choose_coded, evaluate_coded
+from aupipe.fer_analysis.evaluation.coded_maps import Networks
+from aupipe.fer_analysis.evaluation.coded_text import coded_lines
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import measure
@@ -19,6 +22,7 @@ from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress, Silent, lines_repr
 from aupipe.fer_display.figures import png_bytes
@@ -56,7 +60,8 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """Return the summary for people: figures, then what they must be read against."""
-        return summary_lines(self.run, self.content)
+        coded = self.content.get("coded")
+        return [*summary_lines(self.run, self.content), *(["", *coded_lines(coded)] if coded else [])]
 
 
 def evaluate(
@@ -71,11 +76,13 @@ def evaluate(
     method_options: str = "",
     out: Path | None = None,
     maps: Path | None = None,
+    aus: Path | FaceCodes | None = None,
+    estimate: Path | None = None,
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
     Writes ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``, ``confusion.png``, ``cosines.png`` and,
-    last, ``metrics.json``.
+    last, ``metrics.json``; with ``aus`` also ``coded.csv`` and ``.png``.
 
     Args:
         run_folder: The run.
@@ -91,6 +98,9 @@ def evaluate(
             ``evaluation-val`` or ``evaluation-test-limit-100``.
         maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
             of the CAM, into a folder of their own such as ``evaluation-maps-NAME-test``.
+        aus: Action units that were coded on the faces: a manifest, a table that names faces, ``annotated`` for those
+            that the store carries, or the codes themselves. None: the attention is not compared with any.
+        estimate: A table of what another program says of them by ``sample_id``, to be read against.
 
     Returns:
         The figures, as ``metrics.json`` holds them.
@@ -98,6 +108,7 @@ def evaluate(
     Raises:
         RunError: The run has no checkpoint or a damaged one, or its output is not finite.
         StoreError: The store is missing or damaged.
+        ManifestError: The table of action units cannot be used, or names none of these faces.
         UserInputError: A setting that cannot be used.
     """
     for name, value in (("limit", limit), ("batch-size", batch_size)):
@@ -111,18 +122,23 @@ def evaluate(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
     )
     given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
+    coded = None if aus is None else choose_coded(aus, estimate, loader)
     samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent(), given)
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
     title = "CAM" if given is None else f"maps of {given.name}"
     out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
-    withdraw(out / METRICS)  # it would not belong to the files that are written now
+    for name in (METRICS, *CODED_FILES):  # they would not belong to the files that are written now
+        withdraw(out / name)
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     confusion = figures["confusion"]
     write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
     write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"], title)))
     write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers, title)))
+    if coded is not None:
+        untrained = checkpoint.untrained_model(record, where)
+        figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())
     content = {
         **figures,
         "predictions_sha256": digest,

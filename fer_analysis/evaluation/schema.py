@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
+from aupipe.fer_analysis.evaluation.coded_summary import CODED_CONTROLS, ROWS
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_data.typed import UnreadableTextError
 
@@ -88,8 +89,65 @@ class LocalisationJson(TypedDict):
     controls: dict[str, GroupJson | None]
 
 
+class CodeSourceJson(TypedDict):
+    """Where codes come from."""
+
+    name: str
+    scale: str
+
+
+class CodedMapJson(TypedDict):
+    """The figures of one map on coded faces."""
+
+    cosine: float | None
+    cosine_ci95: Interval
+    within: float | None
+    within_ci95: Interval
+    pairs: int
+
+
+class CodedLeadJson(TypedDict):
+    """Paired intervals of what the attention has more than a control."""
+
+    cosine: Interval
+    within: Interval
+
+
+class CodedUnitJson(TypedDict):
+    """One action unit's areas within a class."""
+
+    within: float
+    within_ci95: Interval
+    unit_maps: float | None
+    untrained: float | None
+    estimate: float | None
+    true_map: float | None
+    pairs: int
+    persons: int
+
+
+class CodedJson(TypedDict):
+    """Figures against coded action units."""
+
+    source: CodeSourceJson
+    notes: list[str]
+    n: int
+    n_groups: int
+    n_uncoded: int
+    n_without: int
+    undrawn: dict[str, int]
+    least_faces: int
+    accuracy: float
+    maps: dict[str, CodedMapJson]
+    attention_over: dict[str, CodedLeadJson]
+    by_unit: dict[str, CodedUnitJson]
+    same_place: list[list[int]]
+
+
 class MetricsJson(TypedDict):
-    """``metrics.json``."""
+    """``metrics.json``; ``coded`` where coded action units were given."""
+
+    coded: NotRequired[CodedJson]
 
     accuracy: float
     accuracy_ci95: tuple[float, float]
@@ -136,3 +194,6 @@ def check_shapes(content: MetricsJson) -> None:
         and content["n"] > 0
     ):
         raise UnreadableTextError("its classes, layers and maps do not add up")
+    coded = content.get("coded")
+    if coded and (coded["maps"].keys() != ROWS.keys() or coded["attention_over"].keys() != CODED_CONTROLS.keys()):
+        raise UnreadableTextError("its maps on coded faces are others than those that are measured")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare, named, unseen_sentences
+from aupipe.fer_analysis.explain.observed import ObservedAus, observed_sentences
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
@@ -14,7 +15,7 @@ from aupipe.fer_display.pages import Picture, data_uri
 FIGURE_SPACE = "\u2007"
 """As wide as a digit: keeps the bars in line."""
 
-_HEADS = ("action unit", "attention", "chance", "times chance", "expected", "CAM", "left / right")
+_HEADS = ("action unit", "attention", "chance", "times chance", "expected", "estimated", "CAM", "left / right")
 
 
 def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture]) -> Section:
@@ -30,8 +31,8 @@ def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture
     blocks = [
         Text(_probabilities(opened, result)),
         Tiles(pictures, "large"),
-        *(Text(sentence, "plain") for sentence in card_sentences(result.card)),
-        unit_table(result.card),
+        *(Text(said, "plain") for said in (*card_sentences(result.card), *observed_sentences(result.observed))),
+        unit_table(result.card, result.observed),
         Text(" ".join([quality, *result.notes])),
     ]
     return Section(f"{result.title}: {predicted} {result.confidence():.0%}{label}", blocks)
@@ -69,20 +70,22 @@ def _expected_sentences(card: ActionUnitCard) -> list[str]:
     return [*sentences, *unseen_sentences(card)]
 
 
-def unit_table(card: ActionUnitCard) -> BarTable:
-    """Show the AU card as a table; bars are drawn to the largest share on it."""
+def unit_table(card: ActionUnitCard, observed: ObservedAus | None = None) -> BarTable:
+    """Show the AU card as a table; bars are drawn to the largest share on it. ``observed``: what blendshapes tell."""
+    told = observed.probability if observed else {}
     units = shown_action_units(card)
     top = max([unit.attention.share for unit in units] + [unit.chance for unit in units], default=0) or 1.0
-    return BarTable(_HEADS, [_row(unit, top) for unit in units])
+    return BarTable(_HEADS, [_row(unit, top, told.get(unit.number)) for unit in units])
 
 
-def _row(unit: ActionUnitRow, top: float) -> tuple[str, BarCell, list[str]]:
+def _row(unit: ActionUnitRow, top: float, told: float | None) -> tuple[str, BarCell, list[str]]:
     share = unit.attention.share
     expected = "–" if not unit.expected else "yes" if unit.expected == 1 else f"yes ({unit.expected:g})"
     cells = [
         f"{unit.chance:.1%}",
         f"{unit.lift:.1f}",
         expected,
+        "–" if told is None else f"{told:.2f}",
         "–" if unit.cam is None else f"{unit.cam.share:.1%}",
         _sides(unit.attention),
     ]

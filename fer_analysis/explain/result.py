@@ -9,6 +9,7 @@ import numpy as np
 
 from aupipe.fer_analysis.explain.action_units import ActionUnitCard
 from aupipe.fer_analysis.explain.inputs import InputPicture
+from aupipe.fer_analysis.explain.observed import ObservedAus
 from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun
 from aupipe.fer_data import geometry
 from aupipe.fer_data.preparation import AlignedFace
@@ -30,6 +31,7 @@ class FaceResult:
     prediction: FacePrediction
     card: ActionUnitCard
     notes: tuple[str, ...]
+    observed: ObservedAus | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +86,7 @@ def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         "asymmetry": round(result.card.asymmetry, 4),
         "missed_aus": " ".join(map(str, result.card.missed)),
         "unseen_aus": " ".join(map(str, result.card.outside)),
+        "shown_aus": " ".join(map(str, result.observed.shown)) if result.observed else "",
         "score": round(result.face.score, 4),
         "rung": result.face.rung,
         "yaw": yaw,
@@ -120,6 +123,7 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         "elsewhere": list(card.elsewhere),
         "outside": list(card.outside),
         "shared": [list(group) for group in card.shared],
+        "observed": None if result.observed is None else asdict(result.observed),
         "asymmetry": card.asymmetry,
         "cosine": card.cosine,
         "cosine_uniform": card.cosine_uniform,
@@ -150,6 +154,8 @@ def limits(opened: OpenRun, prediction: FacePrediction) -> tuple[str, ...]:
         + (f" These share a place, whatever the resolution: {places}." if places else ""),
         f"Expected AUs are what the codebook {opened.codebook.name!r} gives the predicted expression, not what this "
         "face shows.",
+        "Action units told by blendshapes are an estimate, fitted on posed, frontal faces: which of two faces of one "
+        "expression shows one, it hardly knows.",
         "Chance and the even map are those of this one face, which decides nothing about the network: over faces and "
         "persons, `aupipe report` decides with intervals.",
         f"The classifier always names one of its {len(opened.record.classes)} classes, whatever the photo shows, and "

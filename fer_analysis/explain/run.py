@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from aupipe.fer_analysis.explain import page
 from aupipe.fer_analysis.explain.action_units import action_unit_card, face_regions
 from aupipe.fer_analysis.explain.inputs import InputPicture, Source
+from aupipe.fer_analysis.explain.observed import observe
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
@@ -161,7 +162,8 @@ def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, Al
     for (number, face), prediction in zip(faces.items(), opened.predict(list(faces.values())), strict=True):
         regions = face_regions(face.landmarks, opened.canvas, opened.record.classes[prediction.predicted])
         card = action_unit_card(regions, opened.codebook, prediction.attention, prediction.cam)
-        results.append(FaceResult(picture, number, face, prediction, card, face_notes(face)))
+        observed = observe(face.blendshapes, card)
+        results.append(FaceResult(picture, number, face, prediction, card, face_notes(face), observed))
     return results
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aupipe.fer_analysis.evaluation.coded_text import sentences
 from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span
 
 
 def reading(content: Mapping[str, Any]) -> list[str]:
     """Write sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
-    return [_accuracy(content), *_attention(content), *_confidence(content)]
+    coded = content.get("coded")
+    return [_accuracy(content), *_attention(content), *(sentences(coded) if coded else []), *_confidence(content)]
 
 
 def _accuracy(content: Mapping[str, Any]) -> str:

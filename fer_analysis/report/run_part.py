@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, read_averages
-from aupipe.fer_analysis.evaluation.figures import TITLES
+from aupipe.fer_analysis.evaluation.coded_text import coded_rows, faces_line, remarks, unit_rows
+from aupipe.fer_analysis.evaluation.figures import TITLES, draw_coded
 from aupipe.fer_analysis.evaluation.predictions import (
     METRICS,
     PREDICTIONS,
@@ -36,10 +37,12 @@ from aupipe.fer_display.blocks import (
     Section,
     Table,
     Text,
+    Wide,
 )
 from aupipe.fer_display.charts import Series, line_chart
+from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.overlays import enlarge, overlay
-from aupipe.fer_display.pages import jpeg_picture
+from aupipe.fer_display.pages import Picture, data_uri, jpeg_picture
 from aupipe.fer_models.training.checkpoint import RunRecord, outdated
 from aupipe.fer_models.training.run_log import read_log
 from aupipe.fer_models.training.selection import describe_selection
@@ -105,6 +108,27 @@ def controls_section(run: EvaluatedRun) -> Section:
     )
     full = [[*row, *[""] * (width - len(row))] for row in rows]
     return Section("Where it looks", [Table(heads, full), Text(ranges), Text(said)])
+
+
+def coded_sections(run: EvaluatedRun) -> list[Section]:
+    """Show the maps beside the action units that were coded on the faces, and what these are read against.
+
+    Returns:
+        The section; none where no codes were given.
+    """
+    coded = run.metrics.get("coded")
+    if not coded:
+        return []
+    (heads, *rows), (unit_heads, *units) = coded_rows(coded), unit_rows(coded)
+    said = [f"{text[0].upper()}{text[1:]}" for text in (faces_line(coded), *remarks(coded))]
+    picture = draw_coded(coded)
+    width, height = (round(side * picture.dpi) for side in picture.get_size_inches())
+    title = "Areas under the curve within a class"
+    chart = Wide(
+        Picture(data_uri(png_bytes(picture), "png"), width, height, title, f"{title}: as in the table"), "chart"
+    )
+    by_unit = [Details("By action unit", [Table(unit_heads, units)])] if units else []
+    return [Section("Coded action units", [Table(heads, rows), chart, *by_unit, *map(Text, said)])]
 
 
 def curves_section(folder: Path) -> Section:

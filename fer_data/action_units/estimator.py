@@ -55,6 +55,25 @@ class EstimatedUnit:
         return self.auc >= TOLD
 
 
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """How an estimate becomes the weight of an action unit in a map; see :mod:`.face_weights`.
+
+    Attributes:
+        beta: Weight of the face's evidence beside the share of its label.
+        floor: Least share of an action unit, and least probability that counts as an estimate.
+        ceiling: Largest share.
+        least: Fused weights below it are none.
+        sure: Least probability on a face whose class has no action units.
+    """
+
+    beta: float
+    floor: float
+    ceiling: float
+    least: float
+    sure: float
+
+
 @dataclass(frozen=True)
 class AuEstimator:
     """The regressions of all action units that were fitted, by number.
@@ -64,6 +83,7 @@ class AuEstimator:
 
     version: int
     source: str
+    fusion: Fusion
     units: tuple[EstimatedUnit, ...]
     content: Mapping[str, Any]
 
@@ -92,17 +112,10 @@ class AuEstimator:
         Returns:
             Probabilities in (0, 1), a column an action unit of :attr:`numbers`.
         """
-        return np.asarray(1 / (1 + np.exp(-self._logits(blendshapes, side))))
+        return np.asarray(1 / (1 + np.exp(-self.logits(blendshapes, side))))
 
-    def evidence(self, blendshapes: Float[np.ndarray, "n 52"], side: str = "") -> Float64[np.ndarray, "n k"]:
-        """Return the logit of each probability less that of the action unit's share among the coded faces.
-
-        It is what the face says beyond how common the action unit was there: 0 says nothing.
-        """
-        share = np.array([unit.share for unit in self.units])
-        return np.asarray(self._logits(blendshapes, side) - np.log(share / (1 - share)))
-
-    def _logits(self, blendshapes: Float[np.ndarray, "n 52"], side: str) -> Float64[np.ndarray, "n k"]:
+    def logits(self, blendshapes: Float[np.ndarray, "n 52"], side: str = "") -> Float64[np.ndarray, "n k"]:
+        """Compute the logits of :meth:`probabilities`."""
         names = blendshape_features()
         weights = np.array([[unit.coefficients.get(name, 0.0) for name in names] for unit in self.units])
         intercepts = np.array([unit.intercept for unit in self.units])
@@ -126,4 +139,5 @@ def parse_estimator(text: str) -> AuEstimator:
     units = typed.convert(content["au"], tuple[EstimatedUnit, ...])
     if unknown := {name for unit in units for name in unit.coefficients} - set(blendshape_features()):
         raise ValueError(f"the estimator rests on features that are not known: {sorted(unknown)}")
-    return AuEstimator(content["version"], content["source"], units, content)
+    fusion = typed.convert(content["fusion"], Fusion)
+    return AuEstimator(content["version"], content["source"], fusion, units, content)

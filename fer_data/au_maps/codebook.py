@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_data import typed
+from aupipe.fer_data.action_units.modes import WIDTH
 from aupipe.fer_data.au_maps.shapes import SHAPES, Region, Shape
 from aupipe.fer_data.errors import CodebookError, paragraph, unknown_name
 from aupipe.fer_data.files import digest
@@ -284,6 +285,8 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
         found += [(place, f"{name}: weight of AU {au} is not in (0, 1]") for au, w in aus.items() if not 0 < w <= 1]
     for action_unit in codebook.action_units.values():
         place = f"[[au]] number = {action_unit.number}"
+        if not 0 <= action_unit.number < WIDTH:
+            found.append((place, f"AU {action_unit.number} is no number of FACS, which end at {WIDTH - 1}"))
         if known_kind and not action_unit.of_kind(codebook.kind):
             found.append((place, f"AU {action_unit.number} has no {codebook.kind}"))
         found += [

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.heatmaps import aus_of
+from aupipe.fer_data.au_maps.heatmaps import aus_of, drawn_regions
 from aupipe.fer_data.au_maps.shapes import Region, Shape, shape_class
 
 
@@ -53,6 +53,43 @@ def render_on_device(
     # The products of the ellipse drawing need full precision.
     with torch.autocast(landmarks.device.type, enabled=False):
         return plan.shape.draw_on_device(torch.from_numpy(placed).to(landmarks.device), plan.image_size, size)
+
+
+@torch.no_grad()
+def render_faces_on_device(
+    landmarks: Float[Tensor, "b 68 2"],
+    weights: Float[np.ndarray, "b a 2"],
+    codebook: Codebook,
+    image_size: int,
+    size: int,
+) -> Float[Tensor, "b size size"]:
+    """Draw the map of each face's own action units, as :func:`aupipe.fer_data.au_maps.heatmaps.render_faces` does."""
+    maps = torch.zeros((len(landmarks), size, size), device=landmarks.device)
+    drawn, regions, own = drawn_regions(weights, codebook)
+    if drawn.any():
+        shape = shape_class(codebook.kind)
+        points = landmarks.detach().to("cpu", torch.float64).numpy()[drawn]
+        table = shape.weigh(shape.place(regions, points, image_size, size), regions, own[drawn])
+        with torch.autocast(landmarks.device.type, enabled=False):
+            found = shape.draw_on_device(torch.from_numpy(table).to(landmarks.device), image_size, size)
+        maps[torch.from_numpy(drawn).to(landmarks.device)] = found
+    return maps
+
+
+@torch.no_grad()
+def render_regions_on_device(
+    landmarks: Float[Tensor, "b 68 2"], numbers: Sequence[int], codebook: Codebook, image_size: int, size: int
+) -> Float[Tensor, "b a size size"]:
+    """Draw the region of each action unit alone, peak 1; zero for one that the codebook does not describe."""
+    points = landmarks.detach().to("cpu", torch.float64).numpy()
+    shape = shape_class(codebook.kind)
+    maps = torch.zeros((len(points), len(numbers), size, size), device=landmarks.device)
+    for at, number in enumerate(numbers):
+        if number in codebook.action_units:
+            table = torch.from_numpy(shape.place(codebook.regions({number: 1.0}), points, image_size, size))
+            with torch.autocast(landmarks.device.type, enabled=False):
+                maps[:, at] = shape.draw_on_device(table.to(landmarks.device), image_size, size)
+    return maps
 
 
 def _place(points: np.ndarray, labels: np.ndarray, plan: DevicePlan, size: int) -> np.ndarray | None:

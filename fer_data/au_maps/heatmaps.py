@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32, Float64
 
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.shapes import shape_class
+from aupipe.fer_data.au_maps.shapes import Region, shape_class
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.manifest.labels import is_basic
 
@@ -61,6 +61,49 @@ def render_maps(
             _render(points[rows], weights, codebook, image_size, drawn)
             maps[rows] = drawn
     return maps
+
+
+def render_faces(
+    points: Float[np.ndarray, "n 68 2"],
+    weights: Float[np.ndarray, "n a 2"],
+    codebook: Codebook,
+    image_size: int = 256,
+    map_size: int = 64,
+) -> Float32[np.ndarray, "n m m"]:
+    """Draw the map of each face's own action units.
+
+    Args:
+        points: ``(n, 68, 2)`` iBUG points, ``(x, y)`` in pixels of the square crop.
+        weights: In [0, 1], by FACS number (the index) and side (the person's left, right). What the codebook does not
+            describe is not drawn.
+        codebook: Where each action unit acts.
+        image_size: Side of the crop in pixels.
+        map_size: Side of the maps in pixels.
+
+    Returns:
+        Maps ``(n, map_size, map_size)`` float32 in [0, 1], each scaled to its peak; zero for a face without AUs.
+    """
+    maps = np.zeros((len(points), map_size, map_size), np.float32)
+    drawn, regions, own = drawn_regions(weights, codebook)
+    if not drawn.any():
+        return maps
+    shape = shape_class(codebook.kind)
+    table = shape.weigh(shape.place(regions, points[drawn], image_size, map_size), regions, own[drawn])
+    some = np.zeros((len(table), map_size, map_size), np.float32)
+    shape.draw(table, image_size, some)
+    maps[drawn] = some
+    return maps
+
+
+def drawn_regions(
+    weights: Float[np.ndarray, "n a 2"], codebook: Codebook
+) -> tuple[Bool[np.ndarray, "n"], tuple[Region, ...], Float64[np.ndarray, "n r 2"]]:
+    """Find the faces that have anything to draw, the regions of their AUs, and each face's weight of each region."""
+    shown = np.asarray(weights.any((0, 2)))
+    numbers = [number for number in codebook.action_units if number < len(shown) and shown[number]]
+    regions = codebook.regions(dict.fromkeys(numbers, 1.0))
+    own = np.asarray(weights[:, [numbers[region.row] for region in regions]], np.float64)
+    return np.asarray(own.any((1, 2))), regions, own
 
 
 def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:

@@ -29,7 +29,7 @@ from aupipe.fer_data.loading.plan import BLOCK, EpochPlan, Mode, check_same, ord
 from aupipe.fer_data.loading.prefetch import BUFFERS, PrefetchBuffer, Prefetcher, Request
 from aupipe.fer_data.loading.resident import ResidentSplit
 from aupipe.fer_data.loading.speed import LoadReport
-from aupipe.fer_data.loading.targets import MapSource, Neutral, Target, Targets
+from aupipe.fer_data.loading.targets import FaceAus, MapSource, Neutral, Target, Targets
 from aupipe.fer_data.shards import SplitReader
 
 __all__ = [
@@ -52,6 +52,7 @@ class Batch:
         landmarks: Points in pixels of the crop.
         index: Row in the split.
         valid: 0 where a pixel of ``au_map`` lies in an erased area, which shows no face, else 1; None: all 1.
+        aus: The faces' action units, where the loader was asked for them (``per_au``).
     """
 
     image: Float32[Tensor, "b 3 c c"]
@@ -61,6 +62,7 @@ class Batch:
     landmarks: Float32[Tensor, "b 68 2"]
     index: Int64[Tensor, "b"]
     valid: Float32[Tensor, "b m m"] | None = None
+    aus: FaceAus | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -112,6 +114,7 @@ class TripletLoader:
         maps: ``rendered`` draws the AU maps on the device, from the landmarks and the store's codebook.
         target: The AU map of the class, or a control (:class:`~aupipe.fer_data.loading.targets.Targets`).
         neutral: What classes without AUs get: no target (``skip``), or a ``uniform`` one.
+        per_au: Give each batch the regions and weights of its faces' action units too.
 
     Raises:
         UserInputError: Settings that do not fit the store.
@@ -142,6 +145,7 @@ class TripletLoader:
         maps: MapSource = "stored",
         target: Target = "class",
         neutral: Neutral = "skip",
+        per_au: bool = False,
     ) -> None:
         index = reader.store.index
         config = config or AugmentConfig(index.image_size, enabled=False)
@@ -155,7 +159,7 @@ class TripletLoader:
         self.reader, self.batch_size, self.config = reader, batch_size, config
         self.seed, self.mode, self.device = seed, mode, torch.device(device)
         self.threads, self.resident = threads, resident
-        self.maps, self.target, self.neutral = maps, target, neutral
+        self.maps, self.target, self.neutral, self.per_au = maps, target, neutral, per_au
         self.rows = len(reader) if limit is None else min(limit, len(reader))
         labels = reader.labels[: self.rows] if mode == "balanced" else None
         self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels, even)
@@ -310,6 +314,7 @@ class TripletLoader:
             landmarks=self._put(points),
             index=self._put(rows),
             valid=augment.valid_pixels(parameters, au_map.shape[-1], au_map.device),
+            aus=self._targets.action_units(rows, points, config.crop_size, au_map.shape[-1]) if self.per_au else None,
         )
 
     def _put(self, values: np.ndarray) -> Tensor:

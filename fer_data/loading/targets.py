@@ -6,26 +6,48 @@ A target covers the whole image and takes the way of every map from there: crop,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import ActionUnit, Codebook
-from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
+from aupipe.fer_data.au_maps.device_maps import (
+    make_plan,
+    render_faces_on_device,
+    render_on_device,
+    render_regions_on_device,
+)
 from aupipe.fer_data.au_maps.shapes.gaussian import Gaussian
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.shards import SplitReader, Store
 
 MapSource = Literal["stored", "rendered"]
-Target = Literal["class", "mean", "shuffled", "landmarks"]
+Target = Literal["class", "mean", "shuffled", "landmarks", "other_face"]
 Neutral = Literal["skip", "uniform"]
 
 LANDMARK_SIGMA = 0.06
 """Width of a landmark's Gaussian in inter-ocular distances (36-45): neighbouring points just melt into lines."""
+
+
+@dataclass(frozen=True)
+class FaceAus:
+    """The action units of a batch of faces, in the order of :data:`DRAWN_AUS`.
+
+    Attributes:
+        regions: The place of each, peak 1; zero for one that the codebook does not describe.
+        weights: Of each, in [0, 1]: the larger of left and right.
+        known: False for faces of which nothing is known.
+    """
+
+    regions: Float32[Tensor, "b a m m"]
+    weights: Float32[Tensor, "b a"]
+    known: Bool[Tensor, "b"]
 
 
 class Targets:
@@ -35,9 +57,10 @@ class Targets:
         reader: The split.
         device: Where maps are drawn.
         seed: Of the shuffled codebook.
-        target: ``class`` is the AU map of the label; ``mean`` the class-agnostic :func:`mean_map`; ``shuffled`` the AU
-            map of another expression, always the same one (:func:`other_expression`); ``landmarks`` a Gaussian at each
-            of the 68 points.
+        target: ``class`` is the store's AU map, of the label or, by ``build-maps --aus``, of the face; ``mean`` the
+            class-agnostic :func:`mean_map`; ``shuffled`` the AU map of another expression, always the same one
+            (:func:`other_expression`); ``landmarks`` a Gaussian at each of the 68 points; ``other_face`` the action
+            units of another face of the same class, always the same one (:func:`other_face`).
         neutral: Classes without AUs get no target (``skip``) or a ``uniform`` one.
         maps: Source of a class's map, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`.
 
@@ -67,6 +90,8 @@ class Targets:
         self._blank = ~self._mapped if neutral == "uniform" else np.zeros_like(self._mapped)
         self._drawn_label = np.arange(len(self._mapped))
         self._template: Tensor | None = None
+        self._weights: UInt8[np.ndarray, "n 99 2"] | None = None
+        own = store.index.config.get("aus", "class") != "class"
         if target == "shuffled":
             self._drawn_label = other_expression(self._mapped, seed)
         if target == "mean":
@@ -74,6 +99,12 @@ class Targets:
         elif target == "landmarks":
             self._plan = make_plan(landmark_codebook(), ["face"], store.index.image_size)
             self._drawn_label[:] = 0
+        elif target == "other_face":
+            if reader.au_weight is None or not own:
+                raise _no_faces_own(store)
+            self._weights = reader.au_weight[other_face(reader.labels, reader.has_map, seed)]
+        elif own and target == "class" and not self.reads_maps:
+            self._weights = reader.au_weight
         elif not self.reads_maps:
             self._plan = make_plan(store.codebook, store.index.classes, store.index.image_size)
 
@@ -90,11 +121,31 @@ class Targets:
         mapped: np.ndarray = (self.reader.has_map[rows] > 0) | self._blank[self.reader.labels[rows]]
         return mapped
 
+    def action_units(
+        self, rows: Int64[np.ndarray, "b"], points: Float32[np.ndarray, "b 68 2"], crop: int, size: int
+    ) -> FaceAus:
+        """Draw the regions of :data:`DRAWN_AUS` on faces whose ``points`` lie in a crop, with the faces' weights."""
+        reader = self.reader
+        stored = reader.au_weight if self._weights is None else self._weights
+        if stored is None or reader.au_source is None:
+            raise _no_weights(reader.store)
+        return FaceAus(
+            regions=render_regions_on_device(self._put(points), DRAWN_AUS, reader.store.codebook, crop, size),
+            weights=self._put(stored[rows][:, list(DRAWN_AUS)].max(-1) / np.float32(255)),
+            known=self._put(reader.au_source[rows] > 0),
+        )
+
     def _draw(self, rows: Int64[np.ndarray, "b"]) -> Float32[Tensor, "b m m"]:
         if self._template is not None:
             return self._template.expand(len(rows), -1, -1)
+        landmarks, index = self._put(self.reader.landmarks[rows]), self.reader.store.index
+        if self._weights is not None:
+            weights = self._weights[rows] / np.float32(255)
+            return render_faces_on_device(
+                landmarks, weights, self.reader.store.codebook, index.image_size, self.map_size
+            )
         labels = self._put(self._drawn_label[self.reader.labels[rows]])
-        return render_on_device(self._put(self.reader.landmarks[rows]), labels, self._plan, self.map_size)
+        return render_on_device(landmarks, labels, self._plan, self.map_size)
 
     def _put(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
@@ -127,6 +178,39 @@ def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarr
     others = np.arange(len(mapped))
     others[circle] = np.roll(circle, -1)
     return others
+
+
+def other_face(labels: UInt8[np.ndarray, "n"], has_map: UInt8[np.ndarray, "n"], seed: int) -> Int64[np.ndarray, "n"]:
+    """Give each row with a map another such row of the same class: within a class they form one random circle."""
+    others = np.arange(len(labels))
+    for label in np.unique(labels):
+        rows = np.flatnonzero((labels == label) & (has_map > 0))
+        circle = rows[np.argsort(counter_hash(seed, 0, rows, 1)[:, 0])]
+        others[circle] = np.roll(circle, -1)
+    return others
+
+
+def _no_faces_own(store: Store) -> UserInputError:
+    return UserInputError(
+        paragraph(
+            "Every face of a class has the same action units in this store: there are no other face's to guide by.",
+            where=store.folder,
+            expected="a store built with `aupipe build-maps --aus fused`, `estimated` or `annotated`",
+            got="maps of the label's action units",
+        )
+    )
+
+
+def _no_weights(store: Store) -> UserInputError:
+    return UserInputError(
+        paragraph(
+            "The store does not say which action units its faces have, so none can have a map of its own.",
+            where=store.folder,
+            expected="a store of format 1.4, 2.3 or later",
+            got=store.index.schema_version,
+            fix="Build it again with `aupipe build-maps`, best with --aus fused.",
+        )
+    )
 
 
 def landmark_codebook(sigma: float = LANDMARK_SIGMA) -> Codebook:

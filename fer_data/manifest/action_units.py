@@ -11,7 +11,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -155,12 +155,13 @@ def _from_table(samples: Sequence[Sample], path: Path) -> CodedSamples:
         used[key] += 1
         coded.append(replace(sample, aus=table.codes[key]))
     if not used:
+        unread = f"{len(table.problems)} rows that cannot be read: {table.problems[0].detail}" if table.problems else ""
         raise ManifestError(
             paragraph(
                 "A table of action units names no face of this dataset.",
                 where=path,
                 expected=f"the {table.key} of an image, such as {next(_names(samples[0], table.key), 'none known')}",
-                got=next(iter(table.codes), "no row"),
+                got=next(iter(table.codes), unread or "no row"),
                 fix="Give the table that belongs to these images."
                 + (" Say who the persons are with --subject." if table.key == "person" else ""),
             )
@@ -251,12 +252,21 @@ def _contradiction(path: Path, lines: tuple[int, int], name: str) -> ManifestErr
 
 
 def _shorten(table: _CodeTable, samples: Sequence[Sample]) -> None:
-    """Let paths of another machine be found by the file's name, where the names of all such rows differ."""
+    """Let paths of another machine be found by the file's name, where the names of all such rows differ.
+
+    Of a store's faces the files are not known: they are found without the suffix.
+    """
     here = {name for sample in samples for name in islice(_names(sample, table.key), _EXACT)}
-    short = {key: key if key in here else posixpath.basename(key) for key in table.codes}
+    bare = all(sample.path == sample.sample_id for sample in samples)
+    short = {key: _short(key, here, bare) for key in table.codes}
     if len(set(short.values())) == len(short):
         table.codes = {short[key]: codes for key, codes in table.codes.items()}
         table.lines = {short[key]: line for key, line in table.lines.items()}
+
+
+def _short(key: str, here: Collection[str], bare: bool) -> str:
+    name = posixpath.splitext(key)[0] if bare and key not in here else key
+    return name if name in here else posixpath.basename(name)
 
 
 def _measured(

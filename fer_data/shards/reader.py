@@ -119,14 +119,28 @@ class SplitReader:
 
         Stores of the formats 1.0, 1.1 and 2.0 know no persons.
         """
-        if not all("group" in entry.offsets for entry in self.entries):
+        if not self._has("group"):
             return self.sample_ids
         return [value.decode() for value in self._later_column("group")]
 
     @cached_property
     def pose(self) -> Float32[np.ndarray, "n 3"] | None:
         """Yaw, pitch, roll in degrees, in the source photo; None in stores of formats before 1.3 and 2.2."""
-        return self._later_column("pose") if all("pose" in entry.offsets for entry in self.entries) else None
+        return self._later_column("pose") if self._has("pose") else None
+
+    @cached_property
+    def au_weight(self) -> UInt8[np.ndarray, "n 99 2"] | None:
+        """Weights that the maps were drawn from, 255 = 1.0, by FACS number and side (the person's left, right).
+
+        None in stores of formats before 1.4 and 2.3.
+        """
+        return self._later_column("au_weight") if self._has("au_weight") else None
+
+    @cached_property
+    def au_source(self) -> UInt8[np.ndarray, "n"] | None:
+        """What :attr:`au_weight` comes from: the place in
+        :data:`~aupipe.fer_data.action_units.modes.AU_SOURCES`."""
+        return self._later_column("au_source") if self._has("au_source") else None
 
     @property
     def profile(self) -> Bool[np.ndarray, "n"]:
@@ -278,6 +292,9 @@ class SplitReader:
                 )
             )
         return values
+
+    def _has(self, name: str) -> bool:
+        return all(name in entry.offsets for entry in self.entries)
 
     def _later_column(self, name: str) -> np.ndarray:
         """Read a column over which the rows' own checksums do not run."""

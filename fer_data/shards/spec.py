@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8, UInt32
 
+from aupipe.fer_data.action_units.modes import AU_SOURCES, SIDES, WIDTH
 from aupipe.fer_data.errors import SchemaVersionError, paragraph
 
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 """``major.minor`` of a store whose images are pixels: a reader of any 1.x reads it."""
 
-JPEG_SCHEMA_VERSION = "2.2"
+JPEG_SCHEMA_VERSION = "2.3"
 """``major.minor`` of a store whose images are JPEG: it lacks the dataset that a reader of 1.x needs."""
 
 SCHEMA_VERSIONS = {"raw": SCHEMA_VERSION, "jpeg": JPEG_SCHEMA_VERSION}
@@ -42,7 +43,9 @@ class TripletRow:
 
     image (s, s, 3) RGB uint8; au_map (m, m) uint8, 255 = 1.0; landmarks (68, 2) float32 in crop pixels; to_source
     (2, 3) float64 maps crop pixels to pixels of the source photo. group: the person; empty: nobody else's face. pose
-    (3,) float32: yaw, pitch, roll in the source photo, degrees.
+    (3,) float32: yaw, pitch, roll in the source photo, degrees. au_weight (99, 2) uint8, 255 = 1.0: what the map was
+    drawn from, by FACS number and side; au_source: the place in
+    :data:`~aupipe.fer_data.action_units.modes.AU_SOURCES`.
     """
 
     sample_id: str
@@ -54,6 +57,8 @@ class TripletRow:
     to_source: Float64[np.ndarray, "2 3"]
     group: str = ""
     pose: Float32[np.ndarray, "3"] = field(default_factory=lambda: np.zeros(3, np.float32))
+    au_weight: UInt8[np.ndarray, "99 2"] = field(default_factory=lambda: np.zeros((WIDTH, 2), np.uint8))
+    au_source: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,16 +92,16 @@ def columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]
         Column("label", "u1", (), (), "expression label: index into the attribute `classes`"),
         Column(
             "au_map", "u1", (map_size, map_size), ("map_y", "map_x"),
-            "action units of the labelled expression, drawn on the crop", attributes={"scale_factor": 1 / 255},
+            "action units of the label or of the face, drawn on the crop", attributes={"scale_factor": 1 / 255},
         ),
-        Column("has_map", "u1", (), (), "1 where au_map is meaningful, 0 where the expression has no action units"),
+        Column("has_map", "u1", (), (), "1 where au_map is meaningful, 0 where there are no action units"),
         Column("landmarks", "<f4", (68, 2), ("landmark", "xy"), "iBUG-68 landmarks in the crop, (x, y)", "pixel"),
         Column("to_source", "<f8", (2, 3), ("row", "column"), "crop to source pixels: out = M[:, :2] p + M[:, 2]"),
         Column("sample_id", f"S{id_bytes}", (), (), "sample id of the manifest, UTF-8"),
     )  # fmt: skip
 
 
-LATER = ("group", "pose")
+LATER = ("group", "pose", "au_weight", "au_source")
 """Datasets that came with a minor version: an earlier shard lacks them, and the row checksum does not run over them."""
 
 
@@ -112,7 +117,16 @@ def later_columns(id_bytes: int) -> tuple[Column, ...]:
     return (
         Column("group", f"S{id_bytes}", (), (), group),
         Column("pose", "<f4", (3,), ("angle",), pose, "degree"),
-    )
+        Column(
+            "au_weight", "u1", (WIDTH, len(SIDES)), ("au", "side"),
+            "weight of each action unit in au_map: the index is its FACS number; the person's left, right",
+            attributes={"scale_factor": 1 / 255},
+        ),
+        Column(
+            "au_source", "u1", (), (), "what au_weight comes from",
+            attributes={"flag_values": np.arange(len(AU_SOURCES), dtype="u1"), "flag_meanings": " ".join(AU_SOURCES)},
+        ),
+    )  # fmt: skip
 
 
 def tail_columns(image_size: int, map_size: int, id_bytes: int) -> tuple[Column, ...]:
@@ -165,6 +179,8 @@ def row_values(row: TripletRow) -> dict[str, Any]:
         "sample_id": row.sample_id.encode(),
         "group": (row.group or row.sample_id).encode(),
         "pose": row.pose,
+        "au_weight": row.au_weight,
+        "au_source": row.au_source,
     }
 
 

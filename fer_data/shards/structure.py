@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5f, h5l, h5o, h5p
 
+from aupipe.fer_data.action_units.modes import AU_SOURCES
 from aupipe.fer_data.errors import SchemaVersionError, StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex
@@ -131,7 +132,7 @@ def foreign_faults(file: h5f.FileID) -> list[str]:
 
 def value_fault(name: str, values: np.ndarray, classes: int) -> str:
     """Say what a column holds that no store may hold; empty where there is nothing of the kind."""
-    limits = {"label": classes, "has_map": 2}
+    limits = {"label": classes, "has_map": 2, "au_source": len(AU_SOURCES)}
     if name in limits and values.max(initial=0) >= limits[name]:
         return f"{name} {values.max()}, where the largest is {limits[name] - 1}"
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from aupipe.fer_data.action_units.modes import SIDES, WIDTH
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import atomic_path, flushing, steady_file
 from aupipe.fer_data.shards import spec
@@ -25,11 +26,19 @@ PAGE = 4096
 ROWS_AT_ONCE = 64
 """Rows written at once: few calls of HDF5, and little memory."""
 
-Draw = Callable[
-    [Float32[np.ndarray, "n 68 2"], UInt8[np.ndarray, "n"]],
-    tuple[UInt8[np.ndarray, "n m m"], UInt8[np.ndarray, "n"]],
-]
-"""Landmarks and labels of some rows to their maps and ``has_map``."""
+
+@dataclass(frozen=True)
+class DrawnMaps:
+    """What is drawn anew with another codebook, of some rows: the columns of these names."""
+
+    au_map: UInt8[np.ndarray, "n m m"]
+    has_map: UInt8[np.ndarray, "n"]
+    au_weight: UInt8[np.ndarray, "n 99 2"]
+    au_source: UInt8[np.ndarray, "n"]
+
+
+Draw = Callable[[slice, Float32[np.ndarray, "n 68 2"], UInt8[np.ndarray, "n"]], DrawnMaps]
+"""Some rows, their landmarks and labels to what is drawn of them."""
 
 
 @dataclass(frozen=True)
@@ -210,8 +219,9 @@ def _redrawn(file: Any, count: int, draw: Draw) -> Iterator[StoredRows]:
     for start in range(0, count, ROWS_AT_ONCE):
         rows = slice(start, min(start + ROWS_AT_ONCE, count))
         values = {column.name: file[column.name][rows] for column in spec.tail_columns(1, 1, 1)}
-        values["au_map"], values["has_map"] = draw(values["landmarks"], values["label"])
-        yield StoredRows(list(images[rows]), list(values.values()), [file[name][rows] for name in spec.LATER])
+        drawn = vars(draw(rows, values["landmarks"], values["label"]))
+        later = [drawn[name] if name in drawn else file[name][rows] for name in spec.LATER]
+        yield StoredRows(list(images[rows]), [drawn.get(name, values[name]) for name in values], later)
 
 
 def _stored(row: TripletRow, columns: tuple[spec.Column, ...], n_classes: int) -> list[np.ndarray]:
@@ -244,6 +254,7 @@ def _describe_dimensions(file: h5py.File, header: ShardHeader, count: int) -> No
     lengths = {
         "sample": count, "y": header.image_size, "x": header.image_size, "channel": 3, "map_y": header.map_size,
         "map_x": header.map_size, "landmark": 68, "xy": 2, "row": 2, "column": 3, "angle": 3,
+        "au": WIDTH, "side": len(SIDES),
     }  # fmt: skip
     for name, length in lengths.items():
         file.create_dataset(name, data=np.arange(length, dtype="<i4"))

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_data.spelling import registered_name
+from aupipe.fer_models.au_maps import AuMaps, au_map_loss
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 
@@ -71,6 +72,22 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.backbone = backbone
         self.n_classes = n_classes
+        self.au_maps: AuMaps | None = None
+
+    def add_au_maps(self) -> None:
+        """Add a map for each action unit, trained where batches bring their faces' action units.
+
+        Raises :class:`UserInputError` for a method with a training step of its own, which takes no such term.
+        """
+        if type(self).training_step is not Method.training_step:
+            raise UserInputError(
+                paragraph(
+                    f"{type(self).__name__} has a training step of its own, without maps of single action units.",
+                    expected="another --method, such as cam",
+                    fix="Or use --guidance merged.",
+                )
+            )
+        self.au_maps = AuMaps(self.backbone.channels[-1])
 
     @property
     def keeps_head(self) -> bool:
@@ -94,7 +111,11 @@ class Method(nn.Module, ABC):
         """Compute the loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)
         aligned = (batch.au_map, batch.has_map, batch.valid)
-        return objective(prediction.logits, prediction.features, batch.label, *aligned)
+        terms = objective(prediction.logits, prediction.features, batch.label, *aligned)
+        if self.au_maps is None or batch.aus is None:
+            return terms
+        logits = self.au_maps.logits(prediction.features[-1])
+        return terms.plus(objective.align_weight * au_map_loss(logits, batch.aus, batch.valid))
 
     @abstractmethod
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:

@@ -230,7 +230,10 @@ def build_model(
         output_stride=config.output_stride,
         image_size=config.crop_size,
     )
-    return create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
+    model = create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
+    if config.guidance == "per-au":
+        model.add_au_maps()
+    return model
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -342,22 +345,37 @@ def load_best(
     record = trained = load_record(run_folder)
     _check_meaning(run_folder, trained)
     if method is not None:
-        record = replace(record, config=_read_out_as(run_folder, record.config, method, method_options))
+        config = _read_out_as(run_folder, record.config, method, method_options)
+        settings = trained.method_settings if config == trained.config else _read_out_settings(trained, config)
+        record = replace(record, config=config, method_settings=settings)
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
-    settings = trained.method_settings if record.config == trained.config else _read_out_settings(trained, record)
-    model = build_model(record.config, len(record.classes), with_weights=False, settings=settings)
+    model = build_model(record.config, len(record.classes), with_weights=False, settings=record.method_settings)
     with explaining_damage(path):
         load_weights(model, state["model"], path)
         kept = BestCheckpoint(int(state["epoch"]), sha256)
-    return record, model.to(device, memory_format=torch.channels_last).eval(), kept  # type: ignore[call-overload]
+    return record, _ready(model, device), kept
 
 
-def _read_out_settings(trained: RunRecord, record: RunRecord) -> dict[str, Any]:
+def untrained_model(record: RunRecord, device: torch.device) -> Method:
+    """Build the network of a run that :func:`load_best` read, with random weights: those of the run's seed."""
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(record.config.seed)
+        settings = record.method_settings
+        model = build_model(record.config, len(record.classes), with_weights=False, settings=settings)
+    return _ready(model, device)
+
+
+def _ready(model: Method, device: torch.device) -> Method:
+    """Put a model where it computes, in evaluation mode."""
+    return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
+
+
+def _read_out_settings(trained: RunRecord, config: TrainConfig) -> dict[str, Any]:
     """The settings of another method that reads the maps out, but for those that the trained weights depend on."""
-    names = method_class(record.config.method).network_options
+    names = method_class(config.method).network_options
     fixed = {name: value for name, value in trained.method_settings.items() if name in names}
-    return {**_method_settings(record.config), **fixed}
+    return {**_method_settings(config), **fixed}
 
 
 def _check_meaning(run_folder: Path, record: RunRecord) -> None:

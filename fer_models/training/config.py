@@ -19,8 +19,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": ("cosine", "step"),
     "select": ("accuracy", "balanced_accuracy", "last", "ema"),
     "order": ("full", "block"),
-    "align_target": ("class", "mean", "shuffled", "landmarks"),
+    "align_target": ("class", "mean", "shuffled", "landmarks", "other_face"),
     "align_average": ("batch", "valid"),
+    "guidance": ("merged", "per-au"),
     "neutral": ("skip", "uniform"),
     "maps": ("stored", "rendered"),
 }
@@ -99,12 +100,17 @@ class TrainConfig:
     align_layers: str = _option(ALIGNMENT, "last", "Layers to align, numbered from the stem: last, 5, or 5,4.")
     align_target: Target = _option(  # noqa: RUF009
         ALIGNMENT, "class",
-        "What to align with: the class's AU map, or a control: the mean map, shuffled AUs, plain landmarks.",
+        "What to align with: the store's AU map, or a control: mean map, shuffled AUs, landmarks, another face's AUs.",
     )  # fmt: skip
     align_average: Average = _option(  # noqa: RUF009
         ALIGNMENT, "batch",
         "Mean over the whole batch, neutral faces as 0, or over its valid samples, those with a map, as the reference: "
         "1.26 times as much on RAF-DB (21 % neutral), 1.36 on AffectNet (26 %).",
+    )  # fmt: skip
+    guidance: str = _option(
+        ALIGNMENT, "merged",
+        "Align the layer with one map of all action units; per-au: also read a map of each out of it, as high as the "
+        "action unit's weight on the face.",
     )  # fmt: skip
     neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from aupipe.fer_data.action_units.facs import format_facs
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
 from aupipe.fer_data.shards import ShardHeader, load_index
@@ -99,7 +100,7 @@ class StorePlan:
                     classes=self.classes,
                     image_size=config.image_size,
                     map_size=config.map_size,
-                    plan_digest=digest([crop_digest, config_json]),
+                    plan_digest=digest([crop_digest, config_json, *_observed(rows, config)]),
                     codebook_name=str(config.codebook["name"]),
                     codebook_digest=digest(config.codebook),
                     config_json=config_json,
@@ -130,7 +131,10 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
             if reason is Reason.OK:
                 sample = work.samples[sample_id]
                 sha256, group = part.source_sha256[row], sample.subject or sample_id
-                members.append(Member(sample_id, sample.path, sample.label, sample.split, sha256, file, row, group))
+                aus = sample.aus if config.aus == "annotated" else None
+                members.append(
+                    Member(sample_id, sample.path, sample.label, sample.split, sha256, file, row, group, aus)
+                )
     encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
     samples = work.manifest.samples
@@ -158,6 +162,13 @@ def _encoding_of(store: Path) -> str | None:
     except StoreError:
         notes = (read_notes(path) for path in sorted(store.glob("*.h5")))
         return next((found.encoding for found in notes if found is not None), None)
+
+
+def _observed(rows: Sequence[Member], config: MapConfig) -> list[Any]:
+    """Identity of what is known of the faces themselves, as far as their maps depend on it."""
+    codes = [[row.sample_id, format_facs(row.aus)] for row in rows] if config.aus == "annotated" else []
+    parts = sorted({row.part.sha256 for row in rows}) if config.reads_blendshapes else []
+    return [known for known in (codes, parts) if known]
 
 
 def _stated_digests(store: Path) -> dict[str, str]:

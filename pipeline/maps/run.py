@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aupipe.fer_data.action_units.modes import MISSING, MODES
 from aupipe.fer_data.au_maps.codebook import Codebook, codebook_from_dict
 from aupipe.fer_data.errors import (
     FolderInUseError,
@@ -19,6 +20,7 @@ from aupipe.fer_data.errors import (
     UserInputError,
     paragraph,
     printable,
+    unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import canonical_json, digest
@@ -160,19 +162,25 @@ def _check_options(plan: StorePlan, codebook: Codebook) -> None:
                 got=f"map {config.map_size}, image {config.image_size}, {config.rows_per_shard} rows a shard",
             )
         )
+    for option, word, words in (("aus", config.aus, MODES), ("aus-missing", config.aus_missing, MISSING)):
+        if word not in words:
+            raise UserInputError(unknown_name(f"--{option}", word, list(words)))
     unknown = [name for name in plan.classes if name not in codebook.expressions and is_basic(name)]
-    if unknown:
+    if unknown and config.aus == "class":
         raise UserInputError(
             paragraph(
                 f"The codebook {codebook.name!r} does not say which AUs belong to {', '.join(unknown)}.",
                 expected=f"classes among {', '.join(sorted(codebook.expressions))}",
-                fix="Choose another --codebook, or add the expression to your own codebook file.",
+                fix="Choose another --codebook, add the expression to your own codebook file, or draw with --aus fused "
+                "what the faces show.",
             )
         )
 
 
 def _without_map(plan: StorePlan, codebook: Codebook) -> str:
     """Say which classes the codebook does not know, and how many faces these are; empty when it knows all."""
+    if plan.config.aus != "class":
+        return ""
     unknown = [name for name in plan.classes if name not in codebook.expressions]
     faces = sum(member.label in unknown for member in plan.members)
     return (

@@ -15,15 +15,20 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from aupipe.fer_data import geometry
+from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
+from aupipe.fer_data.action_units.estimator import load_estimator
+from aupipe.fer_data.action_units.face_weights import ObservedFaces, weigh_faces
+from aupipe.fer_data.action_units.facs import FacsCode
+from aupipe.fer_data.action_units.modes import AuMissing, AuMode
 from aupipe.fer_data.au_maps.codebook import codebook_from_dict
-from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.files import digest, sha256_bytes
 from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
 from aupipe.fer_data.shards.shard_file import open_shard
-from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, redraw_shard
+from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, DrawnMaps, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
 from aupipe.pipeline.maps.crops import CropGeometry, is_flat, place_face, warp_crop
 
@@ -33,6 +38,8 @@ class MapConfig:
     """Options of the stage; sizes in pixels.
 
     ``codebook`` is the codebook's parsed content. ``encoding``: ``raw``, ``jpeg``, or ``auto`` until it is resolved.
+    ``aus``, ``aus_missing``: where the weights of a face's action units come from, see
+    :mod:`aupipe.fer_data.action_units.face_weights`.
     """
 
     codebook: dict[str, Any]
@@ -42,6 +49,8 @@ class MapConfig:
     crop: CropGeometry = field(default_factory=CropGeometry)
     encoding: str = "raw"
     jpeg_quality: int = JPEG_QUALITY
+    aus: AuMode = "class"
+    aus_missing: AuMissing = "fused"
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], codebook: dict[str, Any]) -> MapConfig:
@@ -59,16 +68,32 @@ class MapConfig:
             crop=CropGeometry(**content["crop"]),
             encoding=content["encoding"],
             jpeg_quality=content.get("jpeg_quality", JPEG_QUALITY),
+            aus=content.get("aus", "class"),
+            aus_missing=content.get("aus_missing", "fused"),
         )
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that determines a row, besides the photo and its landmarks."""
         return {
             **self.crop_json(),
+            **self._aus_json(),
             "codebook_digest": digest(self.codebook),
             "map_size": self.map_size,
             "rows_per_shard": self.rows_per_shard,
         }
+
+    @property
+    def reads_blendshapes(self) -> bool:
+        """Whether a face's blendshapes have a say in its map."""
+        return self.aus in ("estimated", "fused") or (self.aus == "annotated" and self.aus_missing == "fused")
+
+    def _aus_json(self) -> dict[str, Any]:
+        """Nothing for maps of the label's action units: they are as they were before there were others."""
+        if self.aus == "class":
+            return {}
+        missing = {"aus_missing": self.aus_missing} if self.aus == "annotated" else {}
+        estimator = {"estimator_digest": load_estimator().digest} if self.reads_blendshapes else {}
+        return {"aus": self.aus, **missing, **estimator}
 
     def crop_json(self) -> dict[str, Any]:
         """Return the part that decides the stored images."""
@@ -80,7 +105,7 @@ class MapConfig:
 class Member:
     """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
 
-    ``group``: its person, or else its own id.
+    ``group``: its person, or else its own id; ``aus``: the action units that people coded, None where nobody did.
     """
 
     sample_id: str
@@ -91,6 +116,7 @@ class Member:
     part: PartFile
     row: int
     group: str
+    aus: tuple[FacsCode, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -158,8 +184,14 @@ def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
             return ShardResult(len(job.members), shard.entry(), skipped=True)
         if shard.notes.crop_digest != job.header.crop_digest:
             return None
-        entry = redraw_shard(shard, job.path, partial(_draw, job=job), job.header)
+        entry = redraw_shard(shard, job.path, partial(_redraw, job=job), job.header)
         return ShardResult(entry.rows, entry)
+
+
+def _redraw(
+    rows: slice, points: Float32[np.ndarray, "n 68 2"], _labels: UInt8[np.ndarray, "n"], job: ShardJob
+) -> DrawnMaps:
+    return draw_maps(job.members[rows], points, job.config)
 
 
 def _from_photos(job: ShardJob) -> ShardResult:
@@ -195,29 +227,47 @@ def _rows(job: ShardJob, unusable: list[Failure], flat: list[str]) -> Iterator[T
 
 def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> Iterator[TripletRow]:
     labels = np.array([job.header.classes.index(member.label) for member in members], np.uint8)
-    maps, has_map = _draw(np.stack([crop.landmarks for crop in crops]), labels, job)
+    drawn = draw_maps(members, np.stack([crop.landmarks for crop in crops]), job.config)
     for at, (member, crop) in enumerate(zip(members, crops, strict=True)):
         yield TripletRow(
             sample_id=member.sample_id,
             label=int(labels[at]),
             image=crop.image,
-            au_map=maps[at],
-            has_map=bool(has_map[at]),
+            au_map=drawn.au_map[at],
+            has_map=bool(drawn.has_map[at]),
             landmarks=crop.landmarks,
             to_source=crop.to_source,
             group=member.group,
             pose=landmark_part(member.part).pose[member.row],
+            au_weight=drawn.au_weight[at],
+            au_source=int(drawn.au_source[at]),
         )
 
 
-def _draw(
-    points: Float32[np.ndarray, "n 68 2"], labels: UInt8[np.ndarray, "n"], job: ShardJob
-) -> tuple[UInt8[np.ndarray, "n m m"], UInt8[np.ndarray, "n"]]:
-    """Maps and ``has_map`` from the landmarks as they are stored, so that anyone can draw the same from a store."""
-    codebook = codebook_from_dict(job.config.codebook, "the chosen codebook")
-    names = [job.header.classes[label] for label in labels]
-    maps = render_maps(points, names, codebook, job.config.image_size, job.config.map_size)
-    return np.rint(maps * 255).astype(np.uint8), np.array([codebook.has_map(name) for name in names], np.uint8)
+def draw_maps(members: Sequence[Member], points: Float32[np.ndarray, "n 68 2"], config: MapConfig) -> DrawnMaps:
+    """Draw the maps of some rows from landmarks and weights as they are stored, so that anyone can draw the same."""
+    codebook = codebook_from_dict(config.codebook, "the chosen codebook")
+    parts = [landmark_part(member.part) for member in members]
+    at = [(part, member.row) for part, member in zip(parts, members, strict=True)]
+    blendshapes = np.zeros((len(members), len(BLENDSHAPES)), np.float32)
+    if config.reads_blendshapes:
+        blendshapes = np.stack([blendshape_part(member.part).blendshapes[member.row] for member in members])
+    faces = ObservedFaces(
+        expressions=[member.label for member in members],
+        codes=[member.aus for member in members],
+        blendshapes=blendshapes,
+        has_mesh=np.array([part.has_mesh[row] > 0 for part, row in at]),
+        yaw=np.array([part.pose[row, 0] for part, row in at]),
+    )
+    face = weigh_faces(faces, codebook.expressions, load_estimator(), config.aus, config.aus_missing)
+    sizes = config.image_size, config.map_size
+    if config.aus == "class":  # from the codebook's own weights, which need not be multiples of 1/255
+        maps = render_maps(points, faces.expressions, codebook, *sizes)
+    else:
+        maps = render_faces(points, face.weights / np.float32(255), codebook, *sizes)
+    stored = np.rint(maps * 255).astype(np.uint8)
+    has_map = [codebook.has_map(name) for name in faces.expressions] if config.aus == "class" else stored.any((1, 2))
+    return DrawnMaps(stored, np.array(has_map, np.uint8), face.weights, face.source)
 
 
 def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure:
@@ -248,3 +298,9 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
 def landmark_part(file: PartFile) -> LandmarkPart:
     """Read a part of the landmark stage; this process keeps it in memory."""
     return file.read()
+
+
+@lru_cache(maxsize=4)
+def blendshape_part(file: PartFile) -> LandmarkPart:
+    """Read a part with mesh and blendshapes, which take more memory than all the rest."""
+    return file.read(mesh=True)

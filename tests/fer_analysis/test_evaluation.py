@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from aupipe.fer_analysis.evaluation import evaluate, measuring
+from aupipe.fer_analysis.evaluation.controls import ControlMaps
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.loading.targets import mean_map
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.index import save_index
@@ -199,3 +202,13 @@ def test_a_store_with_other_classes_is_refused(run: Path, tmp_path: Path) -> Non
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a training run"):
         evaluate(tmp_path)
+
+
+def test_the_map_of_the_prediction_is_a_class_s_also_where_the_store_shows_the_faces_own(own_aus: Store) -> None:
+    reader, whole = own_aus.split("test"), AugmentConfig(64, enabled=False)
+    batch = next(TripletLoader(reader, 14, whole, mode="none").epoch(0))
+    drawn = ControlMaps(own_aus, reader, whole).label_maps(batch)
+    names = [own_aus.index.classes[label] for label in batch.label.tolist()]
+    expected = render_maps(reader.landmarks[batch.index], names, own_aus.codebook, 64, 16)
+    np.testing.assert_allclose(drawn, expected, atol=1e-5)
+    assert (drawn - batch.au_map).abs().amax((1, 2))[batch.has_map].min() > 0.3

@@ -85,11 +85,10 @@ def test_sides(estimator: AuEstimator) -> None:
     assert chance(estimator, 12, "", **left) == pytest.approx(chance(estimator, 12, "", **mirrored))
 
 
-def test_evidence_is_the_logit_beyond_the_share(estimator: AuEstimator) -> None:
+def test_probabilities_are_those_of_the_logits(estimator: AuEstimator) -> None:
     blendshapes = RNG.random((5, 52))
-    share = np.array([unit.share for unit in estimator.units])
-    logit = estimator.evidence(blendshapes) + np.log(share / (1 - share))
-    np.testing.assert_allclose(estimator.probabilities(blendshapes), 1 / (1 + np.exp(-logit)))
+    logits = estimator.logits(blendshapes)
+    np.testing.assert_allclose(estimator.probabilities(blendshapes), 1 / (1 + np.exp(-logits)))
 
 
 def test_only_the_half_of_the_face_counts_in_which_it_acts(estimator: AuEstimator) -> None:

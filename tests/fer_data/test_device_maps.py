@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
-from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
-from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.device_maps import make_plan, render_faces_on_device, render_on_device
+from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.errors import UserInputError
 
@@ -98,3 +98,16 @@ def test_reduced_precision_around_it_does_not_reach_the_maps() -> None:
 def test_a_class_that_the_codebook_lacks_is_refused() -> None:
     with pytest.raises(UserInputError, match=r"'du2014' does not say .* 'contempt'"):
         make_plan(BOOKS["du2014"], ["fear", "contempt"], SIZE)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("book", BOOKS)
+def test_the_face_s_own_aus_are_drawn_alike(book: str, device: str) -> None:
+    rng = np.random.default_rng(2)
+    points = posed(rng, 12).astype(np.float32)
+    weights = (rng.random((12, 99, 2)) * (rng.random((12, 99, 1)) < 0.3)).astype(np.float32)
+    weights[3] = 0
+    drawn = render_faces(points, weights, BOOKS[book], SIZE, 64)
+    on_device = render_faces_on_device(torch.from_numpy(points).to(device), weights, BOOKS[book], SIZE, 64)
+    assert on_device.device.type == device and np.abs(on_device.cpu().numpy() - drawn).max() < 1 / 255
+    assert not drawn[3].any() and np.delete(drawn, 3, 0).max((1, 2)).min() > 0.9

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
 from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook, parse_codebook
-from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_aus, render_faces, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.au_maps.resizing import area_matrix, bilinear_matrix
 from aupipe.fer_data.au_maps.shapes.ellipse import Ellipse
@@ -510,3 +510,36 @@ def test_area_resampling_keeps_the_mean(n_out: int, n_in: int) -> None:
     np.testing.assert_allclose(small.mean(), image.mean())
     if n_out < n_in:
         np.testing.assert_allclose(small, cv2.resize(image, (n_out, n_out), interpolation=cv2.INTER_AREA), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_faces_with_the_label_s_aus_have_the_label_s_map(name: str) -> None:
+    book = BOOKS[name]
+    points = np.stack([upright(seed) for seed in range(len(book.expressions))])
+    weights = np.zeros((len(points), 99, 2))
+    for row, aus in enumerate(book.expressions.values()):
+        for number, weight in aus.items():
+            weights[row, number] = weight
+    drawn = render_faces(points, weights, book, SIZE, MAP)
+    np.testing.assert_allclose(drawn, render_maps(points, list(book.expressions), book, SIZE, MAP), atol=1e-5)
+
+
+def test_a_side_is_drawn_on_that_half_of_the_person() -> None:
+    weights = np.zeros((3, 99, 2))
+    weights[0, 14, 0], weights[1, 14, 1], weights[2, 14], weights[:, 70] = 1, 1, 1, 1
+    left, right, both = render_faces(np.stack([upright(1)] * 3), weights, DEFAULT, SIZE, MAP)
+    half = MAP // 2
+    assert left[:, half:].sum() > 9 * left[:, :half].sum(), "the person's left is on the image's right"
+    assert right[:, :half].sum() > 9 * right[:, half:].sum()
+    np.testing.assert_allclose(both, np.maximum(left, right), atol=0.02)
+
+
+def test_a_face_does_not_depend_on_those_drawn_with_it() -> None:
+    rng = np.random.default_rng(3)
+    points = np.stack([upright(seed) for seed in range(6)])
+    weights = rng.random((6, 99, 2)) * (rng.random((6, 99, 1)) < 0.2)
+    weights[4] = 0
+    together = render_faces(points, weights, DEFAULT, SIZE, MAP)
+    alone = [render_faces(points[row : row + 1], weights[row : row + 1], DEFAULT, SIZE, MAP)[0] for row in range(6)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    assert not together[4].any() and together.max() == pytest.approx(1, abs=1e-5)

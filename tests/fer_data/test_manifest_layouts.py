@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,14 @@ from aupipe.fer_data.manifest.layouts.base import get_reader, register_reader, r
 from aupipe.fer_data.manifest.layouts.folder import FolderReader
 from aupipe.fer_data.manifest.layouts.pixels import parse_pixels
 from manifest_trees import fer2013_csv, image, labels_of, legend, problems, rafdb
+
+
+def zipped(name: str) -> bytes:
+    """An archive with one file."""
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w") as archive:
+        archive.writestr(name, b"\xff\xd8\xff")
+    return memory.getvalue()
 
 
 @pytest.fixture
@@ -258,6 +268,9 @@ def test_nothing_usable_says_why(root: Path, out: Path) -> None:
     [
         (b"a,b\n1,2\n", "no column for the path or for the label"),
         (b"path,label\n\xff,happy\n", "not UTF-8 text. Where: .*faces.csv, line 2"),
+        (zipped("faces/happy/1.jpg"), "An archive is not read. Where: .*faces.csv. Unpack it"),
+        (zipped("xl/workbook.xml"), "An Excel workbook is no text table. Where: .*faces.csv. Save it as"),
+        (b"tar" * 34 + b"\xff" * 8, "not UTF-8 text"),
         (b"", "an empty file"),
         (b'path,label\n"' + b"x" * 200_000 + b'",a\n', "not CSV: field larger than field limit .*line 2"),
     ],

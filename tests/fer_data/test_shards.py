@@ -29,7 +29,7 @@ from aupipe.fer_data.shards import (
 )
 from aupipe.fer_data.shards.reader import SplitReader
 from aupipe.fer_data.shards.shard_file import open_shard
-from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, columns
+from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, LATER, columns
 from synthetic import CLASSES, synthetic_rows, synthetic_store
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_the_file_describes_itself(shard: tuple[Path, list[TripletRow], ShardEnt
 def test_offsets_read_the_same_bytes_without_hdf5(shard: tuple[Path, list[TripletRow], ShardEntry]) -> None:
     path, _, entry = shard
     with h5py.File(path) as file:
-        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32", "group", "pose"}
+        assert set(entry.offsets) == {column.name for column in columns(64, 16, 16)} | {"crc32", *LATER}
         for name, offset in entry.offsets.items():
             dataset = file[name]
             mapped = np.memmap(path, dataset.dtype, "r", offset, dataset.shape)
@@ -334,6 +334,7 @@ def test_the_document_agrees_with_the_code() -> None:
         for c in columns(256, 64, 99)
     ]
     later = [("group", "S*", "n", "1"), ("pose", "<f4", "n, 3", "degree")]
+    later += [("au_weight", "u1", "n, 99, 2", "1"), ("au_source", "u1", "n", "1")]
     assert documented[:-2] == [*expected, ("crc32", "<u4", "n", "-"), *later]
     assert [row[:3] for row in documented[-2:]] == [("image_jpeg", "u1", "bytes"), ("image_offset", "<u8", "n + 1")]
 

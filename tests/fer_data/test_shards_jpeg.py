@@ -21,7 +21,7 @@ from aupipe.fer_data.shards import Store, StoreIndex, open_store, verify_store, 
 from aupipe.fer_data.shards.encoding import channel_sums, decode_jpeg, encode_jpeg, resolve_encoding
 from aupipe.fer_data.shards.index import save_index
 from aupipe.fer_data.shards.shard_file import open_shard, read_notes
-from aupipe.fer_data.shards.writer import redraw_shard
+from aupipe.fer_data.shards.writer import DrawnMaps, redraw_shard
 from golden_stores import CLASSES, SIZE, golden_row, write_golden
 
 NAME = "train-00000.h5"
@@ -175,10 +175,12 @@ def test_redrawn_maps_leave_the_rest_as_it_is(tmp_path: Path, encoding: str) -> 
     rows = [dataclasses.replace(golden_row(n), au_map=np.full((4, 4), n + 1, np.uint8), has_map=True) for n in range(3)]
     fresh = write_shard(tmp_path / "fresh" / NAME, rows, 3, header)
 
-    def draw(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def draw(chosen: slice, points: np.ndarray, labels: np.ndarray) -> DrawnMaps:
+        assert chosen == slice(0, 3)
         np.testing.assert_array_equal(points, [row.landmarks for row in rows])
         np.testing.assert_array_equal(labels, [row.label for row in rows])
-        return np.array([row.au_map for row in rows]), np.ones(3, np.uint8)
+        weights, source = np.array([row.au_weight for row in rows]), np.array([row.au_source for row in rows], np.uint8)
+        return DrawnMaps(np.array([row.au_map for row in rows]), np.ones(3, np.uint8), weights, source)
 
     with open_shard(old) as shard:
         assert redraw_shard(shard, tmp_path / "new" / NAME, draw, header) == fresh

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression
+from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression, other_face
 from aupipe.fer_data.shards import Store
 from synthetic import CLASSES, synthetic_store
 
@@ -109,3 +109,28 @@ def test_classes_without_rows_are_named(store: Store, tmp_path: Path) -> None:
     assert absent_classes(store.split("train")) == []
     few = synthetic_store(tmp_path, train=5, val=0, test=0, size=32, map_size=8)
     assert absent_classes(few.split("train")) == ["surprise", "neutral"]
+
+
+def test_maps_of_the_face_s_own_aus_are_rendered_as_they_are_stored(own_aus: Store) -> None:
+    for stored, drawn in zip(batches(own_aus, WHOLE), batches(own_aus, WHOLE, maps="rendered"), strict=True):
+        torch.testing.assert_close(stored.au_map, drawn.au_map, atol=1.1 / 255, rtol=0)
+        assert torch.equal(stored.has_map, drawn.has_map) and stored.au_map.any()
+
+
+def test_another_face_s_aus_are_drawn_on_this_face(own_aus: Store) -> None:
+    reader = own_aus.split("train")
+    assert reader.au_weight is not None
+    others = other_face(reader.labels, reader.has_map, 3)
+    mapped = reader.has_map > 0
+    np.testing.assert_array_equal(reader.labels[others], reader.labels)
+    assert sorted(others) == list(range(len(reader))) and (others[mapped] != np.flatnonzero(mapped)).all()
+    expected = render_faces(reader.landmarks, reader.au_weight[others] / 255, own_aus.codebook, 64, 16)
+    for batch in batches(own_aus, WHOLE, target="other_face"):
+        np.testing.assert_allclose(
+            batch.au_map, expected[batch.index] * batch.has_map[:, None, None].numpy(), atol=1 / 255
+        )
+
+
+def test_a_store_of_the_label_s_maps_has_no_other_face_s(store: Store) -> None:
+    with pytest.raises(UserInputError, match=r"build-maps --aus fused"):
+        batches(store, WHOLE, target="other_face")

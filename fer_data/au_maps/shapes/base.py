@@ -70,6 +70,11 @@ class Shape(ABC):
 
     @classmethod
     @abstractmethod
+    def weigh(cls, table: RegionTable, regions: Sequence[Region], weights: Float64[np.ndarray, "n r 2"]) -> RegionTable:
+        """Multiply the weights of placed regions by each face's own, in [0, 1] for the person's left and right side."""
+
+    @classmethod
+    @abstractmethod
     def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw each face's map into maps of zeros: AUs merged by maximum, values in [0, 1]."""
 

@@ -86,6 +86,13 @@ class Ellipse(Shape):
         return table
 
     @classmethod
+    def weigh(cls, table: RegionTable, regions: Sequence[Region], weights: Float64[np.ndarray, "n r 2"]) -> RegionTable:
+        """Weigh by the larger of the two sides: the reference's ellipses have none."""
+        weighed = table.copy()
+        weighed[..., WEIGHT] *= weights.max(-1)
+        return weighed
+
+    @classmethod
     def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw as the reference does; see :func:`coarse_matrices`."""
         for face, ellipses in enumerate(table):

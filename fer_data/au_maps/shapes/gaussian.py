@@ -38,9 +38,6 @@ YAW_BRIDGE = 0.93
 """Height of the nose bridge (point 28) over the eye corners' plane, in half inter-ocular distances: fitted on 1,700
 faces against the mesh's own yaw (rms error 3 degrees)."""
 
-YAW_FADE = (45.0, 75.0)
-"""Yaw in degrees where the far half of a bilateral AU starts to fade, and where it is gone."""
-
 MIN_SCALE_OF_HEIGHT = 0.5
 """The unit of length is at least this share of the face's height: yaw shrinks the inter-ocular distance, not the
 height."""
@@ -119,6 +116,16 @@ class Gaussian(Shape):
         return _place(make_template(tuple(regions)), scaled)
 
     @classmethod
+    def weigh(cls, table: RegionTable, regions: Sequence[Region], weights: Float64[np.ndarray, "n r 2"]) -> RegionTable:
+        """Weigh each half by its side's weight; what lies on the midline by the larger one."""
+        template = make_template(tuple(regions))
+        # A face's left half lies on the image's right.
+        of_half = np.stack([weights[..., 1], weights[..., 0], weights.max(-1)], -1)
+        weighed = table.copy()
+        weighed[..., [VISIBLE, WEIGHT]] *= of_half[:, template.region, template.side][..., None]
+        return weighed
+
+    @classmethod
     def draw(cls, table: RegionTable, image_size: int, maps: Float32[np.ndarray, "n m m"]) -> None:
         """Draw some faces at a time, so that they stay in the processor's cache."""
         step = max(CACHE_BYTES // maps[0].nbytes, 1)
@@ -155,7 +162,7 @@ class Template:
     """The Gaussians of one set of weighted AUs, mirror images written out; row ``k`` is one Gaussian.
 
     ``mean @ points`` is its anchor; ``offset`` (rightwards, up) and ``sigma`` (across, along) are in units of the
-    face; ``side`` is LEFT, RIGHT or MIDDLE.
+    face; ``side`` is LEFT, RIGHT or MIDDLE; ``region``: the number of the region it belongs to.
     """
 
     mean: Float64[np.ndarray, "k 68"]
@@ -163,14 +170,15 @@ class Template:
     sigma: Float64[np.ndarray, "k 2"]
     weight: Float64[np.ndarray, "k"]
     side: np.ndarray
+    region: np.ndarray
 
 
 @lru_cache(maxsize=64)
 def make_template(regions: tuple[Region, ...]) -> Template:
     """Prepare the Gaussians of some regions; kept, as a store has the same few expressions over and over."""
     rows = [
-        (points, offset, region.shape.sigma, region.weight * region.shape.weight, side)
-        for region in regions
+        (points, offset, region.shape.sigma, region.weight * region.shape.weight, side, number)
+        for number, region in enumerate(regions)
         for points, offset, side in _both_sides(region.shape)
     ]
     mean = np.zeros((len(rows), 68))
@@ -179,9 +187,10 @@ def make_template(regions: tuple[Region, ...]) -> Template:
     return Template(
         mean=mean,
         offset=np.array([offset for _, offset, *_ in rows], np.float64).reshape(-1, 2),
-        sigma=np.array([sigma for _, _, sigma, _, _ in rows], np.float64).reshape(-1, 2),
-        weight=np.array([weight for *_, weight, _ in rows], np.float64),
-        side=np.array([side for *_, side in rows], np.intp),
+        sigma=np.array([sigma for _, _, sigma, *_ in rows], np.float64).reshape(-1, 2),
+        weight=np.array([weight for *_, weight, _, _ in rows], np.float64),
+        side=np.array([side for *_, side, _ in rows], np.intp),
+        region=np.array([number for *_, number in rows], np.intp),
     )
 
 
@@ -213,9 +222,7 @@ def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> RegionT
 def _visible(points: Float64[np.ndarray, "n 68 2"]) -> Float64[np.ndarray, "n 3"]:
     """Return the visible share of the left half, the right half and the midline, in [0, 1]."""
     yaw = yaw_from_points(points)
-    fade = np.clip((np.abs(yaw) - YAW_FADE[0]) / (YAW_FADE[1] - YAW_FADE[0]), 0, 1)
-    far = 1 - fade * fade * (3 - 2 * fade)
-    # Turned to image right (positive yaw), the face hides its image-right half.
+    far = geometry.hidden_half(yaw)
     one = np.ones_like(far)
     return np.stack([np.where(yaw > 0, one, far), np.where(yaw > 0, far, one), one], -1)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import csv
 import re
+import tarfile
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -39,6 +41,8 @@ def read_lines(path: Path) -> Iterator[str]:
         with path.open(encoding=_encoding(path), newline="") as file:
             yield from file
     except UnicodeDecodeError as error:
+        if archive := _archive(path):
+            raise ManifestError(archive) from error
         number, line = _first_odd_line(path)
         raise ManifestError(
             paragraph(
@@ -60,6 +64,18 @@ def _encoding(path: Path) -> str:
     if 0 in head[:2]:  # the first character of a header is ASCII
         return "utf-16-be" if head[0] == 0 else "utf-16-le"
     return "utf-8-sig"
+
+
+def _archive(path: Path) -> str:
+    """Say what to do with an archive or a workbook in place of a table; empty for anything else."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            workbook = "xl/workbook.xml" in archive.namelist()
+        if workbook:
+            return paragraph("An Excel workbook is no text table.", where=path, fix='Save it as "CSV UTF-8".')
+    elif not tarfile.is_tarfile(path):
+        return ""
+    return paragraph("An archive is not read.", where=path, fix="Unpack it, and give the folder that it holds.")
 
 
 def _first_odd_line(path: Path) -> tuple[int, str]:

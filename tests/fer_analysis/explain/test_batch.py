@@ -113,6 +113,8 @@ def test_each_face_has_its_files_and_they_agree(done: ExplainReport, opened: Ope
         assert content["expected"] == sorted(opened.codebook.expressions[content["predicted"]])
         assert content["limits"] and content["landmarks"]["rung"] >= 0
         units = {unit["number"]: unit for unit in content["action_units"]}
+        assert set(content["observed"]["shown"]) <= set(map(int, content["observed"]["probability"]))
+        assert content["observed"]["not_told"] == [10, 16]
         assert units[12]["attention"]["share"] == pytest.approx(units[12]["lift"] * units[12]["chance"])
     sides = [strict(done.out / "faces" / f"two.png.face{n}.json")["landmarks"]["points"][30][0] > 128 for n in (1, 2)]
     assert sorted(sides) == [False, True]

@@ -1,0 +1,79 @@
+"""Evaluation against coded action units: the faces are chosen before anything is computed, then measured, written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces, coded_faces, stored_codes
+from aupipe.fer_analysis.evaluation.coded_maps import TABLE, Networks, measure_coded, write_coded
+from aupipe.fer_analysis.evaluation.coded_summary import summarise_coded, with_estimate
+from aupipe.fer_analysis.evaluation.figures import draw_coded
+from aupipe.fer_data.files import write_bytes
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.manifest.face_codes import FaceCodes, read_face_codes, read_unit_scores
+from aupipe.fer_data.types import Progress
+from aupipe.fer_display.figures import png_bytes
+
+PICTURE = "coded.png"
+ANNOTATED = "annotated"
+"""In place of a file: the codes that the store itself carries."""
+
+CODED_FILES = (TABLE, PICTURE)
+"""What is written beside ``metrics.json``."""
+
+
+@dataclass(frozen=True)
+class CodedSplit:
+    """The coded faces of a split with their codes and, where there is one, another program's estimate."""
+
+    codes: FaceCodes
+    faces: CodedFaces
+    estimate: Float64[np.ndarray, "n k"] | None
+
+
+def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLoader) -> CodedSplit:
+    """Find the coded ones among a loader's rows.
+
+    Args:
+        aus: The codes, or where they are: a file, or :data:`ANNOTATED`.
+        estimate: A table of what another program says of the action units; None: none.
+        loader: The rows.
+
+    Raises:
+        ManifestError: A file cannot be used, or names none of these faces.
+        UserInputError: The store carries no codes, or its codebook draws none of the action units.
+    """
+    reader, rows = loader.reader, loader.rows
+    if isinstance(aus, FaceCodes):
+        codes = aus
+    elif str(aus) == ANNOTATED:
+        codes = stored_codes(reader, rows)
+    else:
+        codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows])
+    faces = coded_faces(codes, reader, rows, reader.store.codebook)
+    scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.numbers)
+    return CodedSplit(codes, faces, scores)
+
+
+def evaluate_coded(
+    coded: CodedSplit, networks: Networks, loader: TripletLoader, out: Path, progress: Progress
+) -> dict[str, Any]:
+    """Measure the coded faces and write ``coded.csv`` and ``coded.png``.
+
+    Returns:
+        The part ``coded`` of ``metrics.json``.
+
+    Raises:
+        RunError: A batch does not fit into memory, or the output is not finite.
+    """
+    store = loader.reader.store
+    measured = with_estimate(measure_coded(networks, loader, coded.faces, store.codebook, progress), coded.estimate)
+    content = summarise_coded(coded.faces, measured, store.index.classes, coded.codes, store.codebook)
+    write_coded(out / TABLE, coded.faces, measured, store.index.classes, coded.codes.codes)
+    write_bytes(out / PICTURE, png_bytes(draw_coded(content)))
+    return content

@@ -1,0 +1,71 @@
+"""Attention that names its action unit: one map for each, from a layer's features by a 1 x 1 convolution.
+
+``aupipe train --guidance per-au`` trains it beside the merged alignment. Each map is held against the place of its
+action unit on this very face, as high as the action unit's weight there; the map of one that the face does not show,
+against nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
+from aupipe.fer_data.loading.targets import FaceAus
+from aupipe.fer_models.targets import resize_maps
+
+LEAST_EXTENT = 1e-2
+"""Sum of a region that is in the crop at all, and that the codebook describes."""
+
+RARE = -3.0
+"""Bias of the maps before training: most of a face shows no action unit."""
+
+
+class AuMaps(nn.Module):
+    """Maps of :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`, in its order, in [0, 1] at the layer's size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.numbers: Sequence[int] = DRAWN_AUS
+        self.read = nn.Conv2d(channels, len(DRAWN_AUS), 1)
+        assert self.read.bias is not None
+        nn.init.constant_(self.read.bias, RARE)
+
+    def logits(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b a h w"]:
+        """Read the maps' logits out of a layer."""
+        found: Tensor = self.read(features)
+        return found.float()
+
+    def forward(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b a h w"]:
+        """Read the maps out of a layer."""
+        return self.logits(features).sigmoid()
+
+
+def au_map_loss(
+    logits: Float[Tensor, "b a h w"], aus: FaceAus, valid: Float[Tensor, "b m m"] | None = None
+) -> Float[Tensor, ""]:
+    """Compare maps with the regions of the faces' action units.
+
+    The divergence of ``weight * region``, pixel by pixel a probability, from the map, summed and divided by the
+    region's own sum: 0 where they are equal. (A squared error leaves maps dead that begin low.) Averaged over action
+    units that can be drawn, then over the batch, as 0 for faces of which nothing is known.
+
+    Args:
+        logits: Of the maps (:meth:`AuMaps.logits`).
+        aus: The faces' action units.
+        valid: 1 where a pixel counts, 0 in erased areas.
+    """
+    size = (logits.shape[-2], logits.shape[-1])
+    regions = resize_maps(aus.regions.flatten(0, 1), size).reshape(logits.shape)
+    target = (aus.weights[:, :, None, None] * regions).clamp(0, 1)
+    counted = 1.0 if valid is None else resize_maps(valid, size)[:, None]
+    least = -torch.xlogy(target, target) - torch.xlogy(1 - target, 1 - target)
+    divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
+    missed, extent = (divergence * counted).sum((2, 3)), regions.sum((2, 3))
+    drawn = extent > LEAST_EXTENT
+    share = (missed / extent.where(drawn, 1.0)).where(drawn, 0.0).sum(1) / drawn.sum(1).clamp_min(1)
+    return (share * aus.known).mean()

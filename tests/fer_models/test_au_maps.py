@@ -1,0 +1,158 @@
+"""A map for each action unit: ``aupipe train --guidance per-au``."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.evaluation.coded_text import sentences
+from aupipe.fer_data.action_units.facs import FacsCode
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
+from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
+from aupipe.fer_data.au_maps.heatmaps import render_aus
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.loading.augment import AugmentConfig
+from aupipe.fer_data.loading.loader import TripletLoader
+from aupipe.fer_data.loading.targets import FaceAus
+from aupipe.fer_data.manifest.action_units import CodeSource
+from aupipe.fer_data.manifest.face_codes import FaceCodes
+from aupipe.fer_data.shards import Store
+from aupipe.fer_models.au_maps import au_map_loss
+from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run import train
+from synthetic import OWN_AUS, synthetic_store, with_own_aus
+
+CONFIG = TrainConfig(
+    backbone="test_resnet", epochs=6, batch_size=28, crop_size=64, device="cpu", output_stride=8, guidance="per-au",
+    augment=False, lr=0.003, select="last",
+)  # fmt: skip
+
+
+def some_aus(count: int = 3) -> FaceAus:
+    generator = torch.Generator().manual_seed(1)
+    regions = torch.rand((count, len(DRAWN_AUS), 16, 16), generator=generator)
+    regions[:, 4] = 0
+    weights = torch.rand((count, len(DRAWN_AUS)), generator=generator)
+    return FaceAus(regions, weights, torch.ones(count, dtype=torch.bool))
+
+
+def pooled(aus: FaceAus) -> torch.Tensor:
+    return torch.nn.functional.adaptive_avg_pool2d(aus.regions, 8)
+
+
+def test_maps_of_the_face_s_own_action_units_cost_nothing() -> None:
+    aus = some_aus()
+    logits = torch.logit(aus.weights[:, :, None, None] * pooled(aus), eps=1e-7)
+    assert au_map_loss(logits, aus) == pytest.approx(0, abs=1e-5)
+    assert au_map_loss(logits + 0.5, aus) > 0.01 and au_map_loss(logits - 0.5, aus) > 0.01
+    undescribed = logits.clone()
+    undescribed[:, 4] = 9
+    assert au_map_loss(undescribed, aus) == pytest.approx(0, abs=1e-5), (
+        "what the codebook does not describe has no place"
+    )
+
+
+def test_a_map_that_is_all_but_zero_still_learns() -> None:
+    aus = some_aus()
+    logits = torch.full((3, len(DRAWN_AUS), 8, 8), -12.0, requires_grad=True)
+    (gradient,) = torch.autograd.grad(au_map_loss(logits, aus), logits)
+    inside = pooled(aus) * aus.weights[:, :, None, None]
+    assert (gradient[inside > 0.3] < -1e-6).all()
+
+
+def test_unknown_faces_and_erased_areas_do_not_count() -> None:
+    aus = some_aus(4)
+    known = FaceAus(aus.regions, aus.weights, torch.tensor([True, False, False, True]))
+    logits = torch.randn((4, len(DRAWN_AUS), 8, 8))
+    alone = FaceAus(aus.regions[[0, 3]], aus.weights[[0, 3]], aus.known[:2])
+    assert au_map_loss(logits, known) == pytest.approx(float(au_map_loss(logits[[0, 3]], alone)) / 2, abs=1e-6)
+    assert au_map_loss(logits, aus, torch.zeros(4, 16, 16)) == 0
+
+
+def test_every_built_in_codebook_s_action_units_have_a_map() -> None:
+    described = {number for name in builtin_codebooks() for number in load_codebook(name).action_units}
+    assert described == set(DRAWN_AUS)
+
+
+def test_batches_bring_regions_on_the_augmented_face(own_aus: Store) -> None:
+    reader = own_aus.split("train")
+    config = AugmentConfig(56, rotation=30, rotation_p=1.0, flip=0.5)
+    batch = next(TripletLoader(reader, 14, config, seed=3, per_au=True).epoch(1))
+    assert batch.aus is not None and batch.aus.regions.shape == (14, len(DRAWN_AUS), 14, 14)
+    for row in range(14):
+        for at in (0, 8, 21):
+            expected = render_aus(batch.landmarks[row].numpy(), {DRAWN_AUS[at]: 1.0}, own_aus.codebook, 56, 14)
+            np.testing.assert_allclose(batch.aus.regions[row, at], expected, atol=1 / 255)
+    assert reader.au_weight is not None
+    stored = reader.au_weight[batch.index][:, list(DRAWN_AUS)].max(-1) / 255
+    np.testing.assert_allclose(batch.aus.weights, stored, atol=1e-6)
+    assert next(TripletLoader(reader, 14, config).epoch(0)).aus is None
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("many")
+    return synthetic_store(folder, train=252, test=126, change=with_own_aus, config={"aus": "fused"})
+
+
+@pytest.fixture(scope="module")
+def trained(many: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "per-au"
+    assert train(many.folder, run, CONFIG).finished
+    return run
+
+
+def test_the_maps_tell_which_action_units_a_face_of_the_test_split_has(trained: Path, many: Store) -> None:
+    """They are dealt to the faces whatever their class, so that the label tells nothing."""
+    _, model, _ = checkpoint.load_best(trained, torch.device("cpu"))
+    assert model.au_maps is not None
+    model.eval()
+    batch = next(TripletLoader(many.split("test"), 126, CONFIG.centre_crop, mode="none", per_au=True).epoch(0))
+    with torch.no_grad():
+        maps = model.au_maps(model(batch.image).features[-1])
+    assert maps.shape == (126, len(DRAWN_AUS), 8, 8) and batch.aus is not None
+    places = pooled(batch.aus)
+    heights = (maps * places).sum((2, 3)) / places.sum((2, 3)).clamp_min(1e-6)
+    shown = [DRAWN_AUS.index(number) for number in OWN_AUS]
+    assert roc_auc_score(batch.aus.weights[:, shown].flatten() > 0, heights[:, shown].flatten()) > 0.9
+    others = [at for at in range(len(DRAWN_AUS)) if at not in shown]
+    assert heights[:, others].mean() < 0.1
+
+
+def test_evaluation_reads_them_by_name(trained: Path, many: Store, tmp_path: Path) -> None:
+    reader = many.split("test")
+    assert reader.au_weight is not None
+    codes = {
+        sample: tuple(FacsCode(number) for number in np.flatnonzero(weights.any(1)).tolist())
+        for sample, weights in zip(reader.sample_ids, reader.au_weight, strict=True)
+    }
+    run = Path(shutil.copytree(trained, tmp_path / "run"))
+    coded = evaluate(run, many.folder, aus=FaceCodes(codes, CodeSource("drawn"))).content["coded"]
+    assert coded["maps"]["unit_maps"]["within"] > 0.9 > coded["maps"]["label_map"]["within"]
+    assert coded["maps"]["unit_maps"]["cosine"] > coded["maps"]["attention"]["cosine"]
+    assert any("Its maps of single action units tell faces" in line for line in sentences(coded))
+
+
+def test_an_interrupted_run_ends_with_the_same_maps(trained: Path, many: Store, tmp_path: Path) -> None:
+    for steps in (7, None):
+        train(many.folder, tmp_path / "run", replace(CONFIG, max_steps=steps))
+    whole, continued = (torch.load(run / "last.pt", weights_only=True)["model"] for run in (trained, tmp_path / "run"))
+    assert whole.keys() == continued.keys() and any(name.startswith("au_maps.") for name in whole)
+    assert all(torch.equal(value, continued[name]) for name, value in whole.items())
+
+
+def test_what_cannot_be_guided_so_is_refused(own_aus: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match=r"ACoL has a training step of its own.*--guidance merged"):
+        train(own_aus.folder, tmp_path / "acol", replace(CONFIG, method="acol"))
+    older = own_aus.split("train")
+    vars(older)["au_weight"] = None
+    with pytest.raises(UserInputError, match=r"does not say which action units.*format 1\.4.*build-maps"):
+        next(TripletLoader(older, 2, per_au=True).epoch(0))

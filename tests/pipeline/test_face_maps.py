@@ -1,0 +1,114 @@
+"""``build-maps --aus``: stores of maps of the faces' own action units."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aupipe.fer_data.action_units.facs import parse_facs
+from aupipe.fer_data.action_units.modes import AU_SOURCES, AuMode
+from aupipe.fer_data.au_maps.heatmaps import render_faces
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.manifest import read_manifest, write_manifest
+from aupipe.fer_data.shards import open_store, verify_store
+from aupipe.fer_data.types import Silent
+from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.maps.repair import stated_config
+from aupipe.pipeline.maps.run import run_maps
+from offline import MAPS, Built, snapshot
+from simulated_detectors import simulated_config, simulated_manifest
+
+FUSED = replace(MAPS, aus="fused")
+
+
+def build(work: Path, store: Path, aus: AuMode = "fused", images_from: Path | None = None) -> Path:
+    run_maps(work, store, replace(MAPS, aus=aus), SerialExecutor(), Silent(), images_from=images_from)
+    return store
+
+
+@pytest.fixture(scope="module")
+def fused(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(built.work, tmp_path_factory.mktemp("face maps") / "store")
+
+
+def test_maps_can_be_drawn_again_from_what_the_store_holds(built: Built, fused: Path) -> None:
+    store = open_store(fused)
+    assert verify_store(fused, rows=True) == []
+    for split in store.index.splits:
+        reader = store.split(split)
+        assert reader.au_weight is not None and reader.au_source is not None
+        index = store.index
+        drawn = render_faces(
+            reader.landmarks, reader.au_weight / np.float32(255), store.codebook, index.image_size, index.map_size
+        )
+        stored = np.stack([reader.au_map(row) for row in range(len(reader))])
+        np.testing.assert_allclose(drawn, stored, atol=0.6 / 255)
+        assert {AU_SOURCES[at] for at in reader.au_source} == {"fused"}
+        np.testing.assert_array_equal(reader.has_map > 0, reader.au_weight.any((1, 2)))
+        labels = [index.classes[label] for label in reader.labels]
+        same = open_store(built.store).split(split)
+        differ = [abs(reader.au_map(row) - same.au_map(row)).max() > 0.1 for row in range(len(reader))]
+        assert np.mean([d for d, name in zip(differ, labels, strict=True) if name != "neutral"]) > 0.7
+
+
+def test_images_can_be_taken_over(built: Built, fused: Path, tmp_path: Path) -> None:
+    build(built.work, tmp_path / "again", images_from=built.store)
+    assert snapshot(tmp_path / "again") == snapshot(fused)
+    build(built.work, tmp_path / "back", "class", images_from=fused)
+    assert snapshot(tmp_path / "back") == snapshot(built.store)
+
+
+def test_modes_that_do_not_exist_are_named(built: Built, tmp_path: Path) -> None:
+    for option in ({"aus": "observed"}, {"aus": "annotated", "aus_missing": "never"}):
+        config = replace(MAPS, **option)
+        with pytest.raises(UserInputError, match=f"Unknown --{[*option][-1].replace('_', '-')}"):
+            run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent())
+
+
+def test_it_is_repaired(built: Built, fused: Path, tmp_path: Path) -> None:
+    store = Path(shutil.copytree(fused, tmp_path / "store"))
+    shard = next(store.glob("train-*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), repair=True)
+    assert snapshot(store) == snapshot(fused)
+
+
+def test_other_codes_make_another_store(tmp_path: Path) -> None:
+    manifest = simulated_manifest(tmp_path, 4)
+    stores = list[Path]()
+    for at, texts in enumerate([("1+2", "R12", "0", ""), ("1+2", "L12", "0", "")]):
+        samples = [replace(sample, aus=parse_facs(text)) for sample, text in zip(manifest.samples, texts, strict=True)]
+        write_manifest(tmp_path / f"coded {at}.csv", samples, root=manifest.root, layout="folder")
+        work = tmp_path / f"work {at}"
+        coded = read_manifest(tmp_path / f"coded {at}.csv")
+        run_landmarks(coded, work, simulated_config(), SerialExecutor(), Silent())
+        config = replace(MAPS, aus="annotated", aus_missing="class", image_size=32, map_size=16)
+        run_maps(work, tmp_path / f"store {at}", config, SerialExecutor(), Silent())
+        stores.append(tmp_path / f"store {at}")
+    found = [by_sample(store) for store in stores]
+    assert found[0].keys() == found[1].keys() == {sample.sample_id for sample in manifest.samples}
+    two, sided, none, uncoded = (sample.sample_id for sample in manifest.samples)
+    assert {key: (source, has_map) for key, (source, has_map, _) in found[0].items()} == {
+        two: ("annotated", 1),
+        sided: ("annotated", 1),
+        none: ("annotated", 0),
+        uncoded: ("class", 1),
+    }
+    right, left = found[0][sided][2], found[1][sided][2]
+    assert right[:, :8].sum() > 9 * right[:, 8:].sum(), "the person's right is on the image's left"
+    np.testing.assert_allclose(left, right[:, ::-1], atol=0.1)
+
+
+def by_sample(store: Path) -> dict[str, tuple[str, int, np.ndarray]]:
+    found = dict[str, tuple[str, int, np.ndarray]]()
+    for split in open_store(store).index.splits:
+        reader = open_store(store).split(split)
+        assert reader.au_source is not None
+        for row, key in enumerate(reader.sample_ids):
+            found[key] = AU_SOURCES[reader.au_source[row]], int(reader.has_map[row]), reader.au_map(row)
+    return found
