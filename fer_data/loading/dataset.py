@@ -50,7 +50,7 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
         return self.rows
 
     def __getitem__(self, row: int) -> dict[str, Tensor]:
-        """Read the fields of a :class:`~aupipe.fer_data.loading.loader.Batch` of one row."""
+        """Read the fields of a :class:`~aupipe.fer_data.loading.loader.Batch` of one row, but for ``aus``."""
         if not -self.rows <= row < self.rows:
             raise IndexError(f"row {row} of {self.rows}")
         rows, index = np.array([row % self.rows]), self.reader.store.index
