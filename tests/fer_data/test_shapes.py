@@ -16,7 +16,7 @@ from aupipe.fer_data.au_maps.codebook import Codebook, describe, load_codebook, 
 from aupipe.fer_data.au_maps.codebook_check import ERROR, WARNING, check_codebook
 from aupipe.fer_data.au_maps.codebook_diff import diff_codebooks
 from aupipe.fer_data.au_maps.device_maps import make_plan, render_on_device
-from aupipe.fer_data.au_maps.heatmaps import render_aus, render_maps
+from aupipe.fer_data.au_maps.heatmaps import render_aus, render_faces, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.au_maps.shapes import SHAPES, Region, Shape, register_shape, shape_class
 from aupipe.fer_data.errors import CodebookError
@@ -54,6 +54,10 @@ class Disc(Shape):
             for one in regions
         ]
         return np.array(rows, np.float64).reshape(len(points), len(regions), 4)
+
+    @classmethod
+    def weigh(cls, table: np.ndarray, regions: Sequence[Region], weights: np.ndarray) -> np.ndarray:
+        return np.concatenate([table[..., :3], table[..., 3:] * weights.max(-1, keepdims=True)], -1)
 
     @classmethod
     def draw(cls, table: np.ndarray, image_size: int, maps: np.ndarray) -> None:
@@ -120,6 +124,9 @@ def test_a_new_kind_is_drawn_by_numpy_and_by_torch(book: Codebook) -> None:
     plan = make_plan(book, list(book.expressions), SIZE)
     labels = torch.tensor([list(book.expressions).index(name) for name in names])
     assert np.array_equal(render_on_device(torch.from_numpy(points), labels, plan, 32).numpy(), maps)
+    weights = np.zeros((4, 99, 2))
+    weights[[0, 3], 12], weights[[0, 3], 17], weights[2, 17, 1] = 1, 0.5, 1
+    assert np.array_equal(render_faces(points, weights, book, SIZE, 32), maps)
     assert np.array_equal(render_aus(points[0], book.expressions["happiness"], book, SIZE, 32), maps[0])
 
 
