@@ -50,7 +50,7 @@ class ControlMaps:
     def label_maps(self, batch: Batch) -> Float32[Tensor, "b s s"]:
         """Return each face's AU map of its label: the store's own, or drawn where the store's shows the face's AUs."""
         index = self.store.index
-        if index.config.get("aus", "class") == "class":
+        if index.aus == "class":
             return batch.au_map
         names = [index.classes[label] for label in batch.label.tolist()]
         known = [name if name in self.expressions else "" for name in names]

@@ -143,7 +143,7 @@ def evaluate(
         **figures,
         "predictions_sha256": digest,
         **checkpoint.describe_measurement(record, kept, store, split, limit),
-        "aus": str(store.index.config.get("aus", "class")),
+        "aus": store.index.aus,
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,
         "seed": config.seed,

@@ -115,8 +115,7 @@ def coded_weights(codes: Sequence[Sequence[FacsCode] | None]) -> Float64[np.ndar
 
 def estimated_weights(faces: ObservedFaces, estimator: AuEstimator) -> Float64[np.ndarray, "n 99 2"]:
     """Give each action unit that blendshapes tell its probability, where it is at least ``floor``."""
-    likely = _spread(1 / (1 + np.exp(-_logits(faces, estimator))), estimator)
-    return np.where(likely >= estimator.fusion.floor, likely, 0)
+    return _likely(_logits(faces, estimator), estimator)
 
 
 def fused_weights(
@@ -124,20 +123,26 @@ def fused_weights(
 ) -> Float64[np.ndarray, "n 99 2"]:
     """Move the share of each action unit among faces of this label by what the face's blendshapes say."""
     fusion, by_label = estimator.fusion, class_weights(faces.expressions, expressions)
-    likely = estimated_weights(faces, estimator)
+    own = _logits(faces, estimator)
     share = np.clip(by_label, fusion.floor, fusion.ceiling)
     common = np.array([unit.share for unit in estimator.units])
-    evidence = _logits(faces, estimator) - np.log(common / (1 - common))
+    evidence = own - np.log(common / (1 - common))
     logits = np.log(share / (1 - share)) + fusion.beta * _spread(evidence, estimator)
     told = np.zeros(WIDTH, bool)
     told[[estimator.numbers[at] for at in estimator.told]] = True
     fused = np.where(told[:, None], 1 / (1 + np.exp(-logits)), np.where(by_label > 0, share, 0))
     fused[fused < fusion.least] = 0
+    likely = _likely(own, estimator)
     # Of a class that the codebook does not know there is no share; of one without action units the face must be sure.
     for row in np.flatnonzero(~by_label.any((1, 2))).tolist():
         least = fusion.sure if faces.expressions[row] in expressions else 0
         fused[row] = np.where(likely[row] >= least, likely[row], 0)
     return fused
+
+
+def _likely(logits: Float64[np.ndarray, "n k"], estimator: AuEstimator) -> Float64[np.ndarray, "n 99 2"]:
+    likely = _spread(1 / (1 + np.exp(-logits)), estimator)
+    return np.where(likely >= estimator.fusion.floor, likely, 0)
 
 
 def _logits(faces: ObservedFaces, estimator: AuEstimator) -> Float64[np.ndarray, "n k"]:

@@ -91,7 +91,7 @@ class Targets:
         self._drawn_label = np.arange(len(self._mapped))
         self._template: Tensor | None = None
         self._weights: UInt8[np.ndarray, "n 99 2"] | None = None
-        own = store.index.config.get("aus", "class") != "class"
+        own = store.index.aus != "class"
         if target == "shuffled":
             self._drawn_label = other_expression(self._mapped, seed)
         if target == "mean":

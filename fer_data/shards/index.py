@@ -90,6 +90,11 @@ class StoreIndex:
         """The encoding of the images: ``raw`` or ``jpeg``."""
         return "jpeg" if any("image_jpeg" in shard.offsets for shard in self.shards) else "raw"
 
+    @property
+    def aus(self) -> str:
+        """Whose action units the maps show: ``class``, the label's, or another mode of ``build-maps --aus``."""
+        return str(self.config.get("aus", "class"))
+
     def as_json(self) -> dict[str, Any]:
         """Return the index's content with its own digest."""
         content = json.loads(json.dumps(self, default=_values))
