@@ -66,7 +66,7 @@ def is_profile(yaw: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
     return np.asarray(np.abs(yaw) > PROFILE_YAW)
 
 
-def hidden_half(yaw: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+def far_half_visible(yaw: Float[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
     """Return the visible share of the half that a yaw in degrees turns away: 1 up to :data:`YAW_FADE`, then down to 0.
 
     Turned to image right (positive yaw), a face hides its image-right half, the person's left.

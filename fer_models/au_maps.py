@@ -7,8 +7,6 @@ against nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -30,10 +28,8 @@ class AuMaps(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.numbers: Sequence[int] = DRAWN_AUS
         self.read = nn.Conv2d(channels, len(DRAWN_AUS), 1)
-        assert self.read.bias is not None
-        nn.init.constant_(self.read.bias, RARE)
+        nn.init.constant_(self.read.bias, RARE)  # type: ignore[arg-type]
 
     def logits(self, features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b a h w"]:
         """Read the maps' logits out of a layer."""

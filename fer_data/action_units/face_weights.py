@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Float64, UInt8
 from aupipe.fer_data.action_units.estimator import AuEstimator
 from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.action_units.modes import AU_SOURCES, SIDES, WIDTH, AuMissing, AuMode
-from aupipe.fer_data.geometry import hidden_half
+from aupipe.fer_data.geometry import far_half_visible
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _logits(faces: ObservedFaces, estimator: AuEstimator) -> Float64[np.ndarray,
     """Logits from both halves of the face; of one that is turned away, more and more from the other half alone."""
     both = estimator.logits(faces.blendshapes)
     near = np.where((faces.yaw > 0)[:, None], *(estimator.logits(faces.blendshapes, side) for side in ("R", "L")))
-    seen = hidden_half(faces.yaw)[:, None]
+    seen = far_half_visible(faces.yaw)[:, None]
     return np.asarray(seen * both + (1 - seen) * near)
 
 

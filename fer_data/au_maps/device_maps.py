@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.heatmaps import aus_of, drawn_regions
+from aupipe.fer_data.au_maps.heatmaps import aus_of, place_faces
 from aupipe.fer_data.au_maps.shapes import Region, Shape, shape_class
 
 
@@ -50,9 +50,7 @@ def render_on_device(
     placed = _place(points, labels.detach().cpu().numpy(), plan, size)
     if placed is None:
         return torch.zeros((len(points), size, size), device=landmarks.device)
-    # The products of the ellipse drawing need full precision.
-    with torch.autocast(landmarks.device.type, enabled=False):
-        return plan.shape.draw_on_device(torch.from_numpy(placed).to(landmarks.device), plan.image_size, size)
+    return _draw(plan.shape, placed, landmarks.device, plan.image_size, size)
 
 
 @torch.no_grad()
@@ -65,13 +63,10 @@ def render_faces_on_device(
 ) -> Float[Tensor, "b size size"]:
     """Draw the map of each face's own action units, as :func:`aupipe.fer_data.au_maps.heatmaps.render_faces` does."""
     maps = torch.zeros((len(landmarks), size, size), device=landmarks.device)
-    drawn, regions, own = drawn_regions(weights, codebook)
+    points = landmarks.detach().to("cpu", torch.float64).numpy()
+    drawn, table = place_faces(points, weights, codebook, image_size, size)
     if drawn.any():
-        shape = shape_class(codebook.kind)
-        points = landmarks.detach().to("cpu", torch.float64).numpy()[drawn]
-        table = shape.weigh(shape.place(regions, points, image_size, size), regions, own[drawn])
-        with torch.autocast(landmarks.device.type, enabled=False):
-            found = shape.draw_on_device(torch.from_numpy(table).to(landmarks.device), image_size, size)
+        found = _draw(shape_class(codebook.kind), table, landmarks.device, image_size, size)
         maps[torch.from_numpy(drawn).to(landmarks.device)] = found
     return maps
 
@@ -86,10 +81,15 @@ def render_regions_on_device(
     maps = torch.zeros((len(points), len(numbers), size, size), device=landmarks.device)
     for at, number in enumerate(numbers):
         if number in codebook.action_units:
-            table = torch.from_numpy(shape.place(codebook.regions({number: 1.0}), points, image_size, size))
-            with torch.autocast(landmarks.device.type, enabled=False):
-                maps[:, at] = shape.draw_on_device(table.to(landmarks.device), image_size, size)
+            table = shape.place(codebook.regions({number: 1.0}), points, image_size, size)
+            maps[:, at] = _draw(shape, table, landmarks.device, image_size, size)
     return maps
+
+
+def _draw(shape: type[Shape], table: np.ndarray, device: torch.device, image_size: int, size: int) -> Tensor:
+    """Draw what is placed; the products of the ellipse drawing need full precision."""
+    with torch.autocast(device.type, enabled=False):
+        return shape.draw_on_device(torch.from_numpy(table).to(device), image_size, size)
 
 
 def _place(points: np.ndarray, labels: np.ndarray, plan: DevicePlan, size: int) -> np.ndarray | None:

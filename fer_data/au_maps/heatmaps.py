@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
 
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.shapes import Region, shape_class
+from aupipe.fer_data.au_maps.shapes import shape_class
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.manifest.labels import is_basic
 
@@ -84,26 +84,31 @@ def render_faces(
         Maps ``(n, map_size, map_size)`` float32 in [0, 1], each scaled to its peak; zero for a face without AUs.
     """
     maps = np.zeros((len(points), map_size, map_size), np.float32)
-    drawn, regions, own = drawn_regions(weights, codebook)
-    if not drawn.any():
-        return maps
-    shape = shape_class(codebook.kind)
-    table = shape.weigh(shape.place(regions, points[drawn], image_size, map_size), regions, own[drawn])
-    some = np.zeros((len(table), map_size, map_size), np.float32)
-    shape.draw(table, image_size, some)
-    maps[drawn] = some
+    drawn, table = place_faces(points, weights, codebook, image_size, map_size)
+    if drawn.any():
+        some = np.zeros((len(table), map_size, map_size), np.float32)
+        shape_class(codebook.kind).draw(table, image_size, some)
+        maps[drawn] = some
     return maps
 
 
-def drawn_regions(
-    weights: Float[np.ndarray, "n a 2"], codebook: Codebook
-) -> tuple[Bool[np.ndarray, "n"], tuple[Region, ...], Float64[np.ndarray, "n r 2"]]:
-    """Find the faces that have anything to draw, the regions of their AUs, and each face's weight of each region."""
+def place_faces(
+    points: Float[np.ndarray, "n 68 2"],
+    weights: Float[np.ndarray, "n a 2"],
+    codebook: Codebook,
+    image_size: int,
+    map_size: int,
+) -> tuple[Bool[np.ndarray, "n"], Float64[np.ndarray, "k r c"]]:
+    """Find the faces that have anything to draw, and place the regions of their AUs, each by the face's own weight."""
     shown = np.asarray(weights.any((0, 2)))
     numbers = [number for number in codebook.action_units if number < len(shown) and shown[number]]
     regions = codebook.regions(dict.fromkeys(numbers, 1.0))
     own = np.asarray(weights[:, [numbers[region.row] for region in regions]], np.float64)
-    return np.asarray(own.any((1, 2))), regions, own
+    drawn = np.asarray(own.any((1, 2)))
+    if not drawn.any():
+        return drawn, np.zeros((0, 0, 0))
+    shape = shape_class(codebook.kind)
+    return drawn, shape.weigh(shape.place(regions, points[drawn], image_size, map_size), regions, own[drawn])
 
 
 def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:

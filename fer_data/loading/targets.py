@@ -174,9 +174,8 @@ def other_expression(mapped: Bool[np.ndarray, "k"], seed: int) -> Int64[np.ndarr
                 fix="Use --align-target mean or landmarks.",
             )
         )
-    circle = rows[np.argsort(counter_hash(seed, 0, rows, 1)[:, 0])]
     others = np.arange(len(mapped))
-    others[circle] = np.roll(circle, -1)
+    _exchange(others, rows, seed)
     return others
 
 
@@ -184,10 +183,14 @@ def other_face(labels: UInt8[np.ndarray, "n"], has_map: UInt8[np.ndarray, "n"], 
     """Give each row with a map another such row of the same class: within a class they form one random circle."""
     others = np.arange(len(labels))
     for label in np.unique(labels):
-        rows = np.flatnonzero((labels == label) & (has_map > 0))
-        circle = rows[np.argsort(counter_hash(seed, 0, rows, 1)[:, 0])]
-        others[circle] = np.roll(circle, -1)
+        _exchange(others, np.flatnonzero((labels == label) & (has_map > 0)), seed)
     return others
+
+
+def _exchange(others: Int64[np.ndarray, "n"], rows: Int64[np.ndarray, "k"], seed: int) -> None:
+    """Let the given rows form one random circle, and give each the next one."""
+    circle = rows[np.argsort(counter_hash(seed, 0, rows, 1)[:, 0])]
+    others[circle] = np.roll(circle, -1)
 
 
 def _no_faces_own(store: Store) -> UserInputError:

@@ -222,7 +222,7 @@ def _place(template: Template, points: Float64[np.ndarray, "n 68 2"]) -> RegionT
 def _visible(points: Float64[np.ndarray, "n 68 2"]) -> Float64[np.ndarray, "n 3"]:
     """Return the visible share of the left half, the right half and the midline, in [0, 1]."""
     yaw = yaw_from_points(points)
-    far = geometry.hidden_half(yaw)
+    far = geometry.far_half_visible(yaw)
     one = np.ones_like(far)
     return np.stack([np.where(yaw > 0, one, far), np.where(yaw > 0, far, one), one], -1)
 
