@@ -285,8 +285,8 @@ class PlantedAuMaps(AuMaps):
         super().__init__(1)
 
     def forward(self, features: Tensor) -> Tensor:
-        maps = features.repeat(1, len(self.numbers), 1, 1) / 4
-        maps[:, self.numbers.index(4)] = 1 - maps[:, self.numbers.index(4)]
+        maps = features.repeat(1, len(DRAWN_AUS), 1, 1) / 4
+        maps[:, DRAWN_AUS.index(4)] = 1 - maps[:, DRAWN_AUS.index(4)]
         return maps
 
 
