@@ -25,8 +25,8 @@ from aupipe.pipeline.landmarks.work import FinishedWork, open_work
 from aupipe.progress import shown_progress
 
 if TYPE_CHECKING:
+    from aupipe.fer_analysis.comparison.map_comparison import MapComparison
     from aupipe.fer_analysis.comparison.run import ExternalModel
-    from aupipe.fer_analysis.comparison.study import MapComparison
     from aupipe.fer_analysis.evaluation import Evaluation
     from aupipe.fer_analysis.explain.run import ExplainReport
     from aupipe.fer_models.training.run_log import TrainReport
@@ -393,13 +393,14 @@ def compare(
         >>> compared.maps.networks, compared.maps.maps.shape
         (('run',), (1, 6, 275, 224))
     """
-    from aupipe.fer_analysis.comparison.run import RunOptions, compare_folder, compare_networks
+    from aupipe.fer_analysis.comparison.map_maker import MapOptions
+    from aupipe.fer_analysis.comparison.run import compare_folder, compare_networks
 
     if (maps is not None) == bool(runs or models):
         raise UserInputError("Give either runs (or models), or maps.")
     if maps is not None:
         return compare_folder(Path(maps), masks, Path(out), shape=shape)
-    options = RunOptions(
+    options = MapOptions(
         explainer=explainer,
         images=images,
         select=select,

@@ -33,6 +33,7 @@ from aupipe.commands.manifest import manifest
 from aupipe.commands.models import evaluate, train
 from aupipe.commands.report import report
 from aupipe.commands.store import build_maps, repair, verify
+from aupipe.commands.study import study
 from aupipe.fer_data.errors import FerError, FerWarning
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT
 
@@ -68,6 +69,7 @@ COMMANDS = (
     doctor,
     codebook,
     compare,
+    study,
 )
 for command in COMMANDS:
     cli.add_command(command)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from aupipe.fer_analysis.explain import OpenRun, open_run
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import check_replaceable, write_bytes
 from aupipe.fer_models.methods import Method
@@ -47,7 +48,8 @@ class ExportableModel(nn.Module):
     """The graph that is exported.
 
     ``image (B, 3, c, c)`` -> logits ``(B, K)``, attention ``(B, h, w)`` of each layer and, ``with_cam``, the CAM of
-    every class ``(B, K, h, w)``. Attention and CAM are positive parts, as shown and measured everywhere else.
+    every class ``(B, K, h, w)``; of a network with maps of single action units also those, ``(B, A, h, w)``. Attention
+    and CAM are positive parts, as shown and measured everywhere else.
     """
 
     def __init__(self, method: Method, with_cam: bool) -> None:
@@ -58,7 +60,8 @@ class ExportableModel(nn.Module):
     def names(self) -> tuple[str, ...]:
         """Names of the outputs."""
         layers = tuple(f"attention_{number}" for number in range(1, self.method.backbone.n_layers + 1))
-        return ("logits", *layers, *(("cam",) if self.with_cam else ()))
+        au_maps = () if self.method.au_maps is None else ("au_maps",)
+        return ("logits", *layers, *(("cam",) if self.with_cam else ()), *au_maps)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs, see the class."""
@@ -68,7 +71,8 @@ class ExportableModel(nn.Module):
             chosen = torch.zeros(image.shape[0], dtype=torch.int64, device=image.device)
             cams = [self.method.cam(out, chosen + number) for number in range(self.method.n_classes)]
             maps.append(torch.stack([positive_part(cam) for cam in cams], 1))
-        return (out.logits, *maps)
+        au_maps = self.method.read_au_maps(out)
+        return (out.logits, *maps, *(() if au_maps is None else (au_maps,)))
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def describe_export(opened: OpenRun, graph: ExportableModel) -> dict[str, Any]:
         "alignment": dict(opened.preparation.crop.get("crop", {})),
         "outputs": list(graph.names),
         "layers": [name for name in graph.names if name.startswith("attention_")],
+        "au_maps": [] if graph.method.au_maps is None else list(DRAWN_AUS),
         "temperature": opened.temperature if opened.calibration else None,
         "backbone": record.config.backbone,
         "method": record.config.method,

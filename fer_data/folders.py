@@ -59,9 +59,10 @@ STORE = FolderKind("store", "aupipe build-maps", ("index.json", "*-[0-9][0-9][0-
 RUN = FolderKind("run", "aupipe train", ("config.json", "last.pt"))
 GRID = FolderKind("benchmark", "aupipe benchmark", ("results.csv", "runs/*/config.json", "runs/*/last.pt"))
 COMPARISON = FolderKind("comparison", "aupipe compare", ("comparison.json",))
+STUDY = FolderKind("study", "aupipe study", ("runs/*-fold1/config.json",))
 EXPLANATION = FolderKind("explanation", "aupipe explain", ("explain.json",))
 EXPORT = FolderKind("export", "aupipe export", ("export.json",))
-KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, EXPLANATION, EXPORT)
+KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, STUDY, EXPLANATION, EXPORT)
 
 
 @contextlib.contextmanager

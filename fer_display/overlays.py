@@ -11,15 +11,20 @@ POINT_COLOUR = (64, 255, 128)
 
 
 def overlay(
-    face: UInt8[np.ndarray, "h w 3"], values: Float[np.ndarray, "a b"], *, alpha: float = 0.65, colours: str = "inferno"
+    face: UInt8[np.ndarray, "h w 3"],
+    values: Float[np.ndarray, "a b"],
+    *,
+    alpha: float = 0.65,
+    colours: str = "inferno",
+    peak: float | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a map over a face, coloured and opaque where it is strong; resized (bilinear), scaled to its own maximum.
+    """Draw a map over a face, coloured and opaque where it is strong; resized (bilinear).
 
-    Only the maximum is brought to 1: nothing is subtracted, so an even map looks even.
+    ``peak``, by default its own maximum, is brought to 1: nothing is subtracted, so an even map looks even.
     """
     height, width = face.shape[:2]
     grown = cv2.resize(np.asarray(values, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    peak = float(grown.max())
+    peak = float(grown.max()) if peak is None else peak
     strength = np.clip(grown / peak, 0, 1) if peak > 0 else np.zeros_like(grown)
     colour = matplotlib.colormaps[colours](strength)[..., :3] * 255
     weight = (alpha * strength)[..., None]

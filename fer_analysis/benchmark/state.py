@@ -10,6 +10,7 @@ from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
 from aupipe.fer_analysis.evaluation.predictions import METRICS, load_metrics
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.recorded import check_recorded
+from aupipe.fer_data.shards.folds import folded_digest
 from aupipe.fer_models.training import checkpoint, run_log
 from aupipe.fer_models.training.config import TrainConfig
 
@@ -47,7 +48,10 @@ def read_metrics(out: Path, run: RunSpec) -> dict[str, Any] | None:
 
 
 def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> bool:
-    """Tell whether the figures belong to this run, this split and the checkpoint that is there now."""
+    """Tell whether the figures belong to this run, this split and the checkpoint that is there now.
+
+    ``store_digest``: of the whole store, whatever the run's fold.
+    """
     content, folder = read_metrics(out, run), out / RUNS / run.folder
     rows = _log(folder)
     if content is None or not rows:
@@ -60,7 +64,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "align_weight": run.config.align_weight,
         "split": split,
         "limit": None,
-        "store_digest": store_digest,
+        "store_digest": folded_digest(store_digest, run.config.fold),
         "epoch": run_log.best_row(rows, run.config.select)["epoch"],
     }
     return _contains(content, wanted) and checkpoint.outdated(folder, content) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -11,10 +12,12 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, CanonicalFace
-from aupipe.fer_analysis.comparison.map_files import MaskSet
-from aupipe.fer_data.au_maps.codebook import Codebook
+from aupipe.fer_analysis.comparison.map_files import MaskSet, read_masks
+from aupipe.fer_data.au_maps.codebook import Codebook, load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.manifest.labels import order_classes
+from aupipe.fer_data.shards import Store
 from aupipe.fer_data.typed import parse_toml
 
 MASK_KINDS = ("study", "codebook")
@@ -55,3 +58,31 @@ def codebook_masks(face: CanonicalFace, codebook: Codebook, threshold: float = T
     # Maps are square: the frame is their left part.
     maps = render_maps(points, names, codebook, HEIGHT, HEIGHT)[:, :, :WIDTH]
     return MaskSet(names, maps > threshold)
+
+
+def find_masks(wanted: str, face: CanonicalFace | None, store: Store | None = None) -> MaskSet:
+    """Draw masks on a canonical face, or read them from a folder.
+
+    Args:
+        wanted: ``study``, ``codebook`` or a folder.
+        face: The face to draw them on.
+        store: Whose codebook ``codebook`` means. None: ours.
+
+    Returns:
+        A mask for each expression.
+
+    Raises:
+        UserInputError: They must be drawn and no face is known, or the folder cannot be used.
+    """
+    if wanted not in MASK_KINDS:
+        return read_masks(Path(wanted))
+    if face is None:
+        raise UserInputError(
+            paragraph(
+                f"The {wanted} masks are drawn on a canonical face, and which one the maps lie on is not known.",
+                fix="Say it with --shape own or --shape uib, or give a folder of masks.",
+            )
+        )
+    if wanted == "study":
+        return study_masks(face)
+    return codebook_masks(face, store.codebook if store is not None else load_codebook("default"))

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.comparison import figures
+from aupipe.fer_analysis.comparison.map_comparison import MapComparison, Scoring
 from aupipe.fer_analysis.comparison.scores import FIXED, SCORES
-from aupipe.fer_analysis.comparison.study import MapComparison, Scoring
 from aupipe.fer_data.files import write_bytes, write_json, write_text
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_text, markdown_table

@@ -74,6 +74,6 @@ def evaluate_coded(
     store = loader.reader.store
     measured = with_estimate(measure_coded(networks, loader, coded.faces, store.codebook, progress), coded.estimate)
     content = summarise_coded(coded.faces, measured, store.index.classes, coded.codes, store.codebook)
-    write_coded(out / TABLE, coded.faces, measured, store.index.classes, coded.codes.codes)
+    digest = write_coded(out / TABLE, coded.faces, measured, store.index.classes, coded.codes.codes)
     write_bytes(out / PICTURE, png_bytes(draw_coded(content)))
-    return content
+    return {**content, "table_sha256": digest}

@@ -8,8 +8,9 @@ Maps: ``attention`` of the deepest layer, ``cam`` of the label and ``cam_predict
 has a map of each action unit (``--guidance per-au``): an action unit's score is the mean of its own map in its region,
 and their maximum has the cosine. Then what these are read against.
 ``label_map`` and ``predicted_map`` are AU maps of classes, ``untrained`` is the attention of a network of the same
-architecture with random weights, ``true_map`` the map of the coded action units at the attention's size: no map of that
-size can do much better. ``another`` is the attention against the codes of another person's face of the same class.
+architecture with random weights and ``untrained_unit_maps`` are its maps of single action units, ``true_map`` is the
+map of the coded action units at the attention's size: no map of that size can do much better. ``another`` is the
+attention against the codes of another person's face of the same class.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress
@@ -137,10 +139,10 @@ def _measure_batch(
     columns = {f"cos/{name}": cosine(value, coded) for name, value in grown.items()}
     columns["cos/another"] = cosine(grown["attention"], drawing.of_weights(faces.weights_of_another[place]))
     columns |= {f"score/{name}": region_scores(value, regions) for name, value in grown.items()}
-    if reading.au_maps is not None:
-        merged = resize_maps(reading.au_maps.amax(1), (size, size))
-        columns["cos/unit_maps"] = cosine(merged, coded)
-        columns["score/unit_maps"] = unit_scores(reading.au_maps, faces.numbers, regions)
+    for name, au_maps in (("unit_maps", reading.au_maps), ("untrained_unit_maps", untrained.au_maps)):
+        if au_maps is not None:
+            columns[f"cos/{name}"] = cosine(resize_maps(au_maps.amax(1), (size, size)), coded)
+            columns[f"score/{name}"] = unit_scores(au_maps, faces.numbers, regions)
     return {"predicted": predicted, **{name: value.cpu().numpy() for name, value in columns.items()}}
 
 
@@ -208,13 +210,15 @@ def write_coded(
     measured: CodedMeasures,
     classes: Sequence[str],
     codes: Mapping[str, tuple[FacsCode, ...]],
-) -> None:
-    """Write ``coded.csv``: every coded face with all that was measured on it.
+) -> str:
+    """Write ``coded.csv``, every coded face with all that was measured on it, and return its SHA-256.
 
     Columns: ``sample_id, group, true, predicted, aus, another`` (the other face), ``cos_MAP`` and ``MAP_AU12``; six
     decimals, empty where there is nothing.
     """
-    write_recorded(path, csv_of_columns(_columns(faces, measured, classes, codes)).encode())
+    data = csv_of_columns(_columns(faces, measured, classes, codes)).encode()
+    write_recorded(path, data)
+    return sha256_bytes(data)
 
 
 def _columns(

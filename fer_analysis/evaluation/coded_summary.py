@@ -7,8 +7,8 @@ unit has the faces.
 
 **Cosine.** With the map of the coded action units, over the faces that show any; macro mean over the classes.
 
-Intervals are 95 %, persons resampled. ``attention_over`` holds those of what the attention has more than each control,
-paired.
+Intervals are 95 %, persons resampled. ``lead_over`` holds those of what the attention has more than each control,
+paired; over ``untrained_unit_maps``, what the network's own maps of single action units have more.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ CODED_CONTROLS = {
     "label_map": "AU map of the class",
     "predicted_map": "AU map of the prediction",
     "untrained": "untrained network's attention",
+    "untrained_unit_maps": "untrained network's maps of single action units",
     "estimate": "estimate from blendshapes or another program",
 }
 TRUE_MAP = {"true_map": "the coded AUs' own map at that size"}
@@ -66,7 +67,7 @@ def summarise_coded(
         "least_faces": within_class.LEAST_FACES,
         "accuracy": float((measured.predicted == faces.label).mean()),
         "maps": {name: table.figures(name) for name in ROWS},
-        "attention_over": {name: table.lead(name) for name in CODED_CONTROLS},
+        "lead_over": {name: table.lead(name) for name in CODED_CONTROLS},
         "by_unit": table.by_unit(),
         "same_place": [list(group) for group in _shared(book, faces.numbers)],
     }
@@ -145,13 +146,14 @@ class _CodedSummary:
         return resampling.bootstrap_interval(values[rows], label, "classes", group=group)
 
     def lead(self, name: str) -> dict[str, Interval]:
-        """Compute the paired intervals of what the attention has more than a control, on what both have."""
+        """Compute the paired intervals of what a map has more than its control, on what both have."""
+        mine = "unit_maps" if name == "untrained_unit_maps" else "attention"
         cosines, units = self.measured.cosines, self._units(name)
-        rows = self._cosine_rows("attention", name)
-        both = None if name not in cosines else self._cosine_interval(cosines["attention"] - cosines[name], rows)
+        rows = self._cosine_rows(mine, name)
+        both = None if name not in cosines else self._cosine_interval(cosines[mine] - cosines[name], rows)
         # Of another face the units are its own: its faces show others.
-        own = self._units("attention") if name == "another" else units
-        return {"cosine": both, "within": self._interval(self._areas("attention", own) - self._areas(name, units))}
+        own = self._units(mine) if name == "another" else units
+        return {"cosine": both, "within": self._interval(self._areas(mine, own) - self._areas(name, units))}
 
     def by_unit(self) -> dict[str, Any]:
         """Compute for each action unit the attention's area, and what it is read against."""

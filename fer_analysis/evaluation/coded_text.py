@@ -77,10 +77,12 @@ def _within(coded: Mapping[str, Any]) -> list[str]:
         ]
     said = [_telling("Its attention is", "Its attention tells", maps, "attention")]
     if _tells(maps["attention"]):
-        said.append(_untrained(coded))
+        said.append(_untrained(coded, "untrained"))
     if maps["unit_maps"]["within"] is not None:
         whose = "Its maps of single action units"
         said.append(_telling(f"{whose} are", f"{whose} tell", maps, "unit_maps"))
+        if _tells(maps["unit_maps"]):
+            said.append(_untrained(coded, "untrained_unit_maps"))
     return said
 
 
@@ -102,15 +104,15 @@ def _telling(be: str, tell: str, maps: Mapping[str, Any], name: str) -> str:
     return f"{be} not shown to tell {of}: {figures}; {ceiling}."
 
 
-def _untrained(coded: Mapping[str, Any]) -> str:
-    lead, value = coded["attention_over"]["untrained"]["within"], shown(coded["maps"]["untrained"]["within"])
+def _untrained(coded: Mapping[str, Any], name: str) -> str:
+    lead, value = coded["lead_over"][name]["within"], shown(coded["maps"][name]["within"])
     if lead is not None and lead[0] > 0:
         return f"An untrained network of its architecture has {value}, less by {span(lead)}."
     return f"An untrained network of its architecture has {value}: that it was trained is not shown to matter."
 
 
 def _cosine(coded: Mapping[str, Any]) -> list[str]:
-    maps, over = coded["maps"], coded["attention_over"]
+    maps, over = coded["maps"], coded["lead_over"]
     value, interval = maps["attention"]["cosine"], maps["attention"]["cosine_ci95"]
     if value is None:
         return []

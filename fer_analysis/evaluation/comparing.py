@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from aupipe.fer_analysis.evaluation.coded_comparing import coded_differences
+from aupipe.fer_analysis.evaluation.coded_maps import TABLE
 from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference
 from aupipe.fer_analysis.evaluation.predictions import (
     EVALUATION,
@@ -58,10 +60,10 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         limit: Number of rows of it; None: all.
 
     Returns:
-        The differences ``run - other``, with their intervals.
+        The differences ``run - other``, with their intervals; those of coded action units where both have them.
 
     Raises:
-        RunError: One was not evaluated, not with the weights it has now, or not on the same faces and maps.
+        RunError: One was not evaluated, not with the weights it has now, or not on the same faces, maps and codes.
     """
     found = [figures_of(one, split, limit) for one in (run, other)]
     folders, contents = [folder for folder, _ in found], [content for _, content in found]
@@ -72,6 +74,13 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         for folder, content in zip(folders, contents, strict=True)
     )
     pair.check_rows(first, second)
+    differences = _differences(first, second, contents)
+    if all("coded" in content for content in contents):
+        tables = (
+            read_predictions(folder / TABLE, content["coded"]["table_sha256"])
+            for folder, content in zip(folders, contents, strict=True)
+        )
+        differences |= coded_differences(*pair.check_codes(*tables))
     content = {
         "run": str(run),
         "other": str(other),
@@ -79,7 +88,7 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         "n": len(first.rows),
         "n_groups": len(np.unique(first.group)),
         "paired_test": resampling.paired_test(first.flags("correct"), second.flags("correct"), first.group).as_json(),
-        "differences": _differences(first, second, contents),
+        "differences": differences,
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
     }

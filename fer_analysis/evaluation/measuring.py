@@ -143,8 +143,7 @@ def read(model: Method, batch: Batch) -> BatchReading:
     maps = explanation_maps(model, out, batch.label)
     if model.has_cam:
         maps["cam_predicted"] = _cam(model, out, logits.argmax(1))
-    au_maps = None if model.au_maps is None else model.au_maps(out.features[-1].detach()).detach()
-    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label), au_maps)
+    return BatchReading(logits.softmax(1), maps, published_maps(model, out, batch.label), model.read_au_maps(out))
 
 
 def with_given(reading: BatchReading, batch: Batch, given: GivenMaps | None) -> BatchReading:

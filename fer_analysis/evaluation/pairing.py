@@ -55,6 +55,14 @@ class RunPair:
         if first.identity != second.identity:
             raise self._refusal("rows", f"{len(first.rows)} rows", f"{len(second.rows)} rows, other ids")
 
+    def check_codes(self, first: PredictionTable, second: PredictionTable) -> tuple[PredictionTable, PredictionTable]:
+        """Check that two tables hold the same coded faces with the same codes. Raises :class:`RunError`."""
+        its = [[(row["sample_id"], row["aus"]) for row in table.rows] for table in (first, second)]
+        if its[0] != its[1]:
+            changed = len(set(its[0]) ^ set(its[1]))
+            raise self._refusal("codes", f"{len(its[0])} coded faces", f"{len(its[1])}, {changed} of either unlike")
+        return first, second
+
     def _refusal(self, what: str, first: object, second: object) -> RunError:
         return RunError(
             paragraph(

@@ -107,7 +107,7 @@ class CodedMapJson(TypedDict):
 
 
 class CodedLeadJson(TypedDict):
-    """Paired intervals of what the attention has more than a control."""
+    """Paired intervals of what a map has more than its control."""
 
     cosine: Interval
     within: Interval
@@ -139,9 +139,10 @@ class CodedJson(TypedDict):
     least_faces: int
     accuracy: float
     maps: dict[str, CodedMapJson]
-    attention_over: dict[str, CodedLeadJson]
+    lead_over: dict[str, CodedLeadJson]
     by_unit: dict[str, CodedUnitJson]
     same_place: list[list[int]]
+    table_sha256: str
 
 
 class MetricsJson(TypedDict):
@@ -196,5 +197,5 @@ def check_shapes(content: MetricsJson) -> None:
     ):
         raise UnreadableTextError("its classes, layers and maps do not add up")
     coded = content.get("coded")
-    if coded and (coded["maps"].keys() != ROWS.keys() or coded["attention_over"].keys() != CODED_CONTROLS.keys()):
+    if coded and (coded["maps"].keys() != ROWS.keys() or coded["lead_over"].keys() != CODED_CONTROLS.keys()):
         raise UnreadableTextError("its maps on coded faces are others than those that are measured")

@@ -3,6 +3,9 @@
 For a map T >= 0 over the crop and the region A_u in [0, 1] of action unit u, drawn on this face's own landmarks,
 ``share(u) = sum(T A_u) / sum(T)``. An even map has ``chance(u) = mean(A_u)``, the region's share of the crop.
 ``lift = share / chance``. Regions overlap (AU 23, 24, 25 and 26 all lie on the mouth), so shares do not add up to 1.
+
+A network that was trained with a map of each action unit has them read by name: ``own(u)`` is the mean of u's own map
+where A_u is at least one half, as ``aupipe evaluate --aus`` measures it.
 """
 
 from __future__ import annotations
@@ -16,17 +19,19 @@ import torch
 from jaxtyping import Bool, Float, Float32
 
 from aupipe.fer_data import geometry
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.places import shared_places
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig, AugmentParameters
+from aupipe.fer_models.metrics.localisation import REGION_THRESHOLD
 from aupipe.fer_models.targets import cosine, resize_maps
 
 BRIDGE, CHIN = 27, 8
 """Landmarks on the face's own midline."""
 
-MIN_PEAK = 0.5
+MIN_PEAK = REGION_THRESHOLD
 """A region belongs to the crop when the crop shows at least this much of its peak, which is 1."""
 
 
@@ -43,7 +48,8 @@ class MapShare:
 @dataclass(frozen=True)
 class ActionUnitRow:
     """One action unit on one face. ``expected``: its weight for the predicted expression, 0 where it does not belong
-    to it. ``cam`` is None for methods without a class map."""
+    to it. ``cam`` is None for methods without a class map. ``own``: how high the network's own map of the action unit
+    is in its region, in [0, 1]; None where it has none."""
 
     number: int
     name: str
@@ -51,6 +57,7 @@ class ActionUnitRow:
     chance: float
     attention: MapShare
     cam: MapShare | None
+    own: float | None
 
     @property
     def lift(self) -> float:
@@ -91,6 +98,12 @@ class ActionUnitCard:
 def named(units: Sequence[int]) -> str:
     """Name AUs for people."""
     return ", ".join(f"AU {number}" for number in units)
+
+
+def highest_own(card: ActionUnitCard) -> list[tuple[int, float]]:
+    """List AUs with the height of the network's own map of each, the highest first; none where it has no such maps."""
+    own = [(unit.number, unit.own) for unit in card.action_units if unit.own is not None]
+    return sorted(own, key=lambda one: -one[1])
 
 
 def unseen_sentences(card: ActionUnitCard) -> list[str]:
@@ -185,6 +198,7 @@ def action_unit_card(
     codebook: Codebook,
     attention: Float[np.ndarray, "h w"],
     cam: Float[np.ndarray, "_ _"] | None = None,
+    au_maps: Float[np.ndarray, "a _ _"] | None = None,
 ) -> ActionUnitCard:
     """Make the card of one face.
 
@@ -193,6 +207,7 @@ def action_unit_card(
         codebook: The codebook they were drawn from.
         attention: Positive map over the centre crop, at any resolution.
         cam: The same of the predicted class; None for methods without a class map.
+        au_maps: The network's own map of each of :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`, likewise.
     """
     weights = codebook.expressions.get(regions.expression, {})
     size = len(regions.right)
@@ -205,6 +220,7 @@ def action_unit_card(
             chance=float(region.mean()),
             attention=_share(attended, region, regions.right),
             cam=None if activated is None else _share(activated, region, regions.right),
+            own=_own_height(au_maps, au, region),
         )
         for au, region in regions.maps.items()
     )
@@ -238,6 +254,14 @@ def _share(
     on_right = float(inside[right].sum()) / total
     share = float(inside.sum()) / total
     return MapShare(share, share - on_right, on_right)
+
+
+def _own_height(
+    au_maps: Float[np.ndarray, "a _ _"] | None, number: int, region: Float32[np.ndarray, "m m"]
+) -> float | None:
+    if au_maps is None or number not in DRAWN_AUS:
+        return None
+    return float(resize_to_regions(au_maps[DRAWN_AUS.index(number)], len(region))[region >= REGION_THRESHOLD].mean())
 
 
 def _is_elsewhere(unit: ActionUnitRow, regions: Regions) -> bool:

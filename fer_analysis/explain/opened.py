@@ -40,6 +40,8 @@ class FacePrediction:
         predicted: Index of the predicted class.
         attention: Attention of the chosen layer.
         cam: The *predicted* class's activation map; None for methods without one.
+        au_maps: The network's own map of each of :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`, in [0, 1];
+            None for a network that was not trained to have them.
     """
 
     logits: Float64[np.ndarray, "k"]
@@ -47,6 +49,7 @@ class FacePrediction:
     predicted: int
     attention: Float32[np.ndarray, "h w"]
     cam: Float32[np.ndarray, "_ _"] | None
+    au_maps: Float32[np.ndarray, "a _ _"] | None
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,19 @@ class OpenRun:
         maps = explanation_maps(self.model, out, chosen)
         attention = maps[str(layer or self.layer)].cpu().numpy()
         cam = maps["cam"].cpu().numpy() if "cam" in maps else None
+        own = self.model.read_au_maps(out)
+        au_maps = None if own is None else own.cpu().numpy()
         logits = out.logits.double().detach().cpu().numpy()
         probability = softmax(logits, self.temperature)
         return [
-            FacePrediction(row, probability[n], int(row.argmax()), attention[n], None if cam is None else cam[n])
+            FacePrediction(
+                logits=row,
+                probability=probability[n],
+                predicted=int(row.argmax()),
+                attention=attention[n],
+                cam=None if cam is None else cam[n],
+                au_maps=None if au_maps is None else au_maps[n],
+            )
             for n, row in enumerate(logits)
         ]
 

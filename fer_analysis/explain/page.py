@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, MapShare, named, unseen_sentences
+from aupipe.fer_analysis.explain.action_units import (
+    ActionUnitCard,
+    ActionUnitRow,
+    MapShare,
+    highest_own,
+    named,
+    unseen_sentences,
+)
 from aupipe.fer_analysis.explain.observed import ObservedAus, observed_sentences
 from aupipe.fer_analysis.explain.opened import OpenRun
-from aupipe.fer_analysis.explain.pictures import shown_action_units
+from aupipe.fer_analysis.explain.pictures import OWN_MAPS, shown_action_units
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_display.blocks import BarCell, BarTable, Section, Text, Tiles, Wide
 from aupipe.fer_display.pages import Picture, data_uri
@@ -15,11 +22,26 @@ from aupipe.fer_display.pages import Picture, data_uri
 FIGURE_SPACE = "\u2007"
 """As wide as a digit: keeps the bars in line."""
 
-_HEADS = ("action unit", "attention", "chance", "times chance", "expected", "estimated", "CAM", "left / right")
+_HEADS = (
+    "action unit",
+    "attention",
+    "chance",
+    "times chance",
+    "expected",
+    "estimated",
+    "own map",
+    "CAM",
+    "left / right",
+)
 
 
-def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture]) -> Section:
-    """Describe one face: pictures, what was predicted, the AU card, how good its landmarks are."""
+def face_section(
+    opened: OpenRun, result: FaceResult, pictures: Sequence[Picture], own: Sequence[Picture] = ()
+) -> Section:
+    """Describe one face: pictures, what was predicted, the AU card, how good its landmarks are.
+
+    ``own``: the network's own maps of single action units.
+    """
     predicted = opened.record.classes[result.prediction.predicted]
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
     face = result.face
@@ -32,6 +54,7 @@ def face_section(opened: OpenRun, result: FaceResult, pictures: Sequence[Picture
         Text(_probabilities(opened, result)),
         Tiles(pictures, "large"),
         *(Text(said, "plain") for said in (*card_sentences(result.card), *observed_sentences(result.observed))),
+        *([Text(own_sentence(result.card), "plain"), Tiles(own, "medium")] if own else []),
         unit_table(result.card, result.observed),
         Text(" ".join([quality, *result.notes])),
     ]
@@ -54,6 +77,14 @@ def card_sentences(card: ActionUnitCard) -> list[str]:
     side = "right" if card.asymmetry > 0 else "left"
     sentences.append(f"{0.5 + abs(card.asymmetry) / 2:.0%} of the attention lies on the image's {side} of the midline.")
     return sentences
+
+
+def own_sentence(card: ActionUnitCard) -> str:
+    """Say at which action units the network's own maps are highest."""
+    heights = ", ".join(f"AU {number} ({height:.2f})" for number, height in highest_own(card)[:OWN_MAPS])
+    return (
+        f"The network's own maps of single action units are highest, each in its region, at {heights}; 1 is the most."
+    )
 
 
 def _expected_sentences(card: ActionUnitCard) -> list[str]:
@@ -86,6 +117,7 @@ def _row(unit: ActionUnitRow, top: float, told: float | None) -> tuple[str, BarC
         f"{unit.lift:.1f}",
         expected,
         "–" if told is None else f"{told:.2f}",
+        "–" if unit.own is None else f"{unit.own:.2f}",
         "–" if unit.cam is None else f"{unit.cam.share:.1%}",
         _sides(unit.attention),
     ]

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from aupipe.fer_analysis.explain import view
-from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, unseen_sentences
+from aupipe.fer_analysis.explain.action_units import ActionUnitCard, ActionUnitRow, highest_own, unseen_sentences
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.result import FaceResult
 from aupipe.fer_data import geometry
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.files import write_bytes
 from aupipe.fer_display.figures import new_figure, png_bytes
 from aupipe.fer_display.overlays import draw_points, overlay
@@ -27,6 +28,9 @@ ATTENTION, CAM = "#0072b2", "#d55e00"
 
 OTHERS = 5
 """AUs shown besides the expected ones."""
+
+OWN_MAPS = 4
+"""Maps of single action units that are drawn."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,22 @@ def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> l
         strongest = _strongest(result.card, kind)
         drawn = view.draw_outline(overlay(seen.image, warped), frame)
         panels.append(FacePanel(drawn, caption, f"{where}: {caption} over the face{strongest}"))
+    return panels
+
+
+def own_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE // 2) -> list[FacePanel]:
+    """Draw the network's own maps of single action units, the :data:`OWN_MAPS` highest ones, none rescaled."""
+    if (au_maps := result.prediction.au_maps) is None:
+        return []
+    to_photo, corners = window(opened, result)
+    seen = view.face_view(result.picture.image, corners, side)
+    to_view, shape = view.compose(seen.from_photo, to_photo), (seen.image.shape[0], seen.image.shape[1])
+    panels = []
+    for number, height in highest_own(result.card)[:OWN_MAPS]:
+        values = view.warp_map(au_maps[DRAWN_AUS.index(number)], to_view, opened.crop.crop_size, shape)
+        said = f"AU {number}: {height:.2f}"
+        drawn = overlay(seen.image, values, peak=1.0)
+        panels.append(FacePanel(drawn, said, f"{result.title}: the network's own map of {said} in its region"))
     return panels
 
 

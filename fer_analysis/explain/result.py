@@ -12,10 +12,16 @@ from aupipe.fer_analysis.explain.inputs import InputPicture
 from aupipe.fer_analysis.explain.observed import ObservedAus
 from aupipe.fer_analysis.explain.opened import FacePrediction, OpenRun
 from aupipe.fer_data import geometry
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.preparation import AlignedFace
 
 TURNED = 30.0
 """From this yaw in degrees on, much of the far half is hidden."""
+
+OWN_MAP_LIMIT = (
+    "The network's own map of an action unit is what it learned of it, not a measurement: `aupipe evaluate --aus` says "
+    "what such maps tell on faces that people coded."
+)
 
 ENLARGED = 2.0
 """From this magnification on, the network saw more interpolated pixels than the photo has."""
@@ -116,6 +122,7 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
         "logits": {name: float(prediction.logits[k]) for k, name in enumerate(classes)},
         "attention": {"layer": opened.layer, "map": _rounded(prediction.attention)},
         "cam": cam,
+        "au_maps": _au_maps(prediction.au_maps),
         "codebook": opened.codebook.name,
         "action_units": [{**asdict(unit), "lift": unit.lift} for unit in card.action_units],
         "expected": list(card.expected),
@@ -156,11 +163,18 @@ def limits(opened: OpenRun, prediction: FacePrediction) -> tuple[str, ...]:
         "face shows.",
         "Action units told by blendshapes are an estimate, fitted on posed, frontal faces: which of two faces of one "
         "expression shows one, it hardly knows.",
+        *(() if prediction.au_maps is None else (OWN_MAP_LIMIT,)),
         "Chance and the even map are those of this one face, which decides nothing about the network: over faces and "
         "persons, `aupipe report` decides with intervals.",
         f"The classifier always names one of its {len(opened.record.classes)} classes, whatever the photo shows, and "
         "its confidence holds only for photos like those of its validation split. An expression is not an emotion.",
     )
+
+
+def _au_maps(au_maps: np.ndarray | None) -> dict[str, Any] | None:
+    if au_maps is None:
+        return None
+    return {str(number): _rounded(values) for number, values in zip(DRAWN_AUS, au_maps, strict=True)}
 
 
 def _rounded(values: np.ndarray) -> list[Any]:

@@ -15,7 +15,7 @@ from aupipe.fer_analysis.explain.action_units import action_unit_card, face_regi
 from aupipe.fer_analysis.explain.inputs import InputPicture, Source
 from aupipe.fer_analysis.explain.observed import observe
 from aupipe.fer_analysis.explain.opened import OpenRun
-from aupipe.fer_analysis.explain.pictures import face_panels, photo_picture, window, write_face_png
+from aupipe.fer_analysis.explain.pictures import face_panels, own_panels, photo_picture, window, write_face_png
 from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
 from aupipe.fer_analysis.explain.timeline import draw_timeline
 from aupipe.fer_data.errors import printable
@@ -161,7 +161,8 @@ def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, Al
     results = []
     for (number, face), prediction in zip(faces.items(), opened.predict(list(faces.values())), strict=True):
         regions = face_regions(face.landmarks, opened.canvas, opened.record.classes[prediction.predicted])
-        card = action_unit_card(regions, opened.codebook, prediction.attention, prediction.cam)
+        maps = (prediction.attention, prediction.cam, prediction.au_maps)
+        card = action_unit_card(regions, opened.codebook, *maps)
         observed = observe(face.blendshapes, card)
         results.append(FaceResult(picture, number, face, prediction, card, face_notes(face), observed))
     return results
@@ -176,7 +177,8 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
     work.rows.append(summary_row(result, opened))
     work.limits = work.limits or limits(opened, result.prediction)
     if len(work.blocks) < MAX_SECTIONS:
-        work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels]))
+        own = [panel.encoded() for panel in own_panels(opened, result)]
+        work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels], own))
 
 
 def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...]) -> ExplainReport:

@@ -1,22 +1,17 @@
 """Cutting validation and test samples: stratified, by whole subjects, depending on seed and names only.
 
-Pure. Groups (a subject, or a file where subjects are unknown) come in the order of a SHA-256 hash of seed and
-name, so that neither the order of rows nor the version of Python or NumPy matters; each is taken when that
-brings the cut closer to its target, the sum over classes of |wanted - taken|.
+Pure. A group is a subject, or a file where subjects are unknown; :mod:`~aupipe.fer_data.group_choice` chooses them.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Sequence
+from dataclasses import replace
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.group_choice import choose_groups, common_classes
 from aupipe.fer_data.types import Sample
-
-_ENOUGH_GROUPS = 3  # one for each split
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
@@ -52,11 +47,11 @@ def assign_splits(
     current = list(samples)
     if splits == {""}:
         pool = _groups(current)
-        common = _common_classes(pool)
+        common = common_classes(pool)
         taken = choose_groups(pool, test_fraction, f"{seed}/test", common, spare=2 if val_fraction else 1)
         current = [replace(item, split="test" if group_of(item) in taken else "train") for item in current]
     else:
-        common = _common_classes(_groups([item for item in current if item.split == "train"]))
+        common = common_classes(_groups([item for item in current if item.split == "train"]))
     if "val" not in splits:
         train = [item for item in current if item.split == "train"]
         taken = choose_groups(_groups(train), val_fraction, f"{seed}/val", common, spare=1)
@@ -77,72 +72,3 @@ def _groups(samples: Sequence[Sample]) -> dict[str, Counter[str]]:
     for sample in samples:
         groups[group_of(sample)][sample.label] += 1
     return dict(groups)
-
-
-def _common_classes(groups: Mapping[str, Counter[str]]) -> frozenset[str]:
-    holders = Counter(label for counts in groups.values() for label in counts)
-    return frozenset(label for label, count in holders.items() if count >= _ENOUGH_GROUPS)
-
-
-@dataclass(slots=True)
-class _GroupChoice:
-    """The state of one greedy cut; ``left`` counts, per class, the groups that are not taken.
-
-    Whole numbers only, in units of 1 / ``unit`` samples: sums of floats would depend on the order of rows.
-    """
-
-    wanted: Mapping[str, int]
-    unit: int
-    left: Counter[str]
-    common: Set[str]
-    spare: int
-    have: Counter[str] = field(default_factory=Counter)
-    taken: set[str] = field(default_factory=set)
-
-    def gain(self, counts: Mapping[str, int]) -> int:
-        missing = {label: self.wanted[label] - self.unit * self.have[label] for label in counts}
-        return sum(abs(missing[label]) - abs(missing[label] - self.unit * n) for label, n in counts.items())
-
-    def leaves_enough(self, counts: Mapping[str, int]) -> bool:
-        return all(self.left[label] > self.spare for label in counts if label in self.common)
-
-    def take(self, group: str, counts: Mapping[str, int]) -> None:
-        self.taken.add(group)
-        self.have.update(counts)
-        self.left.subtract(counts.keys())
-
-
-def choose_groups(
-    groups: Mapping[str, Mapping[str, int]], fraction: float, salt: str, common: Set[str], *, spare: int
-) -> frozenset[str]:
-    """Choose groups that hold about ``fraction`` of every class.
-
-    Args:
-        groups: Number of samples by group and class.
-        fraction: Share to take, in [0, 1).
-        salt: Text that goes into the hash by which the groups are ordered.
-        common: Classes of which at least one group is taken, and ``spare`` groups are left, where that is possible.
-        spare: Groups to leave of each such class.
-    """
-    if not fraction or not groups:
-        return frozenset()
-    totals, left = Counter[str](), Counter[str]()
-    for counts in groups.values():
-        totals.update(counts)
-        left.update(counts.keys())
-    share = Fraction(str(fraction))
-    least = {label: share.denominator if label in common else 0 for label in totals}
-    wanted = {label: max(share.numerator * n, least[label]) for label, n in totals.items()}
-    state = _GroupChoice(wanted, share.denominator, left, common, spare)
-    ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{salt}/{group}".encode()).digest())
-    for group in ordered:
-        if state.gain(groups[group]) > 0 and state.leaves_enough(groups[group]):
-            state.take(group, groups[group])
-    # A class whose every group was too large to bring the sum closer still gets its least harmful one.
-    for label in sorted(common & totals.keys(), key=lambda name: (left[name], name)):
-        if not state.have[label]:
-            fitting = [g for g in ordered if label in groups[g] and state.leaves_enough(groups[g])]
-            if fitting:
-                best = max(fitting, key=lambda group: state.gain(groups[group]))
-                state.take(best, groups[best])
-    return frozenset(state.taken)

@@ -91,6 +91,11 @@ class StoreIndex:
         return "jpeg" if any("image_jpeg" in shard.offsets for shard in self.shards) else "raw"
 
     @property
+    def fold(self) -> str:
+        """The fold that the splits are those of; empty: the store's own."""
+        return ""
+
+    @property
     def aus(self) -> str:
         """Whose action units the maps show: ``class``, the label's, or another mode of ``build-maps --aus``."""
         return str(self.config.get("aus", "class"))

@@ -5,22 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 from aupipe.fer_data.errors import StoreError, paragraph
+from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.shards.reader import Store, open_store
 from aupipe.fer_data.shards.remote import index_of, is_url, pinned
 from aupipe.fer_data.types import Progress
 
 
-def preview_store(place: Path | str) -> Store:
+def preview_store(place: Path | str, fold: str = "") -> Store:
     """Read what a store's index says of it: classes, sizes, splits, codebook.
 
-    Of a URL no shard is asked for, and no row can be read; :func:`open_previewed` copies them.
+    Of a URL no shard is asked for, and no row can be read; :func:`open_previewed` copies them. Only to deal persons to
+    folds their names must be read.
 
     Args:
         place: A folder, or the URL of one.
+        fold: See the store through this fold (:mod:`~aupipe.fer_data.shards.folds`); empty: as it is.
 
     Raises:
         StoreError: There is no such store, or its index is damaged.
+        UserInputError: There is no such fold.
     """
+    if fold:
+        return fold_store(open_store(place), fold)
     folder, index = index_of(place)
     return Store(folder, index, pinned(str(place), index.digest) if is_url(place) else "")
 
@@ -36,7 +42,7 @@ def open_previewed(place: Path | str, preview: Store, progress: Progress | None 
     Raises:
         StoreError: It cannot be had, or is another one by now.
     """
-    store = open_store(place, progress)
+    store = fold_store(open_store(place, progress), preview.index.fold)
     if store.index.digest != preview.index.digest:
         raise StoreError(
             paragraph(

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ class Backbone(nn.Module):
         channels: Number of channels of each layer.
         reductions: Input pixels per feature pixel of each layer.
         grids: (height, width) of each layer for images of ``image_size`` pixels, measured; empty without a size.
+        input_size: Side to which images are scaled before anything else; None: they are taken as they are.
         origin: Where its first weights came from.
 
     Raises:
@@ -36,6 +38,7 @@ class Backbone(nn.Module):
         self.name = name
         self.body = body
         self.origin = origin or WeightsOrigin()
+        self.input_size: int | None = None
         info: Any = body.feature_info
         self.channels: tuple[int, ...] = tuple(int(value) for value in info.channels())
         self.reductions: tuple[int, ...] = tuple(int(value) for value in info.reduction())
@@ -50,7 +53,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Compute feature maps ``(B, C, h, w)`` of every layer, deepest last."""
-        outputs = list(self.body(images))[: self.n_layers]
+        outputs = list(self.body(_scaled(images, self.input_size)))[: self.n_layers]
         features = [self._planes(value) for value in outputs]
         seen, self._seen = self._seen, {}
         for layer, (before, given, after) in seen.items():
@@ -129,6 +132,13 @@ class Backbone(nn.Module):
         finally:
             self.train(training)
         return tuple((int(value.shape[2]), int(value.shape[3])) for value in features)
+
+
+def _scaled(images: Float[Tensor, "b 3 h w"], side: int | None) -> Float[Tensor, "b 3 _ _"]:
+    """Scale images to a square: bilinear, without aliasing."""
+    if side is None or images.shape[2:] == (side, side):
+        return images
+    return F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def _unchanged(features: Tensor) -> Tensor:

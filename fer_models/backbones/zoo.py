@@ -12,6 +12,15 @@ from aupipe.fer_models.backbones.expression_nets import ExpressionClassifier
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """A training of the study: batches of 128, no augmentation, a constant learning rate, the last epoch is kept."""
+
+    optimizer: str = "adam"
+    lr: float = 1e-4
+    epochs: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class ZooEntry:
     """A network of the study and its backbone here.
 
@@ -24,6 +33,7 @@ class ZooEntry:
             one from scratch all, for six classes.
         exact: What is the same as in the study's program.
         differs: What is not.
+        schedule: How the study trains it.
     """
 
     name: str
@@ -33,6 +43,7 @@ class ZooEntry:
     weights: int
     exact: str
     differs: str = ""
+    schedule: Schedule = Schedule()
 
 
 _LAYERS = "every layer and the number of weights"
@@ -59,15 +70,18 @@ ZOO = (
         "Xception", "legacy_xception.tf_in1k", True, 224, 20_861_480, _LAYERS,
         "the last two pools are padded on both sides, not after alone",
     ),
-    ZooEntry("MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224, 2_996_352, _LAYERS),
+    ZooEntry(
+        "MobileNetV3Large", "tf_mobilenetv3_large_100.in1k", True, 224, 2_996_352, _LAYERS,
+        schedule=Schedule(lr=1e-6, epochs=15),
+    ),
     ZooEntry(
         "EfficientNetV2B0", "tf_efficientnetv2_b0.in1k", True, 224, 5_919_312,
-        f"{_LAYERS}, the last convolution (to 1,280) included",
+        f"{_LAYERS}, the last convolution (to 1,280) included", schedule=Schedule(lr=1e-6, epochs=10),
     ),
-    ZooEntry("AlexNet", "alexnet", False, 224, 88_718_726, _WHOLE),
-    ZooEntry("SilNet", "silnet", False, 150, 184_852_038, _WHOLE),
-    ZooEntry("WeiNet", "weinet", False, 64, 1_728_230, _WHOLE),
-    ZooEntry("SongNet", "songnet", False, 224, 172_678, _WHOLE),
+    ZooEntry("AlexNet", "alexnet", False, 224, 88_718_726, _WHOLE, schedule=Schedule("rmsprop", epochs=10)),
+    ZooEntry("SilNet", "silnet", False, 150, 184_852_038, _WHOLE, schedule=Schedule(epochs=10)),
+    ZooEntry("WeiNet", "weinet", False, 64, 1_728_230, _WHOLE, schedule=Schedule("rmsprop", epochs=10)),
+    ZooEntry("SongNet", "songnet", False, 224, 172_678, _WHOLE, schedule=Schedule("rmsprop", epochs=25)),
 )  # fmt: skip
 """The study's networks, in its order of presentation."""
 
@@ -90,6 +104,12 @@ def weinet(num_classes: int) -> ExpressionClassifier:
 def songnet(num_classes: int) -> ExpressionClassifier:
     """Create SongNet, 224 px: four convolutions, each with a 3 x 3 pool of stride 2, dropout after the last two."""
     return ExpressionClassifier("songnet", num_classes)
+
+
+def zoo_entry(name: str) -> ZooEntry | None:
+    """Find a network of the study by its name there or its backbone's; None for others."""
+    names = (name.casefold(), name.casefold().replace("-", ""))
+    return next((entry for entry in ZOO if {entry.name.casefold(), entry.backbone} & set(names)), None)
 
 
 def zoo_lines() -> list[str]:

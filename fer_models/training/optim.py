@@ -14,26 +14,37 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.training.config import TrainConfig
 
+RMSPROP_DECAY = 0.9
+"""Of the mean square of gradients: what Keras has, and Hinton's lecture; torch's default is .99."""
+
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """Compute the rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, or steps down."""
+    """Compute the rate of an optimisation step: linear warm-up, then cosine to 0 over all epochs, steps, or nothing."""
     warmup = config.warmup_epochs * steps_per_epoch
     total = max(config.epochs * steps_per_epoch, 1)
     ramp = min((step + 1) / (warmup + 1), 1.0)
+    if config.schedule == "constant":
+        return config.learning_rate * ramp
     if config.schedule == "step":
         return config.learning_rate * ramp * config.step_gamma ** (step // steps_per_epoch // config.step_epochs)
     return config.learning_rate * ramp * 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Make SGD with Nesterov momentum, or AdamW; biases and norms (vectors) are not decayed."""
+    """Make the optimizer: SGD has Nesterov momentum; biases and norms (vectors) are not decayed."""
     groups = [
         {"params": list(_parameters(model, decayed)), "weight_decay": config.weight_decay if decayed else 0.0}
         for decayed in (True, False)
     ]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate)
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
+    lr = config.learning_rate
+    match config.optimizer:
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=lr)
+        case "adam":
+            return torch.optim.Adam(groups, lr=lr)
+        case "rmsprop":
+            return torch.optim.RMSprop(groups, lr=lr, alpha=RMSPROP_DECAY)
+    return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def _parameters(model: nn.Module, decayed: bool) -> Iterator[nn.Parameter]:

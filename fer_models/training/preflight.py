@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +18,9 @@ from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
 from aupipe.fer_models.training.selection import few_choose
 
+KEPT = {"adamw": 2, "adam": 2, "rmsprop": 1}
+"""Numbers that an optimizer keeps of each weight; SGD one with momentum, else none."""
+
 
 def check(store: Store, config: TrainConfig) -> None:
     """Raise :class:`RunError` or :class:`UserInputError` for a store or settings that cannot be trained with."""
@@ -30,7 +33,7 @@ def check(store: Store, config: TrainConfig) -> None:
 def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
     """Collect what the user should know of these splits of a store and these settings, one line each."""
     small = _small_crop(config.crop_size, train.store.index.image_size)
-    lines = [small, _without_map(train.store), few_choose(config, len(val))]
+    lines = [small, _without_map(train), few_choose(config, len(val))]
     for reader in (train, val):
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
@@ -46,16 +49,21 @@ def network_notes(model: Method) -> list[str]:
     return lines
 
 
-def check_memory(model: Method, config: TrainConfig, device: torch.device) -> None:
-    """Raise :class:`RunError` where the weights with all that training keeps of them do not fit into the memory.
+def training_bytes(sizes: Sequence[int], config: TrainConfig) -> int:
+    """Compute the memory that a network's tensors of these sizes take in training; maps and images come on top.
 
     Beside each weight: its gradient, the optimizer's memory of it, and its moving average; and one more copy of the
-    largest tensor, for the step. Maps and images come on top.
+    largest tensor, for the step.
     """
-    kept = 1 + (2 if config.optimizer == "adamw" else config.momentum > 0) + (config.ema > 0)
+    kept = KEPT.get(config.optimizer, int(config.momentum > 0)) + (config.ema > 0)
+    return int((2 + kept) * sum(sizes) + max(sizes))
+
+
+def check_memory(model: Method, config: TrainConfig, device: torch.device) -> None:
+    """Raise :class:`RunError` where the weights with all that training keeps of them do not fit into the memory."""
     sizes = [parameter.numel() * parameter.element_size() for parameter in model.parameters()]
     weights, cuda = sum(sizes), device.type == "cuda"
-    extra = kept * weights + max(sizes)
+    extra = training_bytes(sizes, config) - weights
     # On the CPU the weights themselves have been made already.
     needed, there = (weights + extra, torch.cuda.mem_get_info(device)[0]) if cuda else (extra, available_memory())
     if needed > there:
@@ -72,12 +80,12 @@ def check_memory(model: Method, config: TrainConfig, device: torch.device) -> No
         )
 
 
-def _without_map(store: Store) -> str | None:
+def _without_map(train: SplitReader) -> str | None:
+    store = train.store
     if set(store.index.classes) <= store.codebook.expressions.keys():
         return None
     bare = [name for name in store.index.classes if not store.codebook.has_map(name)]
-    shards = [shard for shard in store.index.shards if shard.split == "train"]
-    rows, mapped = sum(shard.rows for shard in shards), sum(shard.with_map for shard in shards)
+    rows, mapped = len(train), int(train.has_map.sum())
     what = f"{rows - mapped} of {rows} images of train have no map and are learned by their label alone"
     return f"{what}: the codebook has no action units for {', '.join(bare)}"
 

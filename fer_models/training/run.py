@@ -89,7 +89,7 @@ def train(
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
     config = replace(config, method=method_name(config.method))
-    store = preview_store(store_folder)
+    store = preview_store(store_folder, config.fold)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         record = checkpoint.describe_run(store, run_folder, config)

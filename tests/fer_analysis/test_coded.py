@@ -201,7 +201,7 @@ def test_attention_that_shows_this_face_s_action_units_is_found_out(
     codes: FaceCodes, loader: TripletLoader, tmp_path: Path
 ) -> None:
     found = measured("bright", codes, loader, tmp_path)
-    maps, over = found["maps"], found["attention_over"]
+    maps, over = found["maps"], found["lead_over"]
     assert maps["attention"]["within"] > 0.95 < maps["true_map"]["within"]
     assert maps["attention"]["within_ci95"][0] > 0.9
     assert maps["untrained"]["within"] == 0.5 and maps["untrained"]["within_ci95"] == (0.5, 0.5)
@@ -238,7 +238,7 @@ def test_attention_elsewhere_or_everywhere_is_no_telling(
     said = " ".join(sentences(even))
     assert "which the attention falls short of by" in said or "not shown to differ from" in said
     assert "Its attention is not shown to tell" in said and "it tells" not in said
-    assert even["attention_over"]["untrained"]["within"] == (0, 0)
+    assert even["lead_over"]["untrained"]["within"] == (0, 0)
 
 
 def test_an_estimate_is_read_beside_it_where_it_says_something(
@@ -394,7 +394,7 @@ def test_without_codes_nothing_of_them_is_left(run: Path, content: dict[str, Any
 
 
 def test_figures_that_do_not_add_up_are_refused(content: dict[str, Any], tmp_path: Path) -> None:
-    for part in ("maps", "attention_over", "n"):
+    for part in ("maps", "lead_over", "n"):
         changed = copy.deepcopy(content)
         del changed["coded"][part]
         write_recorded(tmp_path / "metrics.json", json.dumps(changed).encode())

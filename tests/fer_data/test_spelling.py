@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from aupipe.commands import cli
 from aupipe.fer_analysis.benchmark import plan
 from aupipe.fer_analysis.comparison.explainers import explainer_name
-from aupipe.fer_analysis.comparison.run import RunOptions
+from aupipe.fer_analysis.comparison.map_maker import MapOptions
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.spelling import registered_name
@@ -70,9 +70,9 @@ def test_a_grid_takes_any_spelling() -> None:
 
 
 def test_an_explainer_takes_any_spelling(tmp_path: Path) -> None:
-    assert explainer_name("RISE") == RunOptions(explainer="Rise").explainer == "rise"
+    assert explainer_name("RISE") == MapOptions(explainer="Rise").explainer == "rise"
     with pytest.raises(UserInputError, match="Unknown explainer 'shap'"):
-        RunOptions(explainer="shap")
+        MapOptions(explainer="shap")
     for written, said in (("RISE", "not a training run"), ("shap", "is not one of")):
         done = CliRunner().invoke(cli.cli, ["compare", str(tmp_path), "--out", str(tmp_path), "--explainer", written])
         assert said in done.output + str(done.exception), written

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,19 +13,29 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from aupipe.fer_analysis.evaluation import evaluate
+from aupipe.fer_analysis.evaluation import compare, evaluate
 from aupipe.fer_analysis.evaluation.coded_text import sentences
+from aupipe.fer_analysis.evaluation.predictions import load_metrics
+from aupipe.fer_analysis.explain import explain_faces, open_run
+from aupipe.fer_analysis.explain.action_units import highest_own
+from aupipe.fer_analysis.explain.inputs import InputPicture
+from aupipe.fer_analysis.explain.page import face_section
+from aupipe.fer_analysis.explain.pictures import own_panels
+from aupipe.fer_analysis.explain.result import limits, result_json
+from aupipe.fer_analysis.export_model import export_model
 from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_aus
-from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.loading.targets import FaceAus
 from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.manifest.face_codes import FaceCodes
+from aupipe.fer_data.preparation import AlignedFace
 from aupipe.fer_data.shards import Store
+from aupipe.fer_display.pages import render
 from aupipe.fer_models.au_maps import au_map_loss
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
@@ -127,15 +139,25 @@ def test_the_maps_tell_which_action_units_a_face_of_the_test_split_has(trained: 
     assert heights[:, others].mean() < 0.1
 
 
-def test_evaluation_reads_them_by_name(trained: Path, many: Store, tmp_path: Path) -> None:
-    reader = many.split("test")
+def drawn_codes(store: Store) -> FaceCodes:
+    """The action units that were dealt to the faces of the test split."""
+    reader = store.split("test")
     assert reader.au_weight is not None
     codes = {
         sample: tuple(FacsCode(number) for number in np.flatnonzero(weights.any(1)).tolist())
         for sample, weights in zip(reader.sample_ids, reader.au_weight, strict=True)
     }
+    return FaceCodes(codes, CodeSource("drawn"))
+
+
+def test_evaluation_reads_them_by_name(trained: Path, many: Store, tmp_path: Path) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "run"))
-    coded = evaluate(run, many.folder, aus=FaceCodes(codes, CodeSource("drawn"))).content["coded"]
+    coded = evaluate(run, many.folder, aus=drawn_codes(many)).content["coded"]
+    untrained = coded["maps"]["untrained_unit_maps"]["within"]
+    assert coded["lead_over"]["untrained_unit_maps"]["within"][0] > 0, (
+        "the brightness that is planted helps random maps"
+    )
+    assert f"An untrained network of its architecture has {untrained:.3f}, less by" in " ".join(sentences(coded))
     assert coded["maps"]["unit_maps"]["within"] > 0.9 > coded["maps"]["label_map"]["within"]
     assert coded["maps"]["unit_maps"]["cosine"] > coded["maps"]["attention"]["cosine"]
     assert any("Its maps of single action units tell faces" in line for line in sentences(coded))
@@ -156,3 +178,56 @@ def test_what_cannot_be_guided_so_is_refused(own_aus: Store, tmp_path: Path) -> 
     vars(older)["au_weight"] = None
     with pytest.raises(UserInputError, match=r"does not say which action units.*format 1\.4.*build-maps"):
         next(TripletLoader(older, 2, per_au=True).epoch(0))
+
+
+def test_the_exported_file_has_them_and_their_numbers(trained: Path, tmp_path: Path) -> None:
+    report = export_model(trained, "torchscript", tmp_path / "model.pt")
+    assert report.outputs[-1] == "au_maps" and report.difference is not None and report.difference < 1e-4
+    files = {"aupipe.json": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        module = torch.jit.load(str(report.path), _extra_files=files)
+    assert json.loads(files["aupipe.json"])["au_maps"] == list(DRAWN_AUS)
+    _, model, _ = checkpoint.load_best(trained, torch.device("cpu"))
+    image = torch.rand(4, 3, 64, 64)
+    own = model.read_au_maps(model.read(image))
+    assert own is not None and torch.allclose(module(image)[-1], own, atol=1e-5)
+
+
+def test_a_face_s_page_shows_the_highest_by_name(trained: Path, many: Store, tmp_path: Path) -> None:
+    opened, reader = open_run(trained, store_folder=many.folder, device="cpu"), many.split("test")
+    crop, points = reader.image(3), reader.landmarks[3]
+    face = AlignedFace(crop, points, points, np.eye(2, 3), np.zeros(3, np.float32), 1.0, 0, 1)
+    result = explain_faces(opened, InputPicture("one", crop), {1: face})[0]
+    own = own_panels(opened, result)
+    page = render("explain", title="t", blocks=[face_section(opened, result, [], [panel.encoded() for panel in own])],
+                  facts=(), limits=limits(opened, result.prediction), left_out=())  # fmt: skip
+    assert len(own) == 4 and all(panel.caption in page for panel in own)
+    best, height = highest_own(result.card)[0]
+    assert f"AU {best} ({height:.2f})" in page and "not a measurement" in page
+    written = result_json(result, opened)
+    unit = next(one for one in written["action_units"] if one["number"] == best)
+    assert unit["own"] == pytest.approx(height) and list(written["au_maps"]) == list(map(str, DRAWN_AUS))
+
+
+def test_two_runs_are_compared_on_coded_faces(trained: Path, many: Store, tmp_path: Path) -> None:
+    runs = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("one", "other")]
+    train(many.folder, tmp_path / "merged", replace(CONFIG, guidance="merged", max_steps=1))
+    codes = drawn_codes(many)
+    for run in (*runs, tmp_path / "merged"):
+        evaluate(run, many.folder, aus=codes)
+    same = compare(*runs).content["differences"]
+    for name in ("coded_cosine", "within_class", "coded_cosine_unit_maps", "within_class_unit_maps"):
+        assert same[name]["difference"] == 0 and same[name]["ci95"] == [0, 0], name
+    found = compare(runs[0], tmp_path / "merged").content["differences"]
+    coded = [load_metrics(run)["coded"]["maps"]["attention"] for run in (runs[0], tmp_path / "merged")]
+    for name, figure in (("coded_cosine", "cosine"), ("within_class", "within")):
+        assert found[name]["run"] == pytest.approx(coded[0][figure], abs=1e-5)
+        assert found[name]["other"] == pytest.approx(coded[1][figure], abs=1e-5)
+    assert "within_class_unit_maps" not in found, "the other has no such maps"
+    others = {sample: its[:1] for sample, its in codes.codes.items()}
+    evaluate(runs[1], many.folder, aus=FaceCodes(others, CodeSource("fewer")))
+    with pytest.raises(RunError, match="their codes differ"):
+        compare(*runs)
+    evaluate(runs[1], many.folder)
+    assert "coded_cosine" not in compare(*runs).content["differences"], "one of them was not held against codes"

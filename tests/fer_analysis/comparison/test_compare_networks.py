@@ -33,8 +33,9 @@ from aupipe.fer_analysis.comparison.global_maps import (
     load_map,
     save_map,
 )
+from aupipe.fer_analysis.comparison.map_maker import MapOptions
 from aupipe.fer_analysis.comparison.masks import study_masks
-from aupipe.fer_analysis.comparison.run import ExternalModel, RunOptions, compare_folder, compare_networks
+from aupipe.fer_analysis.comparison.run import ExternalModel, compare_folder, compare_networks
 from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store, TripletRow
@@ -44,7 +45,7 @@ from planted_models import mouth_reader
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
 MOUTH = ExternalModel("planted_models:mouth_reader", normalisation="none")
-PLANTED = RunOptions(images=2, select="labelled", samples=120, device="cpu", resamples=0)
+PLANTED = MapOptions(images=2, select="labelled", samples=120, device="cpu", resamples=0)
 FACE = canonical_face("own")
 
 
@@ -243,7 +244,7 @@ def test_what_cannot_be_compared_is_told(runs: list[Path], store: Store, tmp_pat
     with pytest.raises(UserInputError, match=r"same name: \S+first"):
         compare_networks([runs[0]] * 2, store.folder, tmp_path, PLANTED)
     with pytest.raises(UserInputError, match="correct, predicted, labelled"):
-        RunOptions(select="all")
+        MapOptions(select="all")
     with pytest.raises(UserInputError, match="--shape"):
         compare_folder(_maps(tmp_path / "maps"), "study", tmp_path / "out")
     with pytest.raises(UserInputError, match="224 x 275"):

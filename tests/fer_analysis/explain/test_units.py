@@ -13,13 +13,15 @@ from aupipe.fer_analysis.explain.action_units import (
     Regions,
     action_unit_card,
     face_regions,
+    highest_own,
     named,
     right_of_midline,
     unseen_sentences,
 )
-from aupipe.fer_analysis.explain.page import card_sentences
+from aupipe.fer_analysis.explain.page import card_sentences, own_sentence
 from aupipe.fer_analysis.explain.pictures import shown_action_units
 from aupipe.fer_data import geometry
+from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
@@ -141,3 +143,19 @@ def test_action_units_that_share_a_place_are_named_together() -> None:
     assert {12, 14} <= set(card.elsewhere) and card.shared == shared_places(BOOK)
     words = " ".join(card_sentences(replace(card, elsewhere=(1, 12, 14))))
     assert "looks at AU 1, AU 12/14 (the place of AU 20 too), which" in words
+
+
+def test_the_networks_own_maps_are_read_where_their_action_unit_lies() -> None:
+    drawn, maps = regions(), np.zeros((len(DRAWN_AUS), 8, 8), np.float32)
+    maps[DRAWN_AUS.index(12)] = 0.5
+    lower = np.zeros((8, 8), np.float32)
+    lower[4:] = 0.9
+    maps[DRAWN_AUS.index(1)] = lower  # away from the brows
+    maps[DRAWN_AUS.index(26)] = lower
+    card = action_unit_card(drawn, BOOK, np.ones((8, 8)), au_maps=maps)
+    own = {unit.number: unit.own for unit in card.action_units}
+    assert own[12] == pytest.approx(0.5) and own[1] < 0.1 and own[26] > 0.85 and own[4] == 0
+    assert [number for number, _ in highest_own(card)[:2]] == [26, 12]
+    assert "at AU 26 (0.9" in own_sentence(card) and "AU 12 (0.50)" in own_sentence(card)
+    plain = action_unit_card(drawn, BOOK, np.ones((8, 8)))
+    assert highest_own(plain) == [] and all(unit.own is None for unit in plain.action_units)

@@ -1,0 +1,83 @@
+"""The study of many networks by one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aupipe.commands import listed
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, SpelledChoice, json_option, show
+from aupipe.commands.store_argument import PLACE
+
+SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "max_steps": 1, "select": "labelled"}
+"""Settings of ``--smoke``: every step of the study is made, none of its figures means anything."""
+
+
+@click.command()
+@click.argument("store", type=PLACE)
+@click.option("--out", type=PATH, required=True, help="Folder of the study.")
+@click.option("--networks", default="all", show_default=True,
+              help="all (the study's twelve), or names with commas: NAME, NAME:pretrained, NAME:scratch.")  # fmt: skip
+@click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts of the persons.")
+@click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression and fold.")
+@click.option("--samples", type=click.IntRange(2), default=1000, show_default=True, help="Of LIME and RISE, a face.")
+@click.option("--weights-from", default="hub", show_default=True, metavar="DIR|hub|none",
+              help="Pretrained weights: a folder of files, timm's, or none (all networks from scratch).")  # fmt: skip
+@click.option(
+    "--select", type=click.Choice(["correct", "predicted", "labelled"]), default="predicted", show_default=True
+)
+@click.option("--least", type=click.IntRange(1), default=30, show_default=True,
+              help="Explained faces of all folds from which a map counts.")  # fmt: skip
+@click.option("--explainer", type=SpelledChoice(listed.explainers()), default="lime", show_default=True)
+@click.option("--masks", default="study", show_default=True, help="study, codebook, or a folder.")
+@click.option("--shape", type=click.Choice(["own", "uib"]), default="own", show_default=True, help="Canonical face.")
+@click.option("--epochs", type=click.IntRange(1), default=None, help="Of every network.  [default: each one's own]")
+@click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True, help="Images a training step.")
+@click.option("--align-weight", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="Guidance by AU maps; the study has none.")  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(1), default=None, help="Processes.  [default: one a core, 4 at most; one a GPU]"
+)
+@click.option("--threads", type=click.IntRange(1), default=None, help="Of each process.  [default: cores / jobs]")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True)
+@click.option("--dry-run", is_flag=True, help="Print what it would take: time and memory.")
+@click.option("--smoke", is_flag=True, help="Every step in minutes, on a few faces: shows that it works, nothing else.")
+@json_option
+def study(
+    store: Path | str, out: Path, networks: str, weights_from: str, epochs: int | None, jobs: int | None,
+    threads: int | None,     dry_run: bool, smoke: bool, as_json: bool, **rest: Any,
+) -> int:  # fmt: skip
+    """Train, explain and compare many networks: one map per network and expression, over folds of persons.
+
+    Asks what Gaya-Morey et al. (2024) ask of twelve: how alike are they to masks of moving parts of the face, and to
+    one another; do pretrained ones stand apart? Run it again to continue. The exit code is 3 when networks failed; they
+    are named, and the others are compared.
+
+    \b
+    Example: aupipe study store --out study --networks songnet,resnet18,resnet18:pretrained --folds 3 --images 30
+    """
+    from aupipe.fer_analysis.comparison.map_maker import MapOptions
+    from aupipe.fer_analysis.study import StudyRequest, estimate_study, run_study
+    from aupipe.fer_analysis.study.plan import parse_networks, with_epochs
+
+    rest |= SMOKE if smoke else {"max_steps": None}
+    chosen = parse_networks(networks, pretrained=weights_from != "none")
+    if epochs is not None:
+        chosen = with_epochs(chosen, epochs)
+    names = ("images", "samples", "select", "explainer", "masks", "shape", "seed", "device")
+    request = StudyRequest(
+        networks=chosen,
+        maps=MapOptions(**{name: rest[name] for name in names}, resamples=0),
+        weights_from=None if weights_from in ("hub", "none") else Path(weights_from),
+        **{name: rest[name] for name in ("folds", "least", "batch_size", "max_steps", "align_weight", "seed")},
+    )
+    if dry_run:
+        estimate = estimate_study(store, out, request, jobs=jobs)
+        show(estimate.lines(), estimate.as_json(), as_json)
+        return 0
+    report = run_study(store, out, request, jobs=jobs, threads=threads, progress=Bar())
+    show(report.lines(), report.as_json(), as_json)
+    return TOO_MANY_FAILURES if report.failed else 0

@@ -1,0 +1,112 @@
+"""What a study takes, estimated before it is begun: the memory and the computing time of each network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from aupipe.fer_analysis.benchmark.plan import Training
+from aupipe.fer_analysis.study.plan import StudyNetwork, StudyRequest
+from aupipe.fer_data.machine import available_memory
+from aupipe.fer_data.shards import StoreIndex
+from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training.preflight import training_bytes
+
+IMAGES = 4
+"""Images in the batch that is timed."""
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What a network takes.
+
+    Attributes:
+        name: The network's name.
+        bytes: Memory for its weights and all that training keeps of them; maps and images come on top.
+        train_seconds: Of a training step, for each image.
+        pass_seconds: Of a forward pass, for each image.
+    """
+
+    name: str
+    bytes: int
+    train_seconds: float
+    pass_seconds: float
+
+    def seconds(self, images: float, passes: float) -> float:
+        """Compute the time for so many images learned and so many passed."""
+        return self.train_seconds * images + self.pass_seconds * passes
+
+
+def tensor_sizes(network: StudyNetwork, n_classes: int) -> list[int]:
+    """List the bytes of a network's tensors, its head's among them, without making them."""
+    with torch.device("meta"):
+        backbone = create_backbone(network.backbone)
+        head = backbone.make_head(n_classes) or nn.Linear(backbone.channels[-1], n_classes)
+    return [one.numel() * one.element_size() for module in (backbone, head) for one in module.parameters()]
+
+
+def memory_shortage(training: Training, sizes: Sequence[int], jobs: int) -> str | None:
+    """Say why a network cannot be trained in the memory that ``jobs`` processes share; None where it can."""
+    needed, there = training_bytes(sizes, training.config), available_memory() / jobs
+    if needed <= there:
+        return None
+    return (
+        f"memory is too short: its weights take {needed / 1e9:.1f} GB with what training keeps of them, and a process "
+        f"has {there / 1e9:.1f} GB" + (" (fewer --jobs leave it more)" if jobs > 1 else "")
+    )
+
+
+def measure_network(network: StudyNetwork, training: Training, n_classes: int, sizes: Sequence[int]) -> NetworkCost:
+    """Time a network on a few blank images: one training step and one pass, each after one that is not counted."""
+    config = training.config
+    device = resolve_device(config.device)
+    with torch.random.fork_rng():
+        model = checkpoint.build_model(config, n_classes, with_weights=False).to(device)
+        images = torch.zeros(IMAGES, 3, config.crop_size, config.crop_size, device=device)
+
+    def learn() -> None:
+        model.train()
+        model(images).logits.logsumexp(1).sum().backward()
+
+    def answer() -> None:
+        model.eval()
+        with torch.no_grad():
+            model(images)
+
+    spent = [_seconds(work, device) / IMAGES for work in (learn, answer)]
+    return NetworkCost(network.name, training_bytes(sizes, config), *spent)
+
+
+def _seconds(work: Callable[[], None], device: torch.device) -> float:
+    work()
+    _wait(device)
+    started = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def total_seconds(request: StudyRequest, costs: Sequence[NetworkCost], index: StoreIndex, expressions: int) -> float:
+    """Estimate the computing time of a whole study in one process, reading and drawing left out."""
+    rows = sum(index.rows(split) for split in index.splits)
+    learned = rows * (request.folds - 1) / request.folds
+    schedules = {network.name: network.schedule for network in request.networks}
+    total = 0.0
+    for cost in costs:
+        images = learned * schedules[cost.name].epochs
+        if request.max_steps is not None:
+            images = min(images, request.max_steps * request.batch_size)
+        explained = request.maps.images * expressions * request.maps.samples
+        total += request.folds * cost.seconds(images, 2 * rows / request.folds + explained)
+    return total

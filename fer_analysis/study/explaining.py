@@ -1,0 +1,81 @@
+"""The maps of one network on one fold, made in a worker process; what is on disk already is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import torch
+
+from aupipe.fer_analysis.benchmark import state
+from aupipe.fer_analysis.comparison.canonical import canonical_face
+from aupipe.fer_analysis.comparison.classifiers import Classifier, load_runs
+from aupipe.fer_analysis.comparison.global_maps import GlobalMap
+from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions
+from aupipe.fer_analysis.comparison.masks import find_masks
+from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.fold import Fold
+from aupipe.fer_data.shards import open_store
+from aupipe.fer_data.shards.folds import fold_store
+from aupipe.fer_data.types import Silent
+from aupipe.fer_models.devices import resolve_device
+
+MAPS = "maps"
+
+
+@dataclass(frozen=True)
+class ExplainingOrder:
+    """What all workers of a study share. ``expressions``: those that have a mask."""
+
+    store: Path | str
+    out: Path
+    options: MapOptions
+    expressions: tuple[str, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """A trained network to explain on the faces of its fold; ``training``: the folder of its run."""
+
+    network: str
+    training: str
+    fold: Fold
+
+
+@dataclass(frozen=True)
+class FoldMaps:
+    """What a worker made: the map of each expression, or why there is none; ``reason`` where nothing could be made."""
+
+    job: FoldJob
+    maps: dict[str, GlobalMap | str]
+    reason: str = ""
+
+
+def explain_fold(order: ExplainingOrder, job: FoldJob, tell: Callable[[int], None]) -> FoldMaps:
+    """Make or load the maps of a job; tell how many are there."""
+    torch.set_num_threads(order.threads)
+    cv2.setNumThreads(order.threads)
+    found: dict[str, GlobalMap | str] = {}
+    try:
+        maker, classifier = _prepared(order, job)
+        for number, name in enumerate(order.expressions, 1):
+            found[name] = maker.make(classifier, name)
+            tell(number)
+    except (FerError, RuntimeError) as error:  # a device out of memory is one too: the other networks go on
+        said = str(error).strip().splitlines()
+        return FoldMaps(job, {}, said[0] if said else type(error).__name__)
+    return FoldMaps(job, found)
+
+
+def _prepared(order: ExplainingOrder, job: FoldJob) -> tuple[MapMaker, Classifier]:
+    options = order.options
+    store = fold_store(open_store(order.store), str(job.fold))
+    face = canonical_face(options.shape)
+    masks = find_masks(options.masks, face, store)
+    run = order.out / state.RUNS / job.training
+    (classifier,) = load_runs([run], store.index.classes, resolve_device(options.device))
+    folder = order.out / MAPS / f"fold{job.fold.number}"
+    return MapMaker(store.split(options.split), face, masks, options, folder, Silent()), classifier

@@ -1,0 +1,201 @@
+"""The plan of a study: which networks are trained how, on which folds. Pure: no files, no networks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.benchmark.plan import GridCell, RunSpec, Training
+from aupipe.fer_analysis.comparison.map_maker import MapOptions
+from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.fold import MOST_FOLDS, Fold
+from aupipe.fer_models.backbones.zoo import ZOO, Schedule, zoo_entry
+from aupipe.fer_models.training.config import TrainConfig
+
+PRETRAINED, SCRATCH = "pretrained", "scratch"
+NO_LIMIT = 1e9
+"""Gradient norm at which nothing is cut: the study cuts none."""
+
+LEAST_FACES = 30
+"""Explained faces of all folds together from which a network's map of an expression counts."""
+
+
+@dataclass(frozen=True)
+class StudyNetwork:
+    """A network of the study.
+
+    Attributes:
+        name: Its name in tables and files.
+        backbone: Its name for ``--backbone``.
+        pretrained: True where it starts from ImageNet.
+        input_size: Side to which faces are scaled for it.
+        schedule: How it is trained.
+    """
+
+    name: str
+    backbone: str
+    pretrained: bool
+    input_size: int
+    schedule: Schedule
+
+    @property
+    def start(self) -> str:
+        """What its weights start from, in a word."""
+        return PRETRAINED if self.pretrained else SCRATCH
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What a study shall do.
+
+    Attributes:
+        networks: The networks.
+        folds: Parts into which persons are dealt; each is tested once.
+        maps: How faces are chosen and explained.
+        least: Explained faces from which a map counts.
+        batch_size: Images a training step.
+        max_steps: Steps after which every training ends; None: its epochs.
+        align_weight: Weight of the alignment with AU maps; 0 as in the study.
+        weights_from: A folder of weights (``BACKBONE.safetensors``, ``.pth`` or ``.pt``) in place of timm's.
+        seed: Of weights, order and the choice of faces.
+
+    Raises:
+        UserInputError: There is no network, or no such number of folds.
+    """
+
+    networks: tuple[StudyNetwork, ...]
+    folds: int = 5
+    maps: MapOptions = field(default_factory=lambda: MapOptions(select="predicted"))
+    least: int = LEAST_FACES
+    batch_size: int = 128
+    max_steps: int | None = None
+    align_weight: float = 0.0
+    weights_from: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the request."""
+        names = [network.name for network in self.networks]
+        if not names or len(set(names)) < len(names):
+            raise UserInputError(
+                paragraph("A study needs networks, each once.", got=", ".join(names) or "none", fix="Mend --networks.")
+            )
+        if not 2 <= self.folds <= MOST_FOLDS:
+            raise UserInputError(paragraph("--folds cannot be used.", expected=f"2 to {MOST_FOLDS}", got=self.folds))
+
+
+def parse_networks(text: str, *, pretrained: bool = True, input_size: int = 224) -> tuple[StudyNetwork, ...]:
+    """Parse ``all`` or names into networks.
+
+    Args:
+        text: Names with commas between: ``all`` for the study's twelve, one of them, or any backbone, which starts from
+            scratch, or as ``NAME:pretrained`` from ImageNet.
+        pretrained: False: none starts from ImageNet, whatever the study does.
+        input_size: Of networks that the study does not have.
+
+    Raises:
+        UserInputError: A name has another ending.
+    """
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    names = [one for name in given for one in ([entry.name for entry in ZOO] if name.casefold() == "all" else [name])]
+    return tuple(_network(name, pretrained, input_size) for name in names)
+
+
+def _network(text: str, pretrained: bool, input_size: int) -> StudyNetwork:
+    name, _, ending = text.partition(":")
+    if ending not in ("", PRETRAINED, SCRATCH):
+        raise UserInputError(
+            paragraph(
+                f"--networks names {text!r}, which cannot be read.",
+                expected=f"NAME, NAME:{PRETRAINED} or NAME:{SCRATCH}",
+                got=ending,
+            )
+        )
+    entry = zoo_entry(name)
+    if entry is None:
+        starts = ending == PRETRAINED and pretrained
+        shown = f"{name}-{PRETRAINED}" if ending == PRETRAINED else name
+        return StudyNetwork(shown, name, starts, input_size, Schedule())
+    starts = pretrained and (entry.pretrained if not ending else ending == PRETRAINED)
+    shown = entry.name if not ending else f"{entry.name}-{ending}"
+    return StudyNetwork(shown, entry.backbone, starts, entry.input_size, entry.schedule)
+
+
+def with_epochs(networks: Sequence[StudyNetwork], epochs: int) -> tuple[StudyNetwork, ...]:
+    """Train every network for as many epochs."""
+    return tuple(replace(one, schedule=replace(one.schedule, epochs=epochs)) for one in networks)
+
+
+def fold_name(network: StudyNetwork, fold: Fold) -> str:
+    """Name a network's training on a fold, as a folder."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', network.name)}-fold{fold.number}"
+
+
+def folds_of(request: StudyRequest) -> tuple[Fold, ...]:
+    """List the folds."""
+    return tuple(Fold(number, request.folds) for number in range(1, request.folds + 1))
+
+
+def plan_trainings(request: StudyRequest, image_size: int, device: str) -> list[Training]:
+    """List the trainings, fold by fold, so that a study cut short has every network.
+
+    Args:
+        request: The study.
+        image_size: Side of the store's images, which are shown whole.
+        device: Where networks are trained.
+    """
+    return [
+        _training(request, network, fold, image_size, device)
+        for fold in folds_of(request)
+        for network in request.networks
+    ]
+
+
+def _training(request: StudyRequest, network: StudyNetwork, fold: Fold, image_size: int, device: str) -> Training:
+    schedule = network.schedule
+    settings: dict[str, Any] = {"weights": _weights(request, network)} if network.pretrained else {}
+    config = TrainConfig(
+        backbone=network.backbone,
+        pretrained=network.pretrained and not settings["weights"],
+        crop_size=image_size,
+        input_size=network.input_size,
+        fold=str(fold),
+        augment=False,
+        align_weight=request.align_weight,
+        epochs=schedule.epochs,
+        optimizer=schedule.optimizer,
+        lr=schedule.lr,
+        batch_size=request.batch_size,
+        weight_decay=0.0,
+        schedule="constant",
+        warmup_epochs=0.0,
+        clip_grad=NO_LIMIT,
+        max_steps=request.max_steps,
+        select="last",
+        seed=request.seed,
+        device=device,
+        **settings,
+    )
+    name = fold_name(network, fold)
+    return Training(name, config, (RunSpec(name, GridCell("cam", request.align_weight), config, config, name, name),))
+
+
+def _weights(request: StudyRequest, network: StudyNetwork) -> str | None:
+    """Find the file of a pretrained network's weights; None: they are timm's."""
+    if request.weights_from is None:
+        return None
+    files = [request.weights_from / f"{network.backbone}{ending}" for ending in (".safetensors", ".pth", ".pt")]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise UserInputError(
+            paragraph(
+                f"--weights-from has no weights of {network.name}.",
+                where=request.weights_from,
+                expected=", or ".join(file.name for file in files),
+                fix="Put them there, leave the network out of --networks, or write NAME:scratch.",
+            )
+        )
+    return str(found.resolve())

@@ -1,0 +1,80 @@
+"""Which networks a study trains, and how; what memory refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from aupipe.fer_analysis.study import StudyRequest, estimate
+from aupipe.fer_analysis.study.plan import parse_networks, plan_trainings, with_epochs
+from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_models.backbones.zoo import ZOO
+
+
+def test_all_are_the_study_s_twelve_with_their_own_schedules() -> None:
+    networks = parse_networks("all")
+    assert [one.name for one in networks] == [entry.name for entry in ZOO]
+    assert {one.name for one in networks if not one.pretrained} == {"AlexNet", "SilNet", "WeiNet", "SongNet"}
+    plan = plan_trainings(StudyRequest(networks), 256, "cpu")
+    assert len(plan) == 60 and len({one.name for one in plan}) == 60
+    by_name = {one.name: one.config for one in plan}
+    for name, optimizer, lr, epochs, size in (
+        ("VGG16", "adam", 1e-4, 2, 224), ("MobileNetV3Large", "adam", 1e-6, 15, 224), ("SilNet", "adam", 1e-4, 10, 150),
+        ("EfficientNetV2B0", "adam", 1e-6, 10, 224), ("WeiNet", "rmsprop", 1e-4, 10, 64),
+        ("SongNet", "rmsprop", 1e-4, 25, 224),
+    ):  # fmt: skip
+        config = by_name[f"{name}-fold4"]
+        assert (config.optimizer, config.lr, config.epochs, config.input_size) == (optimizer, lr, epochs, size)
+        assert (config.fold, config.crop_size, config.batch_size) == ("4/5", 256, 128)
+        assert not config.augment and config.schedule == "constant" and config.select == "last"
+        assert config.align_weight == 0 and config.weight_decay == 0
+
+
+def test_any_backbone_may_take_part_and_start_from_imagenet_or_not() -> None:
+    networks = parse_networks("songnet, resnet18,resnet18:pretrained,VGG16:scratch")
+    assert [(one.name, one.backbone, one.pretrained) for one in networks] == [
+        ("SongNet", "songnet", False), ("resnet18", "resnet18", False), ("resnet18-pretrained", "resnet18", True),
+        ("VGG16-scratch", "vgg16.tv_in1k", False),
+    ]  # fmt: skip
+    assert not any(one.pretrained for one in parse_networks("all,resnet18:pretrained", pretrained=False))
+    assert {one.schedule.epochs for one in with_epochs(networks, 7)} == {7}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("resnet18:imagenet", "cannot be read"), ("resnet18,resnet18", "each once"), ("", "each once")]
+)
+def test_what_cannot_be_planned_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UserInputError, match=said):
+        StudyRequest(parse_networks(text))
+
+
+def test_weights_come_from_a_folder_where_one_is_given(tmp_path: Path) -> None:
+    request = StudyRequest(parse_networks("resnet18:pretrained,resnet18"), folds=2, weights_from=tmp_path)
+    with pytest.raises(UserInputError, match=r"no weights of resnet18-pretrained.*resnet18\.safetensors"):
+        plan_trainings(request, 64, "cpu")
+    (tmp_path / "resnet18.pth").write_bytes(b"weights")
+    first, second = plan_trainings(request, 64, "cpu")[:2]
+    assert first.config.weights == str((tmp_path / "resnet18.pth").resolve()) and not first.config.pretrained
+    assert second.config.weights is None and not second.config.pretrained
+
+
+def test_a_network_too_large_for_the_memory_is_refused_with_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    (network,) = parse_networks("silnet")
+    (training,) = plan_trainings(StudyRequest((network,), folds=2), 256, "cpu")[:1]
+    sizes = estimate.tensor_sizes(network, 6)
+    assert sum(sizes) == 4 * 184_852_038
+    monkeypatch.setattr(estimate, "available_memory", lambda: 7 * 10**9)
+    assert estimate.memory_shortage(training, sizes, 1) is None
+    reason = estimate.memory_shortage(training, sizes, 2)
+    assert reason is not None and "3.7 GB" in reason and "3.5 GB" in reason and "fewer --jobs" in reason
+    small = replace(training, config=replace(training.config, optimizer="rmsprop"))
+    assert estimate.memory_shortage(small, sizes, 2) is None
+
+
+@pytest.mark.parametrize("entry", ZOO, ids=lambda entry: entry.name)
+def test_weights_are_counted_without_making_them(entry: object) -> None:
+    (network,) = parse_networks(entry.name)  # type: ignore[attr-defined]
+    count = sum(estimate.tensor_sizes(network, 6)) // 4
+    assert count == pytest.approx(entry.weights, rel=0.02)  # type: ignore[attr-defined]
