@@ -11,7 +11,8 @@ from aupipe.commands import listed
 from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, SpelledChoice, json_option, show
 from aupipe.commands.store_argument import PLACE
 
-SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "max_steps": 1, "select": "labelled"}
+SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "max_steps": 1, "select": "labelled",
+         "input_size": 96}  # fmt: skip
 """Settings of ``--smoke``: every step of the study is made, none of its figures means anything."""
 
 
@@ -34,6 +35,8 @@ SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "m
 @click.option("--masks", default="study", show_default=True, help="study, codebook, or a folder.")
 @click.option("--shape", type=click.Choice(["own", "uib"]), default="own", show_default=True, help="Canonical face.")
 @click.option("--epochs", type=click.IntRange(1), default=None, help="Of every network.  [default: each one's own]")
+@click.option("--input-size", type=click.IntRange(8), default=None,
+              help="Side to which faces are scaled, of every network.  [default: each one's own]")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(2), default=128, show_default=True, help="Images a training step.")
 @click.option("--align-weight", type=click.FloatRange(0), default=0.0, show_default=True,
               help="Guidance by AU maps; the study has none.")  # fmt: skip
@@ -61,12 +64,11 @@ def study(
     """
     from aupipe.fer_analysis.comparison.map_maker import MapOptions
     from aupipe.fer_analysis.study import StudyRequest, estimate_study, run_study
-    from aupipe.fer_analysis.study.plan import parse_networks, with_epochs
+    from aupipe.fer_analysis.study.plan import changed, parse_networks
 
     rest |= SMOKE if smoke else {"max_steps": None}
     chosen = parse_networks(networks, pretrained=weights_from != "none")
-    if epochs is not None:
-        chosen = with_epochs(chosen, epochs)
+    chosen = changed(chosen, epochs=epochs, input_size=rest["input_size"])
     names = ("images", "samples", "select", "explainer", "masks", "shape", "seed", "device")
     request = StudyRequest(
         networks=chosen,

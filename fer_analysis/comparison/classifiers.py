@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_data.files import digest, sha256_file
+from aupipe.fer_models.backbones.factory import build, find_factory
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
 from aupipe.fer_models.training import checkpoint
@@ -206,13 +205,10 @@ def load_external(
         UserInputError: No such factory, or one that builds something else.
         RunError: The weights are missing, damaged or of another model.
     """
-    factory = _find_factory(spec)
-    wanted = [name for name in ("num_classes", "n_classes") if name in inspect.signature(factory).parameters]
+    factory = find_factory(spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = factory(**dict.fromkeys(wanted, n_classes))
-    if not isinstance(model, nn.Module):
-        raise UserInputError(paragraph(f"The factory {spec} does not build a torch module.", got=type(model).__name__))
+        model = build(spec, n_classes)
     if weights is not None:
         _fill(model, weights)
     size = input_size or int(getattr(model, "input_size", crop))
@@ -238,27 +234,6 @@ def _content(factory: Callable[..., Any], model: nn.Module) -> str:
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} ".encode() + data.tobytes())
     return digest([torch.__version__, sources, weights.hexdigest()])
-
-
-def _find_factory(spec: str) -> Callable[..., Any]:
-    module_name, _, name = spec.partition(":")
-    here = str(Path.cwd())
-    sys.path.insert(0, here)  # as python -m does: a user's own module lies where they work
-    try:
-        factory = getattr(importlib.import_module(module_name), name) if module_name and name else None
-    except (ImportError, AttributeError) as error:
-        raise UserInputError(
-            paragraph(
-                f"The model {spec!r} cannot be imported.",
-                expected="module:factory, importable from here, for example aupipe.fer_models.backbones.zoo:songnet",
-                got=error,
-            )
-        ) from error
-    finally:
-        sys.path.remove(here)
-    if not callable(factory):
-        raise UserInputError(paragraph(f"{spec!r} names no function or class.", expected="module:factory"))
-    return factory  # type: ignore[no-any-return]
 
 
 def _fill(model: nn.Module, path: Path) -> None:

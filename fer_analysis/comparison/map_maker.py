@@ -115,6 +115,8 @@ class MapMaker:
         return made
 
     def _predictions(self, classifier: Classifier) -> np.ndarray:
+        if self.options.select == "labelled":
+            return self.reader.labels.astype(np.int64)  # whatever is predicted
         if self._predicted[0] != classifier.name:
             self._predicted = classifier.name, predict(classifier, self.reader, self.progress, self.options.batch)
         return self._predicted[1]

@@ -20,6 +20,7 @@ from aupipe.fer_data.fold import Fold
 from aupipe.fer_data.shards import open_store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.types import Silent
+from aupipe.fer_models.backbones.factory import allow
 from aupipe.fer_models.devices import resolve_device
 
 MAPS = "maps"
@@ -41,6 +42,7 @@ class FoldJob:
     """A trained network to explain on the faces of its fold; ``training``: the folder of its run."""
 
     network: str
+    backbone: str
     training: str
     fold: Fold
 
@@ -72,6 +74,7 @@ def explain_fold(order: ExplainingOrder, job: FoldJob, tell: Callable[[int], Non
 
 def _prepared(order: ExplainingOrder, job: FoldJob) -> tuple[MapMaker, Classifier]:
     options = order.options
+    allow(job.backbone)  # the user named it: a new process does not know
     store = fold_store(open_store(order.store), str(job.fold))
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)

@@ -16,6 +16,9 @@ from aupipe.fer_models.backbones.zoo import ZOO, Schedule, zoo_entry
 from aupipe.fer_models.training.config import TrainConfig
 
 PRETRAINED, SCRATCH = "pretrained", "scratch"
+USUAL_SIZE = 224
+"""Side of the images of networks that the study does not have."""
+
 NO_LIMIT = 1e9
 """Gradient norm at which nothing is cut: the study cuts none."""
 
@@ -87,46 +90,48 @@ class StudyRequest:
             raise UserInputError(paragraph("--folds cannot be used.", expected=f"2 to {MOST_FOLDS}", got=self.folds))
 
 
-def parse_networks(text: str, *, pretrained: bool = True, input_size: int = 224) -> tuple[StudyNetwork, ...]:
+def parse_networks(text: str, *, pretrained: bool = True) -> tuple[StudyNetwork, ...]:
     """Parse ``all`` or names into networks.
 
     Args:
-        text: Names with commas between: ``all`` for the study's twelve, one of them, or any backbone, which starts from
-            scratch, or as ``NAME:pretrained`` from ImageNet.
+        text: Names with commas between: ``all`` for the study's twelve, one of them, or any backbone, also a
+            ``module:factory``, which starts from scratch, or as ``NAME:pretrained`` from ImageNet.
         pretrained: False: none starts from ImageNet, whatever the study does.
-        input_size: Of networks that the study does not have.
-
-    Raises:
-        UserInputError: A name has another ending.
     """
     given = [name.strip() for name in text.split(",") if name.strip()]
     names = [one for name in given for one in ([entry.name for entry in ZOO] if name.casefold() == "all" else [name])]
-    return tuple(_network(name, pretrained, input_size) for name in names)
+    return tuple(_network(name, pretrained) for name in names)
 
 
-def _network(text: str, pretrained: bool, input_size: int) -> StudyNetwork:
-    name, _, ending = text.partition(":")
-    if ending not in ("", PRETRAINED, SCRATCH):
-        raise UserInputError(
-            paragraph(
-                f"--networks names {text!r}, which cannot be read.",
-                expected=f"NAME, NAME:{PRETRAINED} or NAME:{SCRATCH}",
-                got=ending,
-            )
-        )
+def _network(text: str, pretrained: bool) -> StudyNetwork:
+    name, _, ending = text.rpartition(":")
+    if ending not in (PRETRAINED, SCRATCH):
+        name, ending = text, ""
     entry = zoo_entry(name)
     if entry is None:
         starts = ending == PRETRAINED and pretrained
         shown = f"{name}-{PRETRAINED}" if ending == PRETRAINED else name
-        return StudyNetwork(shown, name, starts, input_size, Schedule())
+        return StudyNetwork(shown, name, starts, USUAL_SIZE, Schedule())
     starts = pretrained and (entry.pretrained if not ending else ending == PRETRAINED)
     shown = entry.name if not ending else f"{entry.name}-{ending}"
     return StudyNetwork(shown, entry.backbone, starts, entry.input_size, entry.schedule)
 
 
-def with_epochs(networks: Sequence[StudyNetwork], epochs: int) -> tuple[StudyNetwork, ...]:
-    """Train every network for as many epochs."""
-    return tuple(replace(one, schedule=replace(one.schedule, epochs=epochs)) for one in networks)
+def changed(
+    networks: Sequence[StudyNetwork], *, epochs: int | None = None, input_size: int | None = None
+) -> tuple[StudyNetwork, ...]:
+    """Train every network for as many epochs, on images of this size; None: its own.
+
+    The study's four networks from scratch bring images to their own size all the same.
+    """
+    return tuple(
+        replace(
+            one,
+            schedule=replace(one.schedule, epochs=epochs or one.schedule.epochs),
+            input_size=input_size or one.input_size,
+        )
+        for one in networks
+    )
 
 
 def fold_name(network: StudyNetwork, fold: Fold) -> str:

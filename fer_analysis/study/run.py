@@ -166,7 +166,8 @@ class _Study:
 
     def train(self, refused: Mapping[str, str]) -> dict[str, str]:
         """Train and evaluate what is left; return why trainings failed."""
-        wanted = [one for name, its in self.by_network.items() if name not in refused for one in its]
+        left_out = {one.name for name in refused for one in self.by_network[name]}
+        wanted = [one for one in self.trainings if one.name not in left_out]
         order = Order(self.store.place, self.out.resolve(), self.request.maps.split, self.threads, None)
         outcomes = run_trainings(wanted, order, self.store.index.digest, self.jobs, self.progress)
         return {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
@@ -177,7 +178,7 @@ class _Study:
         found: dict[tuple[str, int], FoldMaps] = {}
         for fold in folds_of(self.request):
             for network in self.request.networks:
-                job = FoldJob(network.name, fold_name(network, fold), fold)
+                job = FoldJob(network.name, network.backbone, fold_name(network, fold), fold)
                 reason = missing.get(network.name) or missing.get(job.training)
                 if reason:
                     found[job.network, fold.number] = FoldMaps(job, {}, f"not trained: {reason}")

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
-from aupipe.fer_models.backbones import ir50, last_convolution
+from aupipe.fer_models.backbones import factory, ir50, last_convolution
 from aupipe.fer_models.backbones.base import Backbone, crop_message
 from aupipe.fer_models.backbones.expression_nets import PLANS, ExpressionNet
 from aupipe.fer_models.backbones.pretrained import (
@@ -44,10 +44,11 @@ def create_backbone(
 ) -> Backbone:
     """Create a network by name: any timm model that gives feature maps, or one of :data:`OWN`.
 
-    Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly spaced blocks.
+    Layers are those that timm names; of a network whose blocks all work at one resolution, five evenly spaced blocks;
+    of anyone's network (:mod:`~aupipe.fer_models.backbones.factory`) the last of each resolution.
 
     Args:
-        name: The network's name in timm, or in :data:`OWN`.
+        name: The network's name in timm, in :data:`OWN`, or ``module:factory``.
         pretrained: Load timm's own weights: from a hub's cache, an installed package that carries them, or the hub.
         weights: A safetensors file or a weights-only torch file to load instead.
         output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
@@ -58,6 +59,8 @@ def create_backbone(
         UserInputError: The name is unknown, the network has no feature maps, or stride or size are impossible.
         RunError: Weights cannot be had or do not fit.
     """
+    if factory.is_factory(name):
+        return _create_from_factory(name, pretrained, weights, output_stride, image_size)
     if name in OWN:
         return _create_own(name, pretrained, weights, output_stride, image_size)
     _check_name(name)
@@ -121,6 +124,26 @@ def _create_own(
         )
     if weights is not None:
         load_weights(name, body, weights, body, spare)
+    return Backbone(name, body, image_size, _origin(weights, None))
+
+
+def _create_from_factory(
+    name: str, pretrained: bool, weights: Path | None, output_stride: int | None, image_size: int | None
+) -> Backbone:
+    if output_stride not in (None, WHOLE_STRIDE):
+        raise UserInputError(
+            _stride_message(name, int(output_stride or 0), "its layers are as its factory builds them")
+        )
+    if pretrained and weights is None:
+        raise RunError(
+            paragraph(
+                f"There are no pretrained weights of {name!r} here: its factory builds it.",
+                fix="Let the factory load them, or give a file with --weights.",
+            )
+        )
+    body = factory.FactoryNet(name, image_size)
+    if weights is not None:
+        load_weights(name, body.module, weights, body.module, ())
     return Backbone(name, body, image_size, _origin(weights, None))
 
 

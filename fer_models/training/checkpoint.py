@@ -27,6 +27,7 @@ from aupipe.fer_data.typed import convert, parse_json
 from aupipe.fer_data.types import Progress
 from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_models.backbones import create_backbone, library_versions
+from aupipe.fer_models.backbones.factory import check_allowed
 from aupipe.fer_models.methods import (
     METHODS,
     Method,
@@ -342,8 +343,10 @@ def load_best(
 
     Raises:
         RunError: The folder is not a run, its checkpoint cannot be read, or it was trained as another method.
+        UserInputError: Its network is code that the user has not named.
     """
     record = trained = load_record(run_folder)
+    check_allowed(trained.config.backbone, run_folder)
     _check_meaning(run_folder, trained)
     if method is not None:
         config = _read_out_as(run_folder, record.config, method, method_options)

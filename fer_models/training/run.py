@@ -24,6 +24,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models.backbones.factory import allow
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
 from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
@@ -89,6 +90,7 @@ def train(
         KeyboardInterrupt: The run was told to stop (SIGTERM, Ctrl-C); it is saved.
     """
     config = replace(config, method=method_name(config.method))
+    allow(config.backbone)
     store = preview_store(store_folder, config.fold)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():

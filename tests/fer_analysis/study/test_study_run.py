@@ -18,7 +18,7 @@ from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_maker import MapOptions
 from aupipe.fer_analysis.comparison.run import compare_networks
 from aupipe.fer_analysis.study import StudyReport, StudyRequest, estimate, run_study
-from aupipe.fer_analysis.study.plan import parse_networks
+from aupipe.fer_analysis.study.plan import changed, parse_networks
 from aupipe.fer_analysis.study.run import _Study
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store, TripletRow
@@ -50,7 +50,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def request_(weights: Path) -> StudyRequest:
-    networks = parse_networks("test_resnet,test_efficientnet,test_resnet:pretrained", input_size=48)
+    networks = changed(parse_networks("test_resnet,test_efficientnet,test_resnet:pretrained"), input_size=48)
     return StudyRequest(networks, folds=2, maps=MAPS, least=4, batch_size=16, max_steps=2, weights_from=weights)
 
 
