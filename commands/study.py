@@ -77,7 +77,7 @@ def study(
         **{name: rest[name] for name in ("folds", "least", "batch_size", "max_steps", "align_weight", "seed")},
     )
     if dry_run:
-        estimate = estimate_study(store, out, request, jobs=jobs)
+        estimate = estimate_study(store, out, request, jobs=jobs, progress=Bar())
         show(estimate.lines(), estimate.as_json(), as_json)
         return 0
     report = run_study(store, out, request, jobs=jobs, threads=threads, progress=Bar())

@@ -2,14 +2,15 @@
 
 ``aupipe train --guidance per-au`` trains it beside the merged alignment. Each map is held against the place of its
 action unit on this very face, as high as the action unit's weight there; the map of one that the face does not show,
-against nothing.
+against nothing. ``--guidance per-au-contrast`` also asks that of two faces of one class the one whose action unit has
+more weight has the higher map.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aupipe.fer_data.action_units.modes import DRAWN_AUS
@@ -21,6 +22,10 @@ LEAST_EXTENT = 1e-2
 
 RARE = -3.0
 """Bias of the maps before training: most of a face shows no action unit."""
+
+
+LEAST_DIFFERENCE = 0.25
+"""Difference of weights from which two faces of a class are said to differ in an action unit."""
 
 
 class AuMaps(nn.Module):
@@ -65,3 +70,33 @@ def au_map_loss(
     drawn = extent > LEAST_EXTENT
     share = (missed / extent.where(drawn, 1.0)).where(drawn, 0.0).sum(1) / drawn.sum(1).clamp_min(1)
     return (share * aus.known).mean()
+
+
+def au_contrast_loss(
+    logits: Float[Tensor, "b a h w"],
+    aus: FaceAus,
+    label: Int64[Tensor, "b"],
+    valid: Float[Tensor, "b m m"] | None = None,
+) -> Float[Tensor, ""]:
+    """Ask of faces of one class that the one with more of an action unit has the higher map of it in its region.
+
+    ``softplus(h_j - h_i)`` over all pairs whose weights differ by more than :data:`LEAST_DIFFERENCE`, i having more; h
+    is the mean logit over the region. Averaged over the pairs, 0 without any.
+
+    Args:
+        logits: Of the maps (:meth:`AuMaps.logits`).
+        aus: The faces' action units.
+        label: Their classes.
+        valid: 1 where a pixel counts, 0 in erased areas.
+    """
+    size = (logits.shape[-2], logits.shape[-1])
+    regions = resize_maps(aus.regions.flatten(0, 1), size).reshape(logits.shape)
+    if valid is not None:
+        regions = regions * resize_maps(valid, size)[:, None]
+    extent = regions.sum((2, 3))
+    drawn = (extent > LEAST_EXTENT) & aus.known[:, None]
+    height = (logits * regions).sum((2, 3)) / extent.clamp_min(LEAST_EXTENT)
+    differ = aus.weights[:, None] - aus.weights[None] > LEAST_DIFFERENCE
+    pairs = differ & drawn[:, None] & drawn[None] & (label[:, None] == label[None])[..., None]
+    missed = F.softplus(height[None] - height[:, None]).where(pairs, 0.0)
+    return missed.sum() / pairs.sum().clamp_min(1)

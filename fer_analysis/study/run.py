@@ -148,12 +148,15 @@ class _Study:
     def estimate(self) -> StudyEstimate:
         """Estimate time and memory of each network; refuse those that are too large."""
         n_classes, costs, refused = len(self.store.index.classes), [], {}
+        self.progress.start("estimate time and memory", len(self.request.networks), "networks")
         for network in self.request.networks:
+            self.progress.advance(1)
             training, sizes = self.by_network[network.name][0], tensor_sizes(network, n_classes)
             if reason := memory_shortage(training, sizes, self.jobs):
                 refused[network.name] = reason
                 continue
             costs.append(measure_network(network, training, n_classes, sizes))
+        self.progress.finish()
         kept = len(costs) * self.request.folds
         return StudyEstimate(
             trainings=kept,
@@ -289,14 +292,16 @@ def _merged(parts: Sequence[GlobalMap | str], least: int) -> GlobalMap | str:
     return merged
 
 
-def estimate_study(place: Path | str, out: Path, request: StudyRequest, *, jobs: int | None = None) -> StudyEstimate:
+def estimate_study(
+    place: Path | str, out: Path, request: StudyRequest, *, jobs: int | None = None, progress: Progress | None = None
+) -> StudyEstimate:
     """Estimate what :func:`run_study` would take, from a few blank images through each network. Writes nothing.
 
     Raises:
         UserInputError: A network is unknown, or no class has a mask.
         StoreError: The store is missing or damaged.
     """
-    return _Study(place, out, request, jobs, None, Silent()).estimate()
+    return _Study(place, out, request, jobs, None, progress or Silent()).estimate()
 
 
 def run_study(

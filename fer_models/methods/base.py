@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_data.spelling import registered_name
-from aupipe.fer_models.au_maps import AuMaps, au_map_loss
+from aupipe.fer_models.au_maps import AuMaps, au_contrast_loss, au_map_loss
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 
@@ -73,9 +73,12 @@ class Method(nn.Module, ABC):
         self.backbone = backbone
         self.n_classes = n_classes
         self.au_maps: AuMaps | None = None
+        self.contrasts_aus = False
 
-    def add_au_maps(self) -> None:
+    def add_au_maps(self, *, contrast: bool = False) -> None:
         """Add a map for each action unit, trained where batches bring their faces' action units.
+
+        ``contrast``: also by comparing faces of one class.
 
         Raises :class:`UserInputError` for a method with a training step of its own, which takes no such term.
         """
@@ -88,6 +91,7 @@ class Method(nn.Module, ABC):
                 )
             )
         self.au_maps = AuMaps(self.backbone.channels[-1])
+        self.contrasts_aus = contrast
 
     @property
     def keeps_head(self) -> bool:
@@ -119,7 +123,10 @@ class Method(nn.Module, ABC):
         if self.au_maps is None or batch.aus is None:
             return terms
         logits = self.au_maps.logits(prediction.features[-1])
-        return terms.plus(objective.align_weight * au_map_loss(logits, batch.aus, batch.valid))
+        extra = au_map_loss(logits, batch.aus, batch.valid)
+        if self.contrasts_aus:
+            extra = extra + au_contrast_loss(logits, batch.aus, batch.label, batch.valid)
+        return terms.plus(objective.align_weight * extra)
 
     @abstractmethod
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:

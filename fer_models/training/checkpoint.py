@@ -233,8 +233,8 @@ def build_model(
     )
     backbone.input_size = config.input_size or None
     model = create_method(config.method, backbone, n_classes, **(settings or _method_settings(config)))
-    if config.guidance == "per-au":
-        model.add_au_maps()
+    if config.guidance != "merged":
+        model.add_au_maps(contrast=config.guidance == "per-au-contrast")
     return model
 
 

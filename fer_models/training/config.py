@@ -22,7 +22,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("full", "block"),
     "align_target": ("class", "mean", "shuffled", "landmarks", "other_face"),
     "align_average": ("batch", "valid"),
-    "guidance": ("merged", "per-au"),
+    "guidance": ("merged", "per-au", "per-au-contrast"),
     "neutral": ("skip", "uniform"),
     "maps": ("stored", "rendered"),
 }
@@ -116,7 +116,7 @@ class TrainConfig:
     guidance: str = _option(
         ALIGNMENT, "merged",
         "Align the layer with one map of all action units; per-au: also read a map of each out of it, as high as the "
-        "action unit's weight on the face.",
+        "action unit's weight on the face; per-au-contrast: and higher than on a face of its class with less of it.",
     )  # fmt: skip
     neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
 

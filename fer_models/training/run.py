@@ -144,7 +144,7 @@ class _Trainer:
         self.loader = TripletLoader(
             store.split("train"), config.batch_size, config.augmentation, even=True,
             mode="balanced" if config.balance else config.order,
-            rank=ranks.rank, world_size=ranks.size, resident=config.resident, per_au=config.guidance == "per-au",
+            rank=ranks.rank, world_size=ranks.size, resident=config.resident, per_au=config.guidance != "merged",
             **options,
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)

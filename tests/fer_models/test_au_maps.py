@@ -36,7 +36,7 @@ from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.preparation import AlignedFace
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.pages import render
-from aupipe.fer_models.au_maps import au_map_loss
+from aupipe.fer_models.au_maps import au_contrast_loss, au_map_loss
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
@@ -231,3 +231,30 @@ def test_two_runs_are_compared_on_coded_faces(trained: Path, many: Store, tmp_pa
         compare(*runs)
     evaluate(runs[1], many.folder)
     assert "coded_cosine" not in compare(*runs).content["differences"], "one of them was not held against codes"
+
+
+def test_faces_of_one_class_are_told_apart_by_their_weights() -> None:
+    """The loss of a pair, by hand; other classes, equal weights and unknown faces make no pair."""
+    regions = torch.zeros((4, len(DRAWN_AUS), 16, 16))
+    regions[:, 3, 4:8, 4:8] = 1
+    weights = torch.zeros((4, len(DRAWN_AUS)))
+    weights[:, 3] = torch.tensor([0.9, 0.1, 0.1, 0.9])
+    label = torch.tensor([0, 0, 1, 0])
+    logits = torch.zeros((4, len(DRAWN_AUS), 8, 8))
+    logits[:, 3] = torch.tensor([2.0, -1.0, 5.0, 0.5])[:, None, None]
+    known = torch.tensor([True, True, True, False])
+    found = au_contrast_loss(logits, FaceAus(regions, weights, known), label)
+    assert found == pytest.approx(np.log1p(np.exp(-3.0)), abs=1e-6), "one pair: the first face above the second"
+    both = au_contrast_loss(logits, FaceAus(regions, weights, torch.ones(4, dtype=torch.bool)), label)
+    assert both == pytest.approx((np.log1p(np.exp(-3.0)) + np.log1p(np.exp(-1.5))) / 2, abs=1e-6)
+    alike = FaceAus(regions, weights.clamp(max=0.3), known)
+    assert au_contrast_loss(logits, alike, label) == 0
+    erased = torch.ones(4, 16, 16)
+    erased[1] = 0
+    assert au_contrast_loss(logits, FaceAus(regions, weights, known), label, erased) == 0
+
+
+def test_contrast_is_trained_and_reported(many: Store, tmp_path: Path) -> None:
+    train(many.folder, tmp_path / "run", replace(CONFIG, guidance="per-au-contrast", epochs=3))
+    coded = evaluate(tmp_path / "run", many.folder, aus=drawn_codes(many)).content["coded"]
+    assert coded["maps"]["unit_maps"]["within"] > 0.85
