@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from scipy import stats
 
 ECE_BINS = 15
 """Bins of equal width over [0, 1] in :func:`calibration`, as in Guo et al. (2017)."""
@@ -38,6 +37,8 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """Compute the 95 % interval of a proportion (Wilson, 1927): stays inside [0, 1] and is sound for small ``n``."""
     if n == 0:
         return 0.0, 1.0
+    from scipy import stats  # half a second that training does not need
+
     interval = stats.binomtest(correct, n).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -11,7 +11,6 @@ from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from scipy import stats
 
 RESAMPLES = 2000
 PERMUTATIONS = 9999
@@ -78,6 +77,8 @@ def bootstrap_interval(
     def statistic(*samples: np.ndarray, axis: int) -> np.ndarray:
         means = [share * sample.mean(axis) for sample, (_, share) in zip(samples, drawn, strict=True)]
         return np.asarray(np.sum(means, 0) + fixed)
+
+    from scipy import stats  # half a second that training does not need
 
     interval = stats.bootstrap(
         [group for group, _ in drawn],
@@ -172,6 +173,8 @@ def paired_test(
             p_value = _sign_flips(difference[difference != 0])
     else:
         method = "McNemar, exact"
+        from scipy import stats  # half a second that training does not need
+
         p_value = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
     return PairedTest(
         int((first & second).sum()), only_first, only_second, int((~first & ~second).sum()), p_value, method
@@ -181,6 +184,8 @@ def paired_test(
 def _sign_flips(difference: Float64[np.ndarray, "g"]) -> float:
     if len(difference) == 1:
         return 1.0
+    from scipy import stats  # half a second that training does not need
+
     found = stats.permutation_test(
         (difference,),
         lambda values, axis: values.sum(axis),
