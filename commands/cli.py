@@ -38,8 +38,22 @@ from aupipe.fer_data.errors import FerError, FerWarning
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT
 
 
+def _show_version(context: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if not asked or context.resilient_parsing:
+        return
+    from aupipe.fer_data import landmark_parts
+    from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
+    from aupipe.fer_data.versions import installed_version
+
+    stores = ", ".join(f"{version} ({encoding})" for encoding, version in SCHEMA_VERSIONS.items())
+    echo(f"aupipe, version {installed_version('aupipe')}")
+    echo(f"writes stores {stores}; landmark parts {landmark_parts.SCHEMA_VERSION}")
+    context.exit()
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="aupipe")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+              help="Show the version, and those of the files it writes.")  # fmt: skip
 def cli() -> None:
     """Interpretable facial expression recognition: from labelled face images to a classifier that shows which action
     units it looked at.

@@ -159,3 +159,17 @@ class Silent:
 
     def finish(self) -> None:
         """Ignore it."""
+
+
+def spoken(seconds: float) -> str:
+    """Say a duration in words for people.
+
+    >>> spoken(42), spoken(130), spoken(5400)
+    ('42 s', '2 min 10 s', '1 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole < 600 and whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -23,6 +24,8 @@ from aupipe.commands import cli
 from aupipe.commands.console import show
 from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.images import write_png
+from aupipe.fer_data.landmark_parts import SCHEMA_VERSION as PART_VERSION
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
 from offline import Built, Dataset
@@ -321,7 +324,9 @@ def test_installed_script_is_the_same_program() -> None:
     if script is None:
         pytest.skip("aupipe is not installed beside this interpreter")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
-    assert "aupipe" in done.stdout
+    first, second = done.stdout.splitlines()
+    assert first == f"aupipe, version {metadata.version('aupipe')}"
+    assert all(version in second for version in (*SCHEMA_VERSIONS.values(), PART_VERSION))
 
 
 def test_a_second_interrupt_ends_the_process_without_a_traceback() -> None:

@@ -14,7 +14,7 @@ from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.benchmark.worker import Order, Outcome, carry_out
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.processes import Death, Done, Message, run_jobs
-from aupipe.fer_data.types import Progress
+from aupipe.fer_data.types import Progress, spoken
 
 MOST_JOBS = 4
 """Processes that are started unless the caller says otherwise: each takes a gigabyte or so."""
@@ -161,17 +161,3 @@ class _Reporter:
             pace = self.paces.get(self.kind[name], overall)
             total += max(self.wanted[name] - done, 0) * pace.seconds / max(pace.epochs, 1)
         return total / self.jobs
-
-
-def spoken(seconds: float) -> str:
-    """Say a duration in words for people.
-
-    >>> spoken(42), spoken(130), spoken(5400)
-    ('42 s', '2 min 10 s', '1 h 30 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole < 600 and whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

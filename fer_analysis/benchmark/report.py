@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from aupipe.fer_analysis.benchmark import figures, state
 from aupipe.fer_analysis.benchmark.collect import Results, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
-from aupipe.fer_analysis.benchmark.processes import spoken
 from aupipe.fer_analysis.benchmark.published import Published
 from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.types import spoken
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.table_picture import draw_table
 from aupipe.fer_models.methods import method_title

@@ -11,7 +11,7 @@ from typing import Any
 from aupipe.fer_analysis.benchmark import preflight, state
 from aupipe.fer_analysis.benchmark.collect import Results, collect
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
-from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings, spoken
+from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
 from aupipe.fer_analysis.benchmark.report import GridProvenance, write_report
 from aupipe.fer_analysis.benchmark.worker import Order
@@ -20,7 +20,7 @@ from aupipe.fer_data.folders import GRID, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
-from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_data.types import Progress, Silent, spoken
 
 
 @dataclass(frozen=True)

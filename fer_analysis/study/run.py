@@ -13,7 +13,7 @@ from typing import Any
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.benchmark.preflight import check_folders
-from aupipe.fer_analysis.benchmark.processes import PATIENCE, default_jobs, run_trainings, spoken
+from aupipe.fer_analysis.benchmark.processes import PATIENCE, default_jobs, run_trainings
 from aupipe.fer_analysis.benchmark.worker import Order
 from aupipe.fer_analysis.comparison.canonical import canonical_face
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
@@ -43,7 +43,7 @@ from aupipe.fer_data.processes import Done, Message, run_jobs
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
-from aupipe.fer_data.types import Progress, Silent, lines_repr
+from aupipe.fer_data.types import Progress, Silent, lines_repr, spoken
 
 Maps = dict[tuple[str, str], list[GlobalMap | str]]
 """Of each network and expression the map of every fold, or why there is none."""

@@ -9,6 +9,7 @@ codebooks are not comparable.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -219,22 +220,28 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
 
 
 def parse_weights(aus: Any) -> dict[int, float]:
-    """Parse AU numbers and their weights: from ``[6, 12]`` or ``{"6" = 0.51, "12" = 1.0}``."""
+    """Parse AU numbers and their weights: from ``[6, "AU12"]`` or ``{"6" = 0.51, AU12 = 1.0}``."""
+    if not isinstance(aus, Mapping | list | tuple):
+        raise TypeError(f"{aus!r} is no list of AUs, such as [6, 12], and no table of weights")
     pairs = aus.items() if isinstance(aus, Mapping) else ((au, 1.0) for au in aus)
     weights: dict[int, float] = {}
     for au, weight in pairs:
         number = _whole(au)
         if number in weights:
             raise ValueError(f"AU {number} is named twice")
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise TypeError(f"the weight of AU {number} is {weight!r}, not a number above 0 and up to 1")
         weights[number] = float(weight)
     return weights
 
 
 def _whole(number: Any) -> int:
-    """The number of an AU, which is no 6.7, date or truth value."""
-    if isinstance(number, bool) or not isinstance(number, int | str):
-        raise TypeError(f"{number!r} is not the number of an AU")
-    return int(number)
+    """The number of an AU, which is no 6.7, date or truth value; ``6``, ``"6"`` and ``"AU6"`` are the same."""
+    if isinstance(number, str) and (found := re.fullmatch(r"(?:AU[ _]?)?(\d{1,3})", number.strip(), re.IGNORECASE)):
+        return int(found[1])
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f'{number!r} is not the number of an AU, such as 6, "6" or "AU6"')
+    return number
 
 
 def parse_action_unit(entry: Mapping[str, Any], where: str) -> ActionUnit:

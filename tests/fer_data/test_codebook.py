@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -304,3 +305,19 @@ def test_left_and_right_are_described_once() -> None:
     for unit in codebook.action_units.values():
         for shape in unit.shapes:
             assert shape.mirror or all(point in {8, 21, 22, 27, 28, 48, 51, 54, 57, 62, 66} for point in shape.points)
+
+
+def test_action_units_are_named_as_people_name_them() -> None:
+    assert parse_weights([6, "12", "AU25", "au 1"]) == {6: 1.0, 12: 1.0, 25: 1.0, 1: 1.0}
+    assert parse_weights({"AU6": 0.5, "12": 1}) == {6: 0.5, 12: 1.0}
+    with pytest.raises(ValueError, match="AU 6 is named twice"):
+        parse_weights({"AU6": 0.5, "6": 1})
+
+
+@pytest.mark.parametrize(
+    "written", [["smile"], [6.7], [True], {"AU6": "much"}, {"6": True}, "AU6", 6, ["AU"], ["6+12"]]
+)
+def test_what_is_no_action_unit_is_said_in_our_own_words(written: object) -> None:
+    with pytest.raises(TypeError) as refused:
+        parse_weights(written)
+    assert re.search("is not the number of an AU|the weight of AU 6 is|is no list of AUs", str(refused.value))
