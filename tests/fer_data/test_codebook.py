@@ -14,6 +14,7 @@ from aupipe.fer_data.au_maps.codebook import (
     describe,
     load_codebook,
     parse_codebook,
+    parse_weights,
 )
 from aupipe.fer_data.errors import CodebookError
 from own_codebook import GAUSSIAN
