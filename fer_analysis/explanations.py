@@ -66,7 +66,7 @@ def explain_batch(
     """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(run_folder, where)
-    checkpoint.run_store(run_folder, record, store.folder)
+    store = checkpoint.run_store(run_folder, record, store.folder)
     reader, index, crop = store.split(split), store.index, record.config.centre_crop
     crop.check(index.image_size)
     chosen = np.asarray(rows, np.int64)

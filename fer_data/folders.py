@@ -163,9 +163,9 @@ def _said(data: bytes) -> str:
 
 
 def _refuse_other_kind(said: str, folder: Path, kind: FolderKind) -> None:
-    """Refuse a folder whose lock names another kind, unless this kind's files lie in it."""
-    if said not in ("", kind.name) and not kind.made(folder):
-        found = next((other for other in KINDS if other.name == said), None)
+    """Refuse a folder whose lock names another kind, whose files lie in it or this kind's do not."""
+    found = next((other for other in KINDS if other.name == said), None)
+    if said not in ("", kind.name) and ((found is not None and found.made(folder)) or not kind.made(folder)):
         _refuse(folder, kind, f"what `{found.command}` made" if found else f"a {LOCK_NAME} file that is not ours")
 
 

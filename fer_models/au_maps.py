@@ -81,7 +81,8 @@ def au_contrast_loss(
     """Ask of faces of one class that the one with more of an action unit has the higher map of it in its region.
 
     ``softplus(h_j - h_i)`` over all pairs whose weights differ by more than :data:`LEAST_DIFFERENCE`, i having more; h
-    is the mean logit over the region. Averaged over the pairs, 0 without any.
+    is the mean logit over the region. Averaged over the pairs, 0 without any. Under torchrun pairs are of one
+    process's part of a batch.
 
     Args:
         logits: Of the maps (:meth:`AuMaps.logits`).

@@ -77,7 +77,8 @@ def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
     Raises:
         RunError: There is one.
     """
-    seen = {fold: preview_store(store.place, fold) for fold in {training.config.fold for training in plan}}
+    folds = {training.config.fold for training in plan}
+    seen = {fold: preview_store(store.place, fold) if fold else store for fold in folds}
     for training in plan:
         folder, its = out / state.RUNS / training.name, seen[training.config.fold]
         checkpoint.check_same_run(folder, checkpoint.describe_run(its, folder, training.config))
@@ -120,7 +121,9 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    per_epoch = -(-preview_store(store.place, config.fold).index.rows("train") // config.batch_size)
+    per_epoch = -(
+        -(preview_store(store.place, config.fold) if config.fold else store).index.rows("train") // config.batch_size
+    )
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
 
 

@@ -60,7 +60,8 @@ def run_trainings(
     if not left:
         return []
     outcomes: list[Outcome] = []
-    tasks = [partial(carry_out, _order_of(order, number)) for number in range(min(jobs, len(left)))]
+    processes = range(min(jobs, len(left)))
+    tasks = [partial(carry_out, replace(order, device=device_of(order.device, number))) for number in processes]
     with contextlib.closing(run_jobs(tasks, report.handed_out(left), PATIENCE)) as events:
         for training, event in events:
             if isinstance(event, Message):
@@ -72,11 +73,11 @@ def run_trainings(
     return outcomes
 
 
-def _order_of(order: Order, number: int) -> Order:
-    """Adapt the order to a process: they take turns on the CUDA devices."""
-    if order.device is not None or not torch.cuda.is_available():
-        return order
-    return replace(order, device=f"cuda:{number % torch.cuda.device_count()}")
+def device_of(device: str, number: int) -> str:
+    """Choose the device of a process: what was asked for; with ``auto`` they take turns on the CUDA devices."""
+    if device != "auto" or not torch.cuda.is_available():
+        return device
+    return f"cuda:{number % torch.cuda.device_count()}"
 
 
 def _outcome(training: Training, end: Done[Outcome] | Death) -> Outcome:

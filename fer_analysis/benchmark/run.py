@@ -168,7 +168,7 @@ def run_benchmark(
         failed: dict[str, str] = {}
         if train:
             open_previewed(store_folder, store, progress)  # copied once, here, and not by each worker
-            order = Order(store.place, out.resolve(), settings.split, threads, None)
+            order = Order(store.place, out.resolve(), settings.split, threads, request.base.device)
             outcomes = run_trainings(trained, order, store.index.digest, jobs, progress)
             failed = {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
         results = collect(plan, out, settings.split, store.index.digest)
@@ -192,7 +192,8 @@ def _look(
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
     store = preview_store(store_folder)
-    missing = [split for split in ("train", "val", settings.split) if split not in store.index.splits]
+    seen = preview_store(store_folder, request.base.fold) if request.base.fold else store
+    missing = [split for split in ("train", "val", settings.split) if split not in seen.index.splits]
     if missing:
         raise RunError(
             paragraph(

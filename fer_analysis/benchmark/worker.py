@@ -24,16 +24,13 @@ TRACEBACK = "traceback.txt"
 
 @dataclass(frozen=True)
 class Order:
-    """A worker's order: where its data is, where its results go, and how much of the machine it may use.
-
-    ``device`` None: what each run's configuration says.
-    """
+    """A worker's order: where its data is, where its results go, and how much of the machine it may use."""
 
     store: Path | str
     out: Path
     split: str
     threads: int
-    device: str | None
+    device: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def carry_out(order: Order, training: Training, tell: Callable[[int], None]) -> 
 
 
 def _train_and_evaluate(training: Training, folder: Path, order: Order, tell: Callable[[int], None]) -> float | None:
-    config = training.config if order.device is None else replace(training.config, device=order.device)
+    config = replace(training.config, device=order.device)
     report = train(order.store, folder, config, _Relay(folder, tell))
     digest = open_store(order.store).index.digest
     accuracy = None

@@ -86,8 +86,11 @@ class MapMaker:
         """Make or load the map; where there is no face to explain, say so."""
         name = f"{classifier.name}_{expression}"
         mask = self.masks.masks[self.masks.expressions.index(expression)]
-        settings = {key: value for key, value in asdict(self.options).items() if key not in ("device", "batch")}
-        key = digest([classifier.identity, self.reader.store.index.digest, settings, np.packbits(mask).tolist()])
+        # A map does not depend on the mask, but for the interval of its IoU.
+        without = ("device", "batch") if self.options.resamples else ("device", "batch", "masks")
+        settings = {key: value for key, value in asdict(self.options).items() if key not in without}
+        measured = np.packbits(mask).tolist() if self.options.resamples else []
+        key = digest([classifier.identity, self.reader.store.index.digest, settings, measured])
         if (kept := load_map(self.folder, name, key)) is not None:
             return kept
         target = self.reader.store.index.classes.index(expression)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +106,11 @@ def compare_networks(
         StoreError: The store is missing or damaged.
     """
     shown = progress or Silent()
-    place, fold = _find_store(runs, store_folder)
+    records = {run: checkpoint.load_record(run) for run in runs}
+    place, fold = _find_store(records, store_folder)
     store = preview_store(place, fold)
+    for run, record in records.items():
+        checkpoint.check_fold(run, record, store)
     store.split(options.split)
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)
@@ -133,9 +136,8 @@ def compare_networks(
     return comparison
 
 
-def _find_store(runs: Sequence[Path], folder: Path | str | None) -> tuple[Path | str, str]:
+def _find_store(records: Mapping[Path, checkpoint.RunRecord], folder: Path | str | None) -> tuple[Path | str, str]:
     """Find the store of the faces, and the fold that the runs leave for their test."""
-    records = {run: checkpoint.load_record(run) for run in runs}
     folds = {record.config.fold for record in records.values()}
     if len(folds) > 1:
         raise UserInputError(
@@ -146,9 +148,9 @@ def _find_store(runs: Sequence[Path], folder: Path | str | None) -> tuple[Path |
             )
         )
     if folder is None:
-        if not runs:
+        if not records:
             raise UserInputError(paragraph("Which faces shall be explained?", fix="Give --store."))
-        folder = checkpoint.store_place(runs[0], records[runs[0]])
+        folder = checkpoint.store_place(*next(iter(records.items())))
     return folder, next(iter(folds), "")
 
 

@@ -213,7 +213,7 @@ def _store(folder: Path, record: checkpoint.RunRecord, override: Path | str | No
     """Open the run's store, or say why there is none; one that was asked for must be there."""
     try:
         return checkpoint.run_store(folder, record, override), ""
-    except StoreError as error:
+    except (StoreError, RunError) as error:
         if override is not None:
             raise
         return None, str(error)

@@ -52,7 +52,7 @@ def cluster_test(tree: Tree, pretrained: frozenset[str]) -> ClusterTest | None:
     first = set(tree.two_clusters()[0])
     sides = [int(name in first) for name in tree.networks]
     observed = adjusted_rand(sides, kinds)
-    deals = [adjusted_rand(sides, deal) for deal in _deals(len(kinds), sum(kinds))]
+    deals = [adjusted_rand(sides, deal) for deal in _deals(kinds)]
     as_good = sum(value >= observed - 1e-12 for value in deals)
     best = max(deals)
     return ClusterTest(
@@ -64,13 +64,14 @@ def cluster_test(tree: Tree, pretrained: frozenset[str]) -> ClusterTest | None:
     )
 
 
-def _deals(count: int, marked: int) -> Iterator[list[int]]:
-    """Deal ``marked`` marks to ``count`` places in all ways, or in many random ones, the first as they come."""
+def _deals(kinds: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Deal the kinds in all ways; where these are too many as they are, and in many random ones."""
+    count, marked = len(kinds), sum(kinds)
     if math.comb(count, marked) <= MOST_DEALS:
-        places: Iterator[Sequence[int]] = iter(combinations(range(count), marked))
-    else:
-        rng = np.random.default_rng(0)
-        places = (rng.permutation(count)[:marked].tolist() for _ in range(MOST_DEALS))
-    for chosen in places:
-        its = set(chosen)
-        yield [int(place in its) for place in range(count)]
+        for chosen in combinations(range(count), marked):
+            yield [int(place in chosen) for place in range(count)]
+        return
+    yield kinds
+    rng = np.random.default_rng(0)
+    for _ in range(MOST_DEALS):
+        yield rng.permutation(kinds).tolist()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,13 @@ from aupipe.fer_analysis.study.plan import StudyNetwork, StudyRequest
 from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import StoreIndex
 from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.backbones.factory import is_factory
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.preflight import training_bytes
+
+PASSES = {"cam": 1, "attention": 1, "occlusion": 200}
+"""Passes a face of explainers whose number of samples is not asked for, about."""
 
 IMAGES = 4
 """Images in the batch that is timed."""
@@ -45,15 +50,17 @@ class NetworkCost:
 
 def tensor_sizes(network: StudyNetwork, n_classes: int) -> list[int]:
     """List the bytes of a network's tensors, its head's among them, without making them."""
-    with torch.device("meta"):
-        backbone = create_backbone(network.backbone)
+    with contextlib.nullcontext() if is_factory(network.backbone) else torch.device("meta"):
+        backbone = create_backbone(network.backbone, image_size=network.input_size)
         head = backbone.make_head(n_classes) or nn.Linear(backbone.channels[-1], n_classes)
     return [one.numel() * one.element_size() for module in (backbone, head) for one in module.parameters()]
 
 
 def memory_shortage(training: Training, sizes: Sequence[int], jobs: int) -> str | None:
     """Say why a network cannot be trained in the memory that ``jobs`` processes share; None where it can."""
-    needed, there = training_bytes(sizes, training.config), available_memory() / jobs
+    device = resolve_device(training.config.device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    needed, there = training_bytes(sizes, training.config), free / jobs
     if needed <= there:
         return None
     return (
@@ -62,7 +69,9 @@ def memory_shortage(training: Training, sizes: Sequence[int], jobs: int) -> str 
     )
 
 
-def measure_network(network: StudyNetwork, training: Training, n_classes: int, sizes: Sequence[int]) -> NetworkCost:
+def measure_network(
+    network: StudyNetwork, training: Training, n_classes: int, sizes: Sequence[int], threads: int
+) -> NetworkCost:
     """Time a network on a few blank images: one training step and one pass, each after one that is not counted."""
     config = training.config
     device = resolve_device(config.device)
@@ -79,7 +88,12 @@ def measure_network(network: StudyNetwork, training: Training, n_classes: int, s
         with torch.no_grad():
             model(images)
 
-    spent = [_seconds(work, device) / IMAGES for work in (learn, answer)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        spent = [_seconds(work, device) / IMAGES for work in (learn, answer)]
+    finally:
+        torch.set_num_threads(before)
     return NetworkCost(network.name, training_bytes(sizes, config), *spent)
 
 
@@ -97,8 +111,22 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def total_seconds(request: StudyRequest, costs: Sequence[NetworkCost], index: StoreIndex, expressions: int) -> float:
-    """Estimate the computing time of a whole study in one process, reading and drawing left out."""
+def total_seconds(
+    request: StudyRequest,
+    costs: Sequence[NetworkCost],
+    folds: Mapping[str, int],
+    index: StoreIndex,
+    expressions: int,
+) -> float:
+    """Estimate the computing time of a study in one process, reading and drawing left out.
+
+    Args:
+        request: The study.
+        costs: What each network takes.
+        folds: How many of each network's trainings are left.
+        index: Of the store.
+        expressions: How many are explained.
+    """
     rows = sum(index.rows(split) for split in index.splits)
     learned = rows * (request.folds - 1) / request.folds
     schedules = {network.name: network.schedule for network in request.networks}
@@ -107,6 +135,7 @@ def total_seconds(request: StudyRequest, costs: Sequence[NetworkCost], index: St
         images = learned * schedules[cost.name].epochs
         if request.max_steps is not None:
             images = min(images, request.max_steps * request.batch_size)
-        explained = request.maps.images * expressions * request.maps.samples
-        total += request.folds * cost.seconds(images, 2 * rows / request.folds + explained)
+        passes = PASSES.get(request.maps.explainer, request.maps.samples)
+        explained = request.maps.images * expressions * passes
+        total += folds[cost.name] * cost.seconds(images, 2 * rows / request.folds + explained)
     return total

@@ -15,7 +15,6 @@ from aupipe.fer_analysis.comparison.classifiers import Classifier, load_runs
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions
 from aupipe.fer_analysis.comparison.masks import find_masks
-from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.fold import Fold
 from aupipe.fer_data.shards import open_store
 from aupipe.fer_data.shards.folds import fold_store
@@ -66,9 +65,9 @@ def explain_fold(order: ExplainingOrder, job: FoldJob, tell: Callable[[int], Non
         for number, name in enumerate(order.expressions, 1):
             found[name] = maker.make(classifier, name)
             tell(number)
-    except (FerError, RuntimeError) as error:  # a device out of memory is one too: the other networks go on
+    except Exception as error:  # a device out of memory, say: the other networks go on
         said = str(error).strip().splitlines()
-        return FoldMaps(job, {}, said[0] if said else type(error).__name__)
+        return FoldMaps(job, found, said[0] if said else type(error).__name__)
     return FoldMaps(job, found)
 
 

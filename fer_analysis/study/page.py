@@ -28,7 +28,7 @@ def write_page(out: Path, comparison: MapComparison, sentence: str, failed: Mapp
     blocks: list[Block] = [
         Text(sentence, "read"),
         Section("Maps", [_maps(comparison)]),
-        Section("What they recognise", [_table(tables["networks"])]),
+        Section("What they recognise", [_table(tables["recognition"])]),
         Section("IoU with the masks", [_iou(comparison), *_controls(comparison)]),
         Section("How alike they are", [*_tree(comparison), _table(tables["clusters"])]),
         Section("Folds", [_table(tables["folds"], words=(0, 1))]),

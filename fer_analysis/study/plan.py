@@ -94,8 +94,9 @@ def parse_networks(text: str, *, pretrained: bool = True) -> tuple[StudyNetwork,
     """Parse ``all`` or names into networks.
 
     Args:
-        text: Names with commas between: ``all`` for the study's twelve, one of them, or any backbone, also a
-            ``module:factory``, which starts from scratch, or as ``NAME:pretrained`` from ImageNet.
+        text: Names with commas between: ``all`` for the study's twelve; one of them, by its name or its backbone's,
+            which starts as it does there; or any backbone, also a ``module:factory``, which starts from scratch. With
+            ``:pretrained`` and ``:scratch`` they start as these say.
         pretrained: False: none starts from ImageNet, whatever the study does.
     """
     given = [name.strip() for name in text.split(",") if name.strip()]
@@ -107,9 +108,13 @@ def _network(text: str, pretrained: bool) -> StudyNetwork:
     name, _, ending = text.rpartition(":")
     if ending not in (PRETRAINED, SCRATCH):
         name, ending = text, ""
+    if ending == PRETRAINED and not pretrained:
+        raise UserInputError(
+            paragraph(f"--networks names {text!r}, and --weights-from none: no network starts from ImageNet.")
+        )
     entry = zoo_entry(name)
     if entry is None:
-        starts = ending == PRETRAINED and pretrained
+        starts = ending == PRETRAINED
         shown = f"{name}-{PRETRAINED}" if ending == PRETRAINED else name
         return StudyNetwork(shown, name, starts, USUAL_SIZE, Schedule())
     starts = pretrained and (entry.pretrained if not ending else ending == PRETRAINED)
@@ -122,7 +127,7 @@ def changed(
 ) -> tuple[StudyNetwork, ...]:
     """Train every network for as many epochs, on images of this size; None: its own.
 
-    The study's four networks from scratch bring images to their own size all the same.
+    The study's four networks from scratch then bring these images to their own size.
     """
     return tuple(
         replace(

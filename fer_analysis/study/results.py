@@ -72,7 +72,7 @@ def network_table(networks: Sequence[StudyNetwork], found: Mapping[str, Recognit
         rows.append((network.name, network.start, str(one.n), f"{one.accuracy:.4f}", spread, *figures))
     header = ("network", "start", "faces", "accuracy", "sd_over_folds", "precision", "recall", "f1")
     title = "What the networks recognise, each face tested once; precision, recall and F1 are means over the classes"
-    return ExtraTable("networks", title, header, tuple(rows))
+    return ExtraTable("recognition", title, header, tuple(rows))
 
 
 def fold_table(

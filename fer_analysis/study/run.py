@@ -13,9 +13,9 @@ from typing import Any
 from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.benchmark.preflight import check_folders
-from aupipe.fer_analysis.benchmark.processes import PATIENCE, default_jobs, run_trainings
+from aupipe.fer_analysis.benchmark.processes import PATIENCE, default_jobs, device_of, run_trainings
 from aupipe.fer_analysis.benchmark.worker import Order
-from aupipe.fer_analysis.comparison.canonical import canonical_face
+from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, canonical_face
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import LeftOut
@@ -36,7 +36,7 @@ from aupipe.fer_analysis.study.results import (
     network_table,
     recognition,
 )
-from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.folders import STUDY, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.processes import Done, Message, run_jobs
@@ -94,7 +94,7 @@ class StudyReport:
 
 @dataclass(frozen=True)
 class StudyEstimate:
-    """What a study would take. ``refused``: networks that cannot be trained here, with the reason."""
+    """What is left of a study would take. ``refused``: networks that cannot be trained here, with the reason."""
 
     trainings: int
     maps: int
@@ -108,7 +108,7 @@ class StudyEstimate:
         largest = max(self.bytes, key=lambda name: self.bytes[name], default=None)
         most = "" if largest is None else f"; most memory: {largest}, {self.bytes[largest] / 1e9:.1f} GB and its maps"
         return [
-            f"{self.trainings} trainings and {self.maps} maps: about {spoken(self.seconds / self.jobs)} (processes: "
+            f"{self.trainings} trainings and {self.maps} maps: about {spoken(self.seconds)} (processes: "
             f"{self.jobs}{most})",
             *(f"left out: {name}: {reason}" for name, reason in self.refused.items()),
         ]
@@ -137,6 +137,15 @@ class _Study:
         self.threads = threads or max(1, usable_cpus() // self.jobs)
         self.face = canonical_face(request.maps.shape)
         self.masks = find_masks(request.maps.masks, self.face, self.store)
+        if self.masks.masks.shape[1:] != (HEIGHT, WIDTH):
+            raise UserInputError(
+                paragraph(
+                    "The masks do not lie on the canonical face.",
+                    expected=f"{WIDTH} x {HEIGHT} pixels",
+                    got=f"{self.masks.masks.shape[2]} x {self.masks.masks.shape[1]}",
+                    fix="Mend --masks.",
+                )
+            )
         self.expressions = _expressions(self.store, self.masks.expressions)
         self.trainings = plan_trainings(request, self.store.index.image_size, self.device)
         self.by_network = {network.name: self._trainings_of(network) for network in request.networks}
@@ -149,29 +158,40 @@ class _Study:
         """Estimate time and memory of each network; refuse those that are too large."""
         n_classes, costs, refused = len(self.store.index.classes), [], {}
         self.progress.start("estimate time and memory", len(self.request.networks), "networks")
+        left = {name: self._left(name) for name in self.by_network}
         for network in self.request.networks:
             self.progress.advance(1)
-            training, sizes = self.by_network[network.name][0], tensor_sizes(network, n_classes)
-            if reason := memory_shortage(training, sizes, self.jobs):
-                refused[network.name] = reason
+            if not left[network.name]:
                 continue
-            costs.append(measure_network(network, training, n_classes, sizes))
+            try:
+                training, sizes = left[network.name][0], tensor_sizes(network, n_classes)
+                if reason := memory_shortage(training, sizes, self.jobs):
+                    refused[network.name] = reason
+                    continue
+                costs.append(measure_network(network, training, n_classes, sizes, self.threads))
+            except (FerError, RuntimeError) as error:
+                refused[network.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
         self.progress.finish()
-        kept = len(costs) * self.request.folds
+        folds = {cost.name: len(left[cost.name]) for cost in costs}
         return StudyEstimate(
-            trainings=kept,
-            maps=kept * len(self.expressions),
-            seconds=total_seconds(self.request, costs, self.store.index, len(self.expressions)),
+            trainings=sum(folds.values()),
+            maps=sum(folds.values()) * len(self.expressions),
+            seconds=total_seconds(self.request, costs, folds, self.store.index, len(self.expressions)) / self.jobs,
             jobs=self.jobs,
             bytes={cost.name: cost.bytes for cost in costs},
             refused=refused,
         )
 
+    def _left(self, name: str) -> list[Training]:
+        """List a network's trainings that are not finished."""
+        split, digest = self.request.maps.split, self.store.index.digest
+        return [one for one in self.by_network[name] if not state.finished(self.out, one, split, digest)]
+
     def train(self, refused: Mapping[str, str]) -> dict[str, str]:
         """Train and evaluate what is left; return why trainings failed."""
         left_out = {one.name for name in refused for one in self.by_network[name]}
         wanted = [one for one in self.trainings if one.name not in left_out]
-        order = Order(self.store.place, self.out.resolve(), self.request.maps.split, self.threads, None)
+        order = Order(self.store.place, self.out.resolve(), self.request.maps.split, self.threads, self.device)
         outcomes = run_trainings(wanted, order, self.store.index.digest, self.jobs, self.progress)
         return {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
 
@@ -202,7 +222,10 @@ class _Study:
         self.progress.start("explain", len(jobs) * len(self.expressions), "maps")
         made: list[FoldMaps] = []
         told = dict.fromkeys((job.training for job in jobs), 0)
-        tasks = [partial(explain_fold, order) for _ in range(min(self.jobs, len(jobs)))]
+        devices = [device_of(self.device, number) for number in range(min(self.jobs, len(jobs)))]
+        tasks = [
+            partial(explain_fold, replace(order, options=replace(order.options, device=device))) for device in devices
+        ]
         with contextlib.closing(run_jobs(tasks, iter(jobs), PATIENCE)) as events:
             for job, event in events:
                 if isinstance(event, Message):
@@ -220,7 +243,7 @@ class _Study:
         for network in self.request.networks:
             parts = [found[network.name, fold.number] for fold in folds_of(self.request)]
             for name in self.expressions:
-                maps[network.name, name] = [part.reason or part.maps.get(name, NO_FACE) for part in parts]
+                maps[network.name, name] = [part.maps.get(name) or part.reason or NO_FACE for part in parts]
         return maps
 
     def compare(self, folds: Maps) -> tuple[MapComparison, list[ClusterTest]]:
@@ -335,7 +358,11 @@ def run_study(
     study = _Study(place, out, request, jobs, threads, shown)
     with output_folder(out, STUDY):
         opened = open_previewed(place, study.store, shown)
-        fold_store(opened, str(folds_of(request)[0]))  # too few persons are told before anything else
+        first = fold_store(opened, str(folds_of(request)[0])).split("train")  # too few persons are told before all else
+        if len(set(first.groups)) == len(first):
+            shown.note(
+                "the store knows no persons, so folds are of photos: one person may be learned from and tested on"
+            )
         check_folders(study.trainings, out, opened)
         expected = study.estimate()
         for line in expected.lines():

@@ -1,12 +1,14 @@
-"""Folds of a store for cross-validation: whole persons, dealt by their names alone, classes as even as can be.
+"""Folds of a store for cross-validation: whole persons, dealt by their names and classes, classes about even.
 
 Fold 2/5 tests on the second fifth of the persons of all splits; of the others a tenth chooses the epoch (val), the rest
-is learned from. Nothing is copied: the splits of a folded store are chosen rows of the shards that are there. Means and
+is learned from. Another set of persons gives other folds. Nothing is copied: the splits of a folded store are chosen
+rows of the shards that are there, those of val and test in hash order, so that the first are a fair draw. Means and
 deviations of the channels stay those of the store's own training split.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
@@ -23,6 +25,7 @@ from aupipe.fer_data.group_choice import choose_groups, common_classes
 from aupipe.fer_data.shards.index import StoreIndex
 from aupipe.fer_data.shards.reader import SplitReader, Store
 from aupipe.fer_data.shards.shard_rows import ShardRows
+from aupipe.fer_data.types import SPLITS
 
 VALIDATION = 0.1
 """Share of the persons outside the fold that choose the epoch."""
@@ -53,6 +56,10 @@ class FoldedIndex(StoreIndex):
         """See the base class."""
         return {name: self.counts.get(split, {}).get(name, 0) for name in self.classes}
 
+    def as_json(self) -> dict[str, Any]:
+        """Refuse: a fold is a view, which no file holds."""
+        raise NotImplementedError("a fold of a store has no index of its own")
+
     @cached_property
     def digest(self) -> str:
         """Identity of content and fold."""
@@ -60,7 +67,7 @@ class FoldedIndex(StoreIndex):
         return folded_digest(whole.digest, self.part)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FoldedStore(Store):
     """A store seen through a fold. ``chosen``: the rows of each split, numbered over all shards in order."""
 
@@ -107,7 +114,7 @@ class _FoldReader(SplitReader):
         """See the base class: what lies between the rows is fetched too."""
         some = self._chosen[first:last]
         if len(some):
-            self._every.will_need(int(some[0]), int(some[-1]) + 1)
+            self._every.will_need(int(some.min()), int(some.max()) + 1)
 
     def _locate(self, row: int) -> tuple[ShardRows, int]:
         if not 0 <= row < len(self):
@@ -132,14 +139,25 @@ def fold_store(store: Store, text: str) -> Store:
         A store whose splits are dealt anew.
 
     Raises:
-        UserInputError: No such fold can be, or there are fewer persons than folds.
+        UserInputError: No such fold can be: there are fewer persons than folds, or a part of it is empty.
         StoreError: The store cannot be read.
     """
     if not text:
         return store
     fold, every = parse_fold(text), _EveryRow(store)
     split_of = _deal(every.groups, every.labels, fold)
-    chosen = {name: np.flatnonzero(split_of == name).astype(np.int64) for name in ("train", "val", "test")}
+    chosen = {name: np.flatnonzero(split_of == name).astype(np.int64) for name in SPLITS}
+    if empty := [name for name, rows in chosen.items() if not len(rows)]:
+        raise UserInputError(
+            paragraph(
+                f"Fold {fold} of the store has no faces for {' and '.join(empty)}: whole persons are dealt.",
+                where=store.folder,
+                got=f"{len(set(every.groups))} persons",
+                fix="Ask for other folds.",
+            )
+        )
+    for name in ("val", "test"):
+        chosen[name] = np.array(sorted(chosen[name].tolist(), key=lambda row: _hashed(every.sample_ids[row])), np.int64)
     classes = store.index.classes
     counts = {
         name: {classes[label]: count for label, count in Counter(every.labels[rows].tolist()).items()}
@@ -147,6 +165,10 @@ def fold_store(store: Store, text: str) -> Store:
     }
     whole: dict[str, Any] = {one.name: getattr(store.index, one.name) for one in fields(StoreIndex)}
     return FoldedStore(store.folder, FoldedIndex(**whole, part=str(fold), counts=counts), store.url, chosen)
+
+
+def _hashed(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def _deal(groups: list[str], labels: UInt8[np.ndarray, "n"], fold: Fold) -> np.ndarray:

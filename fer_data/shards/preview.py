@@ -11,22 +11,23 @@ from aupipe.fer_data.shards.remote import index_of, is_url, pinned
 from aupipe.fer_data.types import Progress
 
 
-def preview_store(place: Path | str, fold: str = "") -> Store:
+def preview_store(place: Path | str, fold: str = "", progress: Progress | None = None) -> Store:
     """Read what a store's index says of it: classes, sizes, splits, codebook.
 
-    Of a URL no shard is asked for, and no row can be read; :func:`open_previewed` copies them. Only to deal persons to
-    folds their names must be read.
+    Of a URL no shard is asked for, and no row can be read; :func:`open_previewed` copies them. To deal persons to
+    folds their names must be read: then all is copied here.
 
     Args:
         place: A folder, or the URL of one.
         fold: See the store through this fold (:mod:`~aupipe.fer_data.shards.folds`); empty: as it is.
+        progress: Told what is copied.
 
     Raises:
         StoreError: There is no such store, or its index is damaged.
         UserInputError: There is no such fold.
     """
     if fold:
-        return fold_store(open_store(place), fold)
+        return fold_store(open_store(place, progress), fold)
     folder, index = index_of(place)
     return Store(folder, index, pinned(str(place), index.digest) if is_url(place) else "")
 

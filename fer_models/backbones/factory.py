@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -36,8 +37,8 @@ _named: set[str] = set()
 
 
 def is_factory(name: str) -> bool:
-    """Return whether a backbone's name is that of a factory."""
-    return ":" in name
+    """Return whether a backbone's name is that of a factory, ``module:factory``."""
+    return re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
 
 
 def allow(name: str) -> None:
@@ -70,7 +71,7 @@ def find_factory(spec: str) -> Callable[..., Any]:
     """Import a factory. Raises :class:`UserInputError` when there is none of that name."""
     module_name, _, name = spec.partition(":")
     here = str(Path.cwd())
-    sys.path.insert(0, here)  # as python -m does: a user's own module lies where they work
+    sys.path.append(here)  # a user's own module lies where they work; what is installed is never overridden by it
     try:
         factory = getattr(importlib.import_module(module_name), name) if module_name and name else None
     except (ImportError, AttributeError) as error:
@@ -92,7 +93,12 @@ def build(spec: str, n_classes: int) -> nn.Module:
     """Build a factory's module, for so many classes if it asks. Raises :class:`UserInputError` when it builds none."""
     factory = find_factory(spec)
     wanted = [name for name in ("num_classes", "n_classes") if name in inspect.signature(factory).parameters]
-    model = factory(**dict.fromkeys(wanted, n_classes))
+    try:
+        model = factory(**dict.fromkeys(wanted, n_classes))
+    except TypeError as error:
+        raise UserInputError(
+            paragraph(f"The factory {spec} cannot be called.", expected="no argument but num_classes", got=error)
+        ) from error
     if not isinstance(model, nn.Module):
         raise UserInputError(paragraph(f"The factory {spec} does not build a torch module.", got=type(model).__name__))
     return model
@@ -128,7 +134,7 @@ class FactoryNet(nn.Module):
         self._seen[name] = output
 
     def _find_layers(self, spec: str, size: int) -> dict[str, Tensor]:
-        """Run the module once: the last maps of every resolution by the module that gives them, the finest first."""
+        """Run the module once: the last maps of every resolution by the module that gives them, as they arise."""
         last: dict[tuple[int, int], tuple[str, Tensor]] = {}
 
         def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -166,7 +172,11 @@ class FactoryNet(nn.Module):
                 )
             )
         self._freeze_what_is_not_used(next(reversed(last.values()))[1])
-        return dict(last.values())
+        # A module that is called at several resolutions is read at its last call.
+        kept: dict[str, Tensor] = {}
+        for name, maps in reversed(last.values()):
+            kept.setdefault(name, maps)
+        return dict(reversed(kept.items()))
 
     def _freeze_what_is_not_used(self, deepest: Tensor) -> None:
         """Take out of training what the deepest maps do not depend on: the module's own classifier."""

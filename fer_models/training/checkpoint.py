@@ -448,11 +448,12 @@ def run_store(
         split: What is wanted of it; None: anything.
 
     Raises:
-        RunError: Its classes are not the run's.
+        RunError: Its classes are not the run's, or the run learned from a fold of another store.
         StoreError: There is no such store, or it has no such split.
     """
     place = store_place(run_folder, record) if override is None else override
-    store = preview_store(place, record.config.fold)
+    store = preview_store(place, record.config.fold, progress)
+    check_fold(run_folder, record, store)
     if store.index.classes != record.classes:
         raise RunError(
             paragraph(
@@ -466,6 +467,27 @@ def run_store(
     if split is not None:
         store.split(split)
     return open_previewed(place, store, progress)
+
+
+def check_fold(run_folder: Path, record: RunRecord, store: Store) -> None:
+    """Refuse a store whose fold may hold persons that the run learned from: any but the one it was trained on.
+
+    Who is in a fold depends on all persons of a store and their classes.
+
+    Raises:
+        RunError: It is another store.
+    """
+    if record.config.fold and store.index.digest != record.store_digest:
+        raise RunError(
+            paragraph(
+                f"The run learned from all but fold {record.config.fold} of another store, so which faces of this one "
+                "it has seen is not known.",
+                where=run_folder,
+                expected=f"the store it was trained on, {record.store_digest[:12]}",
+                got=f"{store.folder}, {store.index.digest[:12]}",
+                fix="Give that store with --store, or train on this one.",
+            )
+        )
 
 
 def store_place(run_folder: Path, record: RunRecord) -> Path | str:

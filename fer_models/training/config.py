@@ -175,7 +175,7 @@ class TrainConfig:
         if self.output_stride not in (8, 16, 32):
             _refuse("output_stride", "8, 16 or 32", self.output_stride)
         if self.fold:
-            parse_fold(self.fold)
+            object.__setattr__(self, "fold", str(parse_fold(self.fold)))
         if self.balance and self.order != "full":
             _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
 

@@ -33,7 +33,7 @@ def check(store: Store, config: TrainConfig) -> None:
 def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
     """Collect what the user should know of these splits of a store and these settings, one line each."""
     small = _small_crop(config.crop_size, train.store.index.image_size)
-    lines = [small, _without_map(train), few_choose(config, len(val))]
+    lines = [small, _without_map(train), few_choose(config, len(val)), _without_persons(train, config)]
     for reader in (train, val):
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
@@ -78,6 +78,12 @@ def check_memory(model: Method, config: TrainConfig, device: torch.device) -> No
                 + (", or a small head with --method-options head=pooled." if model.keeps_head else "."),
             )
         )
+
+
+def _without_persons(train: SplitReader, config: TrainConfig) -> str | None:
+    if config.fold and len(set(train.groups)) == len(train):
+        return "the store knows no persons, so folds are of photos: one person may be learned from and tested on"
+    return None
 
 
 def _without_map(train: SplitReader) -> str | None:

@@ -91,7 +91,7 @@ def train(
     """
     config = replace(config, method=method_name(config.method))
     allow(config.backbone)
-    store = preview_store(store_folder, config.fold)
+    store = preview_store(store_folder, config.fold, progress)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         record = checkpoint.describe_run(store, run_folder, config)

@@ -103,7 +103,7 @@ def test_a_fold_is_another_store_to_those_who_ask(people: Store) -> None:
     assert its_rows(open_previewed(people.folder, seen)) == its_rows(fold)
 
 
-def test_the_deal_depends_on_names_alone(people: Store, tmp_path: Path) -> None:
+def test_the_deal_does_not_depend_on_the_order_of_rows(people: Store, tmp_path: Path) -> None:
     """Another order of the same rows in other shards, and each person is in the same fold."""
     again = synthetic_store(tmp_path, train=150, val=30, test=40, change=of_a_person, rows_per_shard=7)
     for text in ("1/4", "4/4"):
@@ -122,3 +122,19 @@ def test_what_is_no_fold_is_refused(text: str) -> None:
 def test_more_folds_than_persons_are_refused(people: Store) -> None:
     with pytest.raises(UserInputError, match=r"too few persons.*13 persons or more.*12"):
         fold_store(people, "1/13")
+
+
+def test_the_first_rows_of_a_test_fold_are_a_fair_draw(people: Store) -> None:
+    ids = fold_store(people, "1/2").split("test").sample_ids
+    first = Counter(sample.split("/")[0] for sample in ids[: len(ids) // 2])
+    assert set(first) == set(SPLITS), "not those of the store's own train split first"
+    assert "Store people" in repr(fold_store(people, "1/2"))
+
+
+def test_a_fold_with_an_empty_part_is_refused(tmp_path: Path) -> None:
+    def two(row: TripletRow) -> TripletRow:
+        return replace(row, group=f"p{int(row.sample_id.split('/')[1]) % 2}")
+
+    store = synthetic_store(tmp_path, train=14, val=7, test=7, change=two)
+    with pytest.raises(UserInputError, match="has no faces for"):
+        fold_store(store, "1/2")

@@ -39,6 +39,18 @@ class Small(nn.Module):
 def small(num_classes):
     return Small(num_classes)
 
+class Shared(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 8, 3, 2, 1)
+        self.three, self.relu = nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.three(self.two(self.relu(self.one(x))))).mean((2, 3))
+
+def needy(width):
+    return nn.Conv2d(3, width, 3)
+
 def flat():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 48 * 48, 5))
 
@@ -77,6 +89,17 @@ def test_its_layers_are_the_last_maps_of_each_resolution() -> None:
     assert frozen == {"body.module.head.weight", "body.module.head.bias"}
 
 
+def test_a_module_that_is_used_twice_is_read_at_its_last_call() -> None:
+    backbone = create_backbone("some_nets:Shared", image_size=48)
+    assert [grid[0] for grid in backbone.grids] == [12, 6] and backbone.channels == (8, 8)
+    assert all(one.requires_grad for one in backbone.parameters()), "all of it leads to the deepest maps"
+
+
+@pytest.mark.parametrize("name", ["x:y; curl z", "a b:c", ":small", "some_nets:", "resnet18"])
+def test_only_a_module_and_a_name_are_one(name: str) -> None:
+    assert not factory.is_factory(name)
+
+
 def test_it_is_trained_continued_evaluated_and_exported_like_any_other(store: Store, tmp_path: Path) -> None:
     for steps in (3, None):
         train(store.folder, tmp_path / "parts", replace(CONFIG, max_steps=steps))
@@ -112,6 +135,7 @@ def test_a_run_that_names_code_is_opened_only_where_the_user_named_it(
         ("some_nets:fixed", r"does not take images of 48 pixels.*--input-size"),
         ("some_nets:nothing", "cannot be imported"),
         ("nowhere:small", "cannot be imported"),
+        ("some_nets:needy", "cannot be called.*no argument but num_classes"),
         ("some_nets:torch", "names no function or class"),
     ],
 )

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from aupipe.fer_analysis.comparison.map_maker import MapOptions
+from aupipe.fer_analysis.comparison.run import compare_networks
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.explain import open_run
 from aupipe.fer_analysis.faithfulness import measure_faithfulness
@@ -100,3 +102,11 @@ def test_what_is_no_setting_is_refused() -> None:
     record = json.loads(json.dumps(CONFIG.as_json()))
     older = {name: value for name, value in record.items() if name not in ("fold", "input_size")}
     assert TrainConfig.from_json(older).fold == "" and TrainConfig.from_json(record) == replace(CONFIG, lr=5e-4)
+
+
+def test_another_store_may_hold_persons_that_it_learned_from(run: Path, tmp_path: Path) -> None:
+    other = synthetic_store(tmp_path / "other", train=63, val=14, test=14, change=of_a_person)
+    with pytest.raises(RunError, match="learned from all but fold 2/3 of another store"):
+        evaluate(run, other.folder)
+    with pytest.raises(RunError, match="another store"):
+        compare_networks([run], other.folder, tmp_path / "out", MapOptions(images=1, samples=4, device="cpu"))

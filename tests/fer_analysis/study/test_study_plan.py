@@ -40,7 +40,9 @@ def test_any_backbone_may_take_part_and_start_from_imagenet_or_not() -> None:
     ]  # fmt: skip
     (own,) = parse_networks("nets:small:scratch")
     assert (own.name, own.backbone, own.pretrained) == ("nets:small", "nets:small", False)
-    assert not any(one.pretrained for one in parse_networks("all,resnet18:pretrained", pretrained=False))
+    assert not any(one.pretrained for one in parse_networks("all,resnet18", pretrained=False))
+    with pytest.raises(UserInputError, match="no network starts from ImageNet"):
+        parse_networks("resnet18:pretrained", pretrained=False)
     assert {one.schedule.epochs for one in changed(networks, epochs=7)} == {7}
 
 

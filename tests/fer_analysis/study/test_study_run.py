@@ -28,7 +28,7 @@ from aupipe.fer_models.training import checkpoint
 from synthetic import synthetic_store
 
 MAPS = MapOptions(images=2, samples=24, select="labelled", resamples=0, device="cpu")
-TABLES = ("iou.csv", "scores.csv", "merge_heights.csv", "networks.csv", "folds.csv", "clusters.csv", "results.md")
+TABLES = ("iou.csv", "scores.csv", "merge_heights.csv", "recognition.csv", "folds.csv", "clusters.csv", "results.md")
 
 
 def of_a_person(row: TripletRow) -> TripletRow:
@@ -70,7 +70,7 @@ def test_every_network_has_a_map_of_every_expression_over_both_folds(done: Study
     rows = list(csv.DictReader((done.out / "folds.csv").read_text().splitlines()))
     assert len(rows) == 18 and all(row["faces"] == "4" for row in rows)
     assert sum(bool(row["fold_1"] and row["fold_2"] and row["sd"]) for row in rows[:12]) > 9
-    for row in csv.DictReader((done.out / "networks.csv").read_text().splitlines()):
+    for row in csv.DictReader((done.out / "recognition.csv").read_text().splitlines()):
         assert row["faces"] == "98", "each face is tested once"
         assert row["start"] == ("pretrained" if row["network"].endswith("pretrained") else "scratch")
     page = (done.out / "index.html").read_text()
@@ -174,3 +174,8 @@ def test_folds_deal_the_same_persons_to_every_network(done: StudyReport) -> None
         ids.append([(row["sample_id"], row["group"]) for row in rows])
     assert ids[0] == ids[1] and len(set(ids[0])) == len(ids[0])
     assert np.unique([group for _, group in ids[0]]).size < 9
+
+
+def test_a_study_is_not_written_over_by_what_looks_alike(done: StudyReport, people: Store) -> None:
+    with pytest.raises(UserInputError, match="what `aupipe study` made"):
+        compare_networks([done.out / "runs" / "test_resnet-fold1"], None, done.out, MAPS)
