@@ -124,7 +124,7 @@ def _cosine(coded: Mapping[str, Any]) -> list[str]:
         verdict = f", and less with that of another face of the class ({shown(other)}, by {span(lead)})."
     else:
         less = f", and no less with that of another face of the class ({shown(other)})"
-        verdict = f"{less}: nothing in it is shown to be this face's own."
+        verdict = f"{less}: by this figure nothing in it is this face's own."
     label, interval = shown(maps["label_map"]["cosine"]), over["label_map"]["cosine"]
     return [start + verdict, f"The AU map of the class has {label}, which the attention {_compared(interval)}."]
 

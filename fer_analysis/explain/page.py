@@ -83,7 +83,8 @@ def own_sentence(card: ActionUnitCard) -> str:
     """Say at which action units the network's own maps are highest."""
     heights = ", ".join(f"AU {number} ({height:.2f})" for number, height in highest_own(card)[:OWN_MAPS])
     return (
-        f"The network's own maps of single action units are highest, each in its region, at {heights}; 1 is the most."
+        f"The network's own maps of single action units are highest, each in its region, at {heights}; 1 is the most. "
+        "They are drawn on one scale."
     )
 
 

@@ -81,17 +81,19 @@ def face_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE) -> l
 
 
 def own_panels(opened: OpenRun, result: FaceResult, side: int = view.SIDE // 2) -> list[FacePanel]:
-    """Draw the network's own maps of single action units, the :data:`OWN_MAPS` highest ones, none rescaled."""
+    """Draw the network's own maps of single action units, the :data:`OWN_MAPS` highest ones, on one scale."""
     if (au_maps := result.prediction.au_maps) is None:
         return []
     to_photo, corners = window(opened, result)
     seen = view.face_view(result.picture.image, corners, side)
     to_view, shape = view.compose(seen.from_photo, to_photo), (seen.image.shape[0], seen.image.shape[1])
+    chosen = highest_own(result.card)[:OWN_MAPS]
+    size = opened.crop.crop_size
+    warped = [view.warp_map(au_maps[DRAWN_AUS.index(number)], to_view, size, shape) for number, _ in chosen]
+    peak = max(float(values.max()) for values in warped) or 1.0
     panels = []
-    for number, height in highest_own(result.card)[:OWN_MAPS]:
-        values = view.warp_map(au_maps[DRAWN_AUS.index(number)], to_view, opened.crop.crop_size, shape)
-        said = f"AU {number}: {height:.2f}"
-        drawn = overlay(seen.image, values, peak=1.0)
+    for (number, height), values in zip(chosen, warped, strict=True):
+        said, drawn = f"AU {number}: {height:.2f}", overlay(seen.image, values, peak=peak)
         panels.append(FacePanel(drawn, said, f"{result.title}: the network's own map of {said} in its region"))
     return panels
 
