@@ -73,6 +73,14 @@ WRONG: dict[str, dict[str, str]] = {
         "model": f"run --store {URL} --out new --device cpu --model nope:nope",
         "run": f"gone --store {URL} --out new --device cpu",
     },
+    "study": {
+        "no out": f"{URL}",
+        "out": f"{URL} --out other --networks test_resnet --device cpu",
+        "masks": f"{URL} --out new --masks gone --device cpu",
+        "weights": f"{URL} --out new --weights-from gone --device cpu",
+        "device": f"{URL} --out new --device cuda:9",
+        "twice": f"{URL} --out new --networks test_resnet,test_resnet --device cpu",
+    },
     "report": {
         "device": f"{URL} --out new.html --device cuda:9",
         "out": f"{URL} --out photo.png",

@@ -44,6 +44,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent, lines_repr, spoken
+from aupipe.fer_models.devices import resolve_device
 
 Maps = dict[tuple[str, str], list[GlobalMap | str]]
 """Of each network and expression the map of every fold, or why there is none."""
@@ -133,6 +134,7 @@ class _Study:
         self.place, self.out, self.request, self.progress = place, out, request, progress
         self.store = preview_store(place)
         self.device = request.maps.device
+        resolve_device(self.device)
         self.jobs = jobs or default_jobs(self.device)
         self.threads = threads or max(1, usable_cpus() // self.jobs)
         self.face = canonical_face(request.maps.shape)

@@ -279,7 +279,7 @@ def test_a_damaged_checkpoint_is_named(finished: Path, store: Store, tmp_path: P
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("optimizer", "rmsprop"), ("epochs", 0), ("lr", -1.0), ("align_weight", -1.0), ("flip", 1.5), ("max_steps", 0)],
+    [("optimizer", "lion"), ("epochs", 0), ("lr", -1.0), ("align_weight", -1.0), ("flip", 1.5), ("max_steps", 0)],
 )
 def test_settings_are_checked(field: str, value: object) -> None:
     with pytest.raises(UserInputError, match="--" + field.replace("_", "-")):

@@ -171,7 +171,7 @@ def test_a_report_of_sound_runs_names_none(small: Store, out: Path) -> None:
 
 
 def order(store: Store, out: Path) -> Order:
-    return Order(store.folder, out, "test", 1, None)
+    return Order(store.folder, out, "test", 1, "cpu")
 
 
 def test_ctrl_c_leaves_no_process_behind(small: Store, tmp_path: Path) -> None:

@@ -169,7 +169,8 @@ def test_the_command_refuses_before_it_measures_and_compares_after(
 ) -> None:
     monkeypatch.setattr(randomising, "DRAWS", 1)
     monkeypatch.setattr(summary, "NO_DEPENDENCE", 0)
-    one, two = (Path(shutil.copytree(run, tmp_path / name)) for name in ("one", "two"))
+    without = shutil.ignore_patterns("faithfulness*")  # which other tests may have left
+    one, two = (Path(shutil.copytree(run, tmp_path / name, ignore=without)) for name in ("one", "two"))
     options = ["--store", str(store.folder), "--limit", "4", "--steps", "2", "--device", "cpu"]
     refused = CliRunner().invoke(cli, ["faithfulness", str(one), "--against", str(two), *options])
     assert "was not measured" in str(refused.exception) and not list(one.glob("faithfulness*"))
