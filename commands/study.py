@@ -51,7 +51,7 @@ SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "m
 @json_option
 def study(
     store: Path | str, out: Path, networks: str, weights_from: str, epochs: int | None, jobs: int | None,
-    threads: int | None,     dry_run: bool, smoke: bool, as_json: bool, **rest: Any,
+    threads: int | None, dry_run: bool, smoke: bool, as_json: bool, **rest: Any,
 ) -> int:  # fmt: skip
     """Train, explain and compare many networks: one map per network and expression, over folds of persons.
 
@@ -74,7 +74,7 @@ def study(
         networks=chosen,
         maps=MapOptions(**{name: rest[name] for name in names}, resamples=0),
         weights_from=None if weights_from in ("hub", "none") else Path(weights_from),
-        **{name: rest[name] for name in ("folds", "least", "batch_size", "max_steps", "align_weight", "seed")},
+        **{name: rest[name] for name in ("folds", "least", "batch_size", "max_steps", "align_weight")},
     )
     if dry_run:
         estimate = estimate_study(store, out, request, jobs=jobs, progress=Bar())

@@ -104,3 +104,11 @@ def synthetic_store(
         ),
     )
     return open_store(folder)
+
+
+def of_nine_persons(row: TripletRow) -> TripletRow:
+    return replace(row, group=f"p{int(row.sample_id.split('/')[1]) % 9}")
+
+
+def store_of_persons(folder: Path, test: int = 21) -> Store:
+    return synthetic_store(folder, train=63, val=14, test=test, change=of_nine_persons)

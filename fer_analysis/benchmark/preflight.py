@@ -15,7 +15,7 @@ from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.shards import Store
-from aupipe.fer_data.shards.preview import preview_store
+from aupipe.fer_data.shards.preview import through_fold
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training import checkpoint
@@ -78,7 +78,7 @@ def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
         RunError: There is one.
     """
     folds = {training.config.fold for training in plan}
-    seen = {fold: preview_store(store.place, fold) if fold else store for fold in folds}
+    seen = {fold: through_fold(store, fold) for fold in folds}
     for training in plan:
         folder, its = out / state.RUNS / training.name, seen[training.config.fold]
         checkpoint.check_same_run(folder, checkpoint.describe_run(its, folder, training.config))
@@ -121,9 +121,7 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    per_epoch = -(
-        -(preview_store(store.place, config.fold) if config.fold else store).index.rows("train") // config.batch_size
-    )
+    per_epoch = -(-through_fold(store, config.fold).index.rows("train") // config.batch_size)
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
 
 

@@ -19,7 +19,7 @@ from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import GRID, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store
-from aupipe.fer_data.shards.preview import open_previewed, preview_store
+from aupipe.fer_data.shards.preview import open_previewed, preview_store, through_fold
 from aupipe.fer_data.types import Progress, Silent, spoken
 
 
@@ -192,8 +192,8 @@ def _look(
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
     store = preview_store(store_folder)
-    seen = preview_store(store_folder, request.base.fold) if request.base.fold else store
-    missing = [split for split in ("train", "val", settings.split) if split not in seen.index.splits]
+    there = through_fold(store, request.base.fold).index.splits
+    missing = [split for split in ("train", "val", settings.split) if split not in there]
     if missing:
         raise RunError(
             paragraph(

@@ -48,21 +48,30 @@ def carry_out(order: Order, training: Training, tell: Callable[[int], None]) -> 
 
     Any exception becomes the outcome's reason.
     """
-    torch.set_num_threads(order.threads)
-    cv2.setNumThreads(order.threads)
+    use_threads(order.threads)
     started = time.perf_counter()
     folder = order.out / state.RUNS / training.name
     try:
         accuracy = _train_and_evaluate(training, folder, order, tell)
         (folder / TRACEBACK).unlink(missing_ok=True)
         return Outcome(training.name, "", time.perf_counter() - started, accuracy)
-    except FerError as error:
-        reason = str(error)
     except Exception as error:  # one broken run must not end the others
-        write_text(folder / TRACEBACK, traceback.format_exc())
-        said = (str(error).strip() or "no message").splitlines()[0]
-        reason = f"{type(error).__name__}: {said} (see {folder / TRACEBACK})"
-    return Outcome(training.name, reason, time.perf_counter() - started)
+        return Outcome(training.name, failure_reason(error, folder), time.perf_counter() - started)
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute with so many threads."""
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
+def failure_reason(error: Exception, folder: Path) -> str:
+    """Say why a run failed: in our own words, or by the error, whose traceback is then left in the run's folder."""
+    if isinstance(error, FerError):
+        return str(error)
+    write_text(folder / TRACEBACK, "".join(traceback.format_exception(error)))
+    said = (str(error).strip() or "no message").splitlines()[0]
+    return f"{type(error).__name__}: {said} (see {folder / TRACEBACK})"
 
 
 def _train_and_evaluate(training: Training, folder: Path, order: Order, tell: Callable[[int], None]) -> float | None:

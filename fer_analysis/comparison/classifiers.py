@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_data.files import digest, sha256_file
+from aupipe.fer_models.backbones.base import scale_images
 from aupipe.fer_models.backbones.factory import build, find_factory
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
@@ -147,9 +147,7 @@ class ExternalClassifier(Classifier):
 
     def probabilities(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b k"]:
         """See the base class."""
-        if images.shape[-1] != self.input_size:
-            size = (self.input_size, self.input_size)
-            images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+        images = scale_images(images, self.input_size)
         with torch.no_grad():
             return torch.softmax(self.model((images - self.mean) / self.std).float(), 1)
 

@@ -65,6 +65,16 @@ class MapComparison:
         """Average over the expressions for a network that has them all, else None."""
         return float(values[network].mean()) if self.complete[network] else None
 
+    def table(self, values: Float64[np.ndarray, "n e"], digits: int, missing: str) -> list[list[str]]:
+        """Format a score: a row a network with its name, the score of each expression, and their mean."""
+        rows = []
+        for row, network in enumerate(self.maps.networks):
+            there = zip(values[row], self.maps.present[row], strict=True)
+            cells = [f"{value:.{digits}f}" if present else missing for value, present in there]
+            mean = self.mean(values, row)
+            rows.append([network, *cells, missing if mean is None else f"{mean:.{digits}f}"])
+        return rows
+
     __repr__ = lines_repr
 
     def lines(self) -> list[str]:

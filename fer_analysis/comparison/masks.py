@@ -86,3 +86,17 @@ def find_masks(wanted: str, face: CanonicalFace | None, store: Store | None = No
     if wanted == "study":
         return study_masks(face)
     return codebook_masks(face, store.codebook if store is not None else load_codebook("default"))
+
+
+def masked_expressions(classes: Sequence[str], masks: MaskSet) -> tuple[str, ...]:
+    """List the classes that have a mask. Raises :class:`UserInputError` where none has."""
+    names = tuple(name for name in classes if name in masks.expressions)
+    if not names:
+        raise UserInputError(
+            paragraph(
+                "None of the store's classes has a mask.",
+                expected=", ".join(masks.expressions),
+                got=", ".join(classes),
+            )
+        )
+    return names

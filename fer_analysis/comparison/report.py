@@ -54,13 +54,7 @@ def write_comparison(out: Path, comparison: MapComparison, *, pictures: bool = T
 
 
 def _iou_rows(comparison: MapComparison, scoring: Scoring) -> _Rows:
-    maps, values = comparison.maps, scoring.values["iou"]
-    rows = []
-    for row, network in enumerate(maps.networks):
-        mean = comparison.mean(values, row)
-        cells = [f"{values[row, at]:.6f}" if maps.present[row, at] else "" for at in range(len(maps.expressions))]
-        rows.append([network, *cells, "" if mean is None else f"{mean:.6f}"])
-    return ["network", *maps.expressions, "mean"], rows
+    return ["network", *comparison.maps.expressions, "mean"], comparison.table(scoring.values["iou"], 6, "")
 
 
 def _score_rows(comparison: MapComparison, scoring: Scoring) -> _Rows:
@@ -105,14 +99,11 @@ def _source(comparison: MapComparison) -> list[str]:
 
 
 def _iou_table(comparison: MapComparison, scoring: Scoring) -> str:
-    maps, values = comparison.maps, scoring.values["iou"]
-    rows = []
-    for row, network in enumerate(maps.networks):
-        mean, p = comparison.mean(values, row), scoring.p_values.get(network)
-        cells = [f"{values[row, at]:.4f}" if maps.present[row, at] else "-" for at in range(len(maps.expressions))]
+    maps, rows = comparison.maps, comparison.table(scoring.values["iou"], 4, "-")
+    for row, cells in enumerate(rows):
+        p = scoring.p_values.get(maps.networks[row])
         in_face = None if scoring.in_face is None else comparison.mean(scoring.in_face, row)
-        shown = ["-" if value is None else f"{value:.{digits}f}" for value, digits in ((mean, 4), (in_face, 4), (p, 2))]
-        rows.append([network, *cells, *shown])
+        cells += ["-" if value is None else f"{value:.{digits}f}" for value, digits in ((in_face, 4), (p, 2))]
     return markdown_table(["network", *maps.expressions, "mean", "mean in face", "p"], rows) + (
         "\n\np: share of all assignments of masks to expressions that score at least as well as the true one."
     )

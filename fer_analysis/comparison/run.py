@@ -13,7 +13,7 @@ from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import ExtraTable, MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import read_maps
 from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions, map_set
-from aupipe.fer_analysis.comparison.masks import find_masks
+from aupipe.fer_analysis.comparison.masks import find_masks, masked_expressions
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.folders import COMPARISON, output_folder
@@ -115,15 +115,7 @@ def compare_networks(
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)
     classifiers = _load(runs, externals, store, options)
-    names = [name for name in store.index.classes if name in masks.expressions]
-    if not names:
-        raise UserInputError(
-            paragraph(
-                "None of the store's classes has a mask.",
-                expected=", ".join(masks.expressions),
-                got=", ".join(store.index.classes),
-            )
-        )
+    names = masked_expressions(store.index.classes, masks)
     with output_folder(out, COMPARISON):
         store = open_previewed(place, store, progress)
         maker = MapMaker(store.split(options.split), face, masks, options, out / "maps", shown)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from aupipe.fer_analysis.evaluation.pairing import paired_difference
+from aupipe.fer_analysis.evaluation.pairing import difference, paired_difference
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable
 from aupipe.fer_data.action_units.facs import parse_facs
 from aupipe.fer_models.metrics import within_class
@@ -58,7 +58,7 @@ def _area_difference(
         weight = within_class.resampled_faces(first.group)
         areas = [within_class.pooled_area(units, one, shown, weight) for one in scores]
         interval = within_class.area_interval(areas[0] - areas[1])
-    return {"run": run, "other": other, "difference": run - other, "ci95": None if interval is None else list(interval)}
+    return difference(run, other, interval)
 
 
 def _scores(table: PredictionTable, columns: list[str]) -> Float64[np.ndarray, "n k"]:

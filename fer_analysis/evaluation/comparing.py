@@ -76,11 +76,12 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     pair.check_rows(first, second)
     differences = _differences(first, second, contents)
     if all("coded" in content for content in contents):
-        tables = (
+        one, another = (
             read_predictions(folder / TABLE, content["coded"]["table_sha256"])
             for folder, content in zip(folders, contents, strict=True)
         )
-        differences |= coded_differences(*pair.check_codes(*tables))
+        pair.check_codes(one, another)
+        differences |= coded_differences(one, another)
     content = {
         "run": str(run),
         "other": str(other),

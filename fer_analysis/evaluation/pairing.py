@@ -55,13 +55,12 @@ class RunPair:
         if first.identity != second.identity:
             raise self._refusal("rows", f"{len(first.rows)} rows", f"{len(second.rows)} rows, other ids")
 
-    def check_codes(self, first: PredictionTable, second: PredictionTable) -> tuple[PredictionTable, PredictionTable]:
+    def check_codes(self, first: PredictionTable, second: PredictionTable) -> None:
         """Check that two tables hold the same coded faces with the same codes. Raises :class:`RunError`."""
         its = [[(row["sample_id"], row["aus"]) for row in table.rows] for table in (first, second)]
         if its[0] != its[1]:
             changed = len(set(its[0]) ^ set(its[1]))
             raise self._refusal("codes", f"{len(its[0])} coded faces", f"{len(its[1])}, {changed} of either unlike")
-        return first, second
 
     def _refusal(self, what: str, first: object, second: object) -> RunError:
         return RunError(
@@ -84,10 +83,15 @@ def paired_difference(
     """Compute the means of two runs on the same faces, their difference, and its interval over persons."""
     interval = resampling.bootstrap_interval(first - second, label, weighting, group=group)
     means = [resampling.weighted_mean(values, label, weighting) for values in (first, second)]
+    return difference(means[0], means[1], interval)
+
+
+def difference(run: float, other: float, interval: tuple[float, float] | None) -> dict[str, Any]:
+    """Make the entry of a figure of two runs and of its difference, as the file of a comparison holds it."""
     return {
-        "run": means[0],
-        "other": means[1],
-        "difference": means[0] - means[1],
+        "run": run,
+        "other": other,
+        "difference": run - other,
         "ci95": None if interval is None else list(interval),
     }
 

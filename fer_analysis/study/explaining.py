@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import torch
-
 from aupipe.fer_analysis.benchmark import state
+from aupipe.fer_analysis.benchmark.worker import Order, failure_reason, use_threads
 from aupipe.fer_analysis.comparison.canonical import canonical_face
 from aupipe.fer_analysis.comparison.classifiers import Classifier, load_runs
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
@@ -27,13 +25,11 @@ MAPS = "maps"
 
 @dataclass(frozen=True)
 class ExplainingOrder:
-    """What all workers of a study share. ``expressions``: those that have a mask."""
+    """A worker's order, with what to explain. ``expressions``: those that have a mask."""
 
-    store: Path | str
-    out: Path
+    work: Order
     options: MapOptions
     expressions: tuple[str, ...]
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -57,8 +53,7 @@ class FoldMaps:
 
 def explain_fold(order: ExplainingOrder, job: FoldJob, tell: Callable[[int], None]) -> FoldMaps:
     """Make or load the maps of a job; tell how many are there."""
-    torch.set_num_threads(order.threads)
-    cv2.setNumThreads(order.threads)
+    use_threads(order.work.threads)
     found: dict[str, GlobalMap | str] = {}
     try:
         maker, classifier = _prepared(order, job)
@@ -66,18 +61,20 @@ def explain_fold(order: ExplainingOrder, job: FoldJob, tell: Callable[[int], Non
             found[name] = maker.make(classifier, name)
             tell(number)
     except Exception as error:  # a device out of memory, say: the other networks go on
-        said = str(error).strip().splitlines()
-        return FoldMaps(job, found, said[0] if said else type(error).__name__)
+        return FoldMaps(job, found, failure_reason(error, _run(order, job)))
     return FoldMaps(job, found)
 
 
+def _run(order: ExplainingOrder, job: FoldJob) -> Path:
+    return order.work.out / state.RUNS / job.training
+
+
 def _prepared(order: ExplainingOrder, job: FoldJob) -> tuple[MapMaker, Classifier]:
-    options = order.options
+    options, work = order.options, order.work
     allow(job.backbone)  # the user named it: a new process does not know
-    store = fold_store(open_store(order.store), str(job.fold))
+    store = fold_store(open_store(work.store), str(job.fold))
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)
-    run = order.out / state.RUNS / job.training
-    (classifier,) = load_runs([run], store.index.classes, resolve_device(options.device))
-    folder = order.out / MAPS / f"fold{job.fold.number}"
+    (classifier,) = load_runs([_run(order, job)], store.index.classes, resolve_device(work.device))
+    folder = work.out / MAPS / f"fold{job.fold.number}"
     return MapMaker(store.split(options.split), face, masks, options, folder, Silent()), classifier

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from aupipe.fer_analysis.comparison import figures
 from aupipe.fer_analysis.comparison.map_comparison import ExtraTable, MapComparison
 from aupipe.fer_analysis.comparison.similarity import OVERALL
@@ -31,7 +33,7 @@ def write_page(out: Path, comparison: MapComparison, sentence: str, failed: Mapp
         Section("What they recognise", [_table(tables["recognition"])]),
         Section("IoU with the masks", [_iou(comparison), *_controls(comparison)]),
         Section("How alike they are", [*_tree(comparison), _table(tables["clusters"])]),
-        Section("Folds", [_table(tables["folds"], words=(0, 1))]),
+        Section("Folds", [_table(tables["folds"])]),
     ]
     left = [(f"{one.what}, {one.expression}" if one.expression else one.what, one.reason)
             for one in comparison.maps.left_out]  # fmt: skip
@@ -42,12 +44,10 @@ def write_page(out: Path, comparison: MapComparison, sentence: str, failed: Mapp
 
 
 def _maps(comparison: MapComparison) -> Wide:
-    drawn = figures.draw_maps(comparison.maps, comparison.masks)
-    size = drawn.canvas.get_width_height()
     rows, columns = comparison.maps.present.shape
     caption = "The mean explanation of each network and expression on the canonical face; the mask's outline in white."
-    alt = f"{rows} networks by {columns} expressions: {caption}"
-    return Wide(Picture(data_uri(png_bytes(drawn), "png"), *size, caption, alt), "chart")
+    drawn = figures.draw_maps(comparison.maps, comparison.masks)
+    return _chart(drawn, caption, f"{rows} networks by {columns} expressions: {caption}")
 
 
 def _tree(comparison: MapComparison) -> list[Block]:
@@ -55,25 +55,21 @@ def _tree(comparison: MapComparison) -> list[Block]:
     if OVERALL not in trees:
         return []
     tree = trees[OVERALL]
-    drawn = figures.draw_dendrogram(tree, max(float(tree.heights[-1]) * 1.05, 1e-3))
     first, second = (", ".join(side) for side in tree.two_clusters())
+    drawn = figures.draw_dendrogram(tree, max(float(tree.heights[-1]) * 1.05, 1e-3))
     caption = "Distance 1 - r of maps, mean over the expressions, average linkage."
-    picture = Picture(
-        data_uri(png_bytes(drawn), "png"), *drawn.canvas.get_width_height(), caption, f"Tree: {first} against {second}"
-    )
-    return [Wide(picture, "chart")]
+    return [_chart(drawn, caption, f"Tree: {first} against {second}")]
+
+
+def _chart(drawn: Figure, caption: str, alt: str) -> Wide:
+    return Wide(Picture(data_uri(png_bytes(drawn), "png"), *drawn.canvas.get_width_height(), caption, alt), "chart")
 
 
 def _iou(comparison: MapComparison) -> Block:
     if comparison.scoring is None:
         return Text("There are no masks.")
-    maps, values = comparison.maps, comparison.scoring.values["iou"]
-    rows = []
-    for row, network in enumerate(maps.networks):
-        mean = comparison.mean(values, row)
-        cells = [f"{values[row, at]:.3f}" if maps.present[row, at] else "–" for at in range(len(maps.expressions))]
-        rows.append((network, *cells, "–" if mean is None else f"{mean:.3f}"))
-    return Table(("network", *maps.expressions, "mean"), rows)
+    rows = comparison.table(comparison.scoring.values["iou"], 3, "–")
+    return Table(("network", *comparison.maps.expressions, "mean"), rows)
 
 
 def _controls(comparison: MapComparison) -> list[Block]:
@@ -91,7 +87,6 @@ def _controls(comparison: MapComparison) -> list[Block]:
     ]
 
 
-def _table(table: ExtraTable, words: tuple[int, ...] = (0, 1)) -> Block:
-    return Table(
-        [head.replace("_", " ") for head in table.header], [[cell or "–" for cell in row] for row in table.rows], words
-    )
+def _table(table: ExtraTable) -> Block:
+    heads = [head.replace("_", " ") for head in table.header]
+    return Table(heads, [[cell or "–" for cell in row] for row in table.rows], words=(0, 1))

@@ -57,13 +57,13 @@ class StudyRequest:
     Attributes:
         networks: The networks.
         folds: Parts into which persons are dealt; each is tested once.
-        maps: How faces are chosen and explained.
+        maps: How faces are chosen and explained; its seed is also that of weights and order, its device where they are
+            trained.
         least: Explained faces from which a map counts.
         batch_size: Images a training step.
         max_steps: Steps after which every training ends; None: its epochs.
         align_weight: Weight of the alignment with AU maps; 0 as in the study.
         weights_from: A folder of weights (``BACKBONE.safetensors``, ``.pth`` or ``.pt``) in place of timm's.
-        seed: Of weights, order and the choice of faces.
 
     Raises:
         UserInputError: There is no network, or no such number of folds.
@@ -77,7 +77,6 @@ class StudyRequest:
     max_steps: int | None = None
     align_weight: float = 0.0
     weights_from: Path | None = None
-    seed: int = 0
 
     def __post_init__(self) -> None:
         """Check the request."""
@@ -149,22 +148,17 @@ def folds_of(request: StudyRequest) -> tuple[Fold, ...]:
     return tuple(Fold(number, request.folds) for number in range(1, request.folds + 1))
 
 
-def plan_trainings(request: StudyRequest, image_size: int, device: str) -> list[Training]:
+def plan_trainings(request: StudyRequest, image_size: int) -> list[Training]:
     """List the trainings, fold by fold, so that a study cut short has every network.
 
     Args:
         request: The study.
         image_size: Side of the store's images, which are shown whole.
-        device: Where networks are trained.
     """
-    return [
-        _training(request, network, fold, image_size, device)
-        for fold in folds_of(request)
-        for network in request.networks
-    ]
+    return [_training(request, network, fold, image_size) for fold in folds_of(request) for network in request.networks]
 
 
-def _training(request: StudyRequest, network: StudyNetwork, fold: Fold, image_size: int, device: str) -> Training:
+def _training(request: StudyRequest, network: StudyNetwork, fold: Fold, image_size: int) -> Training:
     schedule = network.schedule
     settings: dict[str, Any] = {"weights": _weights(request, network)} if network.pretrained else {}
     config = TrainConfig(
@@ -185,8 +179,8 @@ def _training(request: StudyRequest, network: StudyNetwork, fold: Fold, image_si
         clip_grad=NO_LIMIT,
         max_steps=request.max_steps,
         select="last",
-        seed=request.seed,
-        device=device,
+        seed=request.maps.seed,
+        device=request.maps.device,
         **settings,
     )
     name = fold_name(network, fold)

@@ -20,7 +20,7 @@ from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import LeftOut
 from aupipe.fer_analysis.comparison.map_maker import NO_FACE, map_set
-from aupipe.fer_analysis.comparison.masks import find_masks
+from aupipe.fer_analysis.comparison.masks import find_masks, masked_expressions
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_analysis.comparison.similarity import OVERALL
 from aupipe.fer_analysis.study.clusters import ClusterTest, cluster_test
@@ -40,11 +40,11 @@ from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.folders import STUDY, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.processes import Done, Message, run_jobs
-from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent, lines_repr, spoken
 from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.training.preflight import without_persons
 
 Maps = dict[tuple[str, str], list[GlobalMap | str]]
 """Of each network and expression the map of every fold, or why there is none."""
@@ -133,10 +133,11 @@ class _Study:
     ) -> None:
         self.place, self.out, self.request, self.progress = place, out, request, progress
         self.store = preview_store(place)
-        self.device = request.maps.device
-        resolve_device(self.device)
-        self.jobs = jobs or default_jobs(self.device)
-        self.threads = threads or max(1, usable_cpus() // self.jobs)
+        device = request.maps.device
+        resolve_device(device)
+        self.jobs = jobs or default_jobs(device)
+        threads = threads or max(1, usable_cpus() // self.jobs)
+        self.order = Order(self.store.place, out.resolve(), request.maps.split, threads, device)
         self.face = canonical_face(request.maps.shape)
         self.masks = find_masks(request.maps.masks, self.face, self.store)
         if self.masks.masks.shape[1:] != (HEIGHT, WIDTH):
@@ -148,8 +149,8 @@ class _Study:
                     fix="Mend --masks.",
                 )
             )
-        self.expressions = _expressions(self.store, self.masks.expressions)
-        self.trainings = plan_trainings(request, self.store.index.image_size, self.device)
+        self.expressions = masked_expressions(self.store.index.classes, self.masks)
+        self.trainings = plan_trainings(request, self.store.index.image_size)
         self.by_network = {network.name: self._trainings_of(network) for network in request.networks}
 
     def _trainings_of(self, network: StudyNetwork) -> list[Training]:
@@ -170,7 +171,7 @@ class _Study:
                 if reason := memory_shortage(training, sizes, self.jobs):
                     refused[network.name] = reason
                     continue
-                costs.append(measure_network(network, training, n_classes, sizes, self.threads))
+                costs.append(measure_network(network, training, n_classes, sizes, self.order.threads))
             except (FerError, RuntimeError) as error:
                 refused[network.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
         self.progress.finish()
@@ -193,8 +194,7 @@ class _Study:
         """Train and evaluate what is left; return why trainings failed."""
         left_out = {one.name for name in refused for one in self.by_network[name]}
         wanted = [one for one in self.trainings if one.name not in left_out]
-        order = Order(self.store.place, self.out.resolve(), self.request.maps.split, self.threads, self.device)
-        outcomes = run_trainings(wanted, order, self.store.index.digest, self.jobs, self.progress)
+        outcomes = run_trainings(wanted, self.order, self.store.index.digest, self.jobs, self.progress)
         return {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
 
     def explain(self, missing: Mapping[str, str]) -> tuple[Maps, dict[str, str]]:
@@ -209,25 +209,24 @@ class _Study:
                     found[job.network, fold.number] = FoldMaps(job, {}, f"not trained: {reason}")
                 else:
                     jobs.append(job)
-        options = replace(self.request.maps, seed=self.request.seed)
-        order = ExplainingOrder(self.store.place, self.out.resolve(), options, self.expressions, self.threads)
         failed = {}
-        for made in self._carried_out(jobs, order):
+        for made in self._carried_out(jobs):
             found[made.job.network, made.job.fold.number] = made
             if made.reason:
                 failed[made.job.training] = made.reason
         return self._by_expression(found), failed
 
-    def _carried_out(self, jobs: Sequence[FoldJob], order: ExplainingOrder) -> list[FoldMaps]:
+    def _carried_out(self, jobs: Sequence[FoldJob]) -> list[FoldMaps]:
         if not jobs:
             return []
         self.progress.start("explain", len(jobs) * len(self.expressions), "maps")
         made: list[FoldMaps] = []
         told = dict.fromkeys((job.training for job in jobs), 0)
-        devices = [device_of(self.device, number) for number in range(min(self.jobs, len(jobs)))]
-        tasks = [
-            partial(explain_fold, replace(order, options=replace(order.options, device=device))) for device in devices
+        orders = [
+            replace(self.order, device=device_of(self.order.device, number))
+            for number in range(min(self.jobs, len(jobs)))
         ]
+        tasks = [partial(explain_fold, ExplainingOrder(order, self.request.maps, self.expressions)) for order in orders]
         with contextlib.closing(run_jobs(tasks, iter(jobs), PATIENCE)) as events:
             for job, event in events:
                 if isinstance(event, Message):
@@ -288,23 +287,10 @@ class _Study:
             + (f", {request.max_steps} steps at most" if request.max_steps else "")
             + (f", guided by AU maps (weight {request.align_weight:g})" if request.align_weight else ""),
             "faces": f"up to {options.images} an expression and fold, {options.select}; {request.least} at least",
-            "explainer": f"{options.explainer}, {options.samples} samples a face, seed {request.seed}",
+            "explainer": f"{options.explainer}, {options.samples} samples a face, seed {options.seed}",
             "canonical face": options.shape,
             "masks": options.masks,
         }
-
-
-def _expressions(store: Store, with_mask: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name for name in store.index.classes if name in with_mask)
-    if not names:
-        raise UserInputError(
-            paragraph(
-                "None of the store's classes has a mask.",
-                expected=", ".join(with_mask),
-                got=", ".join(store.index.classes),
-            )
-        )
-    return names
 
 
 def _merged(parts: Sequence[GlobalMap | str], least: int) -> GlobalMap | str:
@@ -361,10 +347,8 @@ def run_study(
     with output_folder(out, STUDY):
         opened = open_previewed(place, study.store, shown)
         first = fold_store(opened, str(folds_of(request)[0])).split("train")  # too few persons are told before all else
-        if len(set(first.groups)) == len(first):
-            shown.note(
-                "the store knows no persons, so folds are of photos: one person may be learned from and tested on"
-            )
+        if note := without_persons(first):
+            shown.note(note)
         check_folders(study.trainings, out, opened)
         expected = study.estimate()
         for line in expected.lines():

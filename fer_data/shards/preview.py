@@ -32,8 +32,13 @@ def preview_store(place: Path | str, fold: str = "", progress: Progress | None =
     return Store(folder, index, pinned(str(place), index.digest) if is_url(place) else "")
 
 
+def through_fold(store: Store, fold: str) -> Store:
+    """See a store that was looked at through a fold; as it is where there is none."""
+    return preview_store(store.place, fold) if fold else store
+
+
 def open_previewed(place: Path | str, preview: Store, progress: Progress | None = None) -> Store:
-    """Open a store after everything that can be refused was.
+    """Open a store after everything that can be refused was; one that is seen through a fold is open already.
 
     Args:
         place: A folder, or the URL of one.
@@ -43,7 +48,9 @@ def open_previewed(place: Path | str, preview: Store, progress: Progress | None 
     Raises:
         StoreError: It cannot be had, or is another one by now.
     """
-    store = fold_store(open_store(place, progress), preview.index.fold)
+    if preview.index.fold:
+        return preview
+    store = open_store(place, progress)
     if store.index.digest != preview.index.digest:
         raise StoreError(
             paragraph(

@@ -53,7 +53,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b _ _ _"], ...]:
         """Compute feature maps ``(B, C, h, w)`` of every layer, deepest last."""
-        outputs = list(self.body(_scaled(images, self.input_size)))[: self.n_layers]
+        outputs = list(self.body(scale_images(images, self.input_size)))[: self.n_layers]
         features = [self._planes(value) for value in outputs]
         seen, self._seen = self._seen, {}
         for layer, (before, given, after) in seen.items():
@@ -134,8 +134,8 @@ class Backbone(nn.Module):
         return tuple((int(value.shape[2]), int(value.shape[3])) for value in features)
 
 
-def _scaled(images: Float[Tensor, "b 3 h w"], side: int | None) -> Float[Tensor, "b 3 _ _"]:
-    """Scale images to a square: bilinear, without aliasing."""
+def scale_images(images: Float[Tensor, "b 3 h w"], side: int | None) -> Float[Tensor, "b 3 _ _"]:
+    """Scale images to a square of ``side`` pixels, bilinear, without aliasing; None: leave them as they are."""
     if side is None or images.shape[2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bilinear", align_corners=False, antialias=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models._features import FeatureInfo
 from torch import Tensor, nn
+
+from aupipe.fer_models.backbones.base import scale_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,7 @@ class ExpressionNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Compute the maps of every stage, of images brought to the network's size."""
-        size = (self.input_size, self.input_size)
-        fits = tuple(images.shape[2:]) == size
-        x = images if fits else F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
-        features = []
+        x, features = scale_images(images, self.input_size), []
         for stage in self.stages:
             x = stage(x)
             features.append(x)

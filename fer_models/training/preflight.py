@@ -33,7 +33,7 @@ def check(store: Store, config: TrainConfig) -> None:
 def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
     """Collect what the user should know of these splits of a store and these settings, one line each."""
     small = _small_crop(config.crop_size, train.store.index.image_size)
-    lines = [small, _without_map(train), few_choose(config, len(val)), _without_persons(train, config)]
+    lines = [small, _without_map(train), few_choose(config, len(val)), without_persons(train)]
     for reader in (train, val):
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
@@ -80,8 +80,9 @@ def check_memory(model: Method, config: TrainConfig, device: torch.device) -> No
         )
 
 
-def _without_persons(train: SplitReader, config: TrainConfig) -> str | None:
-    if config.fold and len(set(train.groups)) == len(train):
+def without_persons(train: SplitReader) -> str | None:
+    """Warn where a fold was dealt without knowing the persons; None where they are known, or there is no fold."""
+    if train.store.index.fold and len(set(train.groups)) == len(train):
         return "the store knows no persons, so folds are of photos: one person may be learned from and tested on"
     return None
 

@@ -16,13 +16,13 @@ from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.explain import open_run
 from aupipe.fer_analysis.faithfulness import measure_faithfulness
 from aupipe.fer_data.errors import RunError, UserInputError
-from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import learning_rate, make_optimizer
 from aupipe.fer_models.training.run import train
-from synthetic import synthetic_store
+from synthetic import store_of_persons
 
 CONFIG = TrainConfig(
     backbone="test_resnet", epochs=2, batch_size=16, crop_size=64, input_size=48, device="cpu", fold="2/3",
@@ -30,13 +30,9 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-def of_a_person(row: TripletRow) -> TripletRow:
-    return replace(row, group=f"p{int(row.sample_id.split('/')[1]) % 9}")
-
-
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return synthetic_store(tmp_path_factory.mktemp("people"), train=63, val=14, test=21, change=of_a_person)
+    return store_of_persons(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +101,7 @@ def test_what_is_no_setting_is_refused() -> None:
 
 
 def test_another_store_may_hold_persons_that_it_learned_from(run: Path, tmp_path: Path) -> None:
-    other = synthetic_store(tmp_path / "other", train=63, val=14, test=14, change=of_a_person)
+    other = store_of_persons(tmp_path / "other", test=14)
     with pytest.raises(RunError, match="learned from all but fold 2/3 of another store"):
         evaluate(run, other.folder)
     with pytest.raises(RunError, match="another store"):

@@ -17,7 +17,7 @@ def test_all_are_the_study_s_twelve_with_their_own_schedules() -> None:
     networks = parse_networks("all")
     assert [one.name for one in networks] == [entry.name for entry in ZOO]
     assert {one.name for one in networks if not one.pretrained} == {"AlexNet", "SilNet", "WeiNet", "SongNet"}
-    plan = plan_trainings(StudyRequest(networks), 256, "cpu")
+    plan = plan_trainings(StudyRequest(networks), 256)
     assert len(plan) == 60 and len({one.name for one in plan}) == 60
     by_name = {one.name: one.config for one in plan}
     for name, optimizer, lr, epochs, size in (
@@ -55,16 +55,16 @@ def test_what_cannot_be_planned_is_refused(text: str, said: str) -> None:
 def test_weights_come_from_a_folder_where_one_is_given(tmp_path: Path) -> None:
     request = StudyRequest(parse_networks("resnet18:pretrained,resnet18"), folds=2, weights_from=tmp_path)
     with pytest.raises(UserInputError, match=r"no weights of resnet18-pretrained.*resnet18\.safetensors"):
-        plan_trainings(request, 64, "cpu")
+        plan_trainings(request, 64)
     (tmp_path / "resnet18.pth").write_bytes(b"weights")
-    first, second = plan_trainings(request, 64, "cpu")[:2]
+    first, second = plan_trainings(request, 64)[:2]
     assert first.config.weights == str((tmp_path / "resnet18.pth").resolve()) and not first.config.pretrained
     assert second.config.weights is None and not second.config.pretrained
 
 
 def test_a_network_too_large_for_the_memory_is_refused_with_the_figure(monkeypatch: pytest.MonkeyPatch) -> None:
     (network,) = parse_networks("silnet")
-    (training,) = plan_trainings(StudyRequest((network,), folds=2), 256, "cpu")[:1]
+    (training,) = plan_trainings(StudyRequest((network,), folds=2), 256)[:1]
     sizes = estimate.tensor_sizes(network, 6)
     assert sum(sizes) == 4 * 184_852_038
     monkeypatch.setattr(estimate, "available_memory", lambda: 7 * 10**9)

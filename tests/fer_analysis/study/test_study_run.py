@@ -21,23 +21,19 @@ from aupipe.fer_analysis.study import StudyReport, StudyRequest, estimate, run_s
 from aupipe.fer_analysis.study.plan import changed, parse_networks
 from aupipe.fer_analysis.study.run import _Study
 from aupipe.fer_data.errors import RunError, UserInputError
-from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones.create import timm
 from aupipe.fer_models.training import checkpoint
-from synthetic import synthetic_store
+from synthetic import store_of_persons
 
 MAPS = MapOptions(images=2, samples=24, select="labelled", resamples=0, device="cpu")
 TABLES = ("iou.csv", "scores.csv", "merge_heights.csv", "recognition.csv", "folds.csv", "clusters.csv", "results.md")
 
 
-def of_a_person(row: TripletRow) -> TripletRow:
-    return replace(row, group=f"p{int(row.sample_id.split('/')[1]) % 9}")
-
-
 @pytest.fixture(scope="module")
 def people(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return synthetic_store(tmp_path_factory.mktemp("people"), train=63, val=14, test=21, change=of_a_person)
+    return store_of_persons(tmp_path_factory.mktemp("people"))
 
 
 @pytest.fixture(scope="module")
