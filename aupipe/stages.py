@@ -108,6 +108,7 @@ def build_maps(
     encoding: str = "raw",
     jpeg_quality: int = 95,
     images_from: PathLike | None = None,
+    estimate: PathLike | None = None,
     overwrite: bool = False,
     workers: int | None = 0,
     scheduler: str | None = None,
@@ -130,6 +131,8 @@ def build_maps(
             memory there is.
         jpeg_quality: 1 to 100.
         images_from: A store with the same crops, whose images are taken over: only the maps are drawn.
+        estimate: A table in which OpenFace, LibreFace, py-feat or another program says which action units each face
+            shows, to take in place of the blendshapes with ``estimated`` or ``fused``.
         overwrite: Replace a store that was built with other options.
         workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead.
@@ -171,6 +174,7 @@ def build_maps(
         create_executor(workers, scheduler, shown.note),
         shown,
         overwrite=overwrite,
+        estimate=None if estimate is None else Path(estimate),
         images_from=None if images_from is None else Path(images_from).resolve(),
     )
     return open_store(Path(out))

@@ -12,16 +12,18 @@ these faces and others, flatters itself: ``shares`` counts its weights among the
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from aupipe.fer_data.action_units.blendshapes import blendshape_features
+from aupipe.fer_data.action_units.estimates import blendshape_estimates
 from aupipe.fer_data.action_units.estimator import AuEstimator, load_estimator
 from aupipe.fer_data.action_units.face_weights import ObservedFaces, weigh_faces
+from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.action_units.modes import AuMode
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_faces
@@ -36,7 +38,23 @@ BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 Expressions = Mapping[str, Mapping[int, float]]
 
 
-def read(work: Path) -> tuple[ObservedFaces, Float[np.ndarray, "n 68 2"]]:
+@dataclass(frozen=True)
+class SeenFaces:
+    """Coded faces as the landmark stage stored them."""
+
+    expressions: Sequence[str]
+    codes: Sequence[Sequence[FacsCode]]
+    blendshapes: Float[np.ndarray, "n 52"]
+    yaw: Float[np.ndarray, "n"]
+
+    def observed(self, rows: Bool[np.ndarray, "n"], estimator: AuEstimator) -> ObservedFaces:
+        """Estimate the action units of some of the faces."""
+        at = np.flatnonzero(rows)
+        estimates = blendshape_estimates(self.blendshapes[at], np.ones(len(at), bool), self.yaw[at], estimator)
+        return ObservedFaces([self.expressions[row] for row in at], [self.codes[row] for row in at], estimates)
+
+
+def read(work: Path) -> tuple[SeenFaces, Float[np.ndarray, "n 68 2"]]:
     """Read the coded faces, with their landmarks in the crop."""
     finished = open_work(work)
     rows = [
@@ -46,13 +64,8 @@ def read(work: Path) -> tuple[ObservedFaces, Float[np.ndarray, "n 68 2"]]:
         if part.has_mesh[at] and finished.samples[key].aus is not None
     ]
     samples, blendshapes, points, yaw = zip(*rows, strict=True)
-    faces = ObservedFaces(
-        [sample.label for sample in samples],
-        [sample.aus for sample in samples],
-        np.stack(blendshapes),
-        np.ones(len(rows), bool),
-        np.array(yaw),
-    )
+    labels, codes = [sample.label for sample in samples], [sample.aus for sample in samples]
+    faces = SeenFaces(labels, codes, np.stack(blendshapes), np.array(yaw))
     return faces, np.stack([place_face(one, IMAGE, CropGeometry()).landmarks for one in points])
 
 
@@ -75,27 +88,15 @@ def estimator_without(
     return replace(shipped, units=tuple(units))
 
 
-def counted(faces: ObservedFaces, rest: Bool[np.ndarray, "n"]) -> Expressions:
+def counted(faces: SeenFaces, rest: Bool[np.ndarray, "n"]) -> Expressions:
     """Count how often each action unit goes with each expression among some faces."""
     book = dict[str, dict[int, float]]()
     for label in sorted(set(faces.expressions)):
-        codes = [faces.codes[row] or () for row in np.flatnonzero(rest) if faces.expressions[row] == label]
+        codes = [faces.codes[row] for row in np.flatnonzero(rest) if faces.expressions[row] == label]
         numbers = sorted({code.number for found in codes for code in found})
         shares = {number: np.mean([any(c.number == number for c in found) for found in codes]) for number in numbers}
         book[label] = {number: float(share) for number, share in shares.items() if share >= 0.1}
     return book
-
-
-def some(faces: ObservedFaces, rows: Bool[np.ndarray, "n"]) -> ObservedFaces:
-    """Take some of the faces."""
-    at = np.flatnonzero(rows)
-    return ObservedFaces(
-        [faces.expressions[row] for row in at],
-        [faces.codes[row] for row in at],
-        faces.blendshapes[rows],
-        faces.has_mesh[rows],
-        faces.yaw[rows],
-    )
 
 
 def cosines(maps: Float[np.ndarray, "n m m"], others: Float[np.ndarray, "n m m"]) -> Float64[np.ndarray, "n"]:
@@ -126,7 +127,7 @@ def main() -> None:
         for at, (estimator, book) in enumerate(zip(without, books, strict=True)):
             fusion = estimator.fusion if beta is None else replace(estimator.fusion, beta=beta)
             here = fold == at
-            weights = weigh_faces(some(faces, here), book, replace(estimator, fusion=fusion), mode).weights
+            weights = weigh_faces(faces.observed(here, estimator), book, fusion, mode).weights
             drawn[here] = render_faces(points[here], weights / 255, geometry, IMAGE, MAP)
         return drawn
 

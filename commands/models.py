@@ -86,7 +86,7 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
               "action units that were coded on the faces: a manifest with the column aus, a table that names faces, or "
               "annotated: those that the store carries.")  # fmt: skip
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
-              "them, by sample_id, such as landmarks --export csv.")  # fmt: skip
+              "them, such as landmarks --export csv, OpenFace or py-feat.")  # fmt: skip
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
 @json_option
 def evaluate(

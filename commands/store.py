@@ -40,6 +40,14 @@ from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
     show_default=True,
     help="With --aus annotated: the map of a face that nobody coded.",
 )
+@click.option(
+    "--estimate",
+    type=PATH,
+    default=None,
+    metavar="FILE",
+    help="With --aus estimated or fused: a table in which OpenFace, LibreFace or py-feat says which action units each "
+    "face shows, in place of the blendshapes.",
+)
 @click.option("--image-size", default=256, show_default=True, help="Side of the aligned crop in pixels.")
 @click.option("--map-size", default=64, show_default=True, help="Side of the AU map in pixels.")
 @click.option("--rows-per-shard", default=2048, show_default=True)
@@ -67,6 +75,7 @@ def build_maps(
     codebook: str,
     aus: AuMode,
     aus_missing: AuMissing,
+    estimate: Path | None,
     image_size: int,
     map_size: int,
     rows_per_shard: int,
@@ -101,7 +110,16 @@ def build_maps(
     bar = Bar()
     executor = make_executor(workers, scheduler, bar)
     other = None if images_from is None else images_from.resolve()
-    report = run_maps(work.resolve(), out.resolve(), config, executor, bar, overwrite=overwrite, images_from=other)
+    report = run_maps(
+        work.resolve(),
+        out.resolve(),
+        config,
+        executor,
+        bar,
+        overwrite=overwrite,
+        images_from=other,
+        estimate=estimate,
+    )
     return finish_stage(report, max_failures, as_json, out)
 
 
@@ -109,10 +127,19 @@ def build_maps(
 @click.argument("store")
 @click.option("--from", "work", metavar="WORK", type=PATH, help="The landmarks it was built from.")
 @click.option("--codebook", default=None, help="Its codebook's file, needed where index.json is damaged too.")
+@click.option(
+    "--estimate", type=PATH, default=None, metavar="FILE", help="The table of estimates that it was drawn from, if any."
+)
 @executor_options
 @json_option
 def repair(
-    store: str, work: Path | None, codebook: str | None, workers: int | None, scheduler: str | None, as_json: bool
+    store: str,
+    work: Path | None,
+    codebook: str | None,
+    estimate: Path | None,
+    workers: int | None,
+    scheduler: str | None,
+    as_json: bool,
 ) -> int:
     """Make the damaged and missing files of a store again, as they were; intact shards are not touched.
 
@@ -137,7 +164,7 @@ def repair(
     folder = Path(store)
     config = stated_config(folder, codebook)
     executor = make_executor(workers, scheduler, bar)
-    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, repair=True)
+    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, estimate=estimate, repair=True)
     return finish_stage(report, 1.0, as_json, folder)
 
 

@@ -15,7 +15,8 @@ from aupipe.fer_analysis.evaluation.coded_summary import summarise_coded, with_e
 from aupipe.fer_analysis.evaluation.figures import draw_coded
 from aupipe.fer_data.files import write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
-from aupipe.fer_data.manifest.face_codes import FaceCodes, read_face_codes, read_unit_scores
+from aupipe.fer_data.manifest.face_codes import FaceCodes, read_face_codes
+from aupipe.fer_data.manifest.unit_scores import read_unit_scores
 from aupipe.fer_data.types import Progress
 from aupipe.fer_display.figures import png_bytes
 
@@ -56,7 +57,7 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     else:
         codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows])
     faces = coded_faces(codes, reader, rows, reader.store.codebook)
-    scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.numbers)
+    scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.group, faces.numbers)
     return CodedSplit(codes, faces, scores)
 
 

@@ -11,7 +11,7 @@ fused      the label's share and the estimate     the prior of each action unit
 
 ``fused``: logit(weight) = logit(share) + beta * evidence. The share is the codebook's weight, kept within ``floor`` and
 ``ceiling`` because neither 0 nor 1 is a frequency; the evidence is the estimate's logit less that of how common the
-action unit is. An action unit that blendshapes do not tell keeps its share, and has no weight in ``estimated``. On a
+action unit is. An action unit that the estimate does not tell keeps its share, and has no weight in ``estimated``. On a
 face of a class without action units (neutral) only those weigh whose estimate is ``sure``; a class that the codebook
 does not know has no shares: its faces have their estimate.
 
@@ -24,23 +24,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, UInt8
+from jaxtyping import Float64, UInt8
 
-from aupipe.fer_data.action_units.estimator import AuEstimator
+from aupipe.fer_data.action_units.estimates import UnitEstimates
+from aupipe.fer_data.action_units.estimator import Fusion
 from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.action_units.modes import AU_SOURCES, SIDES, WIDTH, AuMissing, AuMode
-from aupipe.fer_data.geometry import far_half_visible
 
 
 @dataclass(frozen=True)
 class ObservedFaces:
-    """What is known of n faces; ``codes`` None: nobody coded the face; ``blendshapes`` count where ``has_mesh``."""
+    """What is known of n faces; ``codes`` None: nobody coded the face."""
 
     expressions: Sequence[str]
     codes: Sequence[Sequence[FacsCode] | None]
-    blendshapes: Float[np.ndarray, "n 52"]
-    has_mesh: Bool[np.ndarray, "n"]
-    yaw: Float[np.ndarray, "n"]
+    estimates: UnitEstimates
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class FaceWeights:
 def weigh_faces(
     faces: ObservedFaces,
     expressions: Mapping[str, Mapping[int, float]],
-    estimator: AuEstimator,
+    fusion: Fusion,
     mode: AuMode = "class",
     missing: AuMissing = "fused",
 ) -> FaceWeights:
@@ -68,12 +66,12 @@ def weigh_faces(
     Args:
         faces: The faces.
         expressions: The codebook's weights of each expression.
-        estimator: What tells action units from blendshapes.
+        fusion: How an estimate becomes a weight.
         mode: See the module.
         missing: The mode of faces that nobody coded, where the mode is ``annotated``.
     """
     coded = np.array([codes is not None for codes in faces.codes], bool)
-    told = faces.has_mesh.astype(bool)
+    told = faces.estimates.told
     modes = np.full(len(told), mode, object)
     if mode == "annotated":
         modes[~coded] = missing
@@ -84,8 +82,8 @@ def weigh_faces(
     of_mode: dict[AuMode, Callable[[], Float64[np.ndarray, "n 99 2"]]] = {
         "class": lambda: class_weights(faces.expressions, expressions),
         "annotated": lambda: coded_weights(faces.codes),
-        "estimated": lambda: estimated_weights(faces, estimator),
-        "fused": lambda: fused_weights(faces, expressions, estimator),
+        "estimated": lambda: estimated_weights(faces.estimates, fusion),
+        "fused": lambda: fused_weights(faces, expressions, fusion),
     }
     for name, weigh in of_mode.items():
         if (rows := modes == name).any():
@@ -113,26 +111,23 @@ def coded_weights(codes: Sequence[Sequence[FacsCode] | None]) -> Float64[np.ndar
     return weights
 
 
-def estimated_weights(faces: ObservedFaces, estimator: AuEstimator) -> Float64[np.ndarray, "n 99 2"]:
-    """Give each action unit that blendshapes tell its probability, where it is at least ``floor``."""
-    return _likely(_logits(faces, estimator), estimator)
+def estimated_weights(estimates: UnitEstimates, fusion: Fusion) -> Float64[np.ndarray, "n 99 2"]:
+    """Give each action unit that is told its probability, where it is at least ``floor``."""
+    likely = _spread(estimates.probability, estimates)
+    return np.where(likely >= fusion.floor, likely, 0)
 
 
 def fused_weights(
-    faces: ObservedFaces, expressions: Mapping[str, Mapping[int, float]], estimator: AuEstimator
+    faces: ObservedFaces, expressions: Mapping[str, Mapping[int, float]], fusion: Fusion
 ) -> Float64[np.ndarray, "n 99 2"]:
-    """Move the share of each action unit among faces of this label by what the face's blendshapes say."""
-    fusion, by_label = estimator.fusion, class_weights(faces.expressions, expressions)
-    own = _logits(faces, estimator)
+    """Move the share of each action unit among faces of this label by what is estimated of the face."""
+    by_label, known = class_weights(faces.expressions, expressions), faces.estimates
     share = np.clip(by_label, fusion.floor, fusion.ceiling)
-    common = np.array([unit.share for unit in estimator.units])
-    evidence = own - np.log(common / (1 - common))
-    logits = np.log(share / (1 - share)) + fusion.beta * _spread(evidence, estimator)
-    told = np.zeros(WIDTH, bool)
-    told[[estimator.numbers[at] for at in estimator.told]] = True
-    fused = np.where(told[:, None], 1 / (1 + np.exp(-logits)), np.where(by_label > 0, share, 0))
+    evidence = _spread(known.logits - np.log(known.common / (1 - known.common)), known)
+    logits = np.log(share / (1 - share)) + fusion.beta * evidence
+    fused = np.where(np.isfinite(evidence), 1 / (1 + np.exp(-logits)), np.where(by_label > 0, share, 0))
     fused[fused < fusion.least] = 0
-    likely = _likely(own, estimator)
+    likely = estimated_weights(known, fusion)
     # Of a class that the codebook does not know there is no share; of one without action units the face must be sure.
     for row in np.flatnonzero(~by_label.any((1, 2))).tolist():
         least = fusion.sure if faces.expressions[row] in expressions else 0
@@ -140,21 +135,8 @@ def fused_weights(
     return fused
 
 
-def _likely(logits: Float64[np.ndarray, "n k"], estimator: AuEstimator) -> Float64[np.ndarray, "n 99 2"]:
-    likely = _spread(1 / (1 + np.exp(-logits)), estimator)
-    return np.where(likely >= estimator.fusion.floor, likely, 0)
-
-
-def _logits(faces: ObservedFaces, estimator: AuEstimator) -> Float64[np.ndarray, "n k"]:
-    """Logits from both halves of the face; of one that is turned away, more and more from the other half alone."""
-    both = estimator.logits(faces.blendshapes)
-    near = np.where((faces.yaw > 0)[:, None], *(estimator.logits(faces.blendshapes, side) for side in ("R", "L")))
-    seen = far_half_visible(faces.yaw)[:, None]
-    return np.asarray(seen * both + (1 - seen) * near)
-
-
-def _spread(values: Float64[np.ndarray, "n k"], estimator: AuEstimator) -> Float64[np.ndarray, "n 99 2"]:
-    """Put the told action units at the places of their FACS numbers, alike on both sides."""
-    spread = np.zeros((len(values), WIDTH, len(SIDES)))
-    spread[:, [estimator.numbers[at] for at in estimator.told]] = values[:, list(estimator.told), None]
+def _spread(values: Float64[np.ndarray, "n k"], estimates: UnitEstimates) -> Float64[np.ndarray, "n 99 2"]:
+    """Put the action units at the places of their FACS numbers, alike on both sides; NaN at all others."""
+    spread = np.full((len(values), WIDTH, len(SIDES)), np.nan)
+    spread[:, list(estimates.numbers)] = values[:, :, None]
     return spread

@@ -6,25 +6,15 @@ A manifest tells them by its ``sample_id`` and ``aus``; a table beside the datas
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from jaxtyping import Float64
-
 from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.action_units import CodeSource, attach_codes
-from aupipe.fer_data.manifest.layouts.cells import plain_word
-from aupipe.fer_data.manifest.layouts.text import table_rows
 from aupipe.fer_data.manifest.model import is_manifest, read_manifest
 from aupipe.fer_data.types import Sample
-from aupipe.fer_display.tables import plain_cell
-
-_SCORE = re.compile(r"au_?0*(\d+)(_r|_intensity)?", re.IGNORECASE)
-"""Columns of probabilities (our export, py-feat) and of intensities (OpenFace, LibreFace)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +45,7 @@ def read_face_codes(path: Path, sample_ids: Sequence[str], persons: Sequence[str
     """
     if path.is_file() and is_manifest(path):
         return _of_manifest(path, sample_ids)
-    samples = [
-        Sample(sample, sample, "", "", "", subject="" if person == sample else person)
-        for sample, person in zip(sample_ids, persons, strict=True)
-    ]
+    samples = faces_of_store(sample_ids, persons)
     joined = attach_codes(samples, (), path)
     codes = {sample.sample_id: sample.aus for sample in joined.samples if sample.aus is not None}
     if not codes or joined.source is None:
@@ -98,66 +85,9 @@ def _none_coded(path: Path, got: str) -> ManifestError:
     )
 
 
-def read_unit_scores(path: Path, sample_ids: Sequence[str], numbers: Sequence[int]) -> Float64[np.ndarray, "n k"]:
-    """Read what another program says of each face's action units: probabilities or intensities.
-
-    Args:
-        path: A table with ``sample_id`` and a column an action unit (``AU01``, ``AU01_r``, ``au_1_intensity``), such as
-            ``aupipe landmarks --export csv`` writes.
-        sample_ids: The faces.
-        numbers: The action units.
-
-    Returns:
-        A row a face, a column an action unit; NaN where the table says nothing.
-
-    Raises:
-        ManifestError: It cannot be read, lacks a column, or names none of these faces, or one twice.
-    """
-    rows = table_rows(path)
-    header = next(rows, (0, []))[1]
-    names = [plain_word(name) for name in header]
-    matches = {at: match for at, name in enumerate(header) if (match := _SCORE.fullmatch(name.strip()))}
-    columns = {int(match[1]): at for at, match in matches.items()}
-    if "sampleid" not in names or not columns:
-        raise ManifestError(
-            paragraph(
-                "A table of estimated action units lacks a column.",
-                where=f"{path}, line 1",
-                expected="sample_id and an action unit's AU01, as `aupipe landmarks --export csv` writes them",
-                got=", ".join(header)[:200] or "an empty file",
-            )
-        )
-    place, lines = {sample: at for at, sample in enumerate(sample_ids)}, dict[str, int]()
-    scores = np.full((len(sample_ids), len(numbers)), np.nan)
-    for line, given in rows:
-        cells = [*given, *[""] * (len(header) - len(given))]
-        sample = plain_cell(cells[names.index("sampleid")])
-        if sample not in place:
-            continue
-        if sample in lines:
-            where = f"{path}, lines {lines[sample]} and {line}"
-            raise ManifestError(paragraph("A table of estimated action units names a face twice.", where=where))
-        lines[sample] = line
-        for unit, number in enumerate(numbers):
-            if number in columns:
-                scores[place[sample], unit] = _score(cells[columns[number]], f"{path}, line {line}")
-    if not lines:
-        raise ManifestError(
-            paragraph(
-                "A table of estimated action units names none of these faces.",
-                where=path,
-                expected=f"sample ids such as {sample_ids[0]}",
-            )
-        )
-    return scores
-
-
-def _score(text: str, where: str) -> float:
-    """Read a cell; NaN where it is empty."""
-    try:
-        value = float(text) if text.strip() else float("nan")
-    except ValueError:
-        value = float("inf")
-    if np.isinf(value):
-        raise ManifestError(paragraph("An estimate is no number.", where=where, got=repr(text)))
-    return value
+def faces_of_store(sample_ids: Sequence[str], persons: Sequence[str]) -> list[Sample]:
+    """Make samples of a store's faces, whose files are not known, to look them up in a table."""
+    return [
+        Sample(sample, sample, "", "", "", subject="" if person == sample else person)
+        for sample, person in zip(sample_ids, persons, strict=True)
+    ]

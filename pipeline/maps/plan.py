@@ -14,6 +14,7 @@ from typing import Any
 from aupipe.fer_data.action_units.facs import format_facs
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
+from aupipe.fer_data.manifest.unit_scores import EstimateTable
 from aupipe.fer_data.shards import ShardHeader, load_index
 from aupipe.fer_data.shards.encoding import resolve_encoding
 from aupipe.fer_data.shards.shard_file import read_notes
@@ -113,18 +114,22 @@ class StorePlan:
                 yield ShardPlan(f"{split}-{number:05d}.h5", tuple(rows), header)
 
 
-def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePlan:
+def plan_store(
+    work: FinishedWork, config: MapConfig, existing: Path, estimates: EstimateTable | None = None
+) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
     Args:
         work: The landmarks.
         config: Options of the stage.
         existing: A store, finished or not, whose encoding ``auto`` follows.
+        estimates: Another program's, of the source that the options name.
 
     Raises:
         StoreError: A part is not what WORK's report says.
     """
     members, failures = list[Member](), list[Failure]()
+    told = estimates.probabilities if estimates is not None else {}
     for file, part in zip(work.part_files, work.parts(read=landmark_part), strict=True):
         failures += landmark_failures(part)
         for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
@@ -133,7 +138,18 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
                 sha256, group = part.source_sha256[row], sample.subject or sample_id
                 aus = sample.aus if config.aus == "annotated" else None
                 members.append(
-                    Member(sample_id, sample.path, sample.label, sample.split, sha256, file, row, group, aus)
+                    Member(
+                        sample_id,
+                        sample.path,
+                        sample.label,
+                        sample.split,
+                        sha256,
+                        file,
+                        row,
+                        group,
+                        aus,
+                        told.get(sample_id),
+                    )
                 )
     encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
@@ -168,7 +184,8 @@ def _observed(rows: Sequence[Member], config: MapConfig) -> list[Any]:
     """Identity of what is known of the faces themselves, as far as their maps depend on it."""
     codes = [[row.sample_id, format_facs(row.aus)] for row in rows] if config.aus == "annotated" else []
     parts = sorted({row.part.sha256 for row in rows}) if config.reads_blendshapes else []
-    return [known for known in (codes, parts) if known]
+    estimates = [[row.sample_id, row.estimate] for row in rows] if config.estimates is not None else []
+    return [known for known in (codes, parts, estimates) if known]
 
 
 def _stated_digests(store: Path) -> dict[str, str]:

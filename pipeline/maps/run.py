@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,13 @@ from aupipe.fer_data.files import canonical_json, digest
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
+from aupipe.fer_data.manifest.unit_scores import EstimateTable, read_estimates
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
-from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, open_work
+from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, FinishedWork, open_work
 from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
@@ -51,6 +53,7 @@ def run_maps(
     *,
     overwrite: bool = False,
     images_from: Path | None = None,
+    estimate: Path | None = None,
     repair: bool = False,
 ) -> StageReport:
     """Build the store from the landmark stage's folder.
@@ -63,6 +66,7 @@ def run_maps(
         progress: Hears of each finished shard.
         overwrite: Replace a store that was built with other options.
         images_from: A finished store with the same crops, whose images are taken over: no photo is read.
+        estimate: Another program's table of action units, to take in place of what blendshapes tell.
         repair: Make again what is damaged or missing, and refuse whatever would give another store than STORE was.
 
     Returns:
@@ -71,14 +75,17 @@ def run_maps(
     Raises:
         StoreError: The landmark stage is not finished.
         FolderInUseError: STORE holds a store built with other options, and ``overwrite`` is not set.
-        UserInputError: The codebook does not know an expression.
+        UserInputError: The codebook does not know an expression, or options do not go together.
+        ManifestError: ``estimate`` cannot be used.
     """
     started = time.monotonic()
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
     finished = open_work(work)
     if images_from is None:
         check_inside(finished.manifest, finished.manifest.options.get(FOLLOW_LINKS) is True)
-    plan = plan_store(finished, config, existing=images_from or store)
+    table = _read_estimates(estimate, finished, config)
+    config = replace(config, estimates=None if table is None else table.source)
+    plan = plan_store(finished, config, existing=images_from or store, estimates=table)
     _check_options(plan, codebook)
     with output_folder(store, STORE):
         plan = plan.without(_unusable_before(plan, store, images_from, repair))
@@ -108,6 +115,29 @@ def run_maps(
         parts=len(results),
         parts_skipped=sum(result.skipped for result in results),
     )
+
+
+def _read_estimates(path: Path | None, work: FinishedWork, config: MapConfig) -> EstimateTable | None:
+    if path is None and config.estimates is not None:
+        raise UserInputError(
+            paragraph(
+                "The maps of this store were drawn from another program's estimates of action units, which it does not "
+                "hold.",
+                expected=f"--estimate with {config.estimates.name}, SHA-256 {config.estimates.sha256[:16]}...",
+            )
+        )
+    if path is None:
+        return None
+    if not config.estimated:
+        raise UserInputError(
+            paragraph(
+                "A table of estimates has no say in these maps.",
+                where=path,
+                expected="--aus estimated or --aus fused beside --estimate",
+                got=f"--aus {config.aus}",
+            )
+        )
+    return read_estimates(path, list(work.manifest.samples))
 
 
 def _unusable_before(plan: StorePlan, store: Path, images_from: Path | None, repair: bool) -> list[Failure]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from aupipe.fer_data import geometry
-from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
+from aupipe.fer_data import geometry, typed
+from aupipe.fer_data.action_units.estimates import UnitEstimates, blendshape_estimates, table_estimates
 from aupipe.fer_data.action_units.estimator import load_estimator
 from aupipe.fer_data.action_units.face_weights import ObservedFaces, weigh_faces
 from aupipe.fer_data.action_units.facs import FacsCode
@@ -25,6 +25,7 @@ from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.files import digest, sha256_bytes
 from aupipe.fer_data.images import UnreadableImageError, decode_image, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
+from aupipe.fer_data.manifest.unit_scores import EstimateSource, Scores
 from aupipe.fer_data.shards import ShardEntry, ShardHeader, TripletRow, write_shard
 from aupipe.fer_data.shards.encoding import JPEG_QUALITY
 from aupipe.fer_data.shards.shard_file import open_shard
@@ -39,7 +40,8 @@ class MapConfig:
 
     ``codebook`` is the codebook's parsed content. ``encoding``: ``raw``, ``jpeg``, or ``auto`` until it is resolved.
     ``aus``, ``aus_missing``: where the weights of a face's action units come from, see
-    :mod:`aupipe.fer_data.action_units.face_weights`.
+    :mod:`aupipe.fer_data.action_units.face_weights`; ``estimates``: another program's table that estimates them; None:
+    the blendshapes do.
     """
 
     codebook: dict[str, Any]
@@ -51,6 +53,7 @@ class MapConfig:
     jpeg_quality: int = JPEG_QUALITY
     aus: AuMode = "class"
     aus_missing: AuMissing = "fused"
+    estimates: EstimateSource | None = None
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], codebook: dict[str, Any]) -> MapConfig:
@@ -70,6 +73,7 @@ class MapConfig:
             jpeg_quality=content.get("jpeg_quality", JPEG_QUALITY),
             aus=content.get("aus", "class"),
             aus_missing=content.get("aus_missing", "fused"),
+            estimates=typed.convert(content["estimates"], EstimateSource) if "estimates" in content else None,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -83,17 +87,23 @@ class MapConfig:
         }
 
     @property
+    def estimated(self) -> bool:
+        """Whether an estimate of a face's action units has a say in its map."""
+        return self.aus in ("estimated", "fused") or (self.aus == "annotated" and self.aus_missing == "fused")
+
+    @property
     def reads_blendshapes(self) -> bool:
         """Whether a face's blendshapes have a say in its map."""
-        return self.aus in ("estimated", "fused") or (self.aus == "annotated" and self.aus_missing == "fused")
+        return self.estimated and self.estimates is None
 
     def _aus_json(self) -> dict[str, Any]:
         """Nothing for maps of the label's action units: they are as they were before there were others."""
         if self.aus == "class":
             return {}
         missing = {"aus_missing": self.aus_missing} if self.aus == "annotated" else {}
-        estimator = {"estimator_digest": load_estimator().digest} if self.reads_blendshapes else {}
-        return {"aus": self.aus, **missing, **estimator}
+        estimator = {"estimator_digest": load_estimator().digest} if self.estimated else {}
+        table = {"estimates": self.estimates.as_json()} if self.estimates is not None else {}
+        return {"aus": self.aus, **missing, **estimator, **table}
 
     def crop_json(self) -> dict[str, Any]:
         """Return the part that decides the stored images."""
@@ -105,7 +115,8 @@ class MapConfig:
 class Member:
     """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
 
-    ``group``: its person, or else its own id; ``aus``: the action units that people coded, None where nobody did.
+    ``group``: its person, or else its own id; ``aus``: the action units that people coded, None where nobody did;
+    ``estimate``: the probabilities of another program, None where it says nothing of this face.
     """
 
     sample_id: str
@@ -117,6 +128,7 @@ class Member:
     row: int
     group: str
     aus: tuple[FacsCode, ...] | None = None
+    estimate: Scores | None = None
 
 
 @dataclass(frozen=True)
@@ -247,19 +259,12 @@ def _triplets(members: Sequence[Member], crops: list[Crop], job: ShardJob) -> It
 def draw_maps(members: Sequence[Member], points: Float32[np.ndarray, "n 68 2"], config: MapConfig) -> DrawnMaps:
     """Draw the maps of some rows from landmarks and weights as they are stored, so that anyone can draw the same."""
     codebook = codebook_from_dict(config.codebook, "the chosen codebook")
-    parts = [landmark_part(member.part) for member in members]
-    at = [(part, member.row) for part, member in zip(parts, members, strict=True)]
-    blendshapes = np.zeros((len(members), len(BLENDSHAPES)), np.float32)
-    if config.reads_blendshapes:
-        blendshapes = np.stack([blendshape_part(member.part).blendshapes[member.row] for member in members])
     faces = ObservedFaces(
         expressions=[member.label for member in members],
         codes=[member.aus for member in members],
-        blendshapes=blendshapes,
-        has_mesh=np.array([part.has_mesh[row] > 0 for part, row in at]),
-        yaw=np.array([part.pose[row, 0] for part, row in at]),
+        estimates=_estimates(members, config),
     )
-    face = weigh_faces(faces, codebook.expressions, load_estimator(), config.aus, config.aus_missing)
+    face = weigh_faces(faces, codebook.expressions, load_estimator().fusion, config.aus, config.aus_missing)
     sizes = config.image_size, config.map_size
     if config.aus == "class":  # from the codebook's own weights, which need not be multiples of 1/255
         maps = render_maps(points, faces.expressions, codebook, *sizes)
@@ -268,6 +273,21 @@ def draw_maps(members: Sequence[Member], points: Float32[np.ndarray, "n 68 2"], 
     stored = np.rint(maps * 255).astype(np.uint8)
     has_map = [codebook.has_map(name) for name in faces.expressions] if config.aus == "class" else stored.any((1, 2))
     return DrawnMaps(stored, np.array(has_map, np.uint8), face.weights, face.source)
+
+
+def _estimates(members: Sequence[Member], config: MapConfig) -> UnitEstimates:
+    estimator = load_estimator()
+    if (table := config.estimates) is not None:
+        return table_estimates(table.numbers, [one.estimate for one in members], table.common, estimator.fusion.sure)
+    if not config.reads_blendshapes:
+        return table_estimates((), [None] * len(members), (), estimator.fusion.sure)
+    at = [(blendshape_part(member.part), member.row) for member in members]
+    return blendshape_estimates(
+        np.stack([part.blendshapes[row] for part, row in at]),
+        np.array([part.has_mesh[row] > 0 for part, row in at]),
+        np.array([part.pose[row, 0] for part, row in at]),
+        estimator,
+    )
 
 
 def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure:

@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from aupipe.fer_data.action_units.facs import format_facs, parse_facs
 from aupipe.fer_data.errors import ManifestError
-from aupipe.fer_data.manifest.face_codes import read_face_codes, read_unit_scores
+from aupipe.fer_data.manifest.face_codes import read_face_codes
 from aupipe.fer_data.manifest.model import write_manifest
 from aupipe.fer_data.types import Sample
 
@@ -76,25 +75,3 @@ def test_manifests_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     path.write_text(text + text.splitlines()[1] + "\n")
     with pytest.raises(ManifestError, match="is on line 2 already"):
         read_face_codes(path, IDS, PERSONS)
-
-
-def test_estimates_are_read_by_sample_id(tmp_path: Path) -> None:
-    table = tmp_path / "landmarks.csv"
-    table.write_text(f"sample_id,x0,AU01,AU12_r\n{IDS[2]},3,.25,\nother,3,1,1\n{IDS[0]},3,.5,4.5\n")
-    scores = read_unit_scores(table, IDS, (1, 4, 12))
-    assert np.array_equal(scores, [[0.5, np.nan, 4.5], [np.nan] * 3, [0.25, np.nan, np.nan]], equal_nan=True)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("sample_id,jawOpen\n", "lacks a column"),
-        ("sample_id,AU01\nother,1\n", "names none of these faces"),
-        (f"sample_id,AU01\n{IDS[0]},1\n{IDS[0]},1\n", "names a face twice"),
-        (f"sample_id,AU01\n{IDS[0]},much\n", "no number"),
-    ],
-)
-def test_estimates_that_cannot_be_used_are_refused(text: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text(text)
-    with pytest.raises(ManifestError, match=said):
-        read_unit_scores(tmp_path / "t.csv", IDS, (1,))

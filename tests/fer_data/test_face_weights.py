@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
+from aupipe.fer_data.action_units.estimates import blendshape_estimates, table_estimates
 from aupipe.fer_data.action_units.estimator import load_estimator
 from aupipe.fer_data.action_units.face_weights import FaceWeights, ObservedFaces, weigh_faces
 from aupipe.fer_data.action_units.facs import FacsCode, parse_facs
@@ -31,11 +32,12 @@ def faces(
         blendshapes[:, BLENDSHAPES.index(name)] = value
     found: list[tuple[FacsCode, ...] | None] = [parse_facs(text) for text in codes or [""] * len(labels)]
     has_mesh = np.array([True] * len(labels) if mesh is None else mesh)
-    return ObservedFaces(list(labels), found, blendshapes, has_mesh, np.full(len(labels), yaw))
+    estimates = blendshape_estimates(blendshapes, has_mesh, np.full(len(labels), yaw), load_estimator())
+    return ObservedFaces(list(labels), found, estimates)
 
 
 def weigh(known: ObservedFaces, mode: AuMode, missing: AuMissing = "fused") -> FaceWeights:
-    return weigh_faces(known, DU, load_estimator(), mode, missing)
+    return weigh_faces(known, DU, load_estimator().fusion, mode, missing)
 
 
 def sources(face: FaceWeights) -> list[str]:
@@ -118,3 +120,28 @@ def test_the_half_that_is_turned_away_has_no_say(yaw: float, near: str) -> None:
     frontal = weigh(faces(["anger"], **shown), "estimated").weights
     assert (turned != frontal).any()
     np.testing.assert_array_equal(weigh(faces(["anger"], yaw=yaw / 2, **shown), "estimated").weights, frontal)
+
+
+def told_by_a_table(labels: Sequence[str], *rows: Sequence[float | None] | None) -> ObservedFaces:
+    """Faces of which another program tells AU 1 and AU 12, each common to one face in five."""
+    return ObservedFaces(list(labels), [None] * len(labels), table_estimates((1, 12), rows, (0.2, 0.2), 0.9))
+
+
+def test_another_program_s_probability_is_the_weight() -> None:
+    known = told_by_a_table(["anger"] * 4, (0.5, 1.0), (0.05, 0.1), (None, 0.8), None)
+    face = weigh(known, "estimated")
+    assert face.weights[:, [1, 12], 0].tolist() == [[128, 255], [0, 26], [0, 204], [0, 0]]
+    assert sources(face) == ["estimated"] * 3 + ["none"]
+
+
+def test_another_program_s_evidence_moves_the_share_and_is_never_certain() -> None:
+    """Of fear, AU 1 (and 2, which this program does not tell) is common, AU 12 is not."""
+    known = told_by_a_table(["fear"] * 4, (0.0, 1.0), (0.2, 0.2), (None, None), (1.0, 0.0))
+    face = weigh(known, "fused")
+    assert sources(face) == ["fused", "fused", "class", "fused"]
+    absent, usual, _, sure = face.weights[:, 1, 0].tolist()
+    assert 0 < absent < usual < sure < 255
+    ceiling = load_estimator().fusion.ceiling
+    assert usual == round(255 * min(DU["fear"][1], ceiling)), "as common as ever: no evidence"
+    assert face.weights[0, 2].tolist() == [round(255 * min(DU["fear"][2], ceiling))] * 2
+    assert face.weights[0, 12, 0] > face.weights[1, 12, 0]

@@ -12,11 +12,13 @@ import pytest
 from aupipe.fer_data.action_units.facs import parse_facs
 from aupipe.fer_data.action_units.modes import AU_SOURCES, AuMode
 from aupipe.fer_data.au_maps.heatmaps import render_faces
-from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
+from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmark_views.export import export_landmarks
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.maps.repair import stated_config
 from aupipe.pipeline.maps.run import run_maps
@@ -76,6 +78,71 @@ def test_it_is_repaired(built: Built, fused: Path, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-100])
     run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), repair=True)
     assert snapshot(store) == snapshot(fused)
+
+
+@pytest.fixture
+def table(built: Built, tmp_path: Path) -> Path:
+    """A table of py-feat's: a smile on every second face, nothing known of the last."""
+    samples = built.dataset.manifest.samples
+    lines = [f"{one.path},{at % 2},{'' if at % 2 else 0.4}" for at, one in enumerate(samples[:-1])]
+    (tmp_path / "pyfeat.csv").write_text("\n".join(["input,AU12,AU01", *lines, f"{samples[-1].path},,"]))
+    return tmp_path / "pyfeat.csv"
+
+
+def test_another_program_may_tell_the_action_units(built: Built, table: Path, tmp_path: Path) -> None:
+    config = replace(MAPS, aus="estimated")
+    run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent(), estimate=table)
+    index = open_store(tmp_path / "store").index
+    assert index.config["estimates"] == {
+        "name": "pyfeat.csv",
+        "scale": "probability",
+        "sha256": sha256_file(table),
+        "numbers": [1, 12],
+        "common": pytest.approx([0.4, 0.5], abs=0.02),
+    }
+    found, samples = by_sample(tmp_path / "store"), built.dataset.manifest.samples
+    smiles = [found[one.sample_id][2] for at, one in enumerate(samples[:-1]) if at % 2 and one.sample_id in found]
+    others = [found[one.sample_id][2] for at, one in enumerate(samples[:-1]) if not at % 2 and one.sample_id in found]
+    lower = MAPS.map_size // 2
+    assert min(one[lower:].sum() for one in smiles) > 9 * max(one[:lower].sum() for one in smiles)
+    assert max(one[lower:].sum() for one in others) < min(one[:lower].sum() for one in others)
+    assert all(source == "estimated" for key, (source, _, _) in found.items() if key != samples[-1].sample_id)
+    assert found[samples[-1].sample_id][:2] == ("none", 0)
+
+
+def test_our_own_export_tells_what_the_blendshapes_tell(built: Built, tmp_path: Path) -> None:
+    export_landmarks(built.work, tmp_path / "landmarks.csv", "csv")
+    own = build(built.work, tmp_path / "own", "estimated")
+    config = replace(MAPS, aus="estimated")
+    run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent(), estimate=tmp_path / "landmarks.csv")
+    first, second = by_sample(own), by_sample(tmp_path / "store")
+    assert first.keys() == second.keys()
+    for key, (source, has_map, drawn) in first.items():
+        assert second[key][:2] == (source, has_map)
+        np.testing.assert_allclose(second[key][2], drawn, atol=0.02)
+
+
+def test_a_table_is_needed_again_where_it_was_used(built: Built, table: Path, tmp_path: Path) -> None:
+    store, config = tmp_path / "store", replace(MAPS, aus="fused")
+    run_maps(built.work, store, config, SerialExecutor(), Silent(), estimate=table)
+    whole, shard = snapshot(store), next(store.glob("train-*.h5"))
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserInputError, match=r"--estimate with pyfeat\.csv, SHA-256"):
+        run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), repair=True)
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text().replace(",1,", ",0,"))
+    with pytest.raises(StoreError, match="not what the store was built from"):
+        run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), estimate=other, repair=True)
+    run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), estimate=table, repair=True)
+    assert snapshot(store) == whole
+    with pytest.raises(FolderInUseError):
+        run_maps(built.work, store, config, SerialExecutor(), Silent(), estimate=other)
+
+
+def test_a_table_without_a_say_is_refused(built: Built, table: Path, tmp_path: Path) -> None:
+    for config in (MAPS, replace(MAPS, aus="annotated", aus_missing="none")):
+        with pytest.raises(UserInputError, match="no say in these maps"):
+            run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent(), estimate=table)
 
 
 def test_other_codes_make_another_store(tmp_path: Path) -> None:
