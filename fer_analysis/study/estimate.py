@@ -14,6 +14,7 @@ from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.study.plan import StudyNetwork, StudyRequest
 from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import StoreIndex
+from aupipe.fer_data.shards.folds import VALIDATION
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.backbones.factory import is_factory
 from aupipe.fer_models.devices import resolve_device
@@ -128,14 +129,15 @@ def total_seconds(
         expressions: How many are explained.
     """
     rows = sum(index.rows(split) for split in index.splits)
-    learned = rows * (request.folds - 1) / request.folds
+    others = rows * (request.folds - 1) / request.folds
+    learned, chosen_on = (1 - VALIDATION) * others, VALIDATION * others
     schedules = {network.name: network.schedule for network in request.networks}
     total = 0.0
     for cost in costs:
         images = learned * schedules[cost.name].epochs
         if request.max_steps is not None:
             images = min(images, request.max_steps * request.batch_size)
-        passes = PASSES.get(request.maps.explainer, request.maps.samples)
-        explained = request.maps.images * expressions * passes
-        total += folds[cost.name] * cost.seconds(images, 2 * rows / request.folds + explained)
+        explained = request.maps.images * expressions * PASSES.get(request.maps.explainer, request.maps.samples)
+        passes = images / learned * chosen_on + 2 * rows / request.folds + explained
+        total += folds[cost.name] * cost.seconds(images, passes)
     return total

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from aupipe.fer_analysis.comparison.map_maker import MapOptions
 from aupipe.fer_analysis.study import StudyRequest, estimate
 from aupipe.fer_analysis.study.plan import changed, parse_networks, plan_trainings
 from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.shards import StoreIndex
 from aupipe.fer_models.backbones.zoo import ZOO
 
 
@@ -80,3 +83,18 @@ def test_weights_are_counted_without_making_them(entry: object) -> None:
     (network,) = parse_networks(entry.name)  # type: ignore[attr-defined]
     count = sum(estimate.tensor_sizes(network, 6)) // 4
     assert count == pytest.approx(entry.weights, rel=0.02)  # type: ignore[attr-defined]
+
+
+def test_the_time_counts_all_that_is_learned_from_passed_and_explained() -> None:
+    """1,000 faces in two folds: 450 learned and 50 passed an epoch, 500 tested twice, 6 x 10 x 100 passed for maps."""
+    (network,) = changed(parse_networks("songnet"), epochs=4)
+    request = StudyRequest((network,), folds=2, maps=MapOptions(select="predicted", images=10, samples=100))
+    cost = estimate.NetworkCost(network.name, 0, train_seconds=10, pass_seconds=1)
+    index = Mock(StoreIndex, splits=("train", "test"), rows={"train": 800, "test": 200}.__getitem__)
+
+    def seconds(asked: StudyRequest) -> float:
+        return estimate.total_seconds(asked, [cost], {network.name: 2}, index, 6)
+
+    assert seconds(request) == 2 * (4 * 450 * 10 + 4 * 50 + 2 * 500 + 6 * 10 * 100)
+    short = replace(request, max_steps=9, batch_size=100)
+    assert seconds(short) == 2 * (900 * 10 + 2 * 50 + 2 * 500 + 6 * 10 * 100), "two epochs"
