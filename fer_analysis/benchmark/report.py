@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from aupipe.fer_analysis.benchmark import figures, state
 from aupipe.fer_analysis.benchmark.collect import Results, results_csv
+from aupipe.fer_analysis.benchmark.equivalence import equivalence_table
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec
 from aupipe.fer_analysis.benchmark.published import Published
 from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables
@@ -62,6 +63,8 @@ def write_report(
     write_text(out / "results.csv", results_csv(results))
     files = [out / "results.csv"]
     tables = all_tables(request, results, published, n_layers) if results.all else []
+    if (equal := equivalence_table(request, results, out)) is not None:
+        tables.append(equal)
     for table in tables:
         write_text(out / f"{table.key}.csv", table.csv())
         files += [out / f"{table.key}.csv", write_bytes(out / f"{table.key}.png", png_bytes(_draw(table)))]
