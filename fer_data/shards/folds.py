@@ -8,9 +8,8 @@ deviations of the channels stay those of the store's own training split.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -22,9 +21,9 @@ from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import digest
 from aupipe.fer_data.fold import Fold, parse_fold
 from aupipe.fer_data.group_choice import choose_groups, common_classes
+from aupipe.fer_data.shards.chosen_rows import ChosenRows, hashed_name
 from aupipe.fer_data.shards.index import StoreIndex
 from aupipe.fer_data.shards.reader import SplitReader, Store
-from aupipe.fer_data.shards.shard_rows import ShardRows
 from aupipe.fer_data.types import SPLITS
 
 VALIDATION = 0.1
@@ -76,7 +75,7 @@ class FoldedStore(Store):
     def split(self, name: str) -> SplitReader:
         """See the base class."""
         super().split(name)
-        return _FoldReader(self, name, self.chosen[name])
+        return ChosenRows(_EveryRow(self), name, self.chosen[name])
 
 
 class _EveryRow(SplitReader):
@@ -86,46 +85,6 @@ class _EveryRow(SplitReader):
         super().__init__(store, "")
         self.entries = store.index.shards
         self._starts = np.cumsum([0, *(entry.rows for entry in self.entries)])
-
-
-class _FoldReader(SplitReader):
-    """Some rows of a store, numbered anew."""
-
-    def __init__(self, store: Store, split: str, chosen: Int64[np.ndarray, "n"]) -> None:
-        super().__init__(store, split)
-        self._every, self._chosen = _EveryRow(store), chosen
-        self.entries = self._every.entries
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**super().__getstate__(), "_every": self._every, "_chosen": self._chosen}
-
-    def in_file_order(
-        self, rows: Int64[np.ndarray, "b"]
-    ) -> Iterator[tuple[ShardRows, Int64[np.ndarray, "k"], Int64[np.ndarray, "k"]]]:
-        """See the base class."""
-        if len(rows) and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"a row outside of the {len(self)} in split {self.split!r}")
-        return self._every.in_file_order(self._chosen[rows])
-
-    def will_need(self, first: int, last: int) -> None:
-        """See the base class: what lies between the rows is fetched too."""
-        some = self._chosen[first:last]
-        if len(some):
-            self._every.will_need(int(some.min()), int(some.max()) + 1)
-
-    def _locate(self, row: int) -> tuple[ShardRows, int]:
-        if not 0 <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)} in split {self.split!r}")
-        return self._every._locate(int(self._chosen[row]))
-
-    def _column(self, name: str) -> np.ndarray:
-        return np.ascontiguousarray(self._every._column(name)[self._chosen])
-
-    def _later_column(self, name: str) -> np.ndarray:
-        return np.ascontiguousarray(self._every._later_column(name)[self._chosen])
 
 
 def fold_store(store: Store, text: str) -> Store:
@@ -157,7 +116,8 @@ def fold_store(store: Store, text: str) -> Store:
             )
         )
     for name in ("val", "test"):
-        chosen[name] = np.array(sorted(chosen[name].tolist(), key=lambda row: _hashed(every.sample_ids[row])), np.int64)
+        drawn = sorted(chosen[name].tolist(), key=lambda row: hashed_name(every.sample_ids[row]))
+        chosen[name] = np.array(drawn, np.int64)
     classes = store.index.classes
     counts = {
         name: {classes[label]: count for label, count in Counter(every.labels[rows].tolist()).items()}
@@ -165,10 +125,6 @@ def fold_store(store: Store, text: str) -> Store:
     }
     whole: dict[str, Any] = {one.name: getattr(store.index, one.name) for one in fields(StoreIndex)}
     return FoldedStore(store.folder, FoldedIndex(**whole, part=str(fold), counts=counts), store.url, chosen)
-
-
-def _hashed(name: str) -> bytes:
-    return hashlib.sha256(name.encode()).digest()
 
 
 def _deal(groups: list[str], labels: UInt8[np.ndarray, "n"], fold: Fold) -> np.ndarray:

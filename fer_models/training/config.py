@@ -37,8 +37,8 @@ FORMER_NAMES = {"select_on": "select"}
 """Settings by the names that older runs recorded."""
 
 NOT_NEGATIVE = (
-    "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness", "contrast",
-    "checkpoint_minutes", "checkpoint_steps",
+    "faces_per_class", "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness",
+    "contrast", "checkpoint_minutes", "checkpoint_steps",
 )  # fmt: skip
 MOST = {"scale_jitter": 0.9, "seed": 2**43 - 1}
 """From 0 to this: a crop at a scale near 0 shows one pixel; steps of a larger seed would pass torch's 64 bits."""
@@ -76,6 +76,9 @@ class TrainConfig:
         DATA, "",
         "Cross-validation: 2/5 tests on the second fifth of all the store's persons and learns from the others.",
     )  # fmt: skip
+    faces_per_class: int = _option(
+        DATA, 0, "Learn from so many faces of each class, drawn by --seed, the fewer among the more; 0: from all."
+    )
     order: Mode = _option(DATA, "full", "Shuffle: full, or block for stores larger than memory.")  # noqa: RUF009
     balance: bool = _option(DATA, False, "Show each class equally often in an epoch.")
     augment: bool = _option(DATA, True, "Random crops and all that follows; without it central crops.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,11 +34,26 @@ def check(store: Store, config: TrainConfig) -> None:
 def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> list[str]:
     """Collect what the user should know of these splits of a store and these settings, one line each."""
     small = _small_crop(config.crop_size, train.store.index.image_size)
-    lines = [small, _without_map(train), few_choose(config, len(val)), without_persons(train)]
+    lines = [
+        small,
+        _few_faces(train, config.faces_per_class),
+        _without_map(train),
+        few_choose(config, len(val)),
+        without_persons(train),
+    ]
     for reader in (train, val):
         if absent := absent_classes(reader):
             lines.append(f"the {reader.split} split has no images of {', '.join(absent)}")
     return [line for line in lines if line]
+
+
+def _few_faces(train: SplitReader, asked: int) -> str:
+    if not asked:
+        return ""
+    index, counts = train.store.index, Counter(train.labels.tolist())
+    short = [f"{name} {counts[at]}" for at, name in enumerate(index.classes) if counts[at] < asked]
+    fewer = f"; there are fewer of {', '.join(short)}" if short else ""
+    return f"learns from {len(train)} of {index.rows('train')} faces, {asked} of each class{fewer}"
 
 
 def network_notes(model: Method) -> list[str]:

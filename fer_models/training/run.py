@@ -21,6 +21,7 @@ from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import RUN, output_folder
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.chosen_rows import few_of_each_class
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
@@ -141,8 +142,11 @@ class _Trainer:
             "maps": config.maps, "target": config.align_target, "neutral": config.neutral,
             "threads": config.loader_threads,
         }  # fmt: skip
+        learned = store.split("train")
+        if config.faces_per_class:
+            learned = few_of_each_class(learned, config.faces_per_class, config.seed)
         self.loader = TripletLoader(
-            store.split("train"), config.batch_size, config.augmentation, even=True,
+            learned, config.batch_size, config.augmentation, even=True,
             mode="balanced" if config.balance else config.order,
             rank=ranks.rank, world_size=ranks.size, resident=config.resident, per_au=config.guidance != "merged",
             **options,

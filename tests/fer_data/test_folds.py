@@ -15,6 +15,7 @@ from aupipe.fer_data.fold import parse_fold
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_data.shards.chosen_rows import few_of_each_class
 from aupipe.fer_data.shards.folds import fold_store, folded_digest
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from synthetic import synthetic_store
@@ -138,3 +139,20 @@ def test_a_fold_with_an_empty_part_is_refused(tmp_path: Path) -> None:
     store = synthetic_store(tmp_path, train=14, val=7, test=7, change=two)
     with pytest.raises(UserInputError, match="has no faces for"):
         fold_store(store, "1/2")
+
+
+@pytest.mark.parametrize("fold", ["", "2/3"])
+def test_a_few_of_each_class_are_among_the_more(people: Store, fold: str) -> None:
+    train = fold_store(people, fold).split("train")
+    some = {count: few_of_each_class(train, count, seed=0) for count in (1, 5, 10**6)}
+    for count in (1, 5):
+        assert Counter(some[count].labels.tolist()) == dict.fromkeys(range(len(people.index.classes)), count)
+    assert set(some[1].sample_ids) < set(some[5].sample_ids) < set(train.sample_ids) == set(some[10**6].sample_ids)
+    assert some[5].sample_ids == few_of_each_class(train, 5, seed=0).sample_ids
+    assert set(few_of_each_class(train, 5, seed=1).sample_ids) != set(some[5].sample_ids)
+    at = train.sample_ids.index(some[5].sample_ids[7])
+    np.testing.assert_array_equal(some[5].image(7), train.image(at))
+    np.testing.assert_array_equal(some[5].au_map(7), train.au_map(at))
+    loader = TripletLoader(some[5], 8, AugmentConfig(32, enabled=False), mode="full", even=True)
+    shown = [row for batch in loader.epoch(0) for row in batch.index.tolist()]
+    assert sorted(shown) == list(range(5 * len(people.index.classes)))

@@ -18,6 +18,7 @@ from aupipe.fer_analysis.faithfulness import measure_faithfulness
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
+from aupipe.fer_data.types import Silent
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import learning_rate, make_optimizer
@@ -106,3 +107,18 @@ def test_another_store_may_hold_persons_that_it_learned_from(run: Path, tmp_path
         evaluate(run, other.folder)
     with pytest.raises(RunError, match="another store"):
         compare_networks([run], other.folder, tmp_path / "out", MapOptions(images=1, samples=4, device="cpu"))
+
+
+def test_a_run_may_learn_from_a_few_faces(people: Store, tmp_path: Path) -> None:
+    class Notes(Silent):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    notes = list[str]()
+    few = replace(CONFIG, fold="", faces_per_class=4, epochs=1)
+    train(people.folder, tmp_path / "run", few, Notes())
+    classes = len(people.index.classes)
+    assert f"learns from {4 * classes} of {people.index.rows('train')} faces, 4 of each class" in notes
+    assert evaluate(tmp_path / "run").content["n"] == people.index.rows("test"), "tested on all"
+    with pytest.raises(RunError, match="faces_per_class"):
+        train(people.folder, tmp_path / "run", replace(few, faces_per_class=8))
