@@ -12,6 +12,7 @@ from aupipe.fer_analysis.benchmark.plan import GridCell, RunSpec, Training
 from aupipe.fer_analysis.comparison.map_maker import MapOptions
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.fold import MOST_FOLDS, Fold
+from aupipe.fer_models.backbones.expression_nets import split_size
 from aupipe.fer_models.backbones.zoo import ZOO, Schedule, zoo_entry
 from aupipe.fer_models.training.config import TrainConfig
 
@@ -94,8 +95,9 @@ def parse_networks(text: str, *, pretrained: bool = True) -> tuple[StudyNetwork,
 
     Args:
         text: Names with commas between: ``all`` for the study's twelve; one of them, by its name or its backbone's,
-            which starts as it does there; or any backbone, also a ``module:factory``, which starts from scratch. With
-            ``:pretrained`` and ``:scratch`` they start as these say.
+            which starts as it does there (``silnet_64``: made for images of 64 pixels); or any backbone, also a
+            ``module:factory``, which starts from scratch. With ``:pretrained`` and ``:scratch`` they start as these
+            say.
         pretrained: False: none starts from ImageNet, whatever the study does.
     """
     given = [name.strip() for name in text.split(",") if name.strip()]
@@ -111,14 +113,17 @@ def _network(text: str, pretrained: bool) -> StudyNetwork:
         raise UserInputError(
             paragraph(f"--networks names {text!r}, and --weights-from none: no network starts from ImageNet.")
         )
-    entry = zoo_entry(name)
+    base, size = split_size(name)
+    entry = zoo_entry(base)
     if entry is None:
         starts = ending == PRETRAINED
         shown = f"{name}-{PRETRAINED}" if ending == PRETRAINED else name
         return StudyNetwork(shown, name, starts, USUAL_SIZE, Schedule())
     starts = pretrained and (entry.pretrained if not ending else ending == PRETRAINED)
-    shown = entry.name if not ending else f"{entry.name}-{ending}"
-    return StudyNetwork(shown, entry.backbone, starts, entry.input_size, entry.schedule)
+    own = base == name
+    shown = "-".join(filter(None, [entry.name, "" if own else str(size), ending]))
+    backbone, side = (entry.backbone, entry.input_size) if own else (name, size)
+    return StudyNetwork(shown, backbone, starts, side, entry.schedule)
 
 
 def changed(

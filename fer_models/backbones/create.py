@@ -16,7 +16,7 @@ from torch import nn
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_models.backbones import factory, ir50, last_convolution
 from aupipe.fer_models.backbones.base import Backbone, crop_message
-from aupipe.fer_models.backbones.expression_nets import PLANS, ExpressionNet
+from aupipe.fer_models.backbones.expression_nets import PLANS, ExpressionNet, find_plan
 from aupipe.fer_models.backbones.pretrained import (
     PretrainedSource,
     WeightsOrigin,
@@ -48,7 +48,8 @@ def create_backbone(
     of anyone's network (:mod:`~aupipe.fer_models.backbones.factory`) the last of each resolution.
 
     Args:
-        name: The network's name in timm, in :data:`OWN`, or ``module:factory``.
+        name: The network's name in timm, in :data:`OWN` (``silnet_64``: made for images of 64 pixels), or
+            ``module:factory``.
         pretrained: Load timm's own weights: from a hub's cache, an installed package that carries them, or the hub.
         weights: A safetensors file or a weights-only torch file to load instead.
         output_stride: 8 or 16: the last stages keep their resolution (dilated, as timm does it), or a plain
@@ -61,7 +62,7 @@ def create_backbone(
     """
     if factory.is_factory(name):
         return _create_from_factory(name, pretrained, weights, output_stride, image_size)
-    if name in OWN:
+    if name == ir50.NAME or find_plan(name) is not None:
         return _create_own(name, pretrained, weights, output_stride, image_size)
     _check_name(name)
     features, sizes = _options(name, output_stride, image_size)
@@ -149,7 +150,8 @@ def _create_from_factory(
 
 def _own_body(name: str) -> tuple[nn.Module, tuple[str, ...]]:
     """Make the body, and give the beginnings of names that a whole network's checkpoint holds besides."""
-    return (ir50.IR50(), ir50.SPARE) if name == ir50.NAME else (ExpressionNet(PLANS[name]), ("head.",))
+    plan = find_plan(name)
+    return (ir50.IR50(), ir50.SPARE) if plan is None else (ExpressionNet(plan), ("head.",))
 
 
 def _check_name(name: str) -> None:

@@ -2,13 +2,15 @@
 
 AlexNet and three networks made for expressions: SilNet, WeiNet, SongNet, layer by layer as the study's program builds
 them: 'same' padding in convolutions and in pools, ReLU, and a head of their own on the flattened maps. They take images
-of ``input_size`` pixels; others are resized to it first, so that the head fits whatever the crop.
+of ``input_size`` pixels; others are resized to it first, so that the head fits whatever the crop. ``silnet_64`` is
+SilNet for images of 64 pixels: the same layers and a smaller head, where the study's is too large or too slow.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Float
 from timm.models._features import FeatureInfo
@@ -86,6 +88,28 @@ PLANS = {
     ),
 }
 """The networks by the names that ``--backbone`` takes."""
+
+
+SIZES = range(32, 513)
+"""Sides of images that a network may be made for."""
+
+
+def split_size(name: str) -> tuple[str, int]:
+    """Split a network's name into that of its plan and the side of the images that it is made for.
+
+    >>> split_size("silnet"), split_size("silnet_64"), split_size("resnet_18")
+    (('silnet', 150), ('silnet', 64), ('resnet_18', 0))
+    """
+    plan, _, size = name.rpartition("_")
+    if plan in PLANS and re.fullmatch(r"[1-9]\d{1,2}", size) and int(size) in SIZES:
+        return plan, int(size)
+    return name, PLANS[name].input_size if name in PLANS else 0
+
+
+def find_plan(name: str) -> NetPlan | None:
+    """Find the plan of a network; None where it is none of these."""
+    plan, size = split_size(name)
+    return replace(PLANS[plan], input_size=size) if size else None
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -20,7 +20,14 @@ from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
-from aupipe.fer_models.backbones.expression_nets import PLANS, ExpressionClassifier, NetPlan, same_padding
+from aupipe.fer_models.backbones.expression_nets import (
+    PLANS,
+    ExpressionClassifier,
+    NetPlan,
+    find_plan,
+    same_padding,
+    split_size,
+)
 from aupipe.fer_models.methods import METHODS, Method, create_method, option_defaults
 from aupipe.fer_models.training import checkpoint, preflight
 from aupipe.fer_models.training.config import TrainConfig
@@ -312,3 +319,20 @@ def test_memory_that_is_too_short_is_said_before_the_first_step(
             train(store.folder, tmp_path / "run", config)
         monkeypatch.setattr(preflight, "available_memory", lambda needed=needed: needed)
         train(store.folder, tmp_path / f"run{kept}", replace(config, max_steps=1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", PLANS)
+def test_each_can_be_made_for_other_sizes(name: str) -> None:
+    small = create_backbone(f"{name}_32").eval()
+    head = small.make_head(6)
+    assert head is not None
+    maps = small(torch.zeros(2, 3, 48, 48))
+    assert head(maps[-1]).shape == (2, 6)
+    own = create_backbone(name)
+    assert [tuple(one.shape) for one in small.parameters()] == [tuple(one.shape) for one in own.parameters()]
+    assert split_size(f"{name}_32") == (name, 32) and split_size(name) == (name, PLANS[name].input_size)
+    for wrong in ("_16", "_999", "_064", "_", "_x"):
+        assert find_plan(name + wrong) is None
+        with pytest.raises(UserInputError, match="Unknown backbone"):
+            create_backbone(name + wrong)

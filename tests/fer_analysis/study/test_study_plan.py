@@ -49,6 +49,13 @@ def test_any_backbone_may_take_part_and_start_from_imagenet_or_not() -> None:
     assert {one.schedule.epochs for one in changed(networks, epochs=7)} == {7}
 
 
+def test_the_networks_from_scratch_may_be_made_for_smaller_images() -> None:
+    small, own = parse_networks("silnet_64,silnet")
+    assert (small.name, small.backbone, small.input_size, small.pretrained) == ("SilNet-64", "silnet_64", 64, False)
+    assert small.schedule == own.schedule and (own.name, own.backbone, own.input_size) == ("SilNet", "silnet", 150)
+    assert sum(estimate.tensor_sizes(small, 6)) // 4 == 184_852_038 - 512 * 64 * (75**2 - 32**2), "a smaller head"
+
+
 @pytest.mark.parametrize(("text", "said"), [("resnet18,resnet18", "each once"), ("", "each once")])
 def test_what_cannot_be_planned_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserInputError, match=said):
