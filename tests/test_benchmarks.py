@@ -18,6 +18,7 @@ import torch
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.shards import TripletRow
+from aupipe.fer_demo.portrait import write_portrait_dataset
 from synthetic import CLASSES, synthetic_store
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -132,3 +133,17 @@ def test_codebooks_are_measured_by_what_people_coded(
     shown, scores = np.array([12 in face.aus for face in faces]), program.region_scores(default, 12, faces)
     assert program.area_under_curve(scores, shown) > 0.9  # the AUs shine through the noise of these faces
     assert program.auc_difference(scores, -scores, shown, [face.person for face in faces])[1] < -0.8
+
+
+@pytest.mark.slow
+def test_a_whole_dataset_is_timed_stage_by_stage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write_portrait_dataset(tmp_path / "faces", train=4, test=2)
+    run("whole_dataset", monkeypatch, str(tmp_path / "faces"), "--shares", "1", "--workers", "0", "--batch-size", "7")
+    printed = capsys.readouterr().out
+    lines = re.findall(r"^([a-z -]+?)((?: +[\d.]+){7})$", printed, re.MULTILINE)
+    assert [name for name, _ in lines] == ["manifest build", "landmarks", "build-maps", "verify", "train", "evaluate"]
+    for name, numbers in lines:
+        took, each, growth, _, ratio, memory = map(float, numbers.split()[:1] + numbers.split()[-6:][1:])
+        assert took > 0 and growth <= 1 and ratio >= 1 and memory > 10 and each > 0, name
