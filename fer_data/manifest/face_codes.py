@@ -19,8 +19,9 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.action_units import CodeSource, attach_codes
 from aupipe.fer_data.manifest.layouts.cells import plain_word
 from aupipe.fer_data.manifest.layouts.text import table_rows
-from aupipe.fer_data.manifest.model import is_manifest, read_manifest
+from aupipe.fer_data.manifest.model import read_manifest
 from aupipe.fer_data.types import Sample
+from aupipe.fer_data.wrong_path import is_manifest
 from aupipe.fer_display.tables import plain_cell
 
 _SCORE = re.compile(r"au_?0*(\d+)(_r|_intensity)?", re.IGNORECASE)
