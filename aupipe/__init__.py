@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aupipe.fer_data.manifest import build_manifest, read_manifest
     from aupipe.fer_data.shards import open_store
     from aupipe.runs import load_run
-    from aupipe.stages import build_maps, compare, detect_landmarks, evaluate, explain, train
+    from aupipe.stages import build_maps, compare, detect_landmarks, evaluate, explain, study, train
 
 __all__ = [
     "AugmentConfig",
@@ -35,6 +35,7 @@ __all__ = [
     "open_store",
     "read_manifest",
     "render_maps",
+    "study",
     "train",
 ]
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aupipe.fer_analysis.comparison.run import ExternalModel
     from aupipe.fer_analysis.evaluation import Evaluation
     from aupipe.fer_analysis.explain.run import ExplainReport
+    from aupipe.fer_analysis.study import StudyReport
     from aupipe.fer_models.training.run_log import TrainReport
     from aupipe.runs import Run
 
@@ -354,7 +355,7 @@ def compare(
     select: str = "correct",
     explainer: str = "lime",
     samples: int = 1000,
-    batch: int = 64,
+    batch_size: int = 64,
     resamples: int = 200,
     seed: int = 0,
     device: str = "auto",
@@ -377,7 +378,7 @@ def compare(
         select: Which faces: ``correct``, ``predicted`` or ``labelled``.
         explainer: ``lime``, ``occlusion``, ``rise``, ``cam`` or ``attention``.
         samples: Of LIME and RISE, a face.
-        batch: Perturbed images at once.
+        batch_size: Perturbed images at once.
         resamples: For intervals over faces; 0: none.
         seed: Of selection and perturbation.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -414,12 +415,105 @@ def compare(
         shape=shape or "own",
         masks=masks or "study",
         device=device,
-        batch=batch,
+        batch=batch_size,
         resamples=resamples,
     )
     folders = [_run_folder(run) for run in runs]
     place = None if store is None else _place(store)
     return compare_networks(folders, place, Path(out), options, models, shown_progress(progress))
+
+
+def study(
+    store: Store | PathLike,
+    out: PathLike,
+    *,
+    networks: str | Sequence[str] = "all",
+    folds: int = 5,
+    images: int = 100,
+    samples: int = 1000,
+    weights_from: str = "hub",
+    select: str = "predicted",
+    least: int = 30,
+    explainer: str = "lime",
+    masks: str = "study",
+    shape: str = "own",
+    epochs: int | None = None,
+    input_size: int | None = None,
+    batch_size: int = 128,
+    align_weight: float = 0.0,
+    jobs: int | None = None,
+    threads: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool | Progress = False,
+) -> StudyReport:
+    """Train, explain and compare many networks: one map per network and expression, over folds of persons.
+
+    Writes ``OUT/index.html``, ``OUT/results.md``, tables and figures. The same call continues what was interrupted.
+
+    Args:
+        store: What :func:`open_store` gives, a folder, or a URL.
+        out: Folder of the study.
+        networks: ``all`` (the study's twelve), or names: ``NAME``, ``NAME:pretrained``, ``NAME:scratch``.
+        folds: Parts of the persons.
+        images: Faces an expression and fold.
+        samples: Of LIME and RISE, a face.
+        weights_from: Pretrained weights: a folder of files, ``hub`` for timm's, or ``none``.
+        select: Which faces: ``correct``, ``predicted`` or ``labelled``.
+        least: Explained faces of all folds from which a map counts.
+        explainer: ``lime``, ``occlusion``, ``rise``, ``cam`` or ``attention``.
+        masks: ``study``, ``codebook``, or a folder.
+        shape: Canonical face, ``own`` or ``uib``.
+        epochs: Of every network. None: each one's own.
+        input_size: Side to which faces are scaled, of every network. None: each one's own.
+        batch_size: Images a training step.
+        align_weight: Guidance by AU maps; the study has none.
+        jobs: Processes. None: one a core, 4 at most; one a GPU.
+        threads: Of each process. None: cores / jobs.
+        seed: Of weights, order, selection and perturbation.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: True shows a bar on stderr.
+
+    Returns:
+        The comparison with its scores, what failed, and whether pretrained networks stand apart.
+
+    Raises:
+        UserInputError: A network, or an option, that cannot be used.
+        RunError: No network could be compared.
+        StoreError: The store cannot be read.
+
+    Example:
+        >>> small = dict(folds=2, images=1, least=1, epochs=1, batch_size=8, input_size=48, explainer="cam")
+        >>> done = aupipe.study("store", "study", networks="test_resnet", select="labelled", jobs=1, **small)
+        >>> done.failed, done.comparison.maps.networks
+        ({}, ('test_resnet',))
+    """
+    from aupipe.fer_analysis.comparison.map_maker import MapOptions
+    from aupipe.fer_analysis.study import make_request, run_study
+
+    options = MapOptions(
+        explainer=explainer,
+        images=images,
+        select=select,
+        samples=samples,
+        seed=seed,
+        shape=shape,
+        masks=masks,
+        device=device,
+        resamples=0,
+    )
+    request = make_request(
+        networks if isinstance(networks, str) else ",".join(networks),
+        weights_from=weights_from,
+        epochs=epochs,
+        input_size=input_size,
+        maps=options,
+        folds=folds,
+        least=least,
+        batch_size=batch_size,
+        align_weight=align_weight,
+    )
+    return run_study(_place(store), Path(out), request, jobs=jobs, threads=threads, progress=shown_progress(progress))
 
 
 def _place(store: Store | PathLike) -> Path | str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aupipe.commands.console import Bar, json_option, show
+from aupipe.commands.console import DEVICE, output_options, progress, show, split_option
 from aupipe.commands.store_argument import PLACE
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--threads", type=click.IntRange(1), multiple=True, help="Repeat for several.  [default: 1 and 2]")
 @click.option("--mode", type=click.Choice(["none", "full", "block"]), default="full", show_default=True)
-@click.option("--split", default="train", show_default=True, help="train, val or test.")
-@click.option("--device", default="cpu", show_default=True, help="Where finished batches go: cpu, cuda, cuda:1, ...")
+@split_option("train", "Which rows are read.")
+@click.option("--device", type=DEVICE, default="cpu", show_default=True, help="Where finished batches go.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Epochs; the median counts.")
-@json_option
+@output_options
 def bench_loader(
     store: Path | str,
     batch_size: int,
@@ -51,7 +51,7 @@ def bench_loader(
         mode=mode,
         device=str(resolve_device(device)),
         repeats=repeats,
-        progress=Bar(),
+        progress=progress(),
     )
     content: dict[str, Any] = measured.as_json()
     show(measured.lines(), content, as_json)

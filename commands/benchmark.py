@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, F, json_option, show
+from aupipe.commands.console import (
+    METHOD,
+    TOO_MANY_FAILURES,
+    F,
+    out_option,
+    output_options,
+    progress,
+    show,
+    split_option,
+)
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.models import train_options, training_config
 from aupipe.commands.store_argument import PLACE
@@ -27,7 +36,7 @@ def shared_options(command: F) -> F:
 
 @click.command(cls=GroupedHelp)
 @click.argument("store", type=PLACE)
-@click.option("--out", type=PATH, required=True, help="Folder of the grid.")
+@out_option("Folder of the grid.")
 @click.option("--methods", default="all", show_default=True,
               help=f"all, or some of {', '.join(listed.methods())}, with commas between.")  # fmt: skip
 @click.option("--backbone", default="resnet18", show_default=True, help="Of all methods that --backbone-for spares.")
@@ -40,15 +49,16 @@ def shared_options(command: F) -> F:
 @click.option(
     "--align-targets", default="", metavar="NAMES", help="Controls: class,mean,shuffled,landmarks,other_face."
 )
-@click.option("--ablation-method", default="cam", show_default=True, help="Whose runs the last three vary.")
-@click.option("--split", default="test", show_default=True, help="Where the figures are measured.")
+@click.option("--ablation-method", type=METHOD, default="cam", show_default=True,
+              help="Whose runs the last three vary.")  # fmt: skip
+@split_option()
 @click.option("--published", default="auto", show_default=True, help="Figures beside: rafdb, affectnet7, none or auto.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: one a core, 4 at most; one a GPU]")
 @click.option("--threads", type=click.IntRange(1), help="Threads of each process.  [default: cores / jobs]")
 @click.option("--dry-run", is_flag=True, help="Print the plan and the time it would take; measures a few steps.")
 @click.option("--report-only", is_flag=True, help="Train nothing: tables of what is finished.")
 @shared_options
-@json_option
+@output_options
 def benchmark(
     store: Path | str, out: Path, methods: str, backbone: str, backbone_for: tuple[str, ...],
     option_for: tuple[str, ...], seeds: int, align_weight: str, layers: str, lambdas: str, align_targets: str,
@@ -90,6 +100,6 @@ def benchmark(
         planned = estimate(store, out, request, settings)
         show(planned.lines(), planned.as_json(), as_json)
         return 0
-    report = run_benchmark(store, out, request, settings, Bar(), train=not report_only)
+    report = run_benchmark(store, out, request, settings, progress(), train=not report_only)
     show(report.lines(), report.as_json(), as_json)
     return TOO_MANY_FAILURES if report.failed else 0

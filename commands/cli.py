@@ -20,7 +20,7 @@ from aupipe.commands.bench import bench_loader
 from aupipe.commands.benchmark import benchmark
 from aupipe.commands.codebook import codebook
 from aupipe.commands.compare import compare
-from aupipe.commands.console import echo
+from aupipe.commands.console import echo, is_quiet
 from aupipe.commands.demo import demo
 from aupipe.commands.doctor import doctor
 from aupipe.commands.explain import explain
@@ -99,6 +99,8 @@ def _show_warning(
 ) -> None:
     """Print a warning of ours as one line; others as Python does."""
     ours = issubclass(category, FerWarning)
+    if ours and is_quiet():
+        return
     text = f"aupipe: {message}" if ours else warnings.formatwarning(message, category, filename, lineno, line)
     echo(text.removesuffix("\n"), err=True)
 

@@ -8,18 +8,32 @@ from typing import Any
 
 import click
 
-from aupipe.commands.console import PATH, check_picture, json_option, show
+from aupipe.commands.console import PATH, check_picture, output_options, show
+
+MINE = """
+\b
+Your own takes six lines, for example in mine.toml:
+    schema = 1
+    name = "mine"
+    regions = "default"
+    [expressions]
+    happiness = { AU6 = 0.5, AU12 = 1.0 }
+    sadness = [1, 4, 15]
+"""
+
+GROUP_HELP = f"""The tables that say which action units belong to an expression, and where they are drawn.
+{MINE}"""
 
 
-@click.group()
+@click.group(help=GROUP_HELP)
 def codebook() -> None:
-    """The tables that say which action units belong to an expression, and where they are drawn."""
+    """Hold the commands on codebooks; the help is :data:`GROUP_HELP`."""
 
 
 @codebook.command("show")
 @click.argument("name", required=False)
 @click.option("--png", type=PATH, metavar="FILE", help="Also draw every expression and every AU over a face.")
-@json_option
+@output_options
 def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     """Show a codebook, or list the built-in ones.
 
@@ -46,20 +60,23 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
     show(lines, content, as_json)
 
 
-@codebook.command("check")
+CHECK_HELP = f"""List everything that is wrong or odd in a codebook: a TOML file, or a built-in one.
+
+The exit code is 1 when there is an error; warnings alone leave it 0. --against compares each expression with the action
+units that people coded on its faces (the manifest's column aus), where the codebook has no error.
+{MINE}
+\b
+Example: aupipe codebook check mine.toml
+         aupipe codebook check du2014 --against faces.csv
+"""
+
+
+@codebook.command("check", help=CHECK_HELP)
 @click.argument("name")
 @click.option("--against", type=PATH, metavar="M.csv", help="Also compare it with the coded faces of a manifest.")
-@json_option
+@output_options
 def codebook_check(name: str, against: Path | None, as_json: bool) -> int:
-    """List everything that is wrong or odd in a codebook: a TOML file, or a built-in one.
-
-    The exit code is 1 when there is an error; warnings alone leave it 0. --against compares each expression with the
-    action units that people coded on its faces (the manifest's column aus), where the codebook has no error.
-
-    \b
-    Example: aupipe codebook check mine.toml
-             aupipe codebook check du2014 --against faces.csv
-    """
+    """List everything that is wrong or odd in a codebook; the help is :data:`CHECK_HELP`."""
     from aupipe.fer_data.au_maps.codebook_check import ERROR, check_codebook
 
     findings = check_codebook(name)
@@ -81,7 +98,7 @@ def codebook_check(name: str, against: Path | None, as_json: bool) -> int:
 @click.argument("a")
 @click.argument("b")
 @click.option("--png", type=PATH, metavar="FILE", help="Also draw both codebooks' maps and their difference.")
-@json_option
+@output_options
 def codebook_diff(a: str, b: str, png: Path | None, as_json: bool) -> None:
     """Show how two codebooks differ: AUs, weights and regions per expression, and how alike the maps are.
 

@@ -8,20 +8,29 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, Bar, SpelledChoice, json_option, show
+from aupipe.commands.console import (
+    PATH,
+    SpelledChoice,
+    device_option,
+    out_option,
+    output_options,
+    progress,
+    show,
+    split_option,
+)
 from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("runs", type=PATH, nargs=-1, metavar="[RUN]...")
-@click.option("--out", type=PATH, default=None, help="Folder of the results.")
+@out_option("Folder of the results.", required=False)
 @click.option("--maps", type=PATH, default=None, help="Compare the maps of this folder: NETWORK_EXPRESSION.png.")
 @click.option(
     "--masks", default=None, help="study, codebook, or a folder.  [default: study; with --maps: those beside]"
 )
 @click.option("--shape", type=click.Choice(["own", "uib"]), default=None, help="Canonical face.  [default: own]")
 @click.option("--store", type=PLACE, default=None, help="Faces to explain.  [default: the first run's store]")
-@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@split_option()
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression.")
 @click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)
 @click.option(
@@ -31,12 +40,12 @@ from aupipe.commands.store_argument import PLACE
     show_default=True,
 )
 @click.option("--samples", type=click.IntRange(2), default=1000, show_default=True, help="Of LIME and RISE, a face.")
-@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Perturbed images at once.")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Perturbed images at once.")
 @click.option(
     "--resamples", type=click.IntRange(0), default=200, show_default=True, help="For intervals over faces; 0: none."
 )
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@device_option
 @click.option("--model", multiple=True, metavar="MODULE:FACTORY", help="Also any torch classifier; repeat for more.")
 @click.option("--weights", type=PATH, multiple=True, help="Weights of each --model, in their order.")
 @click.option("--input-size", type=click.IntRange(8), default=None, help="Image size of --model.")
@@ -45,7 +54,7 @@ from aupipe.commands.store_argument import PLACE
     help="Images of --model.",
 )  # fmt: skip
 @click.option("--zoo", is_flag=True, help="List the networks of the study and what stands in for each.")
-@json_option
+@output_options
 def compare(
     runs: tuple[Path, ...],
     out: Path | None,
@@ -85,7 +94,7 @@ def _compared(runs: tuple[Path, ...], out: Path, maps: Path | None, masks: str |
         ExternalModel(model, weights[number] if weights else None, size, normalisation)
         for number, model in enumerate(models)
     ]
-    return run_compare(runs, out, maps=maps, masks=masks, models=externals, progress=Bar(), **rest)
+    return run_compare(runs, out, maps=maps, masks=masks, models=externals, progress=progress(), **rest)
 
 
 def _show_zoo(as_json: bool) -> None:

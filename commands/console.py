@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from aupipe.commands import listed
 from aupipe.fer_data.errors import printable
 from aupipe.fer_data.spelling import registered_name
-from aupipe.progress import Bar as Bar
+from aupipe.fer_data.types import SPLITS, Progress, Silent
+from aupipe.progress import Bar
 
 if TYPE_CHECKING:
     from aupipe.fer_data.types import StageReport
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 TOO_MANY_FAILURES = 3
+_QUIET = "aupipe.quiet"
 
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in range(127, 160)}
 """The control characters that JSON itself leaves as they are."""
@@ -34,9 +39,65 @@ class SpelledChoice(click.Choice[str]):
         return super().convert(registered_name(str(value), self.choices), param, ctx)
 
 
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+METHOD = SpelledChoice(listed.methods())
+
+
+class DeviceName(click.ParamType[str]):
+    """A device by torch's name; whether this machine has it is known only once torch is loaded."""
+
+    name = "device"
+    known = ("auto", "cpu", "cuda")
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Show the choices as those of a choice."""
+        return f"[{'|'.join(self.known)}|cuda:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail as a choice does."""
+        if value not in self.known and re.fullmatch(r"cuda:\d+", str(value)) is None:
+            self.fail(f"{value!r} is not one of {', '.join(self.known)} or cuda:N.", param, ctx)
+        return str(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Propose the names."""
+        return [CompletionItem(name) for name in (*self.known, "cuda:0") if name.startswith(incomplete)]
+
+
+DEVICE = DeviceName()
+device_option = click.option("--device", type=DEVICE, default="auto", show_default=True, help="Where it computes.")
+
+
+def out_option(text: str, *, required: bool = True) -> Callable[[F], F]:
+    """Add ``-o/--out``, which every command that writes has; ``text`` says what is written."""
+    return click.option("-o", "--out", type=PATH, required=required, help=text)
+
+
+def split_option(default: str | None = "test", text: str = "Which rows are measured.") -> Callable[[F], F]:
+    """Add ``--split``."""
+    shown = default is not None
+    return click.option("--split", type=click.Choice(SPLITS), default=default, show_default=shown, help=text)
+
+
+def output_options(command: F) -> F:
+    """Add ``--json`` and ``-q/--quiet``, which every command has."""
+    told = click.option("-q", "--quiet", is_flag=True, expose_value=False, is_eager=True, callback=_be_quiet,
+                        help="No progress and no remarks: only results and errors.")  # fmt: skip
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(told(command))
+
+
+def _be_quiet(context: click.Context, _parameter: click.Parameter, quiet: bool) -> None:
+    context.meta[_QUIET] = quiet
+
+
+def is_quiet() -> bool:
+    """Return whether the running command was told to be quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(_QUIET))
+
+
+def progress() -> Progress:
+    """Return who hears of the running command's progress: a bar on stderr, or nobody with ``--quiet``."""
+    return Silent() if is_quiet() else Bar()
 
 
 def check_picture(path: Path | None) -> None:
@@ -116,10 +177,10 @@ def executor_options(command: F) -> F:
     return workers(scheduler(command))
 
 
-def make_executor(workers: int | None, scheduler: str | None, bar: Bar) -> Executor:
+def make_executor(workers: int | None, scheduler: str | None, told: Progress) -> Executor:
     """Make the executor that the two options name."""
     from aupipe.pipeline.executors import create_executor
 
     if scheduler is not None and workers is not None:
         raise click.UsageError("--scheduler brings its own workers: leave --workers out.")
-    return create_executor(workers, scheduler, bar.note)
+    return create_executor(workers, scheduler, told.note)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, Bar, executor_options, json_option, make_executor, show
+from aupipe.commands.console import executor_options, make_executor, out_option, output_options, progress, show
 
 
 @click.command()
-@click.option("--out", type=PATH, required=True, help="Folder for everything the demo makes.")
+@out_option("Folder for everything the demo makes.")
 @click.option("--faces", default=60, show_default=True, type=click.IntRange(4), help="Training faces per expression.")
 @click.option("--epochs", default=16, show_default=True, type=click.IntRange(1))
 @executor_options
-@json_option
+@output_options
 def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str | None, as_json: bool) -> None:
     """Run the whole job on embedded faces: one portrait, warped AU by AU into seven expressions.
 
@@ -26,6 +26,6 @@ def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str
     """
     from aupipe.fer_demo.run import run_demo
 
-    bar = Bar()
-    report = run_demo(out, faces, epochs, make_executor(workers, scheduler, bar), bar)
+    told = progress()
+    report = run_demo(out, faces, epochs, make_executor(workers, scheduler, told), told)
     show(report.lines(), report.as_json(), as_json)

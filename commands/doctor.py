@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from aupipe.commands.console import json_option, show
+from aupipe.commands.console import output_options, show
 
 
 @click.command()
-@json_option
+@output_options
 def doctor(as_json: bool) -> int:
     """Check this installation and say how to repair it.
 

@@ -7,14 +7,26 @@ from pathlib import Path
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, echo, json_option, max_failures_option, show
+from aupipe.commands.console import (
+    METHOD,
+    PATH,
+    TOO_MANY_FAILURES,
+    SpelledChoice,
+    device_option,
+    echo,
+    max_failures_option,
+    out_option,
+    output_options,
+    progress,
+    show,
+)
 from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("path", metavar="IMAGE|FOLDER|MANIFEST|VIDEO", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder for the page, the table and the files of each face.")
+@out_option("Folder for the page, the table and the files of each face.")
 @click.option(
     "--faces",
     type=click.Choice(["auto", "box", "largest", "central", "error", "all"]),
@@ -24,15 +36,15 @@ from aupipe.commands.store_argument import PLACE
 )
 @click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Of a video, each N-th frame.")
 @click.option("--layer", type=int, default=None, help="Whose attention is shown.  [default: the deepest]")
-@click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
+@click.option("--method", type=METHOD, default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
 @click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
-@click.option("--detector", default=None, help=f"Another landmark detector: {', '.join(listed.detectors())}.  "
-              "[default: the store's]")  # fmt: skip
+@click.option("--detector", type=SpelledChoice(listed.detectors()), default=None,
+              help="Another landmark detector.  [default: the store's]")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
-@click.option("--device", default="auto", show_default=True)
+@device_option
 @max_failures_option
-@json_option
+@output_options
 def explain(
     run: Path,
     path: Path,
@@ -72,7 +84,7 @@ def explain(
         detector=detector,
         model=model,
         device=device,
-        progress=Bar(),
+        progress=progress(),
     )
     failed = f"  left out: {len(report.failures)}, listed in {out / 'failures.csv'}"
     lines = report.lines()

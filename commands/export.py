@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.console import out_option, output_options, progress, show
 from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("store", type=PLACE)
 @click.option("--to", "form", type=click.Choice(["webdataset", "folder"]), required=True, help="What to write.")
-@click.option("--out", type=PATH, required=True, help="Folder to write to: new, empty, or of the same export.")
-@json_option
+@out_option("Folder to write to: new, empty, or of the same export.")
+@output_options
 def export(store: Path | str, form: str, out: Path, as_json: bool) -> None:
     """Write a store as tar files for webdataset, or as a folder of images.
 
@@ -30,7 +30,7 @@ def export(store: Path | str, form: str, out: Path, as_json: bool) -> None:
 
     preview = preview_store(store)
     check_export(preview, form, out)
-    report = export_store(open_previewed(store, preview, Bar()), form, out, Bar())
+    report = export_store(open_previewed(store, preview, progress()), form, out, progress())
     rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())
     lines = [f"exported {sum(report.rows.values())} rows ({rows}) to {out}"]
     show(lines, {"form": report.form, "rows": report.rows, "files": list(report.files), "out": str(out)}, as_json)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, json_option, show
+from aupipe.commands.console import METHOD, PATH, out_option, output_options, show
 from aupipe.commands.store_argument import PLACE
 
 
@@ -20,11 +20,11 @@ from aupipe.commands.store_argument import PLACE
     show_default=True,
     help="onnx needs the extra [onnx]; pt2 is what torch.export saves.",
 )
-@click.option("--out", type=PATH, required=True, help="The file.")
-@click.option("--method", default=None, help="Read the CAM out as another method with the same training.")
+@out_option("The file.")
+@click.option("--method", type=METHOD, default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
 @click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
-@json_option
+@output_options
 def export_model(
     run: Path, form: str, out: Path, method: str | None, method_options: str, store: Path | str | None, as_json: bool
 ) -> None:

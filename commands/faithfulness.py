@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, Bar, check_alone, json_option, show
+from aupipe.commands.console import PATH, check_alone, device_option, output_options, progress, show, split_option
 from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--store", type=PLACE, default=None, help="Another store.  [default: the one it was trained on]")
-@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@split_option()
 @click.option(
     "--limit",
     type=click.IntRange(1),
@@ -31,10 +31,10 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--steps", type=click.IntRange(2), default=20, show_default=True, help="Of deletion and insertion.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of controls and random weights.")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
-@click.option("--device", default="auto", show_default=True)
+@device_option
 @click.option("--against", type=PATH, default=None, help="Compare with this measured run, face by face.")
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
-@json_option
+@output_options
 def faithfulness(
     run: Path,
     store: Path | str | None,
@@ -74,9 +74,11 @@ def faithfulness(
     if against is not None:
         check_alone(maps)
         check_pair(run, against, split, limit)
-    result = measure_faithfulness(run, store, split, limit, baseline, steps, seed, device, batch_size, Bar(), maps=maps)
+    result = measure_faithfulness(
+        run, store, split, limit, baseline, steps, seed, device, batch_size, progress(), maps=maps
+    )
     lines, content = [*result.lines(), "", summary_line(result.content)], result.as_json()
     if against is not None:
         comparison = compare_faithfulness(run, against, split, limit)
-        lines, content = [*lines, "", *comparison.lines()], {**content, "against": comparison.as_json()}
+        lines, content = [*comparison.lines(), "", *lines], {**content, "against": comparison.as_json()}
     show(lines, content, as_json)

@@ -9,21 +9,23 @@ import click
 from aupipe.commands import listed
 from aupipe.commands.console import (
     PATH,
-    Bar,
+    SpelledChoice,
     executor_options,
     finish_stage,
-    json_option,
     make_executor,
     max_failures_option,
+    out_option,
+    output_options,
+    progress,
     show,
 )
 
 
 @click.command()
 @click.argument("path", metavar="M.csv", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Work folder for the landmarks.")
-@click.option("--detector", default="mediapipe", show_default=True,
-              help=f"One of {', '.join(listed.detectors())}; dataset: the points that ship with it.")  # fmt: skip
+@out_option("Work folder for the landmarks.")
+@click.option("--detector", type=SpelledChoice(listed.detectors()), default="mediapipe", show_default=True,
+              help="What finds the points; dataset: those that ship with it.")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @click.option(
     "--faces",
@@ -40,7 +42,7 @@ from aupipe.commands.console import (
 @click.option("--sheet", is_flag=True, help="Also draw OUT/sheet.png: random faces, the worst ones, the failures.")
 @executor_options
 @max_failures_option
-@json_option
+@output_options
 def landmarks(
     path: Path,
     out: Path,
@@ -75,8 +77,10 @@ def landmarks(
         mirror=mirror,
         follow_links=follow_links,
     )
-    bar = Bar()
-    report = run_landmarks(read_manifest(path), out, config, make_executor(workers, scheduler, bar), bar, max_failures)
+    told = progress()
+    report = run_landmarks(
+        read_manifest(path), out, config, make_executor(workers, scheduler, told), told, max_failures
+    )
     made = {}
     if sheet:
         made["sheet"] = out / "sheet.png"
@@ -91,8 +95,8 @@ def landmarks(
 @click.command("landmarks-agreement")
 @click.argument("first", metavar="WORK_A", type=PATH)
 @click.argument("second", metavar="WORK_B", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder for agreement.csv, agreement.json and agreement.png.")
-@json_option
+@out_option("Folder for agreement.csv, agreement.json and agreement.png.")
+@output_options
 def landmarks_agreement(first: Path, second: Path, out: Path, as_json: bool) -> None:
     """Compare two detectors on the same manifest: who found which face, and how far apart the points lie.
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, echo, json_option, max_failures_option, show
+from aupipe.commands.console import PATH, TOO_MANY_FAILURES, echo, max_failures_option, out_option, output_options, show
 
 
 @click.group()
@@ -29,7 +29,7 @@ Example: aupipe manifest build auto ~/data/faces -o faces.csv
 @manifest.command("build", help=BUILD_HELP)
 @click.argument("layout")
 @click.argument("root", type=PATH)
-@click.option("-o", "--out", type=PATH, required=True, help="The manifest to write, for example faces.csv.")
+@out_option("The manifest to write, for example faces.csv.")
 @click.option("--val-fraction", default=0.1, show_default=True, help="Share of train cut off for validation.")
 @click.option(
     "--test-fraction", default=0.2, show_default=True, help="Share cut off for test where there are no splits."
@@ -69,7 +69,7 @@ Example: aupipe manifest build auto ~/data/faces -o faces.csv
     "[default: those that lie with the dataset]",
 )
 @max_failures_option
-@json_option
+@output_options
 def manifest_build(
     as_json: bool,
     layout: str,
@@ -106,7 +106,7 @@ def manifest_build(
 
 @manifest.command("check")
 @click.argument("path", type=PATH)
-@json_option
+@output_options
 def manifest_check(path: Path, as_json: bool) -> int:
     """Check a manifest: files present, labels known, no person or photo in two splits.
 

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aupipe.commands import listed
-from aupipe.commands.console import PATH, Bar, F, check_alone, json_option, show
+from aupipe.commands.console import (
+    DEVICE,
+    METHOD,
+    PATH,
+    F,
+    check_alone,
+    device_option,
+    out_option,
+    output_options,
+    progress,
+    show,
+    split_option,
+)
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import PLACE
 
@@ -27,14 +38,11 @@ def train_options(command: F, without: Collection[str] = ()) -> F:
         if setting.name in without:
             continue
         name, text = setting.name.replace("_", "-"), setting.metadata["help"]
-        if setting.name == "method":
-            text = f"{text.removesuffix('.')}: {', '.join(listed.methods())}."
         if isinstance(setting.default, bool):
             option = click.option(f"--{name}/--no-{name}", default=setting.default, show_default=True, help=text)
         else:
-            kind: Any = TYPES.get(setting.name, type(setting.default))
-            if setting.name in CHOICES:
-                kind = click.Choice(CHOICES[setting.name])
+            kinds = {"method": METHOD, "device": DEVICE, **{one: click.Choice(names) for one, names in CHOICES.items()}}
+            kind: Any = kinds.get(setting.name) or TYPES.get(setting.name, type(setting.default))
             shown = setting.default != ""
             option = click.option(f"--{name}", type=kind, default=setting.default, show_default=shown, help=text)
         command = option(command)
@@ -55,9 +63,9 @@ def training_config(options: Mapping[str, Any]) -> TrainConfig:
 
 @click.command(cls=GroupedHelp)
 @click.argument("store", type=PLACE)
-@click.option("--out", type=PATH, required=True, help="Folder of the run.")
+@out_option("Folder of the run.")
 @train_options
-@json_option
+@output_options
 def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
     """Train a classifier on a store, guided by the AU maps. Run it again to continue where it stopped.
 
@@ -69,7 +77,7 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
     from aupipe.fer_models.training.ranks import ranks_from_environment
     from aupipe.fer_models.training.run import train as run_training
 
-    report = run_training(store, out, training_config(options), Bar())
+    report = run_training(store, out, training_config(options), progress())
     if ranks_from_environment(os.environ).first:
         show(report.lines(), report.as_json(), as_json)
 
@@ -77,18 +85,18 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.command()
 @click.argument("run", type=PATH)
 @click.option("--store", type=PLACE, default=None, help="Another store.  [default: the one it was trained on]")
-@click.option("--split", default="test", show_default=True, help="train, val or test.")
+@split_option()
 @click.option("--limit", type=click.IntRange(1), default=None, help="Only the first N rows (rows lie in hash order).")
 @click.option("--batch-size", type=click.IntRange(1), default=None, help="Images at once.  [default: as in training]")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--against", type=PATH, default=None, help="Compare with this evaluated run, face by face.")
+@device_option
+@click.option("--against", type=PATH, default=None, help="Compare with this run, face by face.")
 @click.option("--aus", type=PATH, default=None, metavar="FILE|annotated", help="Compare the attention with the "
               "action units that were coded on the faces: a manifest with the column aus, a table that names faces, or "
               "annotated: those that the store carries.")  # fmt: skip
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
               "them, such as landmarks --export csv, OpenFace or py-feat.")  # fmt: skip
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
-@json_option
+@output_options
 def evaluate(
     run: Path,
     store: Path | str | None,
@@ -111,7 +119,8 @@ def evaluate(
     beside its controls. RUN/predictions.csv has every face; confusion.png, cosines.png and average_maps.png are to look
     at; docs/evaluation.md says what each figure means.
 
-    --against tests the difference to another run on the same faces: a paired test, paired bootstrap.
+    --against tests the difference to another run on the same faces: a paired test, paired bootstrap. Of either run only
+    what is missing or out of date is measured again.
 
     --aus asks whether attention shows which action units this very face shows, beside controls; RUN/coded.csv and
     coded.png.
@@ -125,22 +134,16 @@ def evaluate(
              aupipe evaluate run --aus faces.csv --estimate work/landmarks.csv
              aupipe evaluate run --maps saliency --limit 200
     """
-    from aupipe.fer_analysis.evaluation import compare, figures_of
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation
+    from aupipe.fer_analysis.evaluation import evaluate_against
 
-    if estimate is not None and aus is None:
-        raise click.UsageError("--estimate is read beside coded action units: give these with --aus.")
-    if aus is not None and maps is not None:
-        raise click.UsageError(
-            "--maps is measured alone: coded action units (--aus) are asked of the network's own maps."
-        )
-    if against is not None:
-        check_alone(maps)
-        figures_of(against, split, limit)
-    more: dict[str, Any] = {"aus": aus, "estimate": estimate, "maps": maps}
-    evaluation = run_evaluation(run, store, split, limit, device, Bar(), batch_size, **more)
-    lines, content = evaluation.lines(), evaluation.as_json()
-    if against is not None:
-        comparison = compare(run, against, split, limit)
-        lines, content = [*lines, "", *comparison.lines()], {**content, "against": comparison.as_json()}
-    show(lines, content, as_json)
+    asked: dict[str, Any] = {"split": split, "limit": limit, "device": device, "batch_size": batch_size}
+    asked |= {"progress": progress(), "aus": aus, "estimate": estimate}
+    if against is None:
+        evaluation = run_evaluation(run, store, **asked, maps=maps)
+        show(evaluation.lines(), evaluation.as_json(), as_json)
+        return
+    check_alone(maps)
+    evaluation, comparison = evaluate_against(run, against, store, **asked)
+    lines = [*comparison.lines(), "", *evaluation.lines()]
+    show(lines, {**evaluation.as_json(), "against": comparison.as_json()}, as_json)

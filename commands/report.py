@@ -6,17 +6,17 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands.console import PATH, Bar, json_option, show
+from aupipe.commands.console import device_option, out_option, output_options, progress, show
 from aupipe.commands.store_argument import PLACE
 
 
 @click.command()
 @click.argument("subject", metavar="RUN|STORE", type=PLACE)
-@click.option("--out", type=PATH, required=True, help="The page, one HTML file.")
+@out_option("The page, one HTML file.")
 @click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
 @click.option("--examples", type=click.IntRange(1, 50), default=3, show_default=True, help="Faces of each kind.")
-@click.option("--device", default="auto", show_default=True)
-@json_option
+@device_option
+@output_options
 def report(subject: Path | str, out: Path, store: Path | str | None, examples: int, device: str, as_json: bool) -> None:
     """Write one page about a run or a store: a single file that needs no network and no script.
 
@@ -29,5 +29,5 @@ def report(subject: Path | str, out: Path, store: Path | str | None, examples: i
     """
     from aupipe.fer_analysis.report import write_report
 
-    written = write_report(subject, out, store=store, examples=examples, device=device, progress=Bar())
+    written = write_report(subject, out, store=store, examples=examples, device=device, progress=progress())
     show(written.lines(), written.as_json(), as_json)

@@ -8,13 +8,14 @@ import click
 
 from aupipe.commands.console import (
     PATH,
-    Bar,
     echo,
     executor_options,
     finish_stage,
-    json_option,
     make_executor,
     max_failures_option,
+    out_option,
+    output_options,
+    progress,
     show,
 )
 from aupipe.commands.store_argument import PLACE
@@ -23,7 +24,7 @@ from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
 
 @click.command("build-maps")
 @click.argument("work", type=PATH)
-@click.option("--out", type=PATH, required=True, help="Folder of the store.")
+@out_option("Folder of the store.")
 @click.option("--codebook", default="default", show_default=True, help="A built-in one, or a TOML file.")
 @click.option(
     "--aus",
@@ -68,7 +69,7 @@ from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
 @click.option("--overwrite", is_flag=True, help="Replace a store that was built with other options.")
 @executor_options
 @max_failures_option
-@json_option
+@output_options
 def build_maps(
     work: Path,
     out: Path,
@@ -107,15 +108,15 @@ def build_maps(
         aus=aus,
         aus_missing=aus_missing,
     )
-    bar = Bar()
-    executor = make_executor(workers, scheduler, bar)
+    told = progress()
+    executor = make_executor(workers, scheduler, told)
     other = None if images_from is None else images_from.resolve()
     report = run_maps(
         work.resolve(),
         out.resolve(),
         config,
         executor,
-        bar,
+        told,
         overwrite=overwrite,
         images_from=other,
         estimate=estimate,
@@ -131,7 +132,7 @@ def build_maps(
     "--estimate", type=PATH, default=None, metavar="FILE", help="The table of estimates that it was drawn from, if any."
 )
 @executor_options
-@json_option
+@output_options
 def repair(
     store: str,
     work: Path | None,
@@ -154,24 +155,24 @@ def repair(
     from aupipe.pipeline.maps.repair import stated_config
     from aupipe.pipeline.maps.run import run_maps
 
-    bar = Bar()
+    told = progress()
     if is_url(store):
-        copy = local_store(store, bar, repair=True)
+        copy = local_store(store, told, repair=True)
         show([f"{copy}: intact"], {"ok": True, "store": str(copy)}, as_json)
         return 0
     if work is None:
         raise click.UsageError("Missing option '--from': the landmarks that the store was built from.")
     folder = Path(store)
     config = stated_config(folder, codebook)
-    executor = make_executor(workers, scheduler, bar)
-    report = run_maps(work.resolve(), folder.resolve(), config, executor, bar, estimate=estimate, repair=True)
+    executor = make_executor(workers, scheduler, told)
+    report = run_maps(work.resolve(), folder.resolve(), config, executor, told, estimate=estimate, repair=True)
     return finish_stage(report, 1.0, as_json, folder)
 
 
 @click.command()
 @click.argument("store", type=PLACE)
 @click.option("--rows/--no-rows", default=True, show_default=True, help="Name the damaged samples, not only the file.")
-@json_option
+@output_options
 def verify(store: Path | str, rows: bool, as_json: bool) -> int:
     """Check every byte of a store against its index.
 
@@ -183,7 +184,7 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
     from aupipe.fer_data.shards import verify_store
     from aupipe.fer_data.shards.remote import is_copy, local_store
 
-    store = local_store(store, Bar())
+    store = local_store(store, progress())
     findings = verify_store(store, rows=rows)
     lines = [f"{found.file}: {found.what}" + "".join(f"\n  {name}" for name in found.samples) for found in findings]
     content = {

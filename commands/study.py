@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, Bar, SpelledChoice, json_option, show
+from aupipe.commands.console import (
+    TOO_MANY_FAILURES,
+    SpelledChoice,
+    device_option,
+    out_option,
+    output_options,
+    progress,
+    show,
+)
 from aupipe.commands.store_argument import PLACE
 
 SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "max_steps": 1, "select": "labelled",
@@ -18,7 +26,7 @@ SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "m
 
 @click.command()
 @click.argument("store", type=PLACE)
-@click.option("--out", type=PATH, required=True, help="Folder of the study.")
+@out_option("Folder of the study.")
 @click.option("--networks", default="all", show_default=True,
               help="all (the study's twelve), or names with commas: NAME, NAME:pretrained, NAME:scratch.")  # fmt: skip
 @click.option("--folds", type=click.IntRange(2), default=5, show_default=True, help="Parts of the persons.")
@@ -45,10 +53,10 @@ SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "m
 )
 @click.option("--threads", type=click.IntRange(1), default=None, help="Of each process.  [default: cores / jobs]")
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--device", default="auto", show_default=True)
+@device_option
 @click.option("--dry-run", is_flag=True, help="Print what it would take: time and memory.")
 @click.option("--smoke", is_flag=True, help="Every step in minutes, on a few faces: shows that it works, nothing else.")
-@json_option
+@output_options
 def study(
     store: Path | str, out: Path, networks: str, weights_from: str, epochs: int | None, jobs: int | None,
     threads: int | None, dry_run: bool, smoke: bool, as_json: bool, **rest: Any,
@@ -63,23 +71,16 @@ def study(
     Example: aupipe study store --out study --networks songnet,resnet18,resnet18:pretrained --folds 3 --images 30
     """
     from aupipe.fer_analysis.comparison.map_maker import MapOptions
-    from aupipe.fer_analysis.study import StudyRequest, estimate_study, run_study
-    from aupipe.fer_analysis.study.plan import changed, parse_networks
+    from aupipe.fer_analysis.study import estimate_study, make_request, run_study
 
-    rest |= SMOKE if smoke else {"max_steps": None}
-    chosen = parse_networks(networks, pretrained=weights_from != "none")
-    chosen = changed(chosen, epochs=epochs, input_size=rest["input_size"])
+    rest |= SMOKE if smoke else {}
     names = ("images", "samples", "select", "explainer", "masks", "shape", "seed", "device")
-    request = StudyRequest(
-        networks=chosen,
-        maps=MapOptions(**{name: rest[name] for name in names}, resamples=0),
-        weights_from=None if weights_from in ("hub", "none") else Path(weights_from),
-        **{name: rest[name] for name in ("folds", "least", "batch_size", "max_steps", "align_weight")},
-    )
+    maps = MapOptions(**{name: rest.pop(name) for name in names}, resamples=0)
+    request = make_request(networks, weights_from=weights_from, epochs=epochs, maps=maps, **rest)
     if dry_run:
-        estimate = estimate_study(store, out, request, jobs=jobs, progress=Bar())
+        estimate = estimate_study(store, out, request, jobs=jobs, progress=progress())
         show(estimate.lines(), estimate.as_json(), as_json)
         return 0
-    report = run_study(store, out, request, jobs=jobs, threads=threads, progress=Bar())
+    report = run_study(store, out, request, jobs=jobs, threads=threads, progress=progress())
     show(report.lines(), report.as_json(), as_json)
     return TOO_MANY_FAILURES if report.failed else 0

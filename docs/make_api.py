@@ -24,7 +24,7 @@ PAGE = Path(__file__).with_name("api.md")
 
 STORY = (
     "build_manifest", "read_manifest", "detect_landmarks", "load_codebook", "render_maps", "build_maps", "open_store",
-    "AugmentConfig", "TripletLoader", "train", "evaluate", "load_run", "explain", "compare",
+    "AugmentConfig", "TripletLoader", "train", "evaluate", "load_run", "explain", "compare", "study",
 )  # fmt: skip
 """The public names in the order in which one needs them; their examples run in this order, in one folder."""
 

@@ -6,6 +6,7 @@ string is no number, and there is no NaN.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,10 +62,26 @@ def parse_toml(text: str) -> dict[str, Any]:
     _check_length(len(text))
     try:
         content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: also a number of 5,000 digits
+    except RecursionError as error:
         raise UnreadableTextError(_said(error)) from error
+    except ValueError as error:  # also a number of 5,000 digits
+        raise UnreadableTextError(_toml_fault(text, str(error))) from error
     _check_depth(content)
     return content
+
+
+def _toml_fault(text: str, said: str) -> str:
+    """Say where a text is no TOML: the line itself, and whether its name stands twice.
+
+    >>> _toml_fault("a = 1\\nb = x", "Invalid value (at line 2, column 5)")
+    'line 2 is not TOML: b = x'
+    """
+    place = re.search(r"line (\d+)", said)
+    if place is None:
+        return "it ends within a text, list or table" if "end of document" in said else "a value of no kind it knows"
+    line = text.splitlines()[int(place[1]) - 1].strip() if text else ""
+    twice = said.startswith(("Cannot declare", "Cannot overwrite"))
+    return f"line {place[1]} {'names what is there already' if twice else 'is not TOML'}: {line[:80]}"
 
 
 def parse_yaml(text: str) -> Any:

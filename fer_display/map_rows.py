@@ -30,12 +30,14 @@ class MapRow:
 
     A picture is a map (h, w) in [0, 1], or RGB (h, w, 3) in [0, 1] or 8 bits; None: there is none, and ``missing`` is
     written in its place. ``outlines`` (any size): where one reaches one half, a white line is drawn over its picture.
+    ``opacity`` (h, w) in [0, 1]: a picture's pixels fade to grey with it; empty: none do.
     """
 
     title: str
     pictures: Sequence[np.ndarray | None]
     outlines: Sequence[np.ndarray] = field(default=())
     missing: str = ""
+    opacity: Sequence[np.ndarray] = field(default=())
 
     @property
     def slope(self) -> float:
@@ -93,7 +95,11 @@ def _draw_row(axis: Axes, row: MapRow, colours: str) -> None:
     """Draw a row as one image, each picture one wide and one high, with white lines between them."""
     n = len(row.pictures)
     shape = next((one.shape[:2] for one in row.pictures if one is not None), (1, 1))
-    strip = np.concatenate([_coloured(one, shape, colours) for one in row.pictures], 1)
+    coloured = [_coloured(one, shape, colours) for one in row.pictures]
+    if len(row.opacity):
+        faded = zip(coloured, row.opacity, strict=True)
+        coloured = [EMPTY + (picture - EMPTY) * opacity[..., None] for picture, opacity in faded]
+    strip = np.concatenate(coloured, 1)
     axis.imshow(strip, extent=(0, n, 1, 0), aspect="auto")
     for place, picture in enumerate(row.pictures):
         if picture is None:

@@ -110,6 +110,7 @@ COMMANDS = {
     "evaluate": (("evaluate",), {}, {"against"}),
     "explain": (("explain",), {}, set()),
     "compare": (("compare",), {"model": "models"}, {"weights", "input_size", "normalisation", "zoo"}),
+    "study": (("study",), {}, {"dry_run", "smoke"}),
 }
 """Function -> its command, options of another name, and options that only the command has."""
 
@@ -128,7 +129,7 @@ def test_options_have_the_command_s_names_and_defaults(name: str) -> None:
         parameters |= inspect.signature(TrainConfig).parameters
     for option in command.params:
         key = renamed.get(option.name, option.name)
-        if key in extra | {"as_json", "max_failures", "out"}:
+        if key in extra | {"as_json", "max_failures", "out", "quiet"}:
             continue
         assert key in parameters, f"{name} lacks {key}"
         if isinstance(option, click.Option) and not option.multiple and key != "workers":

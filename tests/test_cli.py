@@ -83,9 +83,9 @@ def test_settings_of_a_training_stand_under_headings(name: str) -> None:
     settings = {field.name: field.metadata["group"] for field in dataclasses.fields(TrainConfig)}
     assert list(sections) == ["Options", *dict.fromkeys(settings.values())]
     listed = [(option, heading) for heading, lines in sections.items()
-              for option in re.findall(r"^  (?:-h, )?(--[\w-]+)", lines, re.MULTILINE)]  # fmt: skip
+              for option in re.findall(r"^  (?:-\w, )?(--[\w-]+)", lines, re.MULTILINE)]  # fmt: skip
     options = [one for one in COMMANDS[name].params if isinstance(one, click.Option)]
-    expected = [(one.opts[0], settings.get(one.name or "", "Options")) for one in options] + [("--help", "Options")]
+    expected = [(one.opts[-1], settings.get(one.name or "", "Options")) for one in options] + [("--help", "Options")]
     assert sorted(listed) == sorted(expected)
 
 
@@ -158,14 +158,14 @@ def test_usage_errors_exit_2() -> None:
         (["build-maps", "nowhere", "--out", "s"], "aupipe landmarks"),
         (["build-maps", "nowhere", "--out", "s", "--codebook", "defualt"], "Did you mean 'default'"),
         (["inspect", "nowhere"], "nowhere"),
-        (["verify", "nowhere"], "not a finished store"),
+        (["verify", "nowhere"], "nowhere does not exist"),
         (["codebook", "show", "mine.toml"], "mine.toml"),
-        (["train", "nowhere", "--out", "r"], "not a finished store"),
+        (["train", "nowhere", "--out", "r"], "nowhere does not exist"),
         (["evaluate", "nowhere"], "nowhere"),
-        (["faithfulness", "nowhere"], "not a training run"),
+        (["faithfulness", "nowhere"], "does not exist"),
         (["explain", "nowhere", ".", "--out", "e"], "no photos"),
         (["explain", "nowhere", "none.jpg", "--out", "e"], "none.jpg does not exist"),
-        (["export-model", "nowhere", "--out", "m.onnx", "--to", "pt2"], "not a training run"),
+        (["export-model", "nowhere", "--out", "m.onnx", "--to", "pt2"], "does not exist"),
     ],
 )  # fmt: skip
 def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -183,9 +183,9 @@ def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message
         (["train", "URL", "--out", "run", "--seed", str(2**63)], "--seed"),
         (["benchmark", "URL", "--out", "grid", "--scale-jitter", "1", "--dry-run"], "--scale-jitter"),
         (["benchmark", "URL", "--out", "grid", "--align-weight", "x"], "--align-weight"),
-        (["evaluate", "no-run", "--store", "URL"], "not a training run"),
-        (["faithfulness", "no-run", "--store", "URL"], "not a training run"),
-        (["report", "no-run", "--store", "URL", "--out", "r.html"], "neither a run nor a store"),
+        (["evaluate", "no-run", "--store", "URL"], "does not exist"),
+        (["faithfulness", "no-run", "--store", "URL"], "does not exist"),
+        (["report", "no-run", "--store", "URL", "--out", "r.html"], "does not exist"),
     ],
 )
 def test_options_are_checked_before_a_store_is_fetched(arguments: list[str], message: str) -> None:
@@ -240,7 +240,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch: pytest.Mon
     with pytest.raises(SystemExit) as ended:
         cli.main()
     said.seek(0)
-    assert ended.value.code == 1 and "is not a training run" in said.read()
+    assert ended.value.code == 1 and "does not exist" in said.read()
 
 
 def test_a_scheduler_that_is_not_there_is_told(dataset: Dataset, tmp_path: Path, model: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
         RunError: ``out`` holds other runs, or the store lacks a split.
         StoreError: The store is missing or damaged.
     """
+    request = _fitted(request, store_folder)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
@@ -162,6 +163,7 @@ def run_benchmark(
     """
     progress, started = progress or Silent(), time.perf_counter()
     published = load_published(settings.published, preview_store(store_folder))
+    request = _fitted(request, store_folder)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
@@ -185,6 +187,11 @@ def _damaged(plan: Sequence[RunSpec], results: Results, out: Path) -> dict[str, 
     used = {result.spec.name for result in results.all}
     found = {run.name: state.damage(out, run) for run in plan if run.name not in used}
     return {name: reason for name, reason in found.items() if reason}
+
+
+def _fitted(request: GridRequest, store_folder: Path | str) -> GridRequest:
+    """Choose the crop that suits the store's images, where none was."""
+    return replace(request, base=request.base.fitted(preview_store(store_folder).index.image_size))
 
 
 def _look(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -26,14 +28,21 @@ def draw_correlations(tree: Tree) -> Figure:
 
 
 def draw_maps(maps: MapSet, masks: MaskSet | None) -> Figure:
-    """Draw every map, a row a network and a column an expression; the mask's outline in white."""
+    """Draw every map, a row a network and a column an expression; the mask's outline in white.
+
+    A pixel fades as fewer of the map's faces reach it, where that is known.
+    """
+    supports: list[Sequence[np.ndarray]] = (
+        [()] * len(maps.networks) if maps.support is None else [list(one) for one in maps.support]
+    )
     rows = [
         MapRow(
             network,
             [one / 255 if there else None for one, there in zip(values, present, strict=True)],
             list(masks.masks) if masks is not None else (),
             missing="left out",
+            opacity=support,
         )
-        for network, values, present in zip(maps.networks, maps.maps, maps.present, strict=True)
+        for network, values, present, support in zip(maps.networks, maps.maps, maps.present, supports, strict=True)
     ]
     return draw_map_rows(maps.expressions, rows, colours="magma")

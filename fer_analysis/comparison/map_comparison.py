@@ -14,7 +14,7 @@ from aupipe.fer_analysis.comparison.map_files import MapSet, MaskSet, match
 from aupipe.fer_analysis.comparison.scores import SCORES, count_levels, otsu_iou
 from aupipe.fer_analysis.comparison.similarity import Tree, grow_trees
 from aupipe.fer_data.types import lines_repr
-from aupipe.fer_display.tables import aligned
+from aupipe.fer_display.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ExtraTable:
 class MapComparison:
     """A comparison with everything that a report shows; ``scoring`` and ``masks`` are None when there were no masks.
 
-    ``source``: what the maps and masks are, in words by topic.
+    ``source``: what the maps and masks are, in words by topic. ``notes``: what a reader must know, and can do.
     """
 
     maps: MapSet
@@ -55,6 +55,7 @@ class MapComparison:
     trees: tuple[Tree, ...]
     source: Mapping[str, str] = field(default_factory=dict)
     tables: tuple[ExtraTable, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> Bool[np.ndarray, "n"]:
@@ -82,16 +83,8 @@ class MapComparison:
         networks, expressions = self.maps.networks, self.maps.expressions
         lines = [f"{len(networks)} networks, {len(expressions)} expressions: {', '.join(expressions)}"]
         if self.scoring is not None:
-            values = self.scoring.values["iou"]
-            rows = []
-            for row, name in enumerate(networks):
-                cells = [
-                    f"{value:.4f}" if there else "     -"
-                    for value, there in zip(values[row], self.maps.present[row], strict=True)
-                ]
-                mean = self.mean(values, row)
-                rows.append((name, "IoU", *cells, f"mean {'-' if mean is None else f'{mean:.4f}'}"))
-            lines += aligned(rows)
+            rows = self.table(self.scoring.values["iou"], 4, "-")
+            lines += ["", *text_table([("IoU", *expressions, "mean"), *rows]), *self._empty_cells(), ""]
             if (c := self.scoring.controls) is not None:
                 low, high = c.interval
                 lines.append(
@@ -104,7 +97,18 @@ class MapComparison:
             lines.append(f"merge heights {tree.name}: {' '.join(f'{height:.3f}' for height in tree.heights)}")
         if self.maps.left_out:
             lines.append(f"left out: {len(self.maps.left_out)} (see results.md)")
-        return lines
+        return [*lines, *self.notes]
+
+    def _empty_cells(self) -> list[str]:
+        """Say why cells of the table are empty."""
+        if self.maps.present.all():
+            return []
+        reasons: dict[str, list[str]] = {}
+        for one in self.maps.left_out:
+            if one.what in self.maps.networks and one.expression in self.maps.expressions:
+                reasons.setdefault(one.reason, []).append(f"{one.what} {one.expression}")
+        said = [f"-: {reason} ({', '.join(cells)})" for reason, cells in reasons.items()]
+        return [*said, "-: a mean is only that of a network with every expression"]
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints and ``comparison.json`` holds."""

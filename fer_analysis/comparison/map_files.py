@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.images import UnreadableImageError, quiet_opencv, read_photo, too_large_image
@@ -40,13 +40,17 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class MapSet:
-    """Explanation maps of networks for expressions, 8 bits; ``maps`` means nothing where ``present`` is False."""
+    """Explanation maps of networks for expressions, 8 bits; ``maps`` means nothing where ``present`` is False.
+
+    ``support``: the share of a map's faces that reach a pixel, in [0, 1]; None where nobody knows.
+    """
 
     networks: tuple[str, ...]
     expressions: tuple[str, ...]
     maps: UInt8[np.ndarray, "n e h w"]
     present: Bool[np.ndarray, "n e"]
     left_out: tuple[LeftOut, ...] = ()
+    support: Float32[np.ndarray, "n e h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +220,7 @@ def match(maps: MapSet, masks: MaskSet) -> tuple[MapSet, MaskSet]:
         maps.maps[np.ix_(rows, at)],
         maps.present[np.ix_(rows, at)],
         (*maps.left_out, *masks.left_out, *lost),
+        None if maps.support is None else maps.support[np.ix_(rows, at)],
     )
     order = [masks.expressions.index(name) for name in shared]
     return kept, MaskSet(tuple(shared), masks.masks[order], masks.left_out)

@@ -27,6 +27,8 @@ from aupipe.fer_data.shards import SplitReader
 from aupipe.fer_data.types import Progress
 
 NO_FACE = "no face to explain: none was selected"
+FEW = 10
+"""Faces below which a mean map says little of the network."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def map_set(
         UserInputError: There is no map at all.
     """
     maps = np.zeros((len(networks), len(names), HEIGHT, WIDTH), np.uint8)
-    present = np.zeros(maps.shape[:2], bool)
+    present, support = np.zeros(maps.shape[:2], bool), np.zeros(maps.shape, np.float32)
     left_out = [LeftOut("all networks", one, "no mask") for one in classes if one not in names]
     for (network, name), made in found.items():
         at = networks.index(network), names.index(name)
@@ -152,7 +154,7 @@ def map_set(
         elif made.picture.max() == made.picture.min():
             left_out.append(LeftOut(network, name, "the same value everywhere"))
         else:
-            maps[at], present[at] = made.picture, True
+            maps[at], present[at], support[at] = made.picture, True, made.n / max(made.used, 1)
     if not present.any():
         raise UserInputError(
             paragraph(
@@ -161,4 +163,15 @@ def map_set(
                 fix="Try --select labelled, or another --split.",
             )
         )
-    return MapSet(tuple(networks), tuple(names), maps, present, tuple(left_out))
+    return MapSet(tuple(networks), tuple(names), maps, present, tuple(left_out), support)
+
+
+def few_faces(found: Mapping[tuple[str, str], GlobalMap | str], select: str) -> tuple[str, ...]:
+    """Note which maps stand on few faces because the network is seldom right, and what to do."""
+    few = [" ".join(key) for key, made in found.items() if not isinstance(made, GlobalMap) or made.used < FEW]
+    if select != "correct" or not few:
+        return ()
+    some = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")
+    return (
+        f"fewer than {FEW} rightly predicted faces: {some}; --select labelled explains every face of the expression",
+    )

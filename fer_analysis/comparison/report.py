@@ -95,6 +95,7 @@ def markdown(comparison: MapComparison) -> str:
 
 def _source(comparison: MapComparison) -> list[str]:
     lines = [f"- {topic}: {text}" for topic, text in comparison.source.items()]
+    lines += [f"- note: {note}" for note in comparison.notes]
     return ["\n".join(lines)] if lines else []
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, canonical_face
@@ -12,7 +12,7 @@ from aupipe.fer_analysis.comparison.classifiers import Classifier, load_external
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import ExtraTable, MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import read_maps
-from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions, map_set
+from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions, few_faces, map_set
 from aupipe.fer_analysis.comparison.masks import find_masks, masked_expressions
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_data.errors import UserInputError, paragraph
@@ -123,7 +123,8 @@ def compare_networks(
         maps = map_set([one.name for one in classifiers], names, found, store.index.classes)
         source = _source(store, options, classifiers)
         table = _table(found)
-        comparison = compare_maps(maps, masks, face.face, source, (table,))
+        notes = few_faces(found, options.select)
+        comparison = replace(compare_maps(maps, masks, face.face, source, (table,)), notes=notes)
         write_comparison(out, comparison, pictures=pictures)
     return comparison
 

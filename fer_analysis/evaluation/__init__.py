@@ -6,9 +6,10 @@
 :mod:`~aupipe.fer_analysis.evaluation.comparing` sets two runs against each other.
 """
 
-from aupipe.fer_analysis.evaluation.comparing import Comparison, compare, figures_of
+from aupipe.fer_analysis.evaluation.against import evaluate_against
+from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.measuring import explanation_maps
 from aupipe.fer_analysis.evaluation.predictions import METRICS
 from aupipe.fer_analysis.evaluation.run import Evaluation, evaluate
 
-__all__ = ["METRICS", "Comparison", "Evaluation", "compare", "evaluate", "explanation_maps", "figures_of"]
+__all__ = ["METRICS", "Comparison", "Evaluation", "compare", "evaluate", "evaluate_against", "explanation_maps"]

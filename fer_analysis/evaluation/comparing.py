@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.evaluation.coded_comparing import coded_differences
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE
-from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference
+from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference, run_names
 from aupipe.fer_analysis.evaluation.predictions import (
     EVALUATION,
     PREDICTIONS,
@@ -42,11 +42,12 @@ class Comparison:
     def lines(self) -> list[str]:
         """Return the comparison for people."""
         c, table = self.content, self.content["paired_test"]
+        run, other = run_names(c["run"], c["other"])
         return [
             f"{c['run']} against {c['other']}: {c['n']} images of {c['split']}",
-            *text_table(difference_rows(c["differences"])),
-            f"right: both {table['both']}, only run {table['first_only']}, only other {table['second_only']}, neither "
-            f"{table['neither']}; {table['method']}: p = {table['p_value']:.3g}",
+            *text_table(difference_rows(c["run"], c["other"], c["differences"])),
+            f"right: both {table['both']}, only {run} {table['first_only']}, only {other} {table['second_only']}, "
+            f"neither {table['neither']}; {table['method']}: p = {table['p_value']:.3g}",
         ]
 
 

@@ -96,11 +96,41 @@ def difference(run: float, other: float, interval: tuple[float, float] | None) -
     }
 
 
-def difference_rows(differences: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
-    """List named differences for a table, its heads first."""
-    rows: list[Sequence[str]] = [("", "run", "other", "difference", "95 %, paired")]
+PERCENT = ("accuracy", "balanced_accuracy")
+"""Figures that people read as percentages, here and in every other table."""
+
+
+TITLES = {
+    "att_cos": "ATT-COS",
+    "att_specificity": "ATT specificity",
+    "cam_cos": "CAM-COS",
+    "cam_specificity": "CAM specificity",
+}
+"""Names of figures that are written otherwise than in JSON."""
+
+
+def difference_rows(run: str, other: str, differences: Mapping[str, Mapping[str, Any]]) -> list[Sequence[str]]:
+    """List named differences of two runs' folders for a table, its heads first: the names of the runs."""
+    rows: list[Sequence[str]] = [("", *run_names(run, other), "difference", "95 %, paired")]
     for name, one in differences.items():
-        ends = "-" if one["ci95"] is None else f"{one['ci95'][0]:+.3f} to {one['ci95'][1]:+.3f}"
-        figures = (f"{one['run']:.3f}", f"{one['other']:.3f}", f"{one['difference']:+.3f}", ends)
-        rows.append((name.replace("_", " "), *figures))
+        scale, usual = (100, 1) if name in PERCENT else (1, 3)
+        figures = [scale * one[key] for key in ("run", "other", "difference")]
+        ends = [scale * end for end in one["ci95"] or ()]
+        digits = _digits(ends, usual)
+        title = f"{TITLES.get(name, name.replace('_', ' '))}{', %' if name in PERCENT else ''}"
+        between = " to ".join(f"{end:+.{digits}f}" for end in ends) or "-"
+        means = (f"{value:.{usual}f}" for value in figures[:2])
+        rows.append((title, *means, f"{figures[2]:+.{digits}f}", between))
     return rows
+
+
+def run_names(run: str, other: str) -> tuple[str, str]:
+    """Call two runs by their folders' names; by their paths where these are the same."""
+    names = Path(run).resolve().name, Path(other).resolve().name
+    return names if names[0] != names[1] else (run, other)
+
+
+def _digits(ends: Sequence[float], usual: int) -> int:
+    """Choose so many decimals that no end of an interval is shown as 0 unless it is 0."""
+    enough = (digits for digits in range(usual, usual + 4) if all(round(end, digits) or not end for end in ends))
+    return next(enough, usual + 4)

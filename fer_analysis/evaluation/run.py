@@ -49,7 +49,14 @@ class Evaluation:
         return csv_frame(self.out / PREDICTIONS, ("sample_id", "true", "predicted"))
 
     def against(self, other: Path | str) -> Comparison:
-        """Compare with another evaluated run, face by face. Raises :class:`RunError` when that cannot be."""
+        """Compare with another evaluated run, face by face.
+
+        Raises:
+            RunError: They cannot be compared.
+            UserInputError: These figures are of maps made elsewhere: two runs are compared by their own maps.
+        """
+        if self.content.get("maps_from"):
+            raise UserInputError("Two runs are compared by their own maps: evaluate without --maps first.")
         return compare(self.run, Path(other), self.content["split"], self.content["limit"])
 
     def as_json(self) -> dict[str, Any]:
@@ -111,9 +118,7 @@ def evaluate(
         ManifestError: The table of action units cannot be used, or names none of these faces.
         UserInputError: A setting that cannot be used.
     """
-    for name, value in (("limit", limit), ("batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
+    check_request(limit, batch_size, aus, estimate, maps)
     where = resolve_device(device)
     record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
     store = checkpoint.run_store(run_folder, record, store_folder, progress, split=split)
@@ -152,3 +157,16 @@ def evaluate(
     # Last: whoever finds it finds all the other files of the same evaluation.
     write_recorded(out / METRICS, json_bytes(content))
     return Evaluation(run_folder, content, out)
+
+
+def check_request(limit: int | None, batch_size: int | None, aus: object, estimate: object, maps: object) -> None:
+    """Check the settings of :func:`evaluate`. Raises :class:`UserInputError` for those that cannot be used together."""
+    for name, value in (("limit", limit), ("batch-size", batch_size)):
+        if value is not None and value < 1:
+            raise UserInputError(paragraph(f"--{name} must be 1 or more.", got=value))
+    if estimate is not None and aus is None:
+        raise UserInputError("--estimate is read beside coded action units: give these with --aus.")
+    if aus is not None and maps is not None:
+        raise UserInputError(
+            "--maps is measured alone: coded action units (--aus) are asked of the network's own maps."
+        )

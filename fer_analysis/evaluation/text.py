@@ -52,7 +52,7 @@ def summary_lines(run: Path, c: Mapping[str, Any]) -> list[str]:
         f"accuracy {c['accuracy']:.1%} (95 %: {low:.1%} to {high:.1%}), balanced {c['balanced_accuracy']:.1%}"
         + ("" if balanced is None else f" (95 %: {balanced[0]:.1%} to {balanced[1]:.1%})"),
         f"that is {beside_the_majority(c)}",
-        f"calibration error {shown(calibration['ece'])}, cross-entropy {shown(calibration['nll'])}, "
+        f"calibration error {calibration['ece']:.1%}, cross-entropy {shown(calibration['nll'])}, "
         f"Brier {shown(calibration['brier'])}",
         "",
         *text_table(figure_rows(c)),

@@ -15,6 +15,7 @@ from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.types import Box, Failure
 from aupipe.fer_data.videos import LostFrame, VideoFrame, video_frames, video_header
+from aupipe.fer_data.wrong_path import is_ours, wrong_path
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -112,6 +113,8 @@ def open_source(path: Path, every: int = 1) -> Source:
 
 
 def _folder(path: Path) -> Source:
+    if is_ours(path):
+        raise UserInputError(wrong_path(path, "images"))
     files = sorted(name for name in walk_files(path) if (path / name).is_file())
     photos = tuple(name for name in files if is_image(path, name))
     if not photos:

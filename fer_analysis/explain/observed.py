@@ -59,7 +59,7 @@ def observed_sentences(observed: ObservedAus | None) -> list[str]:
         return []
     if not observed.shown:
         return ["Its blendshapes tell no action unit surely."]
-    units = ", ".join(f"AU {number} ({observed.probability[number]:.2f})" for number in observed.shown)
+    units = ", ".join(f"AU {number} ({observed.probability[number]:.0%})" for number in observed.shown)
     where = []
     if observed.looked_at:
         where.append(f"the attention is more than chance at {named(observed.looked_at)}")

@@ -46,10 +46,7 @@ def face_section(
     label = f" (labelled {result.picture.label})" if result.picture.label else ""
     face = result.face
     yaw, pitch, roll = (round(float(angle)) for angle in face.pose)
-    quality = (
-        f"Landmarks: score {face.score:.2f}, found at try {face.rung + 1}; yaw {yaw:+d}°, pitch {pitch:+d}°, "
-        f"roll {roll:+d}°."
-    )
+    quality = f"Landmarks: score {face.score:.2f}, rung {face.rung}; yaw {yaw:+d}°, pitch {pitch:+d}°, roll {roll:+d}°."
     blocks = [
         Text(_probabilities(opened, result)),
         Tiles(pictures, "large"),

@@ -60,7 +60,7 @@ def face_notes(face: AlignedFace) -> tuple[str, ...]:
     if face.faces_seen > 1:
         notes.append(f"In this picture {face.faces_seen} faces were seen: --faces says which are explained.")
     if face.rung:
-        notes.append(f"The face was found only at try {face.rung + 1}: its points may be less exact.")
+        notes.append(f"The face was found only on rung {face.rung} of the search: its points may be less exact.")
     if abs(face.pose[0]) >= TURNED:
         notes.append(
             f"The face is turned by {abs(face.pose[0]):.0f} degrees: the points of its far half are partly guessed."

@@ -56,7 +56,7 @@ class FaithfulnessComparison:
             return [f"{start}: nothing to compare."]
         return [
             f"{start}; falls as shares of what the face adds",
-            *text_table(difference_rows(c["differences"])),
+            *text_table(difference_rows(c["run"], c["other"], c["differences"])),
             c["verdict"],
         ]
 

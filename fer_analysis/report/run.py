@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.report import run_part, store_part
-from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
 from aupipe.fer_data.files import check_replaceable, write_text
 from aupipe.fer_data.shards import Store, open_store
 from aupipe.fer_data.shards.index import INDEX_NAME
 from aupipe.fer_data.shards.remote import local_store
 from aupipe.fer_data.types import Progress
+from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.fer_display.blocks import Block, KeyFigures, Text
 from aupipe.fer_display.pages import PAGE_MARK, render
 from aupipe.fer_models.devices import resolve_device
@@ -74,13 +75,7 @@ def write_report(
     elif (subject / INDEX_NAME).is_file():
         kind, body = "store", _store_body(open_store(subject), examples)
     else:
-        raise UserInputError(
-            paragraph(
-                f"{subject} is neither a run nor a store.",
-                expected=f"a folder with {checkpoint.CONFIG} (`aupipe train`) or {INDEX_NAME} (`aupipe build-maps`)",
-                got="nothing there" if not subject.exists() else "neither file",
-            )
-        )
+        raise UserInputError(wrong_path(subject, "run", "store"))
     write_text(out, render("report", title=f"{kind.capitalize()} {name}", blocks=body))
     return Report(out, kind, tuple(notes))
 

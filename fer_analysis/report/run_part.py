@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -140,13 +140,17 @@ def curves_section(folder: Path) -> Section:
     panels = (
         ("Cross-entropy", (("training", "train_ce"), ("validation", "val_ce"))),
         ("Alignment: 1 − cosine", (("training", "train_align"), ("validation", "val_align"))),
-        ("Validation accuracy", (("accuracy", "val_accuracy"), ("balanced", "val_balanced_accuracy"))),
+        ("Validation accuracy, %", (("accuracy", "val_accuracy"), ("balanced", "val_balanced_accuracy"))),
     )
     drawn = [
-        line_chart(title, epochs, [Series(name, [row[key] for row in rows]) for name, key in series])
+        line_chart(title, epochs, [Series(name, _numbers(rows, key, percent="%" in title)) for name, key in series])
         for title, series in panels
     ]
     return Section("Training", [Charts(drawn)])
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], key: str, *, percent: bool) -> list[float]:
+    return [100 * row[key] if percent else row[key] for row in rows]
 
 
 def confusion_section(run: EvaluatedRun) -> Section:

@@ -7,7 +7,7 @@ of each fold, :mod:`~aupipe.fer_analysis.study.merging` one of all folds,
 :mod:`~aupipe.fer_analysis.study.run` is the whole.
 """
 
-from aupipe.fer_analysis.study.plan import StudyRequest
+from aupipe.fer_analysis.study.plan import StudyRequest, make_request
 from aupipe.fer_analysis.study.run import StudyEstimate, StudyReport, estimate_study, run_study
 
-__all__ = ["StudyEstimate", "StudyReport", "StudyRequest", "estimate_study", "run_study"]
+__all__ = ["StudyEstimate", "StudyReport", "StudyRequest", "estimate_study", "make_request", "run_study"]

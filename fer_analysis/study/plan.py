@@ -90,6 +90,37 @@ class StudyRequest:
             raise UserInputError(paragraph("--folds cannot be used.", expected=f"2 to {MOST_FOLDS}", got=self.folds))
 
 
+def make_request(
+    networks: str,
+    *,
+    weights_from: str = "hub",
+    epochs: int | None = None,
+    input_size: int | None = None,
+    maps: MapOptions,
+    **settings: Any,
+) -> StudyRequest:
+    """Make the request that the options of ``aupipe study`` describe.
+
+    Args:
+        networks: See :func:`parse_networks`.
+        weights_from: A folder of weights, ``hub``, or ``none``: every network starts from scratch.
+        epochs: Of every network. None: each one's own.
+        input_size: Side to which faces are scaled. None: each network's own.
+        maps: How faces are chosen and explained.
+        settings: Other fields of :class:`StudyRequest`.
+
+    Raises:
+        UserInputError: A network or setting that cannot be used.
+    """
+    chosen = parse_networks(networks, pretrained=weights_from != "none")
+    return StudyRequest(
+        networks=changed(chosen, epochs=epochs, input_size=input_size),
+        maps=maps,
+        weights_from=None if weights_from in ("hub", "none") else Path(weights_from),
+        **settings,
+    )
+
+
 def parse_networks(text: str, *, pretrained: bool = True) -> tuple[StudyNetwork, ...]:
     """Parse ``all`` or names into networks.
 

@@ -124,7 +124,9 @@ def codebook_text(name_or_path: str) -> str:
         try:
             return path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise CodebookError(paragraph("A codebook is not UTF-8 text.", where=path, got=error)) from error
+            got = f"the byte {error.object[error.start]:#x} in place {error.start + 1}"
+            fix = "Save it as UTF-8."
+            raise CodebookError(paragraph("A codebook is not UTF-8 text.", where=path, got=got, fix=fix)) from error
     if name_or_path not in builtin_codebooks():
         raise CodebookError(unknown_name("codebook", name_or_path, [*builtin_codebooks(), "a path ending in .toml"]))
     return resources.files("aupipe.fer_data.au_maps").joinpath("codebooks", f"{name_or_path}.toml").read_text("utf-8")
@@ -146,7 +148,10 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         content = typed.parse_toml(text)
     except UnreadableTextError as error:
-        raise CodebookError(paragraph("A codebook is not valid TOML.", where=where, got=error)) from error
+        fix = (
+            "Texts stand in quotes, lists in [ ], weights in { }: `aupipe codebook check --help` shows six lines of it."
+        )
+        raise CodebookError(paragraph("A codebook is not valid TOML.", where=where, got=error, fix=fix)) from error
     return _with_regions(content, where)
 
 
@@ -205,7 +210,7 @@ def codebook_from_dict(content: Mapping[str, Any], where: str) -> Codebook:
             paragraph(
                 "A codebook lacks a key or has one of the wrong type.",
                 where=where,
-                got=f"{type(error).__name__}: {error}",
+                got=f"no key {error}" if isinstance(error, KeyError) else error,
                 fix="Compare with `aupipe codebook show default`.",
             )
         ) from error

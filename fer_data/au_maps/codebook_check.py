@@ -58,6 +58,16 @@ class CodebookFinding:
         return f"{self.level}: {self.where}: {self.message}"
 
 
+_KINDS: tuple[tuple[str, type, str], ...] = (
+    ("name", str, "text in quotes"),
+    ("description", str, "text in quotes"),
+    ("source", str, "text in quotes"),
+    ("expressions", Mapping, "a table of expressions and their AUs"),
+    ("au", list, "a list of tables"),
+)
+"""What the parts of a codebook are."""
+
+
 def check_codebook(name_or_path: str) -> list[CodebookFinding]:
     """List all findings in a built-in codebook or a TOML file, errors first.
 
@@ -97,6 +107,9 @@ def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
             yield CodebookFinding(ERROR, key, f"the key {key!r} is missing")
     if content.get("schema", SCHEMA) != SCHEMA:
         yield CodebookFinding(ERROR, "schema", f"schema is {content['schema']!r}, not {SCHEMA}")
+    for key, kind, words in _KINDS:
+        if key in content and not isinstance(content[key], kind):
+            yield CodebookFinding(ERROR, key, f"{key} is {content[key]!r}, not {words}")
     known = {"schema", "version", "name", "kind", "description", "source", "expressions", "au"}
     for key in sorted(set(content) - known):
         yield CodebookFinding(WARNING, key, f"the key {key!r} has no meaning")

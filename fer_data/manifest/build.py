@@ -29,7 +29,7 @@ from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, normal_
 from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread_tables
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
 from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
-from aupipe.fer_data.manifest.model import box_cells, companion_path, is_manifest, recorded_digest, write_manifest
+from aupipe.fer_data.manifest.model import box_cells, companion_path, recorded_digest, write_manifest
 from aupipe.fer_data.manifest.persons import person_of, take_persons
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
@@ -38,6 +38,7 @@ from aupipe.fer_data.manifest.report import BuildReport, PublishedCount, compare
 from aupipe.fer_data.manifest.screen import LabelledRow, ScreenedRows, screen_rows
 from aupipe.fer_data.manifest.split import assign_splits, check_fractions
 from aupipe.fer_data.types import Sample
+from aupipe.fer_data.wrong_path import is_manifest, is_ours, wrong_path
 
 
 def build_manifest(
@@ -101,6 +102,8 @@ def build_manifest(
     if box_format not in (None, *BOX_FORMATS):
         raise UserInputError(unknown_name("box format", str(box_format), list(BOX_FORMATS)))
     _check_output(out, root, overwrite)
+    if is_ours(root):
+        raise ManifestError(wrong_path(root, "images"))
     choice = choose_layout(layout, root, aliases, labels)
     pattern = _subject_pattern(choice, subject_pattern)
     descriptor = choice.descriptor

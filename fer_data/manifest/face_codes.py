@@ -13,8 +13,9 @@ from pathlib import Path
 from aupipe.fer_data.action_units.facs import FacsCode
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.manifest.action_units import CodeSource, attach_codes
-from aupipe.fer_data.manifest.model import is_manifest, read_manifest
+from aupipe.fer_data.manifest.model import read_manifest
 from aupipe.fer_data.types import Sample
+from aupipe.fer_data.wrong_path import is_manifest
 
 
 @dataclass(frozen=True, slots=True)

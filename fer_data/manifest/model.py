@@ -34,12 +34,12 @@ from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write
 from aupipe.fer_data.manifest.problems import is_plain
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import SPLITS, Box, Sample
+from aupipe.fer_data.wrong_path import MANIFEST_COLUMNS, is_no_text, wrong_path
 from aupipe.fer_display.tables import csv_text, plain_cell
 
 if TYPE_CHECKING:
     import pandas
 
-COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 _POINTS, _AUS = "landmarks_row", "aus"
 _ANYWHERE = Path("/")
 _FORMAT = "aupipe-manifest/1"
@@ -81,7 +81,7 @@ class Manifest:
 
         Raises :class:`UserInputError` when pandas is not installed.
         """
-        return csv_frame(io.StringIO(render_csv(self.samples)), (*COLUMNS, "subject", _AUS))
+        return csv_frame(io.StringIO(render_csv(self.samples)), (*MANIFEST_COLUMNS, "subject", _AUS))
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{split} {sum(row.values())}" for split, row in self.counts().items())
@@ -127,12 +127,6 @@ def companion_path(path: Path, suffix: str) -> Path:
     return path.with_name(path.stem + suffix)
 
 
-def is_manifest(path: Path) -> bool:
-    """Return whether a file starts with the header of a manifest."""
-    with path.open("rb") as file:
-        return file.readline(4096).decode("utf-8-sig", "replace").strip().startswith(",".join(COLUMNS))
-
-
 def render_csv(samples: Iterable[Sample]) -> str:
     """Render the CSV text of a manifest."""
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
@@ -149,7 +143,7 @@ def render_csv(samples: Iterable[Sample]) -> str:
         cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
         cells += [format_facs(item.aus)] if coded else []
         rows.append(cells)
-    return csv_text([*COLUMNS, *optional], rows)
+    return csv_text([*MANIFEST_COLUMNS, *optional], rows)
 
 
 def box_cells(box: Box | None) -> list[str]:
@@ -287,14 +281,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 def read_meta(path: Path) -> tuple[Path, ManifestMeta]:
     """Read the meta data of the manifest at ``path``, and the images' root. Raises :class:`ManifestError`."""
-    if not path.is_file():
-        raise ManifestError(
-            paragraph(
-                f"No manifest at {path}.",
-                got="a folder" if path.is_dir() else "nothing there",
-                fix="Build one with: aupipe manifest build LAYOUT ROOT -o M.csv.",
-            )
-        )
+    if not path.is_file() or is_no_text(path):
+        raise ManifestError(wrong_path(path, "manifest"))
     folder, beside = path.parent.resolve(), companion_path(path, ".meta.json")
     if not beside.is_file():
         return folder, ManifestMeta("")
@@ -333,13 +321,13 @@ def parse_samples(
     rows = csv_rows(table, where)
     _, header = next(rows, (0, []))
     names = [cell.strip() for cell in header]
-    missing = [column for column in COLUMNS if column not in names]
+    missing = [column for column in MANIFEST_COLUMNS if column not in names]
     if missing:
         raise ManifestError(
             paragraph(
                 f"A manifest lacks the column {missing[0]!r}.",
                 where=f"{where}, line 1",
-                expected=",".join(COLUMNS),
+                expected=",".join(MANIFEST_COLUMNS),
                 got=",".join(names)[:200] or "an empty file",
             )
         )
@@ -357,11 +345,11 @@ def parse_samples(
 
 
 def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | str:
-    if any(column not in cells for column in COLUMNS):
+    if any(column not in cells for column in MANIFEST_COLUMNS):
         return f"A row has {len(cells)} cells, fewer than it needs."
     if odd := next((name for name, cell in cells.items() if not is_plain(cell)), None):
         return f"The cell {odd} holds control characters, or is not UTF-8: {cells[odd]!r}."
-    sample_id, path, label, source_label, split = (cells[column] for column in COLUMNS)
+    sample_id, path, label, source_label, split = (cells[column] for column in MANIFEST_COLUMNS)
     if not sample_id.strip():
         return "A sample has no sample_id."
     if path.startswith("/") or relative_path(path, _ANYWHERE) is None:

@@ -20,6 +20,7 @@ from aupipe.fer_data.image_size import PIXEL_LIMIT
 from aupipe.fer_data.shards.spec import LATER, SCHEMA_VERSION, check_version, datasets
 from aupipe.fer_data.typed import UnreadableTextError, convert, read_json
 from aupipe.fer_data.types import SPLITS
+from aupipe.fer_data.wrong_path import wrong_path
 
 INDEX_NAME = "index.json"
 LONGEST_ID = 2**16
@@ -155,13 +156,7 @@ def load_index(folder: Path) -> StoreIndex:
     """
     path = folder / INDEX_NAME
     if not path.is_file():
-        raise StoreError(
-            paragraph(
-                f"{folder} is not a finished store: it has no {INDEX_NAME}, which is written last.",
-                fix="If `aupipe build-maps` is writing it, wait; if it was interrupted, run it again: it continues "
-                "where it stopped.",
-            )
-        )
+        raise StoreError(wrong_path(folder, "store"))
     try:
         content = read_json(path, dict[str, Any])
         version = convert(content.get("schema_version"), str)

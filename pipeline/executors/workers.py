@@ -6,7 +6,6 @@ The same functions write the same bytes as in the serial executor. Only jobs and
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import logging
 import os
 import signal
@@ -40,9 +39,8 @@ _OF_DEATHS = {
 class DaskExecutor:
     """Local Dask worker processes (spawned, single-threaded), alive for one run."""
 
-    def __init__(self, workers: int, note: Note = ignore) -> None:
+    def __init__(self, workers: int) -> None:
         self.workers = workers
-        self._note = note
 
     def run(
         self, task: Callable[[Job], Result], jobs: Iterable[Job], on_death: Callable[[Job], None] | None = None
@@ -57,8 +55,6 @@ class DaskExecutor:
             _own_workers(self.workers) as cluster,
             Client(cluster) as client,
         ):
-            if _has_dashboard():
-                self._note(f"Dask dashboard: {cluster.dashboard_link}")
             yield from drive(client, task, jobs, on_death)
 
 
@@ -89,7 +85,7 @@ def _own_workers(count: int) -> Iterator[LocalCluster]:
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
-            dashboard_address="127.0.0.1:0",  # any free port: two runs do not meet
+            dashboard_address=None,  # who wants one starts a cluster and names it with --scheduler
             silence_logs=logging.CRITICAL,
             loop=loop.loop,
         ) as cluster:
@@ -171,10 +167,6 @@ def _end_at_once(cluster: LocalCluster) -> None:
         if nanny.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(nanny.pid, signal.SIGKILL)
-
-
-def _has_dashboard() -> bool:
-    return importlib.util.find_spec("bokeh") is not None
 
 
 @contextlib.contextmanager

@@ -103,8 +103,8 @@ def _attempts(work: FinishedWork, summary: Summary) -> tuple[Block, ...]:
         (str(at), f"{count:,}", _share(count, summary.found), _describe_attempt(ladder[at]) if at < len(ladder) else "")
         for at, count in summary.attempts.items()
     ]
-    note = Text("How many faces each try found, in order.")
-    return note, Table(("Rung", "Faces", "Share", "Try"), rows, (0, 3))
+    note = Text("How many faces each rung of the search found, in order.")
+    return note, Table(("Rung", "Faces", "Share", "How it looks"), rows, (0, 3))
 
 
 def _describe_attempt(attempt: Mapping[str, Any]) -> str:

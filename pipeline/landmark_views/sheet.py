@@ -24,7 +24,7 @@ from aupipe.pipeline.landmark_views.drawing import (
 )
 from aupipe.pipeline.landmarks.work import FinishedWork, Row, open_work
 
-RANKING = "lowest detector score first; ties: later try of the ladder, then larger |yaw| + |pitch|, then sample id"
+RANKING = "lowest detector score first; ties: higher rung, then larger |yaw| + |pitch|, then sample id"
 _UNREADABLE = frozenset({Reason.MISSING_FILE, Reason.UNREADABLE, Reason.TOO_LARGE, Reason.NO_ACCESS})
 
 

@@ -25,6 +25,7 @@ from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.model import render_csv
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
+from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.pipeline.landmarks.frame import landmarks_frame
 from aupipe.pipeline.planning import hash_order
 
@@ -165,12 +166,7 @@ def open_work(folder: Path) -> FinishedWork:
     """
     report = folder / REPORT_NAME
     if not report.is_file():
-        raise StoreError(
-            paragraph(
-                f"{folder} does not hold finished landmarks: it has no {REPORT_NAME}, which is written last.",
-                fix="Run `aupipe landmarks M.csv --out` with this folder (again): it continues where it stopped.",
-            )
-        )
+        raise StoreError(wrong_path(folder, "landmarks"))
     try:
         content = read_json(report, _Report)
         digests = [content.part_digests[name] for name in content.parts if _PART_NAME.fullmatch(name)]

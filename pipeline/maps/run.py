@@ -24,13 +24,14 @@ from aupipe.fer_data.errors import (
     unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
-from aupipe.fer_data.files import canonical_json, digest
+from aupipe.fer_data.files import digest
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.manifest.unit_scores import EstimateTable, read_estimates
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
+from aupipe.fer_data.shards.inspect import flat_content
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
@@ -236,11 +237,14 @@ def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
     if index.config == config and index.provenance["manifest_digest"] == plan.provenance["manifest_digest"]:
         return
     if not overwrite:
+        was, asked = flat_content(index.config), flat_content(config)
+        unlike = sorted(name for name in was.keys() | asked.keys() if was.get(name) != asked.get(name))
+        other = "with other options" if unlike else "from another manifest"
         raise FolderInUseError(
             paragraph(
-                f"{store} already holds a store that was built with other options or from another manifest.",
-                expected=canonical_json(config),
-                got=canonical_json(dict(index.config)),
+                f"{store} already holds a store that was built {other}.",
+                expected=", ".join(f"{name} {asked.get(name, 'none')}" for name in unlike) or None,
+                got=", ".join(f"{name} {was.get(name, 'none')}" for name in unlike) or None,
                 fix="Choose another --out, or pass --overwrite to replace it.",
             )
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import aupipe
 from aupipe.commands.cli import cli
-from aupipe.fer_analysis.evaluation import compare, evaluate
-from aupipe.fer_data.errors import RunError
+from aupipe.fer_analysis.evaluation import Evaluation, compare, evaluate
+from aupipe.fer_analysis.evaluation.pairing import difference_rows
+from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
@@ -131,9 +134,6 @@ def test_another_split_or_some_rows_do_not_replace_the_figures(runs: tuple[Path,
     before = {path: path.read_bytes() for path in plain.iterdir() if path.is_file() and path.name != "digests.json"}
     for options, name in ((["--split", "val"], "evaluation-val"), (["--limit", "3"], "evaluation-test-limit-3")):
         args = ["evaluate", str(au), *options, "--against", str(plain)]
-        refused = CliRunner().invoke(cli, args)
-        assert f"aupipe evaluate {plain}` first" in str(refused.exception)
-        assert CliRunner().invoke(cli, ["evaluate", str(plain), *options]).exit_code == 0
         done = CliRunner().invoke(cli, [*args, "--json"])
         found = json.loads((au / name / "against-plain.json").read_text())
         assert json.loads(done.stdout)["against"] == found and found["n"] == len(rows(plain / name))
@@ -146,3 +146,53 @@ def copy(run: Path, tmp_path: Path) -> Path:
     for name in ("metrics.json", "predictions.csv"):
         shutil.copy(run / name, other / name)
     return other
+
+
+def measured(runs: Iterable[Path]) -> list[int]:
+    return [(run / "metrics.json").stat().st_mtime_ns for run in runs]
+
+
+def test_only_what_is_out_of_date_is_measured(runs: tuple[Path, Path], store: Store, tmp_path: Path) -> None:
+    plain, au = (Path(shutil.copytree(run, tmp_path / run.name)) for run in runs)
+    args = ["evaluate", str(au), "--against", str(plain), "--store", str(store.folder)]
+    before = measured([plain, au])
+    done = CliRunner().invoke(cli, args)
+    assert done.exit_code == 0 and measured([plain, au]) == before
+    head, first = done.output.splitlines()[:2]
+    assert head.startswith(f"{au} against {plain}: 14 images of test")
+    assert first.split() == ["au", "plain", "difference", "95", "%,", "paired"]
+    (plain / "predictions.csv").write_text("cut")
+    done = CliRunner().invoke(cli, args)
+    assert f"{plain} is measured: its predictions.csv is not the one of its figures" in done.output
+    changed = measured([plain, au])
+    assert changed[0] > before[0] and changed[1] == before[1]
+    rewrite(au / "metrics.json", store_digest="0")
+    assert f"{au} is measured: its figures are of another store" in CliRunner().invoke(cli, args).output
+    shutil.copy(au / "best.pt", plain)
+    assert f"{plain} is measured: The figures of {plain} are not of this run" in CliRunner().invoke(cli, args).output
+    (plain / "metrics.json").unlink()
+    assert f"{plain} is measured: {plain} was not evaluated" in CliRunner().invoke(cli, args).output
+
+
+def test_what_is_no_run_is_refused_before_anything_is_measured(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    before = measured(runs)
+    done = CliRunner().invoke(cli, ["evaluate", str(runs[0]), "--against", str(tmp_path)])
+    assert "an empty folder, not a run" in str(done.exception) and measured(runs) == before
+
+
+def test_an_interval_has_digits_enough_to_tell_0_from_its_ends() -> None:
+    near = {"run": 0.5, "other": 0.4996, "difference": 0.0004, "ci95": [0.0002, 0.0006]}
+    rows = difference_rows("a/run", "b/run", {"att_cos": near, "accuracy": {**near, "ci95": [0.0, 0.1234]}})
+    assert rows[0] == ("", "a/run", "b/run", "difference", "95 %, paired")
+    assert rows[1] == ("ATT-COS", "0.500", "0.500", "+0.0004", "+0.0002 to +0.0006")
+    assert rows[2] == ("accuracy, %", "50.0", "50.0", "+0.0", "+0.0 to +12.3")
+
+
+def test_requests_that_contradict_themselves_are_refused_from_python_too(runs: tuple[Path, Path]) -> None:
+    with pytest.raises(UserInputError, match="--maps is measured alone"):
+        aupipe.evaluate(runs[0], maps="maps", aus="faces.csv")
+    with pytest.raises(UserInputError, match="give these with --aus"):
+        aupipe.evaluate(runs[0], estimate="faces.csv")
+    given = Evaluation(runs[0], {"maps_from": {"name": "saliency"}}, runs[0])
+    with pytest.raises(UserInputError, match="compared by their own maps"):
+        given.against(runs[1])

@@ -202,7 +202,7 @@ def test_a_store_with_other_classes_is_refused(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="not a training run"):
+    with pytest.raises(RunError, match="an empty folder, not a run"):
         evaluate(tmp_path)
 
 

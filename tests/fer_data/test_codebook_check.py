@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,36 @@ def test_the_command_compares_in_text_and_json() -> None:
     assert "only A: AU5 AU22" in run("diff", "default", "du2014").output
     content = json.loads(run("diff", "default", "du2014", "--json").output)
     assert content["only_a"] == ["contempt"] and len(content["expressions"]) == 7
+
+
+def test_readme_and_help_show_the_same_codebook_and_it_has_no_fault(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(schema.*?)```", readme, re.DOTALL)
+    lines = shown.splitlines()
+    for words in (("--help",), ("check", "--help")):
+        printed = [line.strip() for line in run(*words).output.splitlines()]
+        assert [line for line in printed if line in lines] == lines
+    (tmp_path / "mine.toml").write_text(shown)
+    assert check_codebook(str(tmp_path / "mine.toml")) == [] and len(lines) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = mine\n", "line 1 is not TOML: name = mine"),
+        ('name = "a"\n[expressions]\n[expressions]\n', "line 3 names what is there already: [expressions]"),
+        ("expressions = { fear = [1]", "it ends within a text, list or table"),
+        ('schema = 1\nname = ["m"]\nregions = "default"\nexpressions = [1]\n', "name is ['m'], not text in quotes"),
+        ('schema = 1\nname = "m"\nregions = "default"\nexpressions = [1]\n', "expressions is [1], not a table"),
+    ],
+)
+def test_faults_are_told_without_the_parser_s_own_words(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    told = "\n".join(finding.message for finding in check_codebook(str(tmp_path / "mine.toml")))
+    assert said in told and "column" not in told and "Error" not in told
+
+
+def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_bytes(b"name\xff")
+    with pytest.raises(CodebookError, match=r"not UTF-8 text.*the byte 0xff in place 5\. Save it as UTF-8\."):
+        check_codebook(str(tmp_path / "mine.toml"))

@@ -10,7 +10,9 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from aupipe.commands.cli import cli
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.images import decode_image, read_image
 from aupipe.fer_data.shards import Store
@@ -38,8 +40,32 @@ def own(tmp_path: Path) -> Store:
 # --- text ---
 
 
-def test_the_text_says_what_is_there(own: Store) -> None:
+def everything(store: Store) -> str:
+    inspection = inspect_path(store.folder)
+    return "\n".join([*inspection.lines, *inspection.more])
+
+
+def test_counts_come_first_and_provenance_when_asked_for(own: Store) -> None:
     text = "\n".join(inspect_path(own.folder).lines)
+    assert text.index("samples ") < text.index("anger") < text.index("left out") < text.index("WARN")
+    assert own.index.digest not in text and "provenance" not in text
+    for options, shown in (((), False), (("--all",), True)):
+        output = CliRunner().invoke(cli, ["inspect", str(own.folder), *options]).output
+        assert [name in output for name in (own.index.digest, "configuration", "datasets")] == [shown] * 3
+
+
+def test_splits_that_are_too_small_are_warned_of(tmp_path: Path) -> None:
+    small = synthetic_store(tmp_path / "small", train=1, val=1, test=1, size=16, map_size=8)
+    text = "\n".join(inspect_path(small.folder).lines)
+    assert "WARN: train has 1 face: too few to learn from" in text
+    assert "WARN: test has 1 face: an accuracy measured on them has a standard error of up to 50 points" in text
+    none = synthetic_store(tmp_path / "none", train=120, val=110, test=0, size=16, map_size=8)
+    warned = [line for line in inspect_path(none.folder).lines if "WARN" in line]
+    assert warned == ["  WARN: there is no test split"]
+
+
+def test_the_text_says_what_is_there(own: Store) -> None:
+    text = everything(own)
     for expected in (own.index.digest, own.index.codebook_digest, "21 of 24, 19 with a map", "32 x 32 RGB, raw"):
         assert expected in text
     assert re.search(r"no_face +2\n +unreadable +1\n", text)
@@ -76,8 +102,8 @@ def test_json_holds_the_index_and_the_datasets(own: Store) -> None:
 def test_a_damaged_store_is_described_and_says_so(own: Store) -> None:
     (own.folder / "val-00000.h5").unlink()
     (own.folder / "test-00000.h5").write_bytes(b"short")
-    inspection = inspect_path(own.folder)
-    text = "\n".join(inspection.lines)
+    inspection, text = inspect_path(own.folder), everything(own)
+    assert "WARN: val-00000.h5 is missing" in "\n".join(inspection.lines)
     assert re.search(r"val-00000\.h5.*MISSING\n", text) and re.search(r"test-00000\.h5.*DAMAGED: 5 BYTES", text)
     assert inspection.content["datasets"]["image"]["shape"][0] == 16
     for entry in own.index.shards:

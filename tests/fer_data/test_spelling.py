@@ -73,6 +73,6 @@ def test_an_explainer_takes_any_spelling(tmp_path: Path) -> None:
     assert explainer_name("RISE") == MapOptions(explainer="Rise").explainer == "rise"
     with pytest.raises(UserInputError, match="Unknown explainer 'shap'"):
         MapOptions(explainer="shap")
-    for written, said in (("RISE", "not a training run"), ("shap", "is not one of")):
+    for written, said in (("RISE", "not a run"), ("shap", "is not one of")):
         done = CliRunner().invoke(cli.cli, ["compare", str(tmp_path), "--out", str(tmp_path), "--explainer", written])
         assert said in done.output + str(done.exception), written

@@ -33,7 +33,7 @@ def test_published_settings() -> None:
 
 def test_the_authors_settings_of_apvit() -> None:
     config = preset_config("apvit-rafdb", {})
-    assert (config.backbone, config.method, config.crop_size, config.batch_size) == ("ir50", "apvit", 112, 128)
+    assert (config.backbone, config.method, config.input_size, config.batch_size) == ("ir50", "apvit", 112, 128)
     assert (config.optimizer, config.lr, config.momentum, config.weight_decay) == ("sgd", 0.001, 0.9, 5e-4)
     options = {**option_defaults("apvit"), **parse_options("apvit", config.method_options)}
     assert options == {

@@ -363,8 +363,31 @@ def test_a_full_device_is_explained_with_a_batch_size_to_try(
         RunError, match=r"out of memory at --batch-size 14.*Got: CUDA out of memory\. Try --batch-size 7"
     ):
         train(store.folder, tmp_path / "run", CONFIG)
-    with pytest.raises(RunError, match=r"Try a smaller --crop-size.*or --amp"):
+    with pytest.raises(RunError, match=r"Try a smaller --input-size.*or --amp"):
         train(store.folder, tmp_path / "one", replace(CONFIG, batch_size=1, amp=False))
+
+
+def test_the_crop_fits_the_store_where_none_is_chosen(store: Store, tmp_path: Path) -> None:
+    assert TrainConfig().fitted(256).crop_size == 224 and TrainConfig(crop_size=100).fitted(256).crop_size == 100
+    train(store.folder, tmp_path / "run", replace(CONFIG, crop_size=0, max_steps=1))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["crop_size"] == 56  # of 64
+    again = train(store.folder, tmp_path / "run", replace(CONFIG, crop_size=0, max_steps=1))
+    assert again.new_steps == 0
+
+
+def test_a_crop_that_cuts_the_face_names_what_scales_it(store: Store, tmp_path: Path) -> None:
+    notes: list[str] = []
+
+    class Notes(Silent):
+        def note(self, message: str) -> None:
+            notes.append(message)
+
+    train(store.folder, tmp_path / "cut", replace(CONFIG, crop_size=32, max_steps=1), Notes())
+    (cut,) = [note for note in notes if "--input-size" in note]
+    assert "a crop of 32 cuts 75% of the 64-pixel faces' area off" in cut and "--crop-size 56 --input-size 32" in cut
+    notes.clear()
+    train(store.folder, tmp_path / "scaled", replace(CONFIG, crop_size=56, input_size=32, max_steps=1), Notes())
+    assert not any("--input-size" in note for note in notes)
 
 
 def test_classes_without_images_are_named(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import threading
@@ -95,16 +94,6 @@ def test_jobs_are_taken_only_as_they_are_needed() -> None:
         ahead.append(taken - len(results))
     assert sorted(results) == list(range(0, 100, 2))
     assert 0 < max(ahead) <= 2 * submission.JOBS_PER_THREAD
-
-
-def test_the_dashboard_is_told_where_there_is_one() -> None:
-    notes = list[str]()
-    assert list(DaskExecutor(1, notes.append).run(double, [1])) == [2]
-    if importlib.util.find_spec("bokeh") is None:
-        assert notes == []
-    else:
-        (note,) = notes
-        assert note.startswith("Dask dashboard: http://127.0.0.1:") and note.endswith("/status")
 
 
 def test_an_error_of_a_task_is_raised_here() -> None:

@@ -141,7 +141,7 @@ def test_different_manifests_are_refused(tmp_path: Path) -> None:
     a, b = make_work(tmp_path, "a"), make_work(tmp_path, "b", count=11)
     with pytest.raises(UserInputError, match="different manifests"):
         compare_landmarks(a, b)
-    with pytest.raises(StoreError, match="does not hold finished landmarks"):
+    with pytest.raises(StoreError, match="not a landmarks folder"):
         compare_landmarks(a, tmp_path)
 
 

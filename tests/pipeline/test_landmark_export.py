@@ -191,7 +191,7 @@ def test_unfinished_or_mixed_landmarks_are_refused(work: Path, tmp_path: Path) -
     with pytest.raises(StoreError, match=r"damaged.*part-00002\.h5"):
         export_landmarks(work, work, "csv")
     (work / REPORT_NAME).unlink()
-    with pytest.raises(StoreError, match=r"does not hold finished landmarks: it has no landmarks\.json"):
+    with pytest.raises(StoreError, match=r"not a finished landmarks folder: it has no landmarks\.json"):
         export_landmarks(work, work, "csv")
 
 

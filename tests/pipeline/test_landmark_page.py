@@ -153,7 +153,7 @@ def test_measures_are_those_of_the_faces(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_stage_has_no_page(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="does not hold finished landmarks"):
+    with pytest.raises(StoreError, match="an empty folder, not a landmarks folder"):
         write_summary(tmp_path, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

@@ -76,7 +76,7 @@ def test_landmarks_of_two_runs_do_not_become_a_store(work: Path, manifest: Manif
         run_landmarks(manifest, work, replace(config, mirror=True), Killed(1), Silent())
     assert read_part(part(work, 0)).config_json != read_part(part(work, 2)).config_json
     assert not (work / REPORT_NAME).exists()
-    with pytest.raises(StoreError, match="does not hold finished landmarks"):
+    with pytest.raises(StoreError, match="not a finished landmarks folder"):
         build(work)
     assert not work.with_name("store").exists()
     again = run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Silent())

@@ -328,7 +328,8 @@ def test_auto_on_an_empty_folder_follows_the_rule(origin: Path, tmp_path: Path) 
 
 def test_another_encoding_is_another_store(origin: Path, tmp_path: Path) -> None:
     store = Path(shutil.copytree(origin / "raw", tmp_path / "store"))
-    with pytest.raises(FolderInUseError, match="other options"):
+    said = r"other options\. Expected: encoding jpeg, jpeg_quality 95\. Got: encoding raw, jpeg_quality none\."
+    with pytest.raises(FolderInUseError, match=said):
         build(origin / "work", store, JPEG)
     build(origin / "work", store, JPEG, overwrite=True)
     assert snapshot(store) == snapshot(origin / "jpeg")

@@ -257,6 +257,12 @@ def test_the_command_writes_every_file(folder: Path, tmp_path: Path) -> None:
     assert {"dendrogram_anger.png", "dendrogram_overall.png", "correlation_happiness.png"} <= names
     for name in (name for name in names if name.endswith("png")):
         read_drawing(tmp_path / "out" / name)
+    printed = CliRunner().invoke(cli.cli, [str(argument) for argument in arguments[:-1]]).output.splitlines()
+    head = next(line for line in printed if line.startswith("IoU"))
+    assert head.split() == ["IoU", *content["expressions"], "mean"]
+    row = next(line.split() for line in printed if line.startswith("b "))
+    assert row[1 + content["expressions"].index("fear")] == row[-1] == "-"
+    assert "-: no map (b fear)" in printed and "-: a mean is only that of a network with every expression" in printed
 
 
 def test_a_single_network_is_scored_and_has_no_tree(folder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from aupipe.fer_analysis.comparison import explainers
 from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, canonical_face
 from aupipe.fer_analysis.comparison.classifiers import RunClassifier, load_external, load_runs
 from aupipe.fer_analysis.comparison.explainers import Settings, create_explainer
+from aupipe.fer_analysis.comparison.figures import draw_maps
 from aupipe.fer_analysis.comparison.global_maps import (
     GlobalMap,
     choose_rows,
@@ -33,12 +34,13 @@ from aupipe.fer_analysis.comparison.global_maps import (
     load_map,
     save_map,
 )
-from aupipe.fer_analysis.comparison.map_maker import MapOptions
+from aupipe.fer_analysis.comparison.map_maker import MapOptions, few_faces, map_set
 from aupipe.fer_analysis.comparison.masks import study_masks
 from aupipe.fer_analysis.comparison.run import ExternalModel, compare_folder, compare_networks
 from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store, TripletRow
+from aupipe.fer_display.map_rows import EMPTY
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from planted_models import mouth_reader
@@ -305,3 +307,31 @@ def test_a_damaged_map_is_made_anew(tmp_path: Path, damage: str) -> None:
         mean = ones * np.nan if damage == "nan" else ones[:4]
         np.savez_compressed(path, **{**content, "mean": mean})
     assert load_map(tmp_path, "a_fear", "key") is None
+
+
+def global_map(used: int, reached: int) -> GlobalMap:
+    """A map of ``used`` faces, of which ``reached`` have the left half."""
+    mean, n = np.zeros((HEIGHT, WIDTH), np.float32), np.full((HEIGHT, WIDTH), used, np.int32)
+    mean[:, :100], n[:, :100] = 1, reached
+    return GlobalMap(mean, mean, n, used, used)
+
+
+def test_pixels_fade_as_fewer_faces_reach_them() -> None:
+    maps = map_set(["net"], ["fear"], {("net", "fear"): global_map(8, 2)}, ["fear"])
+    assert maps.support is not None
+    assert maps.support[0, 0, 0, 0] == 0.25 and maps.support[0, 0, 0, -1] == 1
+    shown = [draw_maps(one, None).axes[0].images[0].get_array() for one in (replace(maps, support=None), maps)]
+    whole, faded = (np.asarray(one) for one in shown)
+    np.testing.assert_allclose(faded[:, :100], EMPTY + (whole[:, :100] - EMPTY) * 0.25, atol=1e-6)
+    np.testing.assert_allclose(faded[:, 100:], whole[:, 100:], atol=1e-9)
+
+
+def test_few_rightly_predicted_faces_are_noted_with_the_way_out() -> None:
+    found: dict[tuple[str, str], GlobalMap | str] = {
+        ("net", "fear"): global_map(9, 9),
+        ("net", "anger"): global_map(10, 10),
+        ("net", "sadness"): "no face",
+    }
+    (note,) = few_faces(found, "correct")
+    assert note.startswith("fewer than 10 rightly predicted faces: net fear, net sadness;")
+    assert "--select labelled" in note and few_faces(found, "labelled") == ()

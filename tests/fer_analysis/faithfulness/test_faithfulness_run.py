@@ -170,7 +170,7 @@ def test_settings_that_cannot_be_used_are_refused(run: Path, settings: dict[str,
 
 
 def test_what_is_not_there_is_told(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="not a training run"):
+    with pytest.raises(RunError, match="an empty folder, not a run"):
         measure_faithfulness(tmp_path)
     with pytest.raises(StoreError, match="no rows in the split 'dev'"):
         measure_faithfulness(run, split="dev", device="cpu")

@@ -201,7 +201,7 @@ def test_a_run_without_evaluation_or_store_says_so(tmp_path: Path, run: Path) ->
     assert "was not evaluated" in report.notes[0] and "--store" in report.notes[1]
     assert all(note.split(".")[0] in html.unescape(text) for note in report.notes)
     assert "Cross-entropy" in text and "Confusion" not in text
-    with pytest.raises(StoreError, match="not a finished store"):
+    with pytest.raises(StoreError, match="gone does not exist"):
         write_report(folder, tmp_path / "report.html", store=tmp_path / "gone")
 
 
@@ -297,7 +297,7 @@ def test_damaged_files_are_one_paragraph(tmp_path: Path, run: Path, store: Store
 
 
 def test_neither_run_nor_store(tmp_path: Path, run: Path) -> None:
-    with pytest.raises(UserInputError, match="neither a run nor a store"):
+    with pytest.raises(UserInputError, match="not a run or a store"):
         write_report(tmp_path, tmp_path / "report.html")
     folder = tmp_path / "old"
     shutil.copytree(run, folder)

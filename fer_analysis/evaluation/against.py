@@ -1,0 +1,91 @@
+"""Two runs set against each other by one call: whatever figures are missing or out of date are measured first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aupipe.fer_analysis.evaluation.comparing import Comparison, compare, figures_of
+from aupipe.fer_analysis.evaluation.predictions import EVALUATION, PREDICTIONS
+from aupipe.fer_analysis.evaluation.run import Evaluation, check_request, evaluate
+from aupipe.fer_data.errors import RunError, StoreError
+from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.shards.preview import preview_store
+from aupipe.fer_data.types import Progress, Silent
+from aupipe.fer_models.devices import resolve_device
+from aupipe.fer_models.training import checkpoint
+
+
+def evaluate_against(
+    run: Path,
+    other: Path,
+    store: Path | str | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    device: str = "auto",
+    progress: Progress | None = None,
+    batch_size: int | None = None,
+    aus: Path | None = None,
+    estimate: Path | None = None,
+) -> tuple[Evaluation, Comparison]:
+    """Compare two runs on the same faces; figures that still hold are not measured again.
+
+    Args:
+        run: Folder of the run that the other is taken from.
+        other: Folder of the other.
+        store: Where both runs' store is now. None: the one that each was trained on.
+        split: What both are measured on.
+        limit: Number of rows of it; None: all.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        progress: Told what is measured, and why.
+        batch_size: Images at once. None: that of the training.
+        aus: Action units that were coded on the faces, as for :func:`evaluate`; with them ``run`` is always measured,
+            and ``other`` unless it was compared with the same codes before.
+        estimate: What another program says of them.
+
+    Returns:
+        The figures of ``run``, and the differences ``run - other``.
+
+    Raises:
+        RunError: One is no run, or they cannot be compared.
+        StoreError: A store is missing that is needed.
+        UserInputError: A setting that cannot be used.
+    """
+    check_request(limit, batch_size, aus, estimate, None)
+    resolve_device(device)
+    shown = progress or Silent()
+    places = {one: _reason(one, store, split, limit, coded=aus is not None and one == other) for one in (other, run)}
+    if aus is not None:
+        places[run] = places[run] or "its faces' codes are given"
+    for one, reason in places.items():
+        if reason:
+            shown.note(f"{one} is measured: {reason}")
+            evaluate(one, store, split, limit, device, shown, batch_size, aus=aus, estimate=estimate)
+    folder, content = figures_of(run, split, limit)
+    return Evaluation(run, content, folder), compare(run, other, split, limit)
+
+
+def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, *, coded: bool) -> str:
+    """Say why a run has to be measured; empty where its figures are what measuring again would give."""
+    record = checkpoint.load_record(run)
+    folder = checkpoint.results_folder(run, EVALUATION, split, limit)
+    try:
+        _, content = figures_of(run, split, limit)
+    except RunError as error:
+        return str(error).partition(". ")[0]
+    if not _is(folder / PREDICTIONS, content["predictions_sha256"]):
+        return f"its {PREDICTIONS} is not the one of its figures"
+    if coded and "coded" not in content:
+        return "it was not compared with the codes"
+    place = checkpoint.store_place(run, record) if store is None else store
+    try:
+        digest = preview_store(place, record.config.fold).index.digest
+    except StoreError:
+        if store is not None:
+            raise
+        return ""  # the store is gone: its figures are not
+    return "" if digest == content["store_digest"] else "its figures are of another store"
+
+
+def _is(path: Path, sha256: Any) -> bool:
+    return path.is_file() and sha256_file(path) == sha256
