@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_models.backbones.base import scale_images
-from aupipe.fer_models.backbones.factory import build, find_factory
+from aupipe.fer_models.backbones.factory import build, defining_files, find_factory
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
 from aupipe.fer_models.training import checkpoint
@@ -224,9 +223,7 @@ def load_external(
 
 def _content(factory: Callable[..., Any], model: nn.Module) -> str:
     """Compute the digest of a model's weights, and of the files that define its parts and its factory."""
-    modules = {factory.__module__, *(type(part).__module__ for part in model.modules())}
-    files = {getattr(sys.modules.get(name), "__file__", None) for name in modules if name.split(".")[0] != "torch"}
-    sources = sorted(sha256_file(Path(file)) for file in files if file and Path(file).is_file())
+    sources = sorted(sha256_file(path) for path in defining_files(factory, model))
     weights = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         data = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

@@ -5,7 +5,8 @@ resolution the last maps ``(b, c, h, w)`` that one of its modules gives, but for
 deepest of them, its own classifier, is not used and not trained.
 
 A name like this is code: importing it runs it. So a run that names one is opened only where the user has named it too:
-by training it in this process, or in the environment variable :data:`ALLOWED`.
+by training it in this process, or in the environment variable :data:`ALLOWED`. And weights say nothing without the code
+that they were trained with: a run records what its files were, and is refused where they are others.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import inspect
 import os
 import re
 import sys
+import sysconfig
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,9 +28,13 @@ from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.files import digest, sha256_file
 
 ALLOWED = "AUPIPE_MODELS"
-"""Environment variable: names of factories, with commas between, that runs may import."""
+"""Environment variable: names of factories, with commas between, that runs may import.
+
+``module:factory#DIGEST`` lets in code that has changed since a run was trained with it.
+"""
 
 USUAL_SIZE = 224
 """Side of the images by which layers are found where no other is known."""
@@ -56,13 +62,63 @@ def check_allowed(name: str, where: Path) -> None:
     Raises:
         UserInputError: It may not be imported.
     """
-    given = {one.strip() for one in os.environ.get(ALLOWED, "").split(",")}
-    if is_factory(name) and name not in _named | given:
+    if is_factory(name) and name not in _named | {one.partition("#")[0] for one in _allowed()}:
         raise UserInputError(
             paragraph(
                 f"The run's network is built by {name}, which is code that would be imported and run.",
                 where=where,
                 fix=f"If you trust it, say so: {ALLOWED}={name}",
+            )
+        )
+
+
+def _allowed() -> set[str]:
+    return {one.strip() for one in os.environ.get(ALLOWED, "").split(",")}
+
+
+def code_digest(body: nn.Module) -> str:
+    """Compute the digest of the user's own files that define a backbone; empty where none are, or it is no factory's.
+
+    What is installed in the environment is left out: a run records these versions.
+    """
+    if not isinstance(body, FactoryNet):
+        return ""
+    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    files = [
+        path
+        for path in defining_files(find_factory(body.spec), body.module)
+        if not any(path.resolve().is_relative_to(folder) for folder in installed)
+    ]
+    return digest(sorted(sha256_file(path) for path in files)) if files else ""
+
+
+def defining_files(factory: Callable[..., Any], module: nn.Module) -> list[Path]:
+    """List the files that define a factory and the parts of what it built, but for torch's."""
+    names = {factory.__module__, *(type(part).__module__ for part in module.modules())}
+    files = {getattr(sys.modules.get(name), "__file__", None) for name in names if name.split(".")[0] != "torch"}
+    return [Path(file) for file in files if file and Path(file).is_file()]
+
+
+def check_code(name: str, trained: str, body: nn.Module, where: Path) -> None:
+    """Refuse a run whose network is built by other code than it was trained with.
+
+    Args:
+        name: The backbone of the run.
+        trained: :func:`code_digest` when it was trained; empty: not known.
+        body: The backbone as it is built now.
+        where: The run.
+
+    Raises:
+        UserInputError: The code has changed, and the user has not let it in.
+    """
+    now = code_digest(body)
+    known = f"{name}#{now[:16]}"
+    if trained and now != trained and known not in _allowed():
+        raise UserInputError(
+            paragraph(
+                f"The code of {name} has changed since the run was trained: its weights may give other answers.",
+                where=where,
+                fix=f"Bring that code back. If the change leaves what it computes as it was, say so: {ALLOWED}={known}",
             )
         )
 
@@ -112,7 +168,7 @@ class FactoryNet(nn.Module):
 
     def __init__(self, spec: str, image_size: int | None) -> None:
         super().__init__()
-        self.module = build(spec, 2)
+        self.spec, self.module = spec, build(spec, 2)
         self._seen: dict[str, Tensor] = {}
         layers = self._find_layers(spec, image_size or USUAL_SIZE)
         entries = [{"num_chs": one.shape[1], "reduction": (image_size or USUAL_SIZE) // one.shape[2], "module": name}

@@ -28,7 +28,7 @@ from aupipe.fer_data.types import Progress
 from aupipe.fer_data.versions import installed_versions
 from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.fer_models.backbones import create_backbone, library_versions
-from aupipe.fer_models.backbones.factory import check_allowed
+from aupipe.fer_models.backbones.factory import check_allowed, check_code
 from aupipe.fer_models.methods import (
     METHODS,
     Method,
@@ -79,6 +79,7 @@ class _Origins:
     preparation: dict[str, Any] = field(default_factory=dict)
     method_settings: dict[str, Any] = field(default_factory=dict)
     initial_weights: dict[str, str] = field(default_factory=dict)
+    backbone_code: str = ""
     validation_faces: int = 0
     semantics: int = 1
 
@@ -91,7 +92,8 @@ class RunRecord(_Origins):
     store's digest. ``preparation``: how the store's photos became crops, :class:`Preparation` as JSON; empty in older
     runs. ``method_settings``: all of the method's own settings, also those that nobody gave, so that the network stays
     the one that was trained when a default changes. ``initial_weights``: where the backbone's first weights came from,
-    :class:`WeightsOrigin` as JSON; empty in older runs. ``semantics``: :data:`SEMANTICS` of the program that trained.
+    :class:`WeightsOrigin` as JSON; empty in older runs. ``backbone_code``: the digest of the files that define the
+    network, where it is the user's own. ``semantics``: :data:`SEMANTICS` of the program that trained.
     """
 
     config: TrainConfig
@@ -125,6 +127,7 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         preparation=Preparation.of_store(index).as_json(),
         method_settings=begun.method_settings if begun else _method_settings(config),
         initial_weights=begun.initial_weights if begun else {},
+        backbone_code=begun.backbone_code if begun else "",
         validation_faces=index.rows("val"),
         semantics=begun.semantics if begun else SEMANTICS,
     )
@@ -352,6 +355,7 @@ def load_best(
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
     model = build_model(record.config, len(record.classes), with_weights=False, settings=record.method_settings)
+    check_code(record.config.backbone, record.backbone_code, model.backbone.body, run_folder)
     with explaining_damage(path):
         load_weights(model, state["model"], path)
         kept = BestCheckpoint(int(state["epoch"]), sha256)

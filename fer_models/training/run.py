@@ -25,7 +25,7 @@ from aupipe.fer_data.shards.chosen_rows import few_of_each_class
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.typed import convert
 from aupipe.fer_data.types import Progress, Silent
-from aupipe.fer_models.backbones.factory import allow
+from aupipe.fer_models.backbones.factory import allow, check_code, code_digest
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
 from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
@@ -118,9 +118,15 @@ class _Trainer:
         model = checkpoint.build_model(config, classes, with_weights=fresh, settings=settings)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
         if fresh:
-            self.record = replace(record, initial_weights=model.backbone.origin.as_json())
+            self.record = replace(
+                record,
+                initial_weights=model.backbone.origin.as_json(),
+                backbone_code=code_digest(model.backbone.body),
+            )
             for note in preflight.network_notes(model):
                 progress.note(note)
+        else:
+            check_code(config.backbone, record.backbone_code, model.backbone.body, folder)
         preflight.check_memory(model, config, self.device)
         self.model: Method = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.step_module: nn.Module = _Step(

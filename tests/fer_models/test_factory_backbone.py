@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -122,8 +123,15 @@ def test_a_run_that_names_code_is_opened_only_where_the_user_named_it(
     assert refused.returncode == 1 and "IMPORTED" not in refused.stdout + refused.stderr
     assert f"{factory.ALLOWED}={SPEC}" in refused.stderr and "Traceback" not in refused.stderr
     monkeypatch.setenv(factory.ALLOWED, f"other:net, {SPEC}")
+    changed = subprocess.run(command, cwd=nets, capture_output=True, text=True, check=False)
+    assert changed.returncode == 1 and f"The code of {SPEC} has changed since the run was trained" in changed.stderr
+    let_in = re.search(rf"{factory.ALLOWED}=({SPEC}#[0-9a-f]{{16}})", changed.stderr)
+    assert let_in is not None
+    monkeypatch.setenv(factory.ALLOWED, let_in[1])
     allowed = subprocess.run(command, cwd=nets, capture_output=True, text=True, check=False)
     assert allowed.returncode == 0, allowed.stderr
+    (nets / "some_nets.py").write_text(NETS)
+    monkeypatch.setenv(factory.ALLOWED, SPEC)
     factory._named.clear()
     assert checkpoint.load_best(tmp_path / "run", torch.device("cpu"))[0].config.backbone == SPEC
 
