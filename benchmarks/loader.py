@@ -32,14 +32,14 @@ from loader_sources import NEEDS, OURS, RAW, SOURCES, prepare  # noqa: E402
 CROP_SHARE = 7 / 8
 
 
-def drain(batches: Iterable[Any]) -> tuple[int, float, float]:
-    """Images delivered, seconds to the first batch and to the last."""
-    started, first, count = time.perf_counter(), 0.0, 0
+def drain(batches: Iterable[Any]) -> tuple[int, int, float, float]:
+    """Images and bytes delivered (of crops, those of the crops), seconds to the first batch and to the last."""
+    started, first, count, size = time.perf_counter(), 0.0, 0, 0
     for batch in batches:
         images = getattr(batch, "images", batch)
-        count += len(images)
+        count, size = count + len(images), size + images.nbytes
         first = first or time.perf_counter() - started
-    return count, first, time.perf_counter() - started
+    return count, size, first, time.perf_counter() - started
 
 
 def processor_seconds() -> float:
@@ -57,13 +57,14 @@ def own_peak() -> float:
 def measure(name: str, folder: Path, workers: int, batch: int, crop: int | None) -> dict[str, float]:
     """One way, in this process: a first epoch that warms up, then the one that counts."""
     make: Callable[..., Iterable[Any]] = SOURCES[name](folder, workers, batch, crop)
-    _, first, _ = drain(make(0))
+    _, _, first, _ = drain(make(0))
     before = processor_seconds()
-    count, _, seconds = drain(make(1))
+    count, size, _, seconds = drain(make(1))
     spent = processor_seconds() - before
     largest_worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
     return {
         "images_per_second": count / seconds,
+        "gigabytes_per_second": size / seconds / 1e9,
         "cpu_seconds_per_1000": 1000 * spent / count,
         "peak_megabytes": own_peak() + workers * largest_worker,
         "first_batch_seconds": first,
@@ -124,7 +125,7 @@ def add_ratios(rows: list[dict[str, Any]], size: int) -> float:
             and (other["kind"], other["crop_flip"]) == (row["kind"], row["crop_flip"])
         ]
         row["ours_over_this"] = max(ours) / row["images_per_second"] if ours else None
-        row["of_memcpy"] = row["images_per_second"] * size * size * 3 / 1e9 / limit
+        row["of_memcpy"] = row["gigabytes_per_second"] / limit
     return limit
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import errno
 import io
 import os
-import posixpath
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,19 +29,6 @@ CAMERA_BITS = 16
 
 STRETCHED = "16-bit values of which the image uses 12 bits or fewer were scaled by those"
 """The decoder's note on such an image."""
-
-_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".png", ".apng", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"),
-    *(".pnm", ".pam", ".jp2", ".gif", ".avif"),
-)
-_ALSO = (".jfif", ".jif", ".heic", ".heif")
-"""Names that OpenCV does not know: JPEG's others, and HEIC's, whose reason says how it can be read."""
-
-
-@lru_cache(maxsize=1)
-def photo_suffixes() -> frozenset[str]:
-    """List what the names of photos end in, in lower case: the formats that this OpenCV decodes, and HEIC."""
-    return frozenset([*(suffix for suffix in _SUFFIXES if cv2.haveImageWriter(f"x{suffix}")), *_ALSO])
 
 
 @contextmanager
@@ -195,16 +180,6 @@ def is_photo(path: Path) -> bool:
         return False
     with quiet_opencv:
         return bool(cv2.haveImageReader(str(path))) or is_heic(_head(path))
-
-
-def is_image_name(name: str) -> bool:
-    """Return whether a file name ends like an image."""
-    return posixpath.splitext(name)[1].lower() in photo_suffixes()
-
-
-def is_image(folder: Path, name: str) -> bool:
-    """Return whether a file is an image by its name or, where the name has no suffix, by its first bytes."""
-    return is_image_name(name) or (not posixpath.splitext(name)[1] and is_photo(folder / name))
 
 
 def _head(path: Path) -> bytes:

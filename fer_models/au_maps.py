@@ -8,6 +8,8 @@ more weight has the higher map.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -46,8 +48,27 @@ class AuMaps(nn.Module):
         return self.logits(features).sigmoid()
 
 
+def guidance_loss(
+    logits: Float[Tensor, "b a h w"],
+    aus: FaceAus,
+    label: Int64[Tensor, "b"],
+    valid: Float[Tensor, "b m m"] | None = None,
+    *,
+    contrast: bool = False,
+) -> Float[Tensor, ""]:
+    """Compute :func:`au_map_loss`, and with ``contrast`` also :func:`au_contrast_loss`, whose arguments these are.
+
+    Regions are brought to the maps' size once for both.
+    """
+    size = (logits.shape[-2], logits.shape[-1])
+    aus = replace(aus, regions=resize_maps(aus.regions.flatten(0, 1), size).reshape(logits.shape))
+    valid = None if valid is None else resize_maps(valid, size)
+    loss = au_map_loss(logits, aus, valid)
+    return loss + au_contrast_loss(logits, aus, label, valid) if contrast else loss
+
+
 def au_map_loss(
-    logits: Float[Tensor, "b a h w"], aus: FaceAus, valid: Float[Tensor, "b m m"] | None = None
+    logits: Float[Tensor, "b a h w"], aus: FaceAus, valid: Float[Tensor, "b h w"] | None = None
 ) -> Float[Tensor, ""]:
     """Compare maps with the regions of the faces' action units.
 
@@ -57,16 +78,14 @@ def au_map_loss(
 
     Args:
         logits: Of the maps (:meth:`AuMaps.logits`).
-        aus: The faces' action units.
+        aus: The faces' action units, their regions at the maps' size.
         valid: 1 where a pixel counts, 0 in erased areas.
     """
-    size = (logits.shape[-2], logits.shape[-1])
-    regions = resize_maps(aus.regions.flatten(0, 1), size).reshape(logits.shape)
-    target = (aus.weights[:, :, None, None] * regions).clamp(0, 1)
-    counted = 1.0 if valid is None else resize_maps(valid, size)[:, None]
+    target = (aus.weights[:, :, None, None] * aus.regions).clamp(0, 1)
+    counted = 1.0 if valid is None else valid[:, None]
     least = -torch.xlogy(target, target) - torch.xlogy(1 - target, 1 - target)
     divergence = F.binary_cross_entropy_with_logits(logits, target, reduction="none") - least
-    missed, extent = (divergence * counted).sum((2, 3)), regions.sum((2, 3))
+    missed, extent = (divergence * counted).sum((2, 3)), aus.regions.sum((2, 3))
     drawn = extent > LEAST_EXTENT
     share = (missed / extent.where(drawn, 1.0)).where(drawn, 0.0).sum(1) / drawn.sum(1).clamp_min(1)
     return (share * aus.known).mean()
@@ -76,7 +95,7 @@ def au_contrast_loss(
     logits: Float[Tensor, "b a h w"],
     aus: FaceAus,
     label: Int64[Tensor, "b"],
-    valid: Float[Tensor, "b m m"] | None = None,
+    valid: Float[Tensor, "b h w"] | None = None,
 ) -> Float[Tensor, ""]:
     """Ask of faces of one class that the one with more of an action unit has the higher map of it in its region.
 
@@ -86,14 +105,11 @@ def au_contrast_loss(
 
     Args:
         logits: Of the maps (:meth:`AuMaps.logits`).
-        aus: The faces' action units.
+        aus: The faces' action units, their regions at the maps' size.
         label: Their classes.
         valid: 1 where a pixel counts, 0 in erased areas.
     """
-    size = (logits.shape[-2], logits.shape[-1])
-    regions = resize_maps(aus.regions.flatten(0, 1), size).reshape(logits.shape)
-    if valid is not None:
-        regions = regions * resize_maps(valid, size)[:, None]
+    regions = aus.regions if valid is None else aus.regions * valid[:, None]
     extent = regions.sum((2, 3))
     drawn = (extent > LEAST_EXTENT) & aus.known[:, None]
     height = (logits * regions).sum((2, 3)) / extent.clamp_min(LEAST_EXTENT)

@@ -55,11 +55,14 @@ def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Te
 
 def cosine(a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"]) -> Float[Tensor, "b"]:
     """Compute the cosine of two maps seen as vectors, in float32; 0 when either is zero."""
-    x, y = a.flatten(1).float(), b.flatten(1).float()
     # Norms are floored one by one: their product may underflow when each of them is still meaningful.
-    x = x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(EPSILON)
-    y = y / torch.linalg.vector_norm(y, dim=1, keepdim=True).clamp_min(EPSILON)
-    return torch.sum(x * y, 1)
+    return torch.sum(directions(a) * directions(b), 1)
+
+
+def directions(maps: Float[Tensor, "*b h w"]) -> Float[Tensor, "*b n"]:
+    """Scale maps, seen as vectors in float32, to length 1; a zero map stays zero."""
+    vectors = maps.flatten(-2).float()
+    return torch.div(vectors, torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp_min(EPSILON))
 
 
 def positive_part(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

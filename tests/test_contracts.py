@@ -9,8 +9,37 @@ from pathlib import Path
 
 import pytest
 
+from aupipe.fer_data.manifest import build_manifest
+from aupipe.fer_data.shards import Store
+from manifest_trees import image
+
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "timm", "dask", "distributed", "mediapipe", "cv2", "h5py", "matplotlib", "numpy", "jinja2", "rich")
+HEAVY = (
+    *(
+        "torch",
+        "timm",
+        "torchvision",
+        "dask",
+        "distributed",
+        "mediapipe",
+        "cv2",
+        "h5py",
+        "matplotlib",
+        "numpy",
+        "scipy",
+    ),
+    *("skimage", "jinja2", "rich", "requests"),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten photos of each of two classes, and their manifest."""
+    folder = tmp_path_factory.mktemp("faces")
+    for number in range(20):
+        image(folder / "faces" / ("fear", "anger")[number % 2] / f"{number}.png", number)
+    build_manifest("folder", folder / "faces", folder / "m.csv")
+    return folder
 
 
 def loaded_after(code: str) -> set[str]:
@@ -56,6 +85,35 @@ def test_that_check_can_fail() -> None:
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     words = [*command.split(), "--help"]
     assert loaded_after(f"from aupipe.commands.cli import cli; cli({words!r}, standalone_mode=False)") == set()
+
+
+@pytest.mark.parametrize(
+    ("command", "loads"),
+    [
+        ("manifest build folder {made}/faces -o {made}/m.csv", {"numpy"}),
+        ("manifest check {made}/m.csv", {"numpy"}),
+        ("inspect {store}", {"h5py", "numpy"}),
+        ("verify {store}", {"h5py", "numpy"}),
+    ],
+)
+def test_a_command_that_draws_nothing_starts_without_what_draws(
+    command: str, loads: set[str], made: Path, store: Store
+) -> None:
+    words = [word.format(made=made, store=store.folder) for word in command.split()]
+    assert loaded_after(f"from aupipe.commands.cli import cli; cli({words!r}, standalone_mode=False)") == loads
+
+
+@pytest.mark.parametrize(
+    ("work", "not_yet"),
+    [
+        ("from aupipe.fer_models.training.run import train", {"matplotlib", "scipy", "jinja2", "mediapipe", "dask"}),
+        ("from aupipe.fer_analysis.evaluation import evaluate", {"matplotlib", "scipy", "jinja2", "mediapipe", "dask"}),
+        ("from aupipe.fer_analysis.report import write_report", {"scipy", "mediapipe", "dask"}),
+    ],
+)
+def test_what_is_needed_late_is_loaded_late(work: str, not_yet: set[str]) -> None:
+    loaded = loaded_after(f"{work}; print()")
+    assert "torch" in loaded and not loaded & not_yet
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_data.recorded import read_recorded, recorded_path
-from aupipe.fer_models.targets import EPSILON, resize_maps
+from aupipe.fer_models.targets import EPSILON
 
 AVERAGES = "average_maps.npz"
 
@@ -58,20 +59,22 @@ class Accumulator:
         self.count_with_map = torch.zeros(n_classes, dtype=torch.int64)
 
     def add(self, batch: Batch, maps: Mapping[str, Tensor]) -> None:
-        """Add one batch and the model's maps of it, at any resolution."""
-        size = (int(batch.au_map.shape[1]), int(batch.au_map.shape[2]))
+        """Add one batch and the model's maps of it, at the size of the AU maps."""
         self.count += batch.label.bincount(minlength=self.k).cpu()
         self.count_with_map += batch.label[batch.has_map].bincount(minlength=self.k).cpu()
-        self._sum("face", batch.image * self.std[:, None, None] + self.mean[:, None, None], batch.label)
-        self._sum("au_map", batch.au_map, batch.label)
+        of_class = F.one_hot(batch.label, self.k).T.float()
+        pixels = torch.tensordot(of_class, batch.image, 1) * self.std[:, None, None]
+        self._add("face", pixels + of_class.sum(1)[:, None, None, None] * self.mean[:, None, None])
+        self._add("au_map", torch.tensordot(of_class, batch.au_map, 1))
         for name, value in maps.items():
-            grown = resize_maps(value, size)
-            self._sum(f"maps/{name}", grown / grown.amax((1, 2), keepdim=True).clamp_min(EPSILON), batch.label)
+            scale = 1 / value.amax((1, 2)).clamp_min(EPSILON)
+            self._add(f"maps/{name}", torch.tensordot(of_class * scale, value, 1))
 
-    def _sum(self, name: str, values: Tensor, label: Int64[Tensor, "b"]) -> None:
+    def _add(self, name: str, batch_sum: Float32[Tensor, "k ..."]) -> None:
+        """Add the sum of a batch, made in single precision, to the whole in double."""
         if name not in self.sums:
-            self.sums[name] = torch.zeros(self.k, *values.shape[1:], dtype=torch.float64, device=values.device)
-        self.sums[name].index_add_(0, label, values.double())
+            self.sums[name] = torch.zeros_like(batch_sum, dtype=torch.float64)
+        self.sums[name] += batch_sum
 
     def averages(self) -> AverageMaps:
         """Divide the sums by each class's own count. Call it after at least one batch."""

@@ -12,13 +12,11 @@ from jaxtyping import Float64
 from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces, coded_faces, stored_codes
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE, Networks, measure_coded, write_coded
 from aupipe.fer_analysis.evaluation.coded_summary import summarise_coded, with_estimate
-from aupipe.fer_analysis.evaluation.figures import draw_coded
 from aupipe.fer_data.files import write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.manifest.face_codes import FaceCodes, read_face_codes
 from aupipe.fer_data.manifest.unit_scores import read_unit_scores
 from aupipe.fer_data.types import Progress
-from aupipe.fer_display.figures import png_bytes
 
 PICTURE = "coded.png"
 ANNOTATED = "annotated"
@@ -72,6 +70,9 @@ def evaluate_coded(
     Raises:
         RunError: A batch does not fit into memory, or the output is not finite.
     """
+    from aupipe.fer_analysis.evaluation.figures import draw_coded  # most evaluations draw none
+    from aupipe.fer_display.figures import png_bytes
+
     store = loader.reader.store
     measured = with_estimate(measure_coded(networks, loader, coded.faces, store.codebook, progress), coded.estimate)
     content = summarise_coded(coded.faces, measured, store.index.classes, coded.codes, store.codebook)

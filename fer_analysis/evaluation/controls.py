@@ -63,15 +63,11 @@ class ControlMaps:
         index, rows = self.store.index, batch.index.cpu().numpy()
         labels, mapped = batch.label.cpu().numpy(), batch.has_map.cpu().numpy()
         full = np.zeros((len(rows), len(self.expressions), index.map_size, index.map_size), np.float32)
-        for slot, row in enumerate(rows):
-            names = [
-                (place, name) for place, name in enumerate(self.expressions) if name != index.classes[labels[slot]]
-            ]
-            if not mapped[slot] or not names:
-                continue
-            points = np.repeat(self.reader.landmarks[row][None], len(names), 0)
-            full[slot, [place for place, _ in names]] = render_maps(
-                points, [name for _, name in names], self.store.codebook, index.image_size, index.map_size
+        for place, name in enumerate(self.expressions):
+            others = np.flatnonzero(mapped & (labels != index.classes.index(name)))
+            points = self.reader.landmarks[rows[others]]
+            full[others, place] = render_maps(
+                points, [name] * len(others), self.store.codebook, index.image_size, index.map_size
             )
         cropped = self._crop(full.reshape(-1, index.map_size, index.map_size)) if full.size else torch.zeros(0)
         return cropped.reshape(len(rows), len(self.expressions), self.size, self.size).to(batch.au_map.device)

@@ -15,7 +15,7 @@ from torch import Tensor
 from aupipe.fer_analysis.evaluation.as_published import grow_published, published_maps
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
-from aupipe.fer_analysis.evaluation.per_face import MapsOnFaces, Needs, face_figures
+from aupipe.fer_analysis.evaluation.per_face import Faces, MapsOnFaces, Needs, face_figures
 from aupipe.fer_analysis.given_maps import GivenMaps
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
@@ -116,8 +116,9 @@ def measure(
         with contextlib.closing(loader.epoch(0)) as batches:
             for batch in batches:
                 reading = with_given(read(model, batch), batch, given)
-                sums.add(batch, reading.maps)
-                batches_done.append(_measure_batch(batch, reading, controls))
+                grown = {name: resize_maps(maps, (controls.size, controls.size)) for name, maps in reading.maps.items()}
+                sums.add(batch, grown)
+                batches_done.append(_measure_batch(batch, reading, grown, controls))
                 progress.advance(len(batch))
     except torch.OutOfMemoryError as error:
         raise RunError(memory_message(loader)) from error
@@ -180,28 +181,31 @@ def _cam(model: Method, out: Prediction, class_index: Int64[Tensor, "b"]) -> Flo
     return positive_part(signed.float())
 
 
-def _measure_batch(batch: Batch, reading: BatchReading, controls: ControlMaps) -> dict[str, np.ndarray]:
-    """Measure the columns of the batch's samples; those of the maps are named ``map/figure``."""
+def _measure_batch(
+    batch: Batch, reading: BatchReading, grown: Mapping[str, Tensor], controls: ControlMaps
+) -> dict[str, np.ndarray]:
+    """Measure the columns of the batch's samples; those of the maps are named ``map/figure``.
+
+    ``grown``: the reading's maps at the size of the AU maps.
+    """
     others = controls.other_maps(batch)
-    region = localisation.au_region(batch.au_map)
     place = _predicted_place(batch, reading, controls)
+    faces = Faces(batch.au_map, others, _predicted_maps(controls.label_maps(batch), others, place))
     columns: dict[str, Tensor] = {
         "row": batch.index,
         "label": batch.label,
         "probability": reading.probability,
         "has_map": batch.has_map,
         "predicted_has_map": batch.has_map & (place >= 0),
-        "region_share": localisation.region_share(region),
+        "region_share": localisation.region_share(faces.region),
     }
-    predicted_map = _predicted_maps(controls.label_maps(batch), others, place)
-    fixed = {name: value.to(region.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
-    drawn = {"predicted_map": predicted_map, "au_map": batch.au_map} if others.shape[1] else {}
-    for name, value in {**reading.maps, **fixed, **drawn}.items():
-        grown = resize_maps(value, (controls.size, controls.size))
-        native = (int(value.shape[1]), int(value.shape[2])) if name in reading.maps else None
+    fixed = {name: value.to(others.device).expand(len(batch), -1, -1) for name, value in controls.maps.items()}
+    drawn = {"predicted_map": faces.predicted_map, "au_map": faces.au_map} if others.shape[1] else {}
+    for name, maps in {**grown, **fixed, **drawn}.items():
+        native = (int(reading.maps[name].shape[1]), int(reading.maps[name].shape[2])) if name in grown else None
         known = reading.published.get(name)
         published = None if known is None else grow_published(name, known, controls.size)
-        on_faces = MapsOnFaces(grown, native, batch.au_map, others, region, predicted_map, published)
+        on_faces = MapsOnFaces(maps, native, faces, published)
         for _, figure in face_figures():
             if figure.only in ("", name) and (values := figure.measure(on_faces)) is not None:
                 columns[f"{name}/{figure.column}"] = values
@@ -221,7 +225,7 @@ def _predicted_maps(
     """Choose the AU map of each face's predicted expression: its label's where right, zero where none exists."""
     if others.shape[1] == 0:
         return label_map
-    own_slot_filled = torch.where(others.flatten(2).any(2)[..., None, None], others, label_map[:, None])
+    own_slot_filled = torch.where(others.amax((2, 3), keepdim=True) > 0, others, label_map[:, None])
     return own_slot_filled[torch.arange(len(place)), place.clamp_min(0)] * (place >= 0)[:, None, None]
 
 

@@ -12,16 +12,49 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from numpy import ndarray
 from torch import Tensor
 
 from aupipe.fer_models import metrics
 from aupipe.fer_models.metrics import localisation
-from aupipe.fer_models.targets import cosine
+from aupipe.fer_models.targets import cosine, directions
 
 Needs = Literal["map", "region", "predicted_map"]
 """What a face must have for a figure: an AU map, a region in it, an AU map of the predicted expression."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """A batch of faces, as far as maps of every kind are measured against the same of it.
+
+    ``others``: AU maps of the other expressions on the same face, its own slot empty. ``predicted_map``: AU map of the
+    predicted expression on the face.
+    """
+
+    au_map: Float32[Tensor, "b m m"]
+    others: Float32[Tensor, "b o m m"]
+    predicted_map: Float32[Tensor, "b m m"]
+
+    @cached_property
+    def region(self) -> Bool[Tensor, "b m m"]:
+        """The region of the AU map."""
+        return localisation.au_region(self.au_map)
+
+    @cached_property
+    def n_others(self) -> Int64[Tensor, "b"]:
+        """Number of the other expressions that have a map on the face."""
+        return (self.others.amax((2, 3)) > 0).sum(1)
+
+    @cached_property
+    def au_direction(self) -> Float32[Tensor, "b n"]:
+        """The AU map as a vector of length 1."""
+        return directions(self.au_map)
+
+    @cached_property
+    def other_directions(self) -> Float32[Tensor, "b o n"]:
+        """The others' maps as vectors of length 1."""
+        return directions(self.others)
 
 
 @dataclass(frozen=True)
@@ -29,23 +62,24 @@ class MapsOnFaces:
     """Maps of one kind on a batch of faces, at the size of the AU maps, and what they are measured against.
 
     ``native``: (height, width) that the network gave the maps; None: a control, which has no size of its own.
-    ``others``: AU maps of the other expressions on the same face, its own slot empty. ``region``: of the AU map.
-    ``predicted_map``: AU map of the predicted expression on the face. ``published``: the maps by the conventions of the
-    published tables (:mod:`~aupipe.fer_analysis.evaluation.as_published`); None for kinds that these do not have.
+    ``published``: the maps by the conventions of the published tables
+    (:mod:`~aupipe.fer_analysis.evaluation.as_published`); None for kinds that these do not have.
     """
 
     maps: Float32[Tensor, "b m m"]
     native: tuple[int, int] | None
-    au_map: Float32[Tensor, "b m m"]
-    others: Float32[Tensor, "b o m m"]
-    region: Bool[Tensor, "b m m"]
-    predicted_map: Float32[Tensor, "b m m"]
+    faces: Faces
     published: Float32[Tensor, "b m m"] | None
 
     @cached_property
-    def with_others(self) -> Float[Tensor, "b o"]:
+    def direction(self) -> Float32[Tensor, "b n"]:
+        """The maps as vectors of length 1."""
+        return directions(self.maps)
+
+    @cached_property
+    def with_others(self) -> Float32[Tensor, "b o"]:
         """Cosine with each of the others; 0 in its own slot, as a cosine with an empty map is."""
-        return torch.stack([cosine(self.maps, other) for other in self.others.unbind(1)], 1)
+        return (self.direction[:, None] @ self.faces.other_directions.transpose(1, 2))[:, 0]
 
 
 @dataclass(frozen=True)
@@ -92,18 +126,18 @@ class DerivedFigure:
 
 def _mean_over_others(of: MapsOnFaces) -> Float[Tensor, "b"] | None:
     """Average the cosine with the other expressions' maps; None where the codebook has a single expression."""
-    if of.others.shape[1] < 2:
+    if of.faces.others.shape[1] < 2:
         return None
-    return of.with_others.sum(1) / of.others.flatten(2).any(2).sum(1).clamp_min(1)
+    return of.with_others.sum(1) / of.faces.n_others.clamp_min(1)
 
 
 def _nearest_other(of: MapsOnFaces) -> Float[Tensor, "b"] | None:
     """Take the cosine with that of the other expressions' maps which comes closest."""
-    return None if of.others.shape[1] < 2 else of.with_others.amax(1)
+    return None if of.faces.others.shape[1] < 2 else of.with_others.amax(1)
 
 
 def _ceiling(of: MapsOnFaces) -> Float64[Tensor, "b"] | None:
-    return None if of.native is None else torch.from_numpy(metrics.ceilings(of.au_map.cpu().numpy(), *of.native))
+    return None if of.native is None else torch.from_numpy(metrics.ceilings(of.faces.au_map.cpu().numpy(), *of.native))
 
 
 def _less(wrong: str) -> Callable[[Means], float | None]:
@@ -123,7 +157,7 @@ def _share(region_share: Float64[ndarray, "n"]) -> Float64[ndarray, "n"]:
 
 
 FIGURES: dict[str, FaceFigure | DerivedFigure] = {
-    "cosine": FaceFigure("cos", lambda of: cosine(of.maps, of.au_map), shown=Shown("cosine")),
+    "cosine": FaceFigure("cos", lambda of: (of.direction * of.faces.au_direction).sum(1), shown=Shown("cosine")),
     "cosine_wrong": FaceFigure("cos_wrong", _mean_over_others),
     "cosine_nearest": FaceFigure("cos_nearest", _nearest_other),
     "normalised": DerivedFigure(_above("uniform"), Shown("normalised", benchmark=True)),
@@ -132,31 +166,33 @@ FIGURES: dict[str, FaceFigure | DerivedFigure] = {
     "specificity_nearest": DerivedFigure(_less("cosine_nearest"), Shown("nearest")),
     "pointing": FaceFigure(
         "pointing",
-        lambda of: localisation.pointing(of.maps, of.region),
+        lambda of: localisation.pointing(of.maps, of.faces.region),
         needs="region",
         chance=_share,
         shown=Shown("pointing", benchmark=True),
     ),
     "energy": FaceFigure(
         "energy",
-        lambda of: localisation.energy(of.maps, of.region),
+        lambda of: localisation.energy(of.maps, of.faces.region),
         needs="region",
         chance=_share,
         shown=Shown("energy"),
     ),
     "pixel_ap": FaceFigure(
         "pixel_ap",
-        lambda of: localisation.pixel_ap(of.maps, of.region),
+        lambda of: localisation.pixel_ap(of.maps, of.faces.region),
         needs="region",
         chance=_share,
         shown=Shown("pixel AP"),
     ),
     "empty": FaceFigure("empty", lambda of: (of.maps.amax((1, 2)) <= 0).double()),
     "cosine_predicted": FaceFigure(
-        "cos_predicted", lambda of: cosine(of.maps, of.predicted_map), needs="predicted_map", only="cam_predicted"
+        "cos_predicted", lambda of: cosine(of.maps, of.faces.predicted_map), needs="predicted_map", only="cam_predicted"
     ),
     "ceiling": FaceFigure("ceiling", _ceiling),
-    "cos_paper": FaceFigure("cos_paper", lambda of: None if of.published is None else cosine(of.published, of.au_map)),
+    "cos_paper": FaceFigure(
+        "cos_paper", lambda of: None if of.published is None else cosine(of.published, of.faces.au_map)
+    ),
 }
 """All figures by their name in ``metrics.json``, in the order of the printed columns and of ``predictions.csv``."""
 

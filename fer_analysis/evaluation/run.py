@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aupipe.fer_analysis.evaluation.averages import AVERAGES, save_averages
+from aupipe.fer_analysis.evaluation.averages import AVERAGES, AverageMaps, save_averages
 from aupipe.fer_analysis.evaluation.coded import CODED_FILES, choose_coded, evaluate_coded
 from aupipe.fer_analysis.evaluation.coded_maps import Networks
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
-from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
@@ -25,7 +24,6 @@ from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress, Silent, lines_repr
-from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.training import checkpoint
 
@@ -137,10 +135,7 @@ def evaluate(
         withdraw(out / name)
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
-    confusion = figures["confusion"]
-    write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
-    write_bytes(out / "cosines.png", png_bytes(draw_cosines(figures["cosine_matrix"], title)))
-    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, record.classes, layers, title)))
+    _draw(out, figures, averages, record.classes, layers, title)
     if coded is not None:
         untrained = checkpoint.untrained_model(record, where)
         figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())
@@ -170,3 +165,16 @@ def check_request(limit: int | None, batch_size: int | None, aus: object, estima
         raise UserInputError(
             "--maps is measured alone: coded action units (--aus) are asked of the network's own maps."
         )
+
+
+def _draw(
+    out: Path, content: Mapping[str, Any], averages: AverageMaps, classes: Sequence[str], layers: int, title: str
+) -> None:
+    """Draw the three pictures; Matplotlib is loaded here, so that measuring need not wait for it."""
+    from aupipe.fer_analysis.evaluation.figures import draw_averages, draw_confusion, draw_cosines
+    from aupipe.fer_display.figures import png_bytes
+
+    confusion = content["confusion"]
+    write_bytes(out / "confusion.png", png_bytes(draw_confusion(confusion["classes"], confusion["matrix"])))
+    write_bytes(out / "cosines.png", png_bytes(draw_cosines(content["cosine_matrix"], title)))
+    write_bytes(out / "average_maps.png", png_bytes(draw_averages(averages, classes, layers, title)))

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, printable
-from aupipe.fer_data.images import UnreadableImageError, is_image, is_photo, photo_suffixes, read_image
+from aupipe.fer_data.image_names import is_image, photo_suffixes
+from aupipe.fer_data.images import UnreadableImageError, is_photo, read_image
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.layouts.walk import walk_files
 from aupipe.fer_data.types import Box, Failure

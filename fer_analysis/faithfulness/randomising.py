@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64
-from scipy import stats
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -90,6 +89,8 @@ def _measure_statistics(model: Method, norms: Sequence[_BatchNorm], images: Tens
 def rank_correlation(first: Float[np.ndarray, "n p"], second: Float[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
     """Compute Spearman's rank correlation of each pair of rows; 0 where one has no order: constant, or not finite."""
     finite = [np.where(np.isfinite(values).all(1, keepdims=True), values, 0) for values in (first, second)]
+    from scipy import stats  # half a second that reports do not need
+
     ranks = [stats.rankdata(values, axis=1) for values in finite]
     x, y = (values - values.mean(1, keepdims=True) for values in ranks)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from jaxtyping import Int64, UInt8
 
@@ -24,6 +23,8 @@ IMAGE_ATTRIBUTES = {
 
 def encode_jpeg(image: UInt8[np.ndarray, "h w 3"], quality: int) -> UInt8[np.ndarray, "b"]:
     """Encode an RGB image as a JPEG file; the same image gives the same bytes with the same OpenCV."""
+    import cv2  # in the functions that code pixels, so that a store is looked at without it
+
     _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(data, np.uint8).reshape(-1)
 
@@ -39,6 +40,8 @@ def decode_jpeg(data: UInt8[np.ndarray, "b"], out: UInt8[np.ndarray, "h w 3"], w
     Raises:
         StoreError: It is no JPEG, or of another size.
     """
+    import cv2
+
     try:
         image = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if len(data) else None
     except cv2.error:
@@ -63,6 +66,8 @@ def offsets_fit(offsets: Int64[np.ndarray, "m"], size: int) -> bool:
 
 def channel_sums(image: UInt8[np.ndarray, "h w 3"]) -> tuple[np.ndarray, np.ndarray]:
     """Sum the three channels and their squares; exact, as whole numbers below 2**53."""
+    import cv2
+
     sums = np.array(cv2.sumElems(image)[:3])
     squares = np.array([cv2.norm(channel, cv2.NORM_L2SQR) for channel in cv2.split(image)])
     return sums, np.rint(squares)  # OpenCV squares a square root, which misses the whole number by 1e-16 of it

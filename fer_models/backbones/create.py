@@ -72,22 +72,32 @@ def create_backbone(
     else:
         body = _timm_body(name, source, features_only=True, **features, **sizes)
     kind = TokenBackbone if isinstance(body, TokenNet) else Backbone
-    if weights is not None or (source and source.carrier):
-        with torch.device("meta"):
-            plain: Any = timm.create_model(name, **sizes)
-        _load(name, body, plain, weights, source)
-    return kind(name, body, image_size, _origin(weights, source))
+    origin = WeightsOrigin()
+    if weights is not None:
+        origin = _fill_from_file(name, body, weights, *_as_trained(name, sizes))
+    elif source is not None:
+        if source.carrier and source.path:
+            plain, head = _as_trained(name, sizes)
+            fill(name, body, source.carried_tensors(source.path, plain.state_dict()), plain, head, source.path)
+        origin = source.origin()
+    return kind(name, body, image_size, origin)
 
 
-def _load(name: str, body: nn.Module, plain: Any, weights: Path | None, source: PretrainedSource | None) -> None:
-    """Fill a body from a file, or from a package that carries the weights. ``plain``: the network as timm trains it."""
+def _as_trained(name: str, sizes: dict[str, Any]) -> tuple[nn.Module, tuple[str, ...]]:
+    """Make the network as timm trains it, without numbers, and the beginnings of its classifier's names."""
+    with torch.device("meta"):
+        plain: Any = timm.create_model(name, **sizes)
     classifier = plain.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    head = tuple(f"{one}." for one in heads)
-    if weights is not None:
-        load_weights(name, body, weights, plain, head)
-    elif source and source.path:
-        fill(name, body, source.carried_tensors(plain.state_dict()), plain, head, source.path)
+    return plain, tuple(f"{one}." for one in heads)
+
+
+def _fill_from_file(
+    name: str, body: nn.Module, weights: Path, plain: nn.Module, head: tuple[str, ...]
+) -> WeightsOrigin:
+    """Load a file's weights, and say which of them were taken where it holds several sets that fit."""
+    taken = load_weights(name, body, weights, plain, head)
+    return WeightsOrigin.of_file("file", f"{weights.name}{taken}", weights)
 
 
 def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> Any:
@@ -99,12 +109,6 @@ def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> An
         if source is None or not loading:
             raise
         raise RunError(unreadable(source.path, error) if source.path else unavailable(name, error)) from error
-
-
-def _origin(weights: Path | None, source: PretrainedSource | None) -> WeightsOrigin:
-    if weights is not None:
-        return WeightsOrigin.of_file("file", weights.name, weights)
-    return source.origin() if source else WeightsOrigin()
 
 
 def _create_own(
@@ -123,9 +127,8 @@ def _create_own(
                 "--weights FILE.",
             )
         )
-    if weights is not None:
-        load_weights(name, body, weights, body, spare)
-    return Backbone(name, body, image_size, _origin(weights, None))
+    origin = None if weights is None else _fill_from_file(name, body, weights, body, spare)
+    return Backbone(name, body, image_size, origin)
 
 
 def _create_from_factory(
@@ -143,9 +146,8 @@ def _create_from_factory(
             )
         )
     body = factory.FactoryNet(name, image_size)
-    if weights is not None:
-        load_weights(name, body.module, weights, body.module, ())
-    return Backbone(name, body, image_size, _origin(weights, None))
+    origin = None if weights is None else _fill_from_file(name, body.module, weights, body.module, ())
+    return Backbone(name, body, image_size, origin)
 
 
 def _own_body(name: str) -> tuple[nn.Module, tuple[str, ...]]:

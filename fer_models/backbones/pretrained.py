@@ -69,10 +69,11 @@ class PretrainedSource:
         overlay = {} if self.path is None else {"pretrained_cfg_overlay": {"file": str(self.path)}}
         return {"pretrained": True, **overlay}
 
-    def carried_tensors(self, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def carried_tensors(self, path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Read the tensors of a package's file, which lie in the network's own order under other names.
 
         Args:
+            path: The file.
             wanted: The state of the whole network as timm names it.
 
         Returns:
@@ -81,14 +82,13 @@ class PretrainedSource:
         Raises:
             RunError: They are not as many, or one has another shape.
         """
-        assert self.path is not None
-        (given,) = read_tensors(self.path)
+        (given,) = read_tensors(path).values()
         shapes = [[tuple(value.shape) for value in state.values()] for state in (given, wanted)]
         if shapes[0] != shapes[1]:
             odd = next((pair for pair in zip(given, wanted, *shapes, strict=False) if pair[2] != pair[3]), None)
             raise RunError(
                 paragraph(
-                    f"The weights in {self.path} do not have the shapes of this timm's {self.config.architecture}.",
+                    f"The weights in {path} do not have the shapes of this timm's {self.config.architecture}.",
                     expected=f"{odd[1]} {odd[3]}" if odd else f"{len(wanted)} tensors",
                     got=f"{odd[0]} {odd[2]}" if odd else f"{len(given)} tensors",
                     fix=f"Install the timm that aupipe was tested with, or report it; this is {timm.__version__}.",

@@ -49,11 +49,12 @@ OWN_PREFIX = "backbone.body."
 SHOWN_NAMES = 4
 
 
-def read_tensors(path: Path) -> list[dict[str, Tensor]]:
+def read_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
     """Read the tensors of a safetensors file, or of a torch file without running any code it may hold.
 
     Returns:
-        Every group of tensors by name that the file holds, by preference; at least one.
+        Every group of tensors by name that the file holds, by preference, under its own name in the file (``""``: the
+        file is the group); at least one.
 
     Raises:
         RunError: The file is missing or not of this kind.
@@ -62,7 +63,7 @@ def read_tensors(path: Path) -> list[dict[str, Tensor]]:
         raise RunError(paragraph(f"The weights file {path} does not exist.", fix="Mend --weights."))
     try:
         if path.suffix == ".safetensors":
-            return [safetensors.torch.load_file(path)]
+            return {"": safetensors.torch.load_file(path)}
         with torch.serialization.safe_globals(list(SAFE_TYPES)), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle raise whatever comes to hand
@@ -75,7 +76,7 @@ def read_tensors(path: Path) -> list[dict[str, Tensor]]:
                 "tensors alone: torch.save(model.state_dict(), FILE).",
             )
         ) from error
-    if groups := list(_groups(content)):
+    if groups := dict(_groups(content)):
         return groups
     keys = _some([str(key) for key in content]) if isinstance(content, Mapping) else type(content).__name__
     raise RunError(
@@ -96,18 +97,24 @@ def _hindrance(path: Path, error: Exception) -> str:
     return "a TorchScript archive, which is a program" if "TorchScript" in str(error) else first_line(error)
 
 
-def _groups(content: Any) -> Iterator[dict[str, Tensor]]:
-    """Every mapping in a checkpoint that has tensors, those under :data:`WRAPPERS` first."""
+def _groups(content: Any, name: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping in a checkpoint that has tensors, with its name; those under :data:`WRAPPERS` first."""
     if not isinstance(content, Mapping):
         return
     if tensors := {str(key): value for key, value in content.items() if isinstance(value, Tensor)}:
-        yield tensors
+        yield name, tensors
     for key in (*(key for key in WRAPPERS if key in content), *(key for key in content if key not in WRAPPERS)):
-        yield from _groups(content[key])
+        yield from _groups(content[key], f"{name}.{key}".lstrip("."))
 
 
-def _best_group(groups: Sequence[dict[str, Tensor]], networks: Sequence[nn.Module]) -> dict[str, Tensor]:
-    """The group of which most tensors are the network's by name and shape, without what stands before their names."""
+def _best_group(
+    groups: Mapping[str, dict[str, Tensor]], networks: Sequence[nn.Module]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Choose the group of which most tensors are the network's by name and shape.
+
+    Returns:
+        Its tensors, without what stands before their names; and the names of the groups that fit so well, it first.
+    """
     known = {(_canonical(key), value.shape) for network in networks for key, value in network.state_dict().items()}
 
     def counted(group: dict[str, Tensor]) -> tuple[int, str]:
@@ -118,9 +125,12 @@ def _best_group(groups: Sequence[dict[str, Tensor]], networks: Sequence[nn.Modul
         best = max(counts, key=lambda prefix: (counts[prefix], len(prefix) if counts[prefix] else 0))
         return counts[best], best if counts[best] else ""
 
-    group = max(groups, key=lambda one: counted(one)[0])
-    prefix = counted(group)[1] or ("module." if all(name.startswith("module.") for name in group) else "")
-    return {name.removeprefix(prefix): value for name, value in group.items() if name.startswith(prefix)}
+    found = {name: counted(group) for name, group in groups.items()}
+    most = max(count for count, _ in found.values())
+    fitting = [name for name, (count, _) in found.items() if count == most]
+    group, prefix = groups[fitting[0]], found[fitting[0]][1]
+    prefix = prefix or ("module." if all(name.startswith("module.") for name in group) else "")
+    return {name.removeprefix(prefix): value for name, value in group.items() if name.startswith(prefix)}, fitting
 
 
 def _prefixes(name: str) -> Iterator[str]:
@@ -134,7 +144,7 @@ def _prefixes(name: str) -> Iterator[str]:
         yield "".join(f"{part}." for part in parts[:count])
 
 
-def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head: tuple[str, ...]) -> None:
+def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head: tuple[str, ...]) -> str:
     """Fill a network from a file of its tensors, a whole classifier's or a checkpoint of ``aupipe train``.
 
     Args:
@@ -144,14 +154,19 @@ def load_weights(name: str, body: nn.Module, path: Path, plain: nn.Module, head:
         plain: The same network as timm trains it, whose names the file is expected to use.
         head: The beginnings of names that a backbone does not need.
 
+    Returns:
+        Where several sets of tensors in the file fit alike, such as the last weights and their moving average, words on
+        which was taken, to stand behind the file's name; else "".
+
     Raises:
         RunError: Tensors are missing, unexpected, or of another shape: it lists them by name.
     """
     groups = read_tensors(path)
-    given = _best_group(groups, (body, plain))
-    if not any(key.startswith(OWN_PREFIX) for group in groups for key in group):
+    given, (taken, *others) = _best_group(groups, (body, plain))
+    if not any(key.startswith(OWN_PREFIX) for group in groups.values() for key in group):
         given = _converted(name, given, plain, path)
     fill(name, body, given, plain, head, path)
+    return f" ({taken or 'its own tensors'}, not {' or '.join(others)})" if others else ""
 
 
 def fill(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.loading.loader import Batch
 from aupipe.fer_data.spelling import registered_name
-from aupipe.fer_models.au_maps import AuMaps, au_contrast_loss, au_map_loss
+from aupipe.fer_models.au_maps import AuMaps, guidance_loss
 from aupipe.fer_models.backbones import Backbone
 from aupipe.fer_models.losses import LossTerms, Objective
 
@@ -123,9 +123,7 @@ class Method(nn.Module, ABC):
         if self.au_maps is None or batch.aus is None:
             return terms
         logits = self.au_maps.logits(prediction.features[-1])
-        extra = au_map_loss(logits, batch.aus, batch.valid)
-        if self.contrasts_aus:
-            extra = extra + au_contrast_loss(logits, batch.aus, batch.label, batch.valid)
+        extra = guidance_loss(logits, batch.aus, batch.label, batch.valid, contrast=self.contrasts_aus)
         return terms.plus(objective.align_weight * extra)
 
     @abstractmethod

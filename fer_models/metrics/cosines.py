@@ -69,21 +69,20 @@ def ceilings(maps: Float[np.ndarray, "n m m"], height: int, width: int) -> Float
     """Compute the best cosine with each map that any ``height x width`` map can reach once resized to the map's size.
 
     The closest map in the span of the resizing is the orthogonal projection ``P A Q``, and the cosine with it is
-    ``|P A Q| / |A|``. 0 for zero maps.
+    ``|P A Q| / |A|``, of which the norm is that of the coordinates in the span. 0 for zero maps.
     """
-    size = maps.shape[-1]
-    rows, columns = _projector(size, height), _projector(size, width)
-    projected = rows @ np.asarray(maps, np.float64) @ columns
-    norms = np.linalg.norm(maps.reshape(len(maps), -1).astype(np.float64), axis=1)
-    reached = np.linalg.norm(projected.reshape(len(maps), -1), axis=1)
+    size, whole = maps.shape[-1], np.asarray(maps, np.float64)
+    coordinates = _basis(size, height).T @ whole @ _basis(size, width)
+    norms, reached = (np.linalg.norm(values.reshape(len(maps), -1), axis=1) for values in (whole, coordinates))
     return np.asarray(np.divide(reached, norms, out=np.zeros(len(maps)), where=norms > 0))
 
 
 @lru_cache(maxsize=64)
-def _projector(size: int, source: int) -> Float64[np.ndarray, "m m"]:
-    """Orthogonal projector onto what one axis of ``source`` values can become at ``size``."""
+def _basis(size: int, source: int) -> Float64[np.ndarray, "m r"]:
+    """Orthonormal basis of what one axis of ``source`` values can become at ``size``."""
     resize = area_matrix(size, source) if source >= size else bilinear_matrix(size, source)
-    return np.asarray(resize @ np.linalg.pinv(resize))
+    left, strength, _ = np.linalg.svd(resize, full_matrices=False)
+    return np.asarray(left[:, strength > 1e-9])
 
 
 def normalised(cosine: float | None, floor: float | None, ceiling: float | None) -> float | None:

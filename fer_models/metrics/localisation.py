@@ -8,11 +8,12 @@ left out by the caller.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from aupipe.fer_models.metrics.ranking import average_precision, pointing_game
+from aupipe.fer_models.metrics.ranking import pointing_game
 
 REGION_THRESHOLD = 0.5
 """Least value of the AU map inside the region: for a Gaussian blob, within 1.18 sigma of its centre."""
@@ -32,8 +33,8 @@ def pointing(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Flo
     """Score the pointing game, without tolerance; equal maxima count by their share. An empty map points nowhere: 0."""
     values = maps.flatten(1)
     peak = values.amax(1, keepdim=True)
-    top, inside = values == peak, region.flatten(1)
-    counts = [(top & side).sum(1, keepdim=True).double() for side in (inside, ~inside)]  # no other value matters
+    top = values == peak
+    counts = [(top & side).sum(1, keepdim=True).double() for side in (region.flatten(1), ~region.flatten(1))]
     return pointing_game(*counts) * (peak[:, 0] > 0)
 
 
@@ -49,22 +50,31 @@ def energy(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float
 
 
 def pixel_ap(maps: Float[Tensor, "b m m"], region: Bool[Tensor, "b m m"]) -> Float[Tensor, "b"]:
-    """Average each map's precision as a detector of its region's pixels; a constant map scores the region's share."""
-    return average_precision(*_value_counts(maps.flatten(1), region.flatten(1)))
+    """Average each map's precision as a detector of its region's pixels; a constant map scores the region's share.
+
+    ``maps`` >= 0, in single precision. Defined as :func:`~aupipe.fer_models.metrics.ranking.average_precision`; only
+    values that occur in the region gain recall, so no others are looked at.
+    """
+    inside = region.flatten(1)
+    total = inside.sum(1)
+    ranked = _ranked(maps.flatten(1), inside).flatten()
+    places = (ranked & 1).nonzero()[:, 0]
+    levels, gained = torch.unique_consecutive(ranked[places], return_counts=True)
+    row, so_far = levels >> 32, gained.cumsum(0)
+    hits = so_far - (total.cumsum(0) - total)[row]
+    claimed = places[so_far - 1] % inside.shape[1] + 1
+    sums = torch.zeros(len(maps), dtype=torch.float64, device=maps.device)
+    return sums.index_add_(0, row, gained * hits.double() / claimed) / total.clamp_min(1)
 
 
-def _value_counts(
-    values: Float[Tensor, "b n"], region: Bool[Tensor, "b n"]
-) -> tuple[Float64[Tensor, "b n"], Float64[Tensor, "b n"]]:
-    """Pixels inside and outside by value, from the strongest: each count stands at the last pixel of its value."""
-    ranked, order = values.sort(dim=1, descending=True)
-    last = torch.ones_like(ranked, dtype=torch.bool)
-    last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    inside = region.gather(1, order)
-    counts = []
-    for side in (inside, ~inside):
-        so_far = side.double().cumsum(1)
-        before = (so_far * last).cummax(1).values.roll(1, 1)
-        before[:, 0] = 0
-        counts.append((so_far - before) * last)
-    return counts[0], counts[1]
+def _ranked(values: Float[Tensor, "b n"], inside: Bool[Tensor, "b n"]) -> Int64[Tensor, "b n"]:
+    """Sort each row's pixels from the strongest, as numbers: row, weakness, and in the last bit whether it is inside.
+
+    So an order need not be sorted along, and those inside come last among equals. Floats >= 0 lie in the order of their
+    bits.
+    """
+    bits = (values.float() + 0.0).view(torch.int32).long()  # -0 becomes 0
+    row = torch.arange(len(values), device=values.device)[:, None]
+    numbers = row << 32 | (0x7FFFFFFF - bits) << 1 | inside
+    # On the CPU NumPy sorts about five times as fast as torch.
+    return numbers.sort(1).values if numbers.is_cuda else torch.from_numpy(np.sort(numbers.numpy(), 1))

@@ -31,6 +31,7 @@ from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training import checkpoint, preflight, run_log
 from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.log_views import LogViews, write_views
 from aupipe.fer_models.training.optim import MovingAverage, learning_rate, make_optimizer
 from aupipe.fer_models.training.ranks import Ranks, joined
 from aupipe.fer_models.training.run_log import TrainReport
@@ -138,7 +139,7 @@ class _Trainer:
         self.amp = config.amp and self.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.stop_signal = StopSignal(config.checkpoint_minutes, config.checkpoint_steps)
-        self.state = _State()
+        self.state, self.views = _State(), LogViews(folder)
         self.layers = layers
 
     def open_splits(self, store: Store) -> None:
@@ -173,7 +174,7 @@ class _Trainer:
         resumed = self._resume()
         self.step_module = self.ranks.wrap(self.step_module)
         started, first_step = time.perf_counter(), self.state.step
-        with self.stop_signal.watching():
+        with self.stop_signal.watching(), self.views:
             while not self._finished():
                 self._train_epoch()
                 complete = self.state.batches == len(self.loader)
@@ -300,11 +301,15 @@ class _Trainer:
         if self.ranks.first and run_log.best_row(rows, self.config.select) is row:
             self._save_best(row)
         if self.ranks.first:
-            run_log.write_logs(self.folder, rows)
+            run_log.write_log(self.folder, rows)
             if self.config.tensorboard:
                 run_log.write_tensorboard(self.folder, row)
         if complete:
             self.state = _State(epoch=state.epoch + 1, step=state.step, history=rows)
+        if self.ranks.first:
+            self.views.show(rows)
+            if self._finished():  # before last.pt, with which nothing would be left to do
+                self.views.write()
         self._save_last(rows)
         if not complete:
             state.history = rows
@@ -368,7 +373,8 @@ class _Trainer:
         if not rows:
             return
         if self.ranks.first and not _sound(lambda: run_log.read_log(self.folder)):
-            run_log.write_logs(self.folder, rows)
+            run_log.write_log(self.folder, rows)
+            write_views(self.folder, rows)
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
         if _sound(lambda: checkpoint.load_checkpoint(self.folder / checkpoint.BEST, self.device, ("model", "epoch"))):
             return

@@ -1,4 +1,4 @@
-"""A run's log: JSON lines, CSV, and the curves. Rewritten whole, so it always agrees with the checkpoint.
+"""A run's log, as JSON lines: rewritten whole, so it always agrees with the checkpoint.
 
 And what a call of the training reports.
 """
@@ -11,16 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from matplotlib.figure import Figure
-
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.recorded import read_recorded, write_recorded
 from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_data.types import lines_repr
-from aupipe.fer_display.curves import Curve, Panel, draw_panels
-from aupipe.fer_display.figures import png_bytes
-from aupipe.fer_display.tables import csv_of_records
 
 LOG = "log.jsonl"
 WAY_OUT = "Run `aupipe train` with the same settings: it writes the log again from last.pt."
@@ -112,12 +106,10 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_logs(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write ``log.jsonl``, ``log.csv`` and ``curves.png``."""
+def write_log(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write ``log.jsonl``."""
     text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
     write_recorded(folder / LOG, text.encode())
-    write_text(folder / "log.csv", csv_of_records(rows))
-    write_bytes(folder / "curves.png", png_bytes(draw_curves(rows)))
 
 
 def tensorboard_writer() -> Any:
@@ -142,28 +134,3 @@ def write_tensorboard(folder: Path, row: dict[str, Any]) -> None:
         for name, value in row.items():
             if name not in ("epoch", "complete"):
                 writer.add_scalar(name.replace("_", "/", 1), value, epoch)
-
-
-def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:
-    """Draw three panels over the epochs: cross-entropy, alignment, validation accuracy."""
-    epochs = [row["epoch"] for row in rows]
-    panels = {
-        "cross-entropy": ("train_ce", "val_ce"),
-        "alignment: 1 − cosine": ("train_align", "val_align"),
-        "accuracy": ("val_accuracy", "val_balanced_accuracy"),
-    }
-    lines = ("-", "--")  # one that lies on the other shows through it
-    return draw_panels(
-        [
-            Panel(
-                title,
-                [
-                    Curve(name.replace("_", " "), epochs, [row[name] for row in rows], line=line, marker=".")
-                    for name, line in zip(names, lines, strict=True)
-                ],
-                across="epoch",
-                grid=False,
-            )
-            for title, names in panels.items()
-        ]
-    )

@@ -15,12 +15,14 @@ from torch import Tensor
 
 from aupipe.fer_analysis.evaluation import evaluate, measuring
 from aupipe.fer_analysis.evaluation.as_published import grow_published
+from aupipe.fer_analysis.evaluation.controls import ControlMaps
 from aupipe.fer_analysis.evaluation.figures import draw_cosines
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
 from aupipe.fer_data.au_maps.heatmaps import render_maps
 from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models import metrics
 from aupipe.fer_models.methods.cam import CAM
@@ -128,6 +130,19 @@ def test_the_cam_is_that_of_the_label_and_of_the_prediction(
         assert float(row["cam_predicted_cos_predicted"]) == pytest.approx(expected, abs=5e-3)
         wrong_seen += row["predicted"] != row["true"]
     assert wrong_seen
+
+
+def test_the_other_expressions_are_drawn_on_each_face(store: Store) -> None:
+    loader = TripletLoader(store.split("test"), 10, CONFIG.centre_crop, mode="none")
+    controls, batch = ControlMaps(store, loader.reader, CONFIG.centre_crop), next(loader.epoch(0))
+    found = controls.other_maps(batch).numpy()
+    for at, (row, label, mapped) in enumerate(zip(batch.index, batch.label, batch.has_map, strict=True)):
+        for place, name in enumerate(controls.expressions):
+            points = loader.reader.landmarks[int(row)][None]
+            drawn = render_maps(points, [name], store.codebook, 64, 16)[0, 2:14, 2:14]
+            shown = bool(mapped) and name != CLASSES[int(label)]
+            np.testing.assert_allclose(found[at, place], drawn if shown else 0, atol=1e-6)
+    assert found.any()
 
 
 def test_the_cosines_by_the_papers_conventions(

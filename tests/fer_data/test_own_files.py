@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from aupipe.commands.manifest import manifest
 from aupipe.fer_data.errors import ManifestError, UserInputError
-from aupipe.fer_data.images import is_image_name
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest import BuildReport, build_manifest, check_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.content import content_keys
 from aupipe.fer_data.manifest.screen import screen_rows

@@ -36,7 +36,7 @@ from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.preparation import AlignedFace
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.pages import render
-from aupipe.fer_models.au_maps import au_contrast_loss, au_map_loss
+from aupipe.fer_models.au_maps import au_contrast_loss, au_map_loss, guidance_loss
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
@@ -56,13 +56,17 @@ def some_aus(count: int = 3) -> FaceAus:
     return FaceAus(regions, weights, torch.ones(count, dtype=torch.bool))
 
 
+def at_8(aus: FaceAus) -> FaceAus:
+    return replace(aus, regions=pooled(aus))
+
+
 def pooled(aus: FaceAus) -> torch.Tensor:
     return torch.nn.functional.adaptive_avg_pool2d(aus.regions, 8)
 
 
 def test_maps_of_the_face_s_own_action_units_cost_nothing() -> None:
-    aus = some_aus()
-    logits = torch.logit(aus.weights[:, :, None, None] * pooled(aus), eps=1e-7)
+    aus = at_8(some_aus())
+    logits = torch.logit(aus.weights[:, :, None, None] * aus.regions, eps=1e-7)
     assert au_map_loss(logits, aus) == pytest.approx(0, abs=1e-5)
     assert au_map_loss(logits + 0.5, aus) > 0.01 and au_map_loss(logits - 0.5, aus) > 0.01
     undescribed = logits.clone()
@@ -73,20 +77,30 @@ def test_maps_of_the_face_s_own_action_units_cost_nothing() -> None:
 
 
 def test_a_map_that_is_all_but_zero_still_learns() -> None:
-    aus = some_aus()
+    aus = at_8(some_aus())
     logits = torch.full((3, len(DRAWN_AUS), 8, 8), -12.0, requires_grad=True)
     (gradient,) = torch.autograd.grad(au_map_loss(logits, aus), logits)
-    inside = pooled(aus) * aus.weights[:, :, None, None]
+    inside = aus.regions * aus.weights[:, :, None, None]
     assert (gradient[inside > 0.3] < -1e-6).all()
 
 
 def test_unknown_faces_and_erased_areas_do_not_count() -> None:
-    aus = some_aus(4)
+    aus = at_8(some_aus(4))
     known = FaceAus(aus.regions, aus.weights, torch.tensor([True, False, False, True]))
     logits = torch.randn((4, len(DRAWN_AUS), 8, 8))
     alone = FaceAus(aus.regions[[0, 3]], aus.weights[[0, 3]], aus.known[:2])
     assert au_map_loss(logits, known) == pytest.approx(float(au_map_loss(logits[[0, 3]], alone)) / 2, abs=1e-6)
-    assert au_map_loss(logits, aus, torch.zeros(4, 16, 16)) == 0
+    assert au_map_loss(logits, aus, torch.zeros(4, 8, 8)) == 0
+
+
+def test_regions_come_to_the_size_of_the_maps_once_for_both_losses() -> None:
+    aus, label, valid = some_aus(4), torch.tensor([0, 0, 1, 0]), torch.ones(4, 16, 16)
+    valid[0, :9] = 0
+    logits, smaller = torch.randn((4, len(DRAWN_AUS), 8, 8)), torch.nn.functional.avg_pool2d(valid, 2)
+    own = au_map_loss(logits, at_8(aus), smaller)
+    assert guidance_loss(logits, aus, label, valid) == pytest.approx(own.item(), abs=1e-6)
+    both = own + au_contrast_loss(logits, at_8(aus), label, smaller)
+    assert guidance_loss(logits, aus, label, valid, contrast=True) == pytest.approx(both.item(), abs=1e-6) != own.item()
 
 
 def test_every_built_in_codebook_s_action_units_have_a_map() -> None:
@@ -236,8 +250,8 @@ def test_two_runs_are_compared_on_coded_faces(trained: Path, many: Store, tmp_pa
 
 def test_faces_of_one_class_are_told_apart_by_their_weights() -> None:
     """The loss of a pair, by hand; other classes, equal weights and unknown faces make no pair."""
-    regions = torch.zeros((4, len(DRAWN_AUS), 16, 16))
-    regions[:, 3, 4:8, 4:8] = 1
+    regions = torch.zeros((4, len(DRAWN_AUS), 8, 8))
+    regions[:, 3, 2:4, 2:4] = 1
     weights = torch.zeros((4, len(DRAWN_AUS)))
     weights[:, 3] = torch.tensor([0.9, 0.1, 0.1, 0.9])
     label = torch.tensor([0, 0, 1, 0])
@@ -250,7 +264,7 @@ def test_faces_of_one_class_are_told_apart_by_their_weights() -> None:
     assert both == pytest.approx((np.log1p(np.exp(-3.0)) + np.log1p(np.exp(-1.5))) / 2, abs=1e-6)
     alike = FaceAus(regions, weights.clamp(max=0.3), known)
     assert au_contrast_loss(logits, alike, label) == 0
-    erased = torch.ones(4, 16, 16)
+    erased = torch.ones(4, 8, 8)
     erased[1] = 0
     assert au_contrast_loss(logits, FaceAus(regions, weights, known), label, erased) == 0
 

@@ -221,6 +221,16 @@ def test_checkpoints_of_training_programs_load(program: str, tmp_path: Path) -> 
     assert all(torch.equal(value, MINE[key]) for key, value in got.items())
 
 
+def test_it_is_said_which_weights_of_several_were_taken(tmp_path: Path) -> None:
+    def said(content: dict[str, object]) -> str:
+        torch.save(content, tmp_path / "last.pth")
+        return str(create_backbone("test_resnet", weights=tmp_path / "last.pth").origin)
+
+    assert said({"state_dict": MINE, "state_dict_ema": OLDER}) == "the file last.pth (state_dict, not state_dict_ema)"
+    assert said({"nets": {"model_ema": OLDER}, "model": MINE}) == "the file last.pth (model, not nets.model_ema)"
+    assert said({"state_dict": MINE, "discriminator": OTHER}) == said(MINE) == "the file last.pth"
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_what_keeps_a_checkpoint_from_loading_is_said_in_full(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_resnet"), tmp_path / "whole.pt")

@@ -27,6 +27,12 @@ def test_pixel_ap_is_scikit_learns(maps: torch.Tensor) -> None:
     assert pixel_ap(maps, REGION).numpy() == pytest.approx([average_precision_score(y, s) for y, s in pairs])
 
 
+def test_no_pixel_is_stronger_for_the_sign_of_its_zero() -> None:
+    signs = torch.where(REGION, 0.0, -0.0).float()
+    chance = pytest.approx(region_share(REGION).numpy())
+    assert pixel_ap(signs, REGION).numpy() == chance and pixel_ap(-signs, REGION).numpy() == chance
+
+
 @pytest.mark.parametrize("maps", [COARSE, CONTINUOUS], ids=["ties", "distinct"])
 def test_pointing_and_energy_against_their_definitions(maps: torch.Tensor) -> None:
     for number in range(6):

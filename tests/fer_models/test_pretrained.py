@@ -244,7 +244,9 @@ def photo(show: Callable[[], np.ndarray]) -> Tensor:
 def test_the_published_package_knows_imagenet() -> None:
     """Egyptian cat and espresso. The classifier is not part of a backbone: its two tensors are read here."""
     net = timm.create_model(name := "tf_efficientnet_lite0").eval()
-    net.load_state_dict(pretrained.pretrained_source(name).carried_tensors(net.state_dict()))
+    source = pretrained.pretrained_source(name)
+    assert source.path is not None
+    net.load_state_dict(source.carried_tensors(source.path, net.state_dict()))
     photos = torch.cat([photo(data.chelsea), photo(data.coffee)])
     assert net(photos).argmax(1).tolist() == [285, 967]
     features = create_backbone(name, pretrained=True).eval()(photos)[-1]

@@ -76,7 +76,7 @@ def choose_best(run: Path, epoch: int) -> None:
     for row in saved["rows"]:
         row["val_accuracy"] = float(row["epoch"] == epoch)
     checkpoint.save_checkpoint(run / "last.pt", {**saved, "history": saved["rows"]})
-    run_log.write_logs(run, saved["rows"])
+    run_log.write_log(run, saved["rows"])
 
 
 @pytest.mark.parametrize("name", ["config.json", "last.pt", "best.pt", "log.jsonl"])

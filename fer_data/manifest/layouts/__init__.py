@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.images import is_image_name
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest.descriptors import Descriptor, Form, get_descriptor, load_descriptors
 from aupipe.fer_data.manifest.labels import Vocabulary, canonical_label, make_vocabulary, own_label
 from aupipe.fer_data.manifest.layouts import arrays, folder, names, parquet, pixels, sequences, table, votes, yolo

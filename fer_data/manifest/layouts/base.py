@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from aupipe.fer_data.errors import FerError, ManifestError, UserInputError, paragraph, unknown_name
-from aupipe.fer_data.images import is_image_name
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.walk import WalkLog, is_folder, scan, walk_files

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
-from aupipe.fer_data.images import is_image, is_image_name
+from aupipe.fer_data.image_names import is_image, is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (

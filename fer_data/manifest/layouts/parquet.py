@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.images import is_image_name
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (

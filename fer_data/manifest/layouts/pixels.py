@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -102,6 +101,8 @@ def parse_pixels(text: str) -> UInt8[np.ndarray, "48 48"] | None:
 
 def encode_grey(image: UInt8[np.ndarray, "h w"]) -> bytes:
     """Encode a grey image as PNG."""
+    import cv2  # here, so that other layouts are read without it
+
     return cv2.imencode(".png", image)[1].tobytes()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from aupipe.fer_data.errors import ManifestError, paragraph, printable
-from aupipe.fer_data.images import is_image_name
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest.descriptors import Form, compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import (
