@@ -114,7 +114,7 @@ def _sentences(opened: OpenRun, seen: SeenPicture) -> list[str]:
         (result,) = seen.faces
         looks = looked_at(result.card, NAMED)
         return [*standing, f"{_predicted(opened, result)}, looks {f'most at {looks}' if looks else NOWHERE}"]
-    places = [f"{result.number} {looked_at(result.card, 1) or 'nowhere'}" for result in seen.faces]
+    places = [f"({result.number}){_TIE}{looked_at(result.card, 1) or 'nowhere'}" for result in seen.faces]
     return [*standing, f"most looked at: {'; '.join(places)}"]
 
 

@@ -151,7 +151,7 @@ def test_several_faces_are_numbered(
     labels, below = written[:4:2], written[4:]  # each label twice: its shadow, then itself
     classes = [opened.record.classes[result.prediction.predicted] for result in seen.faces]
     assert [label.split("\u00a0")[0] for label in labels] == [f"1 {classes[0]}", f"2 {classes[1]}"]
-    assert below[0].startswith("most looked at: 1 AU ") and len(below) <= ROWS + 1
+    assert below[0].startswith("most looked at: (1) AU ") and len(below) <= ROWS + 1
 
 
 @pytest.mark.parametrize(
