@@ -275,10 +275,11 @@ def evaluate(
 def explain(
     run: Run | PathLike,
     path: PathLike,
-    out: PathLike,
+    out: PathLike | None = None,
     *,
+    video_out: PathLike | None = None,
     faces: str = "auto",
-    every: int = 5,
+    every: int | None = None,
     layer: int | None = None,
     method: str | None = None,
     method_options: str = "",
@@ -296,9 +297,11 @@ def explain(
     Args:
         run: What :func:`load_run` gives, or the run's folder.
         path: A photo, a folder of photos, a manifest or a video.
-        out: Folder for the page, the table and the files of each face.
+        out: Folder for the page, the table and the files of each face. None: only the annotated video is written.
+        video_out: A file for the frames of a video with what was seen in them: ``.mp4`` or ``.avi``. It is
+            never written over another one.
         faces: Which face of a picture is meant, as in :func:`detect_landmarks`; ``all``: every one.
-        every: Of a video, each N-th frame.
+        every: Of a video, each N-th frame. None: 5, or with ``video_out`` 1.
         layer: Whose attention is shown. None: the deepest.
         method: Read the CAM out as another method with the same training.
         method_options: That method's settings.
@@ -320,13 +323,19 @@ def explain(
         >>> report.pictures, report.faces
         (1, 1)
     """
+    from aupipe.fer_analysis.explain import check_film, open_run, open_source
     from aupipe.fer_analysis.explain import explain as run_explain
-    from aupipe.fer_analysis.explain import open_run, open_source
     from aupipe.pipeline.detectors import create_detector
     from aupipe.pipeline.isolated_photos import IsolatedPreparer
 
-    source, file = open_source(Path(path), every), None if model is None else Path(model)
-    check_output(Path(out), EXPLANATION)
+    if out is None and video_out is None:
+        raise UserInputError("Give a folder for the page (out), a file for an annotated video (video_out), or both.")
+    source = open_source(Path(path), every or (5 if video_out is None else 1))
+    file, folder, video = (None if one is None else Path(one) for one in (model, out, video_out))
+    if video is not None:
+        check_film(source, video)
+    if folder is not None:
+        check_output(folder, EXPLANATION)
     if detector is not None:
         create_detector(detector, file).close()
     opened = open_run(
@@ -339,7 +348,7 @@ def explain(
     )
     preparer = IsolatedPreparer(opened.preparation, detector=detector, model=file, faces=faces)
     with contextlib.closing(preparer):
-        return run_explain(opened, source, Path(out), preparer, shown_progress(progress), preparer.notes)
+        return run_explain(opened, source, folder, preparer, shown_progress(progress), preparer.notes, video)
 
 
 def compare(

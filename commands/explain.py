@@ -26,7 +26,13 @@ from aupipe.commands.store_argument import PLACE
 @click.command()
 @click.argument("run", type=PATH)
 @click.argument("path", metavar="IMAGE|FOLDER|MANIFEST|VIDEO", type=PATH)
-@out_option("Folder for the page, the table and the files of each face.")
+@out_option("Folder for the page, the table and the files of each face.", required=False)
+@click.option(
+    "--video-out",
+    metavar="FILE",
+    type=PATH,
+    help="Of a video, write its frames with what was seen in them: .mp4 or .avi.",
+)
 @click.option(
     "--faces",
     type=click.Choice(["auto", "box", "largest", "central", "error", "all"]),
@@ -34,7 +40,8 @@ from aupipe.commands.store_argument import PLACE
     show_default=True,
     help="Which face of a picture is meant, as in `aupipe landmarks`; all: every one.",
 )
-@click.option("--every", type=click.IntRange(1), default=5, show_default=True, help="Of a video, each N-th frame.")
+@click.option("--every", type=click.IntRange(1), default=None, help="Of a video, each N-th frame.  [default: 5; with "
+              "--video-out 1]")  # fmt: skip
 @click.option("--layer", type=int, default=None, help="Whose attention is shown.  [default: the deepest]")
 @click.option("--method", type=METHOD, default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
@@ -48,9 +55,10 @@ from aupipe.commands.store_argument import PLACE
 def explain(
     run: Path,
     path: Path,
-    out: Path,
+    out: Path | None,
+    video_out: Path | None,
     faces: str,
-    every: int,
+    every: int | None,
     layer: int | None,
     method: str | None,
     method_options: str,
@@ -66,15 +74,22 @@ def explain(
     No label is needed. Attention and CAM are drawn on the original photo. Writes OUT/index.html, OUT/faces.csv, a PNG
     and a JSON file per face, and OUT/timeline.png for a video.
 
+    With --video-out the frames of a video are drawn with their faces: attention, landmarks, expression, confidence and
+    the action units looked at. --out may then be left out.
+
     \b
     Example: aupipe explain run photos --out explained
+    Example: aupipe explain run clip.mp4 --video-out seen.mp4
     """
     from aupipe.stages import explain as run_explain
 
+    if out is None and video_out is None:
+        raise click.UsageError("Give --out, a folder for the page, or --video-out, a file, or both.")
     report = run_explain(
         run,
         path,
         out,
+        video_out=video_out,
         faces=faces,
         every=every,
         layer=layer,
@@ -86,13 +101,15 @@ def explain(
         device=device,
         progress=progress(),
     )
-    failed = f"  left out: {len(report.failures)}, listed in {out / 'failures.csv'}"
-    lines = report.lines()
-    show([*lines[:-1], *([failed] if report.failures else []), lines[-1]], report.as_json(), as_json)
+    listed_in = "" if out is None else f", listed in {out / 'failures.csv'}"
+    left_out = [f"  left out: {len(report.failures)}{listed_in}"] if report.failures else []
+    first, *lines = report.lines()
+    show([first, *left_out, *lines], report.as_json(), as_json)
     if report.failed_share > max_failures:
+        look = "The video shows them" if out is None else f"Look at {out / 'failures.csv'}"
         echo(
             f"{report.failed_share:.0%} of the pictures show no face that could be explained, more than "
-            f"--max-failures {max_failures:g} allows. Look at {out / 'failures.csv'}; what succeeded is kept.",
+            f"--max-failures {max_failures:g} allows. {look}; what succeeded is kept.",
             err=True,
         )
         return TOO_MANY_FAILURES

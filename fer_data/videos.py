@@ -46,12 +46,20 @@ class LostFrame:
     detail: str
 
 
+RATES = (0.1, 1000.0)
+"""Frames a second that a container may state; others are taken for a mistake."""
+
+USUAL_RATE = 25.0
+
+
 @dataclass(frozen=True)
 class VideoHeader:
-    """What the decoder says of a file: whether it opens it, and the number of frames, 1 where that is not known."""
+    """What the decoder says of a file: whether it opens it, the number of frames, 1 where that is not known, and how
+    many are shown in a second, :data:`USUAL_RATE` where that is not."""
 
     opened: bool
     frames: int
+    rate: float = USUAL_RATE
 
 
 def video_header(path: Path) -> VideoHeader:
@@ -104,7 +112,9 @@ def _next(worker: Worker[Job, Said, Result]) -> Message[Said] | Done[Result] | D
 def _header(path: Path, tell: Callable[[VideoHeader], None]) -> None:
     die_silently()
     with _opened(path) as video:
-        tell(VideoHeader(video.isOpened(), max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1)))
+        rate = float(video.get(cv2.CAP_PROP_FPS))
+        rate = rate if RATES[0] <= rate <= RATES[1] else USUAL_RATE
+        tell(VideoHeader(video.isOpened(), max(int(video.get(cv2.CAP_PROP_FRAME_COUNT)), 1), rate))
 
 
 def _frames(job: tuple[Path, int], tell: Callable[[VideoFrame | LostFrame | None], None]) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from aupipe.fer_data.errors import paragraph
 from aupipe.fer_data.folders import KINDS, LANDMARKS, LOCK_NAME, RUN, STORE, SYSTEM_FILES, FolderKind
-from aupipe.fer_data.images import is_image, is_photo
+from aupipe.fer_data.image_names import is_image
 
 MANIFEST_COLUMNS = ("sample_id", "path", "label", "source_label", "split")
 """The columns with which every manifest begins."""
@@ -153,7 +153,7 @@ _FILES: tuple[tuple[str, str, Callable[[Path], bool]], ...] = (
     ("", "no regular file", lambda path: not path.is_file()),
     ("manifest", _STEPS["manifest"].name, is_manifest),
     ("shard", "one HDF5 file", lambda path: _head(path, len(_HDF5)) == _HDF5),
-    ("image", "one image", is_photo),
+    ("image", "one image", lambda path: is_image(path.parent, path.name)),
 )
 """What a file may be, the first that fits."""
 

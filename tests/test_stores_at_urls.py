@@ -95,6 +95,12 @@ WRONG: dict[str, dict[str, str]] = {
     "export": {
         "to": f"{URL} --to nope --out new",
         "out": f"{URL} --to folder --out other",
+        "no out": f"{URL} --to parquet",
+        "parquet": f"{URL} --to parquet --out other",
+        "about": f"{URL} --to parquet --out new --about nope=1",
+        "remote": f"{URL} --to croissant",
+        "croissant": f"{URL} --to croissant --out new",
+        "about a folder": f"{URL} --to folder --out new --about license=x",
     },
     "verify": {"extra": f"{URL} extra"},
     "bench-loader": {

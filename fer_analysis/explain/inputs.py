@@ -59,6 +59,7 @@ class Source:
         kind: ``image``, ``folder``, ``manifest`` or ``video``.
         total: Pictures it should yield.
         every: Each N-th frame of a video is taken.
+        rate: Taken frames that are shown in a second.
         ignored: Files of a folder that are no photos by their name.
         photos: Names of an image's or a folder's photos, in order.
         manifest: The manifest, where the input is one.
@@ -68,6 +69,7 @@ class Source:
     kind: str
     total: int
     every: int = 1
+    rate: float = 0.0
     ignored: int = 0
     photos: tuple[str, ...] = ()
     manifest: Manifest | None = None
@@ -109,7 +111,7 @@ def open_source(path: Path, every: int = 1) -> Source:
     if suffix in VIDEO_SUFFIXES or not (suffix in photo_suffixes() or is_photo(path)):
         header = video_header(path)
         if header.opened or suffix in VIDEO_SUFFIXES:
-            return Source(path, "video", -(-header.frames // every), every)
+            return Source(path, "video", -(-header.frames // every), every, header.rate / every)
     return Source(path, "image", 1, photos=(path.name,))
 
 

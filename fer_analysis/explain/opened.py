@@ -54,7 +54,11 @@ class FacePrediction:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run ready to explain; ``layer`` is the one whose attention is shown, ``notes`` are to be read first."""
+    """A run ready to explain.
+
+    ``layer`` is the one whose attention is shown, ``notes`` are to be read first. ``standing``: the notes that the
+    run's own figures give, where they say that it knows nothing.
+    """
 
     folder: Path
     record: checkpoint.RunRecord
@@ -64,6 +68,7 @@ class OpenRun:
     preparation: Preparation
     calibration: Calibration | None
     notes: tuple[str, ...]
+    standing: tuple[str, ...] = ()
 
     @cached_property
     def codebook(self) -> Codebook:
@@ -179,8 +184,10 @@ def open_run(
         )
     preparation = _preparation(folder, record, store)
     calibration = run_calibration(folder, record, model, kept.sha256, store, where)
-    notes = (*_standing(folder), *(() if calibration else (_uncalibrated(store, why),)))
-    return OpenRun(folder, record, model, where, layer or model.backbone.n_layers, preparation, calibration, notes)
+    standing = _standing(folder)
+    notes = (*standing, *(() if calibration else (_uncalibrated(store, why),)))
+    shown = layer or model.backbone.n_layers
+    return OpenRun(folder, record, model, where, shown, preparation, calibration, notes, standing)
 
 
 def _preparation(folder: Path, record: checkpoint.RunRecord, store: Store | None) -> Preparation:

@@ -1,9 +1,11 @@
-"""Explaining a whole input: pictures in, a PNG and a JSON file per face out, one table and one page for all."""
+"""Explaining a whole input: a PNG and a JSON file per face, one table and one page for all; of a video also a film."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +13,29 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.explain import page
-from aupipe.fer_analysis.explain.action_units import action_unit_card, face_regions
-from aupipe.fer_analysis.explain.inputs import InputPicture, Source
-from aupipe.fer_analysis.explain.observed import observe
+from aupipe.fer_analysis.explain.film import Film
+from aupipe.fer_analysis.explain.inputs import Source
 from aupipe.fer_analysis.explain.opened import OpenRun
 from aupipe.fer_analysis.explain.pictures import face_panels, own_panels, photo_picture, window, write_face_png
-from aupipe.fer_analysis.explain.result import FaceResult, face_notes, limits, result_json, summary_row
+from aupipe.fer_analysis.explain.result import FaceResult, limits, result_json, summary_row
+from aupipe.fer_analysis.explain.seen import SeenPicture, seen_pictures
 from aupipe.fer_analysis.explain.timeline import draw_timeline
 from aupipe.fer_data.errors import printable
 from aupipe.fer_data.failures import write_failures
 from aupipe.fer_data.files import file_name, write_bytes, write_json, write_text
 from aupipe.fer_data.folders import EXPLANATION, output_folder
-from aupipe.fer_data.preparation import AlignedFace, FaceFinder, MissedFace
+from aupipe.fer_data.preparation import FaceFinder
 from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
+from aupipe.fer_data.video_files import VideoFacts
 from aupipe.fer_display.blocks import Block, Wide
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.pages import render
 from aupipe.fer_display.tables import csv_of_records
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
+
+NO_FILM = "No frame can be decoded, so no video was written."
 
 MAX_SECTIONS = 200
 """Faces on the page; the others are in the table and have their files all the same."""
@@ -41,10 +46,10 @@ class ExplainReport:
     """The outcome of explaining an input.
 
     ``explained`` pictures have at least one face; ``failures`` lists pictures and single faces; ``files`` are those
-    written, relative to ``out``.
+    written, relative to ``out``, which is None where only an annotated video was asked for: ``video``, with its facts.
     """
 
-    out: Path
+    out: Path | None
     kind: str
     pictures: int
     explained: int
@@ -53,6 +58,8 @@ class ExplainReport:
     failures: tuple[Failure, ...]
     notes: tuple[str, ...]
     files: tuple[str, ...]
+    video: Path | None = None
+    video_facts: VideoFacts | None = None
 
     @property
     def failed_share(self) -> float:
@@ -61,8 +68,10 @@ class ExplainReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""
+        video = {} if self.video_facts is None else {"video": {"path": str(self.video), **asdict(self.video_facts)}}
+        place = {} if self.out is None else {"out": str(self.out), "page": str(self.out / PAGE)}
         return {
-            "out": str(self.out),
+            **place,
             "kind": self.kind,
             "pictures": self.pictures,
             "explained": self.explained,
@@ -70,7 +79,7 @@ class ExplainReport:
             "predicted": dict(self.predicted),
             "failed": count_reasons(self.failures),
             "notes": list(self.notes),
-            "page": str(self.out / PAGE),
+            **video,
         }
 
     __repr__ = lines_repr
@@ -82,7 +91,8 @@ class ExplainReport:
         return [
             f"explain: {self.faces} faces in {self.explained} of {self.pictures} {what}: {said}",
             *(f"  note: {note}" for note in self.notes),
-            f"  look at {self.out / PAGE}",
+            *([] if self.video_facts is None else [f"  video: {self.video}: {self.video_facts}"]),
+            *([] if self.out is None else [f"  look at {self.out / PAGE}"]),
         ]
 
 
@@ -99,10 +109,24 @@ class _Work:
     limits: tuple[str, ...] = ()
     pictures: int = 0
     explained: int = 0
+    predicted: Counter[str] = field(default_factory=Counter)
+
+    def count(self, opened: OpenRun, seen: SeenPicture) -> None:
+        """Count a picture, what was predicted of its faces, and what was missed."""
+        self.pictures += 1
+        self.explained += bool(seen.faces)
+        self.failures += seen.missed
+        self.predicted.update(opened.record.classes[result.prediction.predicted] for result in seen.faces)
 
 
 def explain(
-    opened: OpenRun, source: Source, out: Path, find: FaceFinder, progress: Progress, notes: Sequence[str] = ()
+    opened: OpenRun,
+    source: Source,
+    out: Path | None,
+    find: FaceFinder,
+    progress: Progress,
+    notes: Sequence[str] = (),
+    video: Path | None = None,
 ) -> ExplainReport:
     """Explain every face of an input.
 
@@ -113,59 +137,53 @@ def explain(
         opened: The run.
         source: The pictures.
         out: Receives ``index.html``, ``faces.csv``, ``explain.json``, ``faces/``, and ``timeline.png`` for a video.
+            None: nothing but the annotated video is written.
         find: Finds, aligns and cuts out the faces of a photo.
         progress: Told of each picture.
         notes: Sentences for the page and the report, beside the run's own.
+        video: Receives the frames of a video with what was seen in them, see :class:`Film`. None: no such file.
     """
-    with output_folder(out, EXPLANATION):
-        earlier, work = _earlier_files(out), _Work()
-        progress.start("explain", source.total, "frames" if source.kind == "video" else "photos")
-        for picture in source.pictures():
-            work.pictures += 1
-            if isinstance(picture, Failure):
-                work.failures.append(picture)
-            else:
-                _explain_picture(opened, picture, out, find, work)
-            progress.advance(1)
-        progress.finish()
-        report = _finish(opened, source, out, work, (*opened.notes, *notes))
-        for name in set(earlier) - set(report.files):
-            (out / name).unlink(missing_ok=True)
+    film = None if video is None else Film(opened, source, video)
+    seen, work = _watched(opened, source, find, progress, film), _Work()
+    with closing(seen):
+        if out is None:
+            for one in seen:
+                work.count(opened, one)
+            return _report(opened, source, None, work, (*opened.notes, *notes), film)
+        with output_folder(out, EXPLANATION):
+            earlier = _earlier_files(out)
+            for one in seen:
+                work.count(opened, one)
+                _explain_picture(opened, one, out, work)
+            report = _finish(opened, source, out, work, (*opened.notes, *notes), film)
+            for name in set(earlier) - set(report.files):
+                (out / name).unlink(missing_ok=True)
     return report
 
 
-def _explain_picture(opened: OpenRun, picture: InputPicture, out: Path, find: FaceFinder, work: _Work) -> None:
-    found = find(picture.image, picture.box, picture.known)
-    faces = {number: one for number, one in enumerate(found, 1) if isinstance(one, AlignedFace)}
-    for number, one in enumerate(found, 1):
-        if isinstance(one, MissedFace):
-            name = picture.name if not faces else f"{picture.name}.face{number}"
-            work.failures.append(Failure(name, picture.name, one.reason.key, one.detail))
-    results = explain_faces(opened, picture, faces)
-    work.explained += bool(results)
-    if picture.frame is not None:
+def _watched(
+    opened: OpenRun, source: Source, find: FaceFinder, progress: Progress, film: Film | None
+) -> Generator[SeenPicture]:
+    """Yield the pictures as they are seen, after they went into the film."""
+    seen = seen_pictures(opened, source, find)
+    progress.start("explain", source.total, "frames" if source.kind == "video" else "photos")
+    for one in seen if film is None else film.watch(seen):
+        yield one
+        progress.advance(1)
+    progress.finish()
+
+
+def _explain_picture(opened: OpenRun, seen: SeenPicture, out: Path, work: _Work) -> None:
+    picture, results = seen.picture, seen.faces
+    if picture is not None and picture.frame is not None:
         work.times.append(picture.frame if picture.seconds is None else picture.seconds)
         blank = np.full(len(opened.record.classes), np.nan)
         work.probability.append(results[0].prediction.probability if results else blank)
-    if len(results) > 1 and len(work.blocks) < MAX_SECTIONS:
+    if picture is not None and len(results) > 1 and len(work.blocks) < MAX_SECTIONS:
         corners = [window(opened, result)[1] for result in results]
         work.blocks.append(Wide(photo_picture(picture.image, corners, picture.name)))
     for result in results:
         _write_face(opened, result, out, work)
-
-
-def explain_faces(opened: OpenRun, picture: InputPicture, faces: Mapping[int, AlignedFace]) -> list[FaceResult]:
-    """Classify and explain the numbered faces of one picture."""
-    if not faces:
-        return []
-    results = []
-    for (number, face), prediction in zip(faces.items(), opened.predict(list(faces.values())), strict=True):
-        regions = face_regions(face.landmarks, opened.canvas, opened.record.classes[prediction.predicted])
-        maps = (prediction.attention, prediction.cam, prediction.au_maps)
-        card = action_unit_card(regions, opened.codebook, *maps)
-        observed = observe(face.blendshapes, card)
-        results.append(FaceResult(picture, number, face, prediction, card, face_notes(face), observed))
-    return results
 
 
 def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> None:
@@ -181,7 +199,9 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
         work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels], own))
 
 
-def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...]) -> ExplainReport:
+def _finish(
+    opened: OpenRun, source: Source, out: Path, work: _Work, notes: tuple[str, ...], film: Film | None
+) -> ExplainReport:
     """Write the failures, the table, the timeline and the page; the report last."""
     write_failures(out, work.failures)
     notes = (*notes, *_more_notes(source, work))
@@ -197,23 +217,28 @@ def _finish(opened: OpenRun, source: Source, out: Path, work: _Work, notes: tupl
     title = f"{printable(source.path.name)} explained"
     said = {"facts": facts, "limits": work.limits, "left_out": work.failures}
     write_text(out / PAGE, render("explain", title=title, blocks=blocks, **said))
-    predicted: dict[str, int] = {}
-    for name in opened.record.classes:
-        if count := sum(row["predicted"] == name for row in work.rows):
-            predicted[name] = count
-    report = ExplainReport(
+    report = _report(opened, source, out, work, notes, film)
+    write_json(out / REPORT, {**report.as_json(), "run": str(opened.folder), "files": list(report.files)})
+    return report
+
+
+def _report(
+    opened: OpenRun, source: Source, out: Path | None, work: _Work, notes: tuple[str, ...], film: Film | None
+) -> ExplainReport:
+    without = film is not None and film.facts is None
+    return ExplainReport(
         out=out,
         kind=source.kind,
         pictures=work.pictures,
         explained=work.explained,
-        faces=len(work.rows),
-        predicted=predicted,
+        faces=work.predicted.total(),
+        predicted={name: work.predicted[name] for name in opened.record.classes if work.predicted[name]},
         failures=tuple(work.failures),
-        notes=notes,
-        files=(*work.files, PAGE),
+        notes=(*notes, *([NO_FILM] if without else [])),
+        files=() if out is None else (*work.files, PAGE),
+        video=None if film is None else film.path,
+        video_facts=None if film is None else film.facts,
     )
-    write_json(out / REPORT, {**report.as_json(), "run": str(opened.folder), "files": list(report.files)})
-    return report
 
 
 def _more_notes(source: Source, work: _Work) -> tuple[str, ...]:

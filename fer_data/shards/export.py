@@ -1,6 +1,6 @@
-"""A store as other tools read it: a folder of images, or tar files for the webdataset package.
+"""A store as other tools read it: a folder of images, tar files for the webdataset package, or Parquet tables.
 
-Both hold every row, the image as it lies in the store (PNG for pixels, the very JPEG file otherwise), and come out
+All hold every row, the image as it lies in the store (PNG for pixels, the very JPEG file otherwise), and come out
 byte for byte the same each time.
 
 ``folder``: ``images/SPLIT/CLASS/ID.png``, ``maps/SPLIT/CLASS/ID.png`` for rows that have a map (8 bits, 255 = 1.0),
@@ -10,6 +10,8 @@ and ``landmarks.csv`` with a line for each row: its sample id, the files, and th
 ``webdataset``: a tar for each shard, ``SPLIT-000000.tar``, with the members ``KEY.png`` or ``.jpg``, ``.cls`` (class
 index), ``.au_map.png``, ``.landmarks.npy`` (68 x 2, float32, pixels) and ``.json`` of each row. A row without a map has
 one of zeros, and ``has_map`` false in its JSON.
+
+``parquet``: see :mod:`~aupipe.fer_data.shards.export_parquet`.
 """
 
 from __future__ import annotations
@@ -19,19 +21,20 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, sha256_bytes, write_json
 from aupipe.fer_data.folders import EXPORT, output_folder
-from aupipe.fer_data.images import encode_png
 from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
+from aupipe.fer_data.shards.export_parquet import export_parquet, load_pyarrow
+from aupipe.fer_data.shards.exported_files import check_count, image_file, image_suffix, map_file
+from aupipe.fer_data.shards.parquet_croissant import describe_tables
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_display.tables import csv_lines
@@ -45,26 +48,31 @@ _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class ExportReport:
-    """A finished export. ``rows``: rows written, by split; ``files``: names of the tars, or of ``landmarks.csv``."""
+    """A finished export. ``rows``: rows written, by split; ``files``: names of the tars or tables, or of
+    ``landmarks.csv``."""
 
     form: str
     rows: dict[str, int]
     files: tuple[str, ...]
 
 
-def export_store(store: Store, form: str, out: Path, progress: Progress | None = None) -> ExportReport:
+def export_store(
+    store: Store, form: str, out: Path, progress: Progress | None = None, about: Mapping[str, str] | None = None
+) -> ExportReport:
     """Write every row of a store to a folder, as other tools read it.
 
-    Interrupted, it continues when called again: finished tars and finished PNG files are kept.
+    Interrupted, it continues when called again: finished tars, tables and PNG files are kept.
 
     Args:
         store: The store.
-        form: ``folder`` or ``webdataset``.
+        form: ``folder``, ``webdataset`` or ``parquet``.
         out: The folder to write.
         progress: Hears of each written row.
+        about: What people say of the data, for the metadata beside Parquet tables
+            (:data:`~aupipe.fer_data.shards.croissant.ABOUT`).
 
     Raises:
-        UserInputError: The form is unknown.
+        UserInputError: The form is unknown, or its library is not installed.
         FolderInUseError: ``out`` holds anything else.
         StoreError: Rows cannot be read or did not all arrive.
     """
@@ -77,6 +85,8 @@ def export_store(store: Store, form: str, out: Path, progress: Progress | None =
         progress.start("exporting", sum(rows.values()), "image")
         try:
             files = FORMS[form](store, out, progress)
+            if form == "parquet":
+                describe_tables(store, out, files, about or {})
         finally:
             progress.finish()
         write_json(out / RECORD_NAME, {**record, "complete": True, "classes": store.index.classes, "rows": rows})
@@ -87,6 +97,8 @@ def check_export(store: Store, form: str, out: Path) -> dict[str, str]:
     """Refuse what :func:`export_store` refuses before it reads a row; return what names this export."""
     if form not in FORMS:
         raise UserInputError(unknown_name("form", form, sorted(FORMS)))
+    if form == "parquet":
+        load_pyarrow()
     record = {"form": form, "store": store.index.digest}
     _refuse_other_content(out, record)
     return record
@@ -113,31 +125,6 @@ def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
         )
 
 
-# --- what both forms share ---
-
-
-def _suffix(reader: SplitReader) -> str:
-    return "jpg" if reader.encoding == "jpeg" else "png"
-
-
-def _image_file(reader: SplitReader, row: int) -> bytes:
-    if reader.encoding == "jpeg":
-        return bytes(reader.jpeg_bytes(row))
-    return encode_png(reader.image(row))
-
-
-def _map_file(reader: SplitReader, row: int) -> bytes:
-    return bytes(cv2.imencode(".png", np.asarray(np.rint(reader.au_map(row) * 255), np.uint8))[1])
-
-
-def _check_count(what: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise StoreError(
-            paragraph(f"The export is not complete: {what}.", expected=f"{expected} rows", got=f"{found}",
-                      fix="Empty the folder and export again.")
-        )  # fmt: skip
-
-
 # --- webdataset ---
 
 
@@ -149,7 +136,7 @@ def _export_tars(store: Store, out: Path, progress: Progress) -> tuple[str, ...]
             path = out / f"{split}-{number:06d}.tar"
             if not path.is_file():  # under its final name a tar is complete
                 _write_tar(path, reader, first, entry)
-            _check_count(path.name, _rows_in_tar(path), entry.rows)
+            check_count(path.name, _rows_in_tar(path), entry.rows)
             names.append(path.name)
             progress.advance(entry.rows)
             first += entry.rows
@@ -167,9 +154,9 @@ def _write_tar(path: Path, reader: SplitReader, first: int, entry: ShardEntry) -
 
 def _tar_members(reader: SplitReader, row: int) -> Iterator[tuple[str, bytes]]:
     label = int(reader.labels[row])
-    yield _suffix(reader), _image_file(reader, row)
+    yield image_suffix(reader), image_file(reader, row)
     yield "cls", str(label).encode()
-    yield "au_map.png", _map_file(reader, row)
+    yield "au_map.png", map_file(reader, row)
     points = io.BytesIO()
     np.save(points, reader.landmarks[row], allow_pickle=False)
     yield "landmarks.npy", points.getvalue()
@@ -210,7 +197,7 @@ def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ..
         table.writelines(csv_lines(header, _written_rows(store, out, progress)))
     for split in store.index.splits:
         written = sum(path.is_file() for path in (out / "images" / split).glob("*/*"))
-        _check_count(f"images/{split}", written, store.index.rows(split))
+        check_count(f"images/{split}", written, store.index.rows(split))
     return ("landmarks.csv",)
 
 
@@ -226,10 +213,10 @@ def _written_rows(store: Store, out: Path, progress: Progress) -> Iterator[list[
 def _write_row(reader: SplitReader, row: int, name: str, out: Path) -> list[str]:
     label = reader.store.index.classes[int(reader.labels[row])]
     place = f"{reader.split}/{label}/{name}"
-    image, au_map = f"images/{place}.{_suffix(reader)}", f"maps/{place}.png" if reader.has_map[row] else ""
-    _put(out / image, lambda: _image_file(reader, row))
+    image, au_map = f"images/{place}.{image_suffix(reader)}", f"maps/{place}.png" if reader.has_map[row] else ""
+    _put(out / image, lambda: image_file(reader, row))
     if au_map:
-        _put(out / au_map, lambda: _map_file(reader, row))
+        _put(out / au_map, lambda: map_file(reader, row))
     points = [f"{value:.3f}" for value in reader.landmarks[row].ravel()]
     return [reader.sample_ids[row], reader.split, label, image, au_map, *points]
 
@@ -273,5 +260,6 @@ def _file_names(reader: SplitReader) -> list[str]:
 
 FORMS: dict[str, Callable[[Store, Path, Progress], tuple[str, ...]]] = {
     "folder": _export_folder,
+    "parquet": export_parquet,
     "webdataset": _export_tars,
 }

@@ -8,6 +8,7 @@ import numpy as np
 
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import spec
+from aupipe.fer_data.shards.croissant import CROISSANT_NAME, is_outdated
 from aupipe.fer_data.shards.encoding import offsets_fit
 from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, index_text, load_index
 from aupipe.fer_data.shards.shard_file import Finding, ShardFile, damaged_rows, open_shard, stored_images
@@ -64,7 +65,9 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
             findings += _shard_findings(path, shards[name], index, rows, seen)
         elif not _has_digest(path, sha256):
             findings.append(Finding(name, _OTHER_BYTES))
-    known = set(expected) | {INDEX_NAME, ".lock"}
+    if (folder / CROISSANT_NAME).is_file() and is_outdated(folder):
+        findings.append(Finding(CROISSANT_NAME, "describes another index: run `aupipe export --to croissant` again"))
+    known = set(expected) | {INDEX_NAME, CROISSANT_NAME, ".lock"}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
             what = "left by an interrupted write" if path.name.endswith(".tmp") else "not part of the store"

@@ -269,7 +269,7 @@ def test_an_image_that_is_not_of_the_store_is_noticed(raw: Store, tmp_path: Path
 # --- both ---
 
 
-@pytest.mark.parametrize("form", ["webdataset", "folder"])
+@pytest.mark.parametrize("form", ["webdataset", "folder", "parquet"])
 def test_the_same_store_gives_the_same_bytes(source: Store, tmp_path: Path, form: str) -> None:
     for name in ("a", "b"):
         export_store(source, form, tmp_path / name)
@@ -280,7 +280,7 @@ def test_the_same_store_gives_the_same_bytes(source: Store, tmp_path: Path, form
     assert not any(str(tmp_path).encode() in content for content in first.values())
 
 
-@pytest.mark.parametrize("form", ["webdataset", "folder"])
+@pytest.mark.parametrize("form", ["webdataset", "folder", "parquet"])
 def test_other_content_is_refused_and_untouched(raw: Store, jpeg: Store, tmp_path: Path, form: str) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("mine")
@@ -296,6 +296,6 @@ def test_other_content_is_refused_and_untouched(raw: Store, jpeg: Store, tmp_pat
 
 
 def test_an_unknown_form_lists_those_that_exist(raw: Store, tmp_path: Path) -> None:
-    with pytest.raises(UserInputError, match=r"folder, webdataset.*Did you mean 'webdataset'"):
+    with pytest.raises(UserInputError, match=r"folder, parquet, webdataset.*Did you mean 'webdataset'"):
         export_store(raw, "webdatset", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -88,6 +88,7 @@ OURS: dict[str, str] = {
     "fer_data/processes.py": "the null device",
     "fer_data/shards/remote.py": "a store's files, as copied: the index and the shards are attacked",
     "fer_data/shards/writer.py": "writes",
+    "fer_data/video_files.py": "reads back the video that it has just written",
     "fer_data/typed.py": "the parser of all the others",
     "fer_display/tables.py": "the parser of tables, for those who read them",
     "fer_demo/portrait/warps.py": "opens a mouth",
