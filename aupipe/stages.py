@@ -261,7 +261,7 @@ def evaluate(
 
     Example:
         >>> result = aupipe.evaluate("run")
-        >>> result.content["n"], sorted(result.to_pandas()["true"].unique())[:3]
+        >>> result.content["n"], sorted(result.to_pandas()["label"].unique())[:3]
         (7, ['anger', 'disgust', 'fear'])
     """
     from aupipe.fer_analysis.evaluation import evaluate as run_evaluation

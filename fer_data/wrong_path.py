@@ -40,7 +40,7 @@ class _DataStep:
         """Return whether ``path`` is the finished result of this step."""
         if self.last_file:
             return (path / self.last_file).is_file()
-        return is_manifest(path) if path.is_file() else self.folder is None and path.is_dir() and not self.command
+        return path.is_dir() if not self.command else path.suffix == ".csv" and path.is_file() and is_manifest(path)
 
 
 _STEPS = {

@@ -18,13 +18,15 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from aupipe.commands import cli
-from aupipe.commands.console import show
+from aupipe.commands.console import DeviceName, show
 from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.landmark_parts import SCHEMA_VERSION as PART_VERSION
+from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
@@ -87,6 +89,44 @@ def test_settings_of_a_training_stand_under_headings(name: str) -> None:
     options = [one for one in COMMANDS[name].params if isinstance(one, click.Option)]
     expected = [(one.opts[-1], settings.get(one.name or "", "Options")) for one in options] + [("--help", "Options")]
     assert sorted(listed) == sorted(expected)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_of_one_meaning_are_alike_in_every_command(name: str) -> None:
+    options = {one.opts[-1]: one for one in COMMANDS[name].params if isinstance(one, click.Option)}
+    assert options["--quiet"].opts == ["-q", "--quiet"] and options["--json"].opts == ["--json"]
+    assert "--out" not in options or options["--out"].opts == ["-o", "--out"]
+    for option, kind in (("--split", click.Choice), ("--method", click.Choice), ("--device", DeviceName)):
+        assert option not in options or isinstance(options[option].type, kind), option
+
+
+@pytest.mark.parametrize(
+    ("words", "begun", "completed"),
+    [
+        ([], "faith", ["faithfulness"]),
+        (["evaluate", "run", "--split"], "t", ["train", "test"]),
+        (["train", "store", "--method"], "grad", ["gradcam", "gradcampp"]),
+        (["explain", "run", "photos", "--device"], "c", ["cpu", "cuda", "cuda:0"]),
+        (["landmarks", "faces.csv", "--detector"], "m", ["mediapipe"]),
+    ],
+)
+def test_shells_complete_commands_and_choices(words: list[str], begun: str, completed: list[str]) -> None:
+    shell = ShellComplete(cli.cli, {}, "aupipe", "_AUPIPE_COMPLETE")
+    assert [one.value for one in shell.get_completions(words, begun)] == completed
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(f"_AUPIPE_COMPLETE={name}_source" in readme for name in ("bash", "zsh", "fish"))
+
+
+def test_quiet_leaves_results_and_errors(store: Store, tmp_path: Path) -> None:
+    for name, more in (("told", []), ("silent", ["--quiet"])):
+        words = ["export", str(store.folder), "--to", "folder", "-o", str(tmp_path / name), *more]
+        done = CliRunner().invoke(cli.cli, words)
+        assert done.exit_code == 0 and "exported 84 rows" in done.stdout
+        assert (done.stderr == "") is (name == "silent")
+    refused = CliRunner().invoke(cli.cli, ["evaluate", "nowhere", "-q"])
+    assert "does not exist" in str(refused.exception)
+    wrong = CliRunner().invoke(cli.cli, ["evaluate", "nowhere", "--device", "gpu"])
+    assert wrong.exit_code == 2 and "'gpu' is not one of auto, cpu, cuda or cuda:N" in wrong.output
 
 
 def test_json_is_one_object_on_stdout(dataset: Dataset, tmp_path: Path, model: Path) -> None:

@@ -229,7 +229,7 @@ def _columns(
 ) -> Iterator[tuple[str, Sequence[str]]]:
     yield "sample_id", faces.sample_id
     yield "group", faces.group
-    yield "true", [classes[number] for number in faces.label]
+    yield "label", [classes[number] for number in faces.label]
     yield "predicted", [classes[number] for number in measured.predicted]
     yield "aus", [format_facs(codes[sample]) for sample in faces.sample_id]
     yield "another", ["" if place == NOBODY else faces.sample_id[place] for place in faces.another]

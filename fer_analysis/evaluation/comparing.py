@@ -112,7 +112,7 @@ def figures_of(run: Path, split: str = "test", limit: int | None = None) -> tupl
 
 def _differences(first: PredictionTable, second: PredictionTable, contents: list[dict[str, Any]]) -> dict[str, Any]:
     mapped = first.flags("has_map")
-    label = np.unique([row["true"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
+    label = np.unique([row["label"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
     found = {
         "accuracy": paired_difference(right[0], right[1], label, "samples", first.group),

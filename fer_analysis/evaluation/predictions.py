@@ -49,10 +49,10 @@ def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Se
     everywhere = np.ones(len(samples.label), bool)
     yield "sample_id", samples.sample_id
     yield "group", samples.group
-    yield "true", [classes[number] for number in samples.label]
+    yield "label", [classes[number] for number in samples.label]
     yield "predicted", [classes[number] for number in samples.predicted]
     yield "correct", _flags(samples.correct)
-    yield "probability", number_cells(samples.probability.max(1), everywhere)
+    yield "confidence", number_cells(samples.probability.max(1), everywhere)
     for number, name in enumerate(classes):
         yield f"p_{name}", number_cells(samples.probability[:, number], everywhere)
     yield "has_map", _flags(samples.has_map)
@@ -68,6 +68,10 @@ def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
     return ["1" if value else "0" for value in values]
 
 
+_FORMER_COLUMNS = {METRICS: {"true": "label", "probability": "confidence"}}
+"""Columns by the names that older tables have, by the file of their figures."""
+
+
 @dataclass(frozen=True)
 class PredictionTable:
     """``predictions.csv``, read back: its rows' ids and labels, and any of its columns as numbers."""
@@ -78,7 +82,7 @@ class PredictionTable:
     @property
     def identity(self) -> list[tuple[str, str, str]]:
         """(sample id, true class, has_map) of each row: what two evaluations must share to be compared."""
-        return [(row["sample_id"], row["true"], row["has_map"]) for row in self.rows]
+        return [(row["sample_id"], row["label"], row["has_map"]) for row in self.rows]
 
     @cached_property
     def group(self) -> Int64[np.ndarray, "n"]:
@@ -112,7 +116,8 @@ def read_predictions(path: Path, sha256: str, figures: str = METRICS, command: s
                 fix=f"Run `aupipe {command}` on that run again.",
             )
         )
-    return PredictionTable(path, tuple(csv_records(io.StringIO(data.decode(), newline=""))))
+    rows, names = csv_records(io.StringIO(data.decode(), newline="")), _FORMER_COLUMNS.get(figures, {"true": "label"})
+    return PredictionTable(path, tuple({names.get(name, name): cell for name, cell in row.items()} for row in rows))
 
 
 def load_metrics(folder: Path, run: Path | None = None) -> dict[str, Any]:

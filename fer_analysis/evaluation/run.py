@@ -44,7 +44,7 @@ class Evaluation:
 
         Raises :class:`UserInputError` when pandas is not installed.
         """
-        return csv_frame(self.out / PREDICTIONS, ("sample_id", "true", "predicted"))
+        return csv_frame(self.out / PREDICTIONS, ("sample_id", "label", "predicted"))
 
     def against(self, other: Path | str) -> Comparison:
         """Compare with another evaluated run, face by face.

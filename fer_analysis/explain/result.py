@@ -81,7 +81,7 @@ def summary_row(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
     yaw, pitch, roll = (round(float(angle), 1) for angle in result.face.pose)
     probability = {f"p_{name}": round(float(result.prediction.probability[k]), 6) for k, name in enumerate(classes)}
     return {
-        "name": result.picture.name,
+        "sample_id": result.picture.name,
         "frame": "" if result.picture.frame is None else result.picture.frame,
         "seconds": "" if result.picture.seconds is None else result.picture.seconds,
         "face": result.number,
@@ -108,7 +108,7 @@ def result_json(result: FaceResult, opened: OpenRun) -> dict[str, Any]:
     predicted = classes[prediction.predicted]
     cam = None if prediction.cam is None else {"class": predicted, "map": _rounded(prediction.cam)}
     return {
-        "name": result.picture.name,
+        "sample_id": result.picture.name,
         "face": result.number,
         "frame": result.picture.frame,
         "seconds": result.picture.seconds,

@@ -150,7 +150,7 @@ def _read_faces(path: Path, sha256: str, run: Path) -> PredictionTable:
 def _faces_of_both(first: PredictionTable, second: PredictionTable) -> tuple[Bool[np.ndarray, "n"], dict[str, Any]]:
     """Mark the faces that count, and count how many are left at each step."""
     region = np.array([row["region_share"] != "" for row in first.rows], bool)
-    right = [region & np.array([row["true"] == row["predicted"] for row in one.rows], bool) for one in (first, second)]
+    right = [region & np.array([row["label"] == row["predicted"] for row in one.rows], bool) for one in (first, second)]
     both = right[0] & right[1]
     chosen = both & (_room(first) >= ROOM) & (_room(second) >= ROOM)
     return chosen, {
@@ -178,7 +178,7 @@ def _differences(
 ) -> dict[str, Any]:
     if not rows.any():
         return {}
-    label = np.unique([row["true"] for row in table.rows], return_inverse=True)[1].astype(np.int64)[rows]
+    label = np.unique([row["label"] for row in table.rows], return_inverse=True)[1].astype(np.int64)[rows]
     first, second = shares
     return {name: paired_difference(first[name], second[name], label, "samples", table.group[rows]) for name in first}
 
@@ -204,7 +204,7 @@ def _csv(shares: list[dict[str, Float64[np.ndarray, "m"]]], table: PredictionTab
     """Write a line for each face that counts: the shares that removing took, by run."""
     chosen = [row for row, kept in zip(table.rows, rows, strict=True) if kept]
     everywhere = np.ones(len(chosen), bool)
-    columns = [(name, [row[name] for row in chosen]) for name in ("sample_id", "group", "true")]
+    columns = [(name, [row[name] for row in chosen]) for name in ("sample_id", "group", "label")]
     columns += [
         (f"{whose}_{kind}", list(number_cells(values[kind], everywhere)))
         for whose, values in zip(("run", "other"), shares, strict=True)

@@ -34,7 +34,7 @@ def _columns(faces: PerturbedFaces, classes: Sequence[str]) -> Iterator[tuple[st
     everywhere = np.ones(len(faces.label), bool)
     yield "sample_id", faces.sample_id
     yield "group", faces.group
-    yield "true", [classes[number] for number in faces.label]
+    yield "label", [classes[number] for number in faces.label]
     yield "predicted", [classes[number] for number in faces.predicted]
     yield "has_map", ["1" if value else "0" for value in faces.has_map]
     yield "probability", number_cells(faces.whole, everywhere)

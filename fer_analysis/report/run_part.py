@@ -221,7 +221,7 @@ def chosen_faces(run: EvaluatedRun, count: int) -> list[Choice]:
     order = mapped[np.argsort(-cosines, kind="stable")].tolist()
     half = -(-len(order) // 2)  # of few faces, none is on both ends
     wrong = np.flatnonzero(~table.flags("correct"))
-    confident = wrong[np.argsort(-table.numbers("probability", ~table.flags("correct")), kind="stable")].tolist()
+    confident = wrong[np.argsort(-table.numbers("confidence", ~table.flags("correct")), kind="stable")].tolist()
     return [
         Choice("Attention closest to the AU map", tuple(order[:half][:count])),
         Choice("Attention farthest from the AU map", tuple(order[half:][::-1][:count])),
@@ -253,8 +253,8 @@ def _face(run: EvaluatedRun, said: Explanation, at: int, row: Mapping[str, str])
         if values is not None:
             known = f", cosine {float(cosine):.2f}" if cosine else ""
             tiles.append(jpeg_picture(overlay(face, values[at]), f"{name}{known}"))
-    answer = f"{row['true']}, taken for {row['predicted']}" if row["correct"] == "0" else row["true"]
-    return Group(f"{answer} ({float(row['probability']):.0%})", row["sample_id"], tiles)
+    answer = f"{row['label']}, taken for {row['predicted']}" if row["correct"] == "0" else row["label"]
+    return Group(f"{answer} ({float(row['confidence']):.0%})", row["sample_id"], tiles)
 
 
 def run_provenance_section(run_folder: Path, record: RunRecord, metrics: Mapping[str, Any] | None) -> Section:

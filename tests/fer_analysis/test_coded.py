@@ -351,7 +351,7 @@ def test_a_run_s_figures_are_those_of_its_table(run: Path, content: dict[str, An
         won, pairs = 0.0, 0
         for unit in UNITS:
             for label in CLASSES:
-                here = [row for row in rows if row["true"] == label]
+                here = [row for row in rows if row["label"] == label]
                 shown = np.array([str(unit) in row["aus"].split("+") for row in here])
                 if min(shown.sum(), (~shown).sum()) >= 6:
                     scores = [float(row[f"{name}_AU{unit}"]) for row in here]
@@ -362,10 +362,10 @@ def test_a_run_s_figures_are_those_of_its_table(run: Path, content: dict[str, An
         means = [
             np.mean(found)
             for label in CLASSES
-            if (found := [float(row[f"cos_{name}"]) for row in rows if row["true"] == label and row["aus"] != "0"])
+            if (found := [float(row[f"cos_{name}"]) for row in rows if row["label"] == label and row["aus"] != "0"])
         ]
         assert stored["coded"]["maps"][name]["cosine"] == pytest.approx(np.mean(means), abs=1e-5)
-    right = np.mean([row["true"] == row["predicted"] for row in rows])
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
     assert stored["coded"]["accuracy"] == pytest.approx(right)
 
 

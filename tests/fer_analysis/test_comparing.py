@@ -15,7 +15,8 @@ import aupipe
 from aupipe.commands.cli import cli
 from aupipe.fer_analysis.evaluation import Evaluation, compare, evaluate
 from aupipe.fer_analysis.evaluation.pairing import difference_rows
-from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError
+from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
@@ -94,8 +95,6 @@ def test_other_faces_or_maps_are_refused(runs: tuple[Path, Path], tmp_path: Path
 
 
 def test_other_rows_are_refused(runs: tuple[Path, Path], tmp_path: Path) -> None:
-    from aupipe.fer_data.files import sha256_file
-
     other = copy(runs[1], tmp_path)
     lines = (other / "predictions.csv").read_text().splitlines(keepends=True)
     (other / "predictions.csv").write_text("".join([lines[0], lines[2], lines[1], *lines[3:]]))
@@ -196,3 +195,23 @@ def test_requests_that_contradict_themselves_are_refused_from_python_too(runs: t
     given = Evaluation(runs[0], {"maps_from": {"name": "saliency"}}, runs[0])
     with pytest.raises(UserInputError, match="compared by their own maps"):
         given.against(runs[1])
+
+
+def test_tables_of_an_earlier_version_are_read_by_their_columns_former_names(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    now = compare(*runs).as_json()
+    old = [Path(shutil.copytree(run, tmp_path / run.name)) for run in runs]
+    for run in old:
+        table = run / "predictions.csv"
+        head, rest = table.read_text().split("\n", 1)
+        table.write_text(head.replace(",label,", ",true,").replace(",confidence,", ",probability,") + "\n" + rest)
+        assert ",true," in table.read_text()
+        rewrite(run / "metrics.json", predictions_sha256=sha256_file(table))
+    assert compare(*old).as_json()["differences"] == now["differences"]
+
+
+def test_a_store_that_was_moved_is_called_moved(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    elsewhere = Path(shutil.copytree(runs[0], tmp_path / "far" / "away" / "plain"))
+    with pytest.raises(StoreError, match=r"not where it was: it was moved or removed\..*Give its place with --store\."):
+        evaluate(elsewhere)

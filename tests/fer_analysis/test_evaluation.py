@@ -134,7 +134,7 @@ def test_the_map_of_the_prediction_against_a_slow_computation(store: Store, run:
                 drawn = render_maps(reader.landmarks[row][None], [name], store.codebook, 64, 16)
                 expected[name] = float(metrics.cosines(cropped(drawn), own[0])[0])
         assert float(said["predicted_map_cos"]) == pytest.approx(expected[said["predicted"]], abs=2e-3)
-        others = [value for name, value in expected.items() if name not in ("neutral", said["true"])]
+        others = [value for name, value in expected.items() if name not in ("neutral", said["label"])]
         assert float(said["au_map_cos_nearest"]) == pytest.approx(max(others), abs=2e-3)
     own_map = content["localisation"]["controls"]["au_map"]["all"]
     assert own_map["cosine"] == pytest.approx(1, abs=1e-6)

@@ -82,9 +82,9 @@ def test_the_table_has_every_face_and_its_probabilities(
     for row, values in zip(table, probability, strict=True):
         assert [float(row[f"p_{name}"]) for name in CLASSES] == pytest.approx(values, abs=1e-5)
         assert row["predicted"] == CLASSES[values.argmax()]
-        assert float(row["probability"]) == pytest.approx(values.max(), abs=1e-5)
-        assert (row["correct"] == "1") == (row["true"] == row["predicted"])
-        assert (row["att5_cos"] == "") == (row["has_map"] == "0") == (row["true"] == "neutral")
+        assert float(row["confidence"]) == pytest.approx(values.max(), abs=1e-5)
+        assert (row["correct"] == "1") == (row["label"] == row["predicted"])
+        assert (row["att5_cos"] == "") == (row["has_map"] == "0") == (row["label"] == "neutral")
 
 
 def test_every_mean_can_be_computed_from_the_table(table: list[dict[str, str]], content: dict[str, Any]) -> None:
@@ -97,13 +97,13 @@ def test_every_mean_can_be_computed_from_the_table(table: list[dict[str, str]], 
             for outcome, wanted in (("all", "01"), ("correct", "1"), ("wrong", "0")):
                 rows = [row for row in table if row["correct"] in wanted]
                 found = [
-                    np.mean([float(row[column]) for row in rows if row["true"] == one and row[column]])
+                    np.mean([float(row[column]) for row in rows if row["label"] == one and row[column]])
                     for one in CLASSES
-                    if any(row["true"] == one and row[column] for row in rows)
+                    if any(row["label"] == one and row[column] for row in rows)
                 ]
                 expected = pytest.approx(np.mean(found), abs=2e-6) if found else None
                 assert entry[outcome][name] == expected, (column, outcome)
-            for group, key in (("by_class", "true"), ("by_predicted", "predicted")):
+            for group, key in (("by_class", "label"), ("by_predicted", "predicted")):
                 for one in CLASSES:
                     values = [float(row[column]) for row in table if row[key] == one and row[column]]
                     expected = pytest.approx(np.mean(values), abs=2e-6) if values else None
@@ -128,7 +128,7 @@ def test_the_cam_is_that_of_the_label_and_of_the_prediction(
         drawn = render_maps(landmarks[number][None], [row["predicted"]], store.codebook, 64, 16)[:, 2:14, 2:14]
         expected = metrics.cosines(grown, drawn.astype(np.float64))[0]
         assert float(row["cam_predicted_cos_predicted"]) == pytest.approx(expected, abs=5e-3)
-        wrong_seen += row["predicted"] != row["true"]
+        wrong_seen += row["predicted"] != row["label"]
     assert wrong_seen
 
 
@@ -165,7 +165,7 @@ def test_the_cosines_by_the_papers_conventions(
             assert (found == "") == (row["has_map"] == "0")
             assert not found or float(found) == pytest.approx(value, abs=1e-4)
     where = content["localisation"]
-    fear = [float(row["cam_cos_paper"]) for row in table if row["true"] == "fear"]
+    fear = [float(row["cam_cos_paper"]) for row in table if row["label"] == "fear"]
     assert where["cam"]["by_class"]["fear"]["cos_paper"] == pytest.approx(np.mean(fear), abs=2e-6)
     assert where["attention"]["5"]["all"]["cos_paper"] is not None
     assert where["controls"]["uniform"]["all"]["cos_paper"] is where["cam_predicted"]["all"]["cos_paper"] is None

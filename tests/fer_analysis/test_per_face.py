@@ -43,11 +43,11 @@ def test_an_added_figure_is_shown_everywhere(run: Path, monkeypatch: pytest.Monk
         rows = list(csv.DictReader(file))
 
     for owner, entry in {"cam": where["cam"], "uniform": where["controls"]["uniform"]}.items():
-        values = [float(row[f"{owner}_upper"]) for row in rows if row["true"] == "fear"]
+        values = [float(row[f"{owner}_upper"]) for row in rows if row["label"] == "fear"]
         assert entry["by_class"]["fear"]["upper"] == pytest.approx(np.mean(values), abs=2e-6)
         assert entry["all"]["lower"] == pytest.approx(1 - entry["all"]["upper"])
     assert where["controls"]["uniform"]["all"]["upper"] == pytest.approx(0.5) == where["chance"]["upper"]
-    assert all(row["att5_upper"] == "" for row in rows if row["true"] == "neutral")
+    assert all(row["att5_upper"] == "" for row in rows if row["label"] == "neutral")
 
     heads, *lines = done.lines()[5:21]
     assert heads.split()[-4:] == ["upper", "half", "lower", "half"]

@@ -82,7 +82,7 @@ def done(
 def test_a_folder_is_explained_in_order_and_what_is_left_out_has_a_reason(done: ExplainReport) -> None:
     with (done.out / "faces.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["name"], row["face"]) for row in rows] == [
+    assert [(row["sample_id"], row["face"]) for row in rows] == [
         ("b.png", "1"),
         ("more/ü <i>.png", "1"),
         ("two.png", "1"),
@@ -268,7 +268,7 @@ def test_ids_of_any_kind_share_no_file(
     write_manifest(tmp_path / "m.csv", samples, root=tmp_path / "faces", layout="csv", options={})
     report = explain(opened, open_source(tmp_path / "m.csv"), tmp_path / "out", preparer, Silent())
     assert report.faces == len(ids)
-    written = {strict(path)["name"]: path for path in (tmp_path / "out" / "faces").rglob("*.json")}
+    written = {strict(path)["sample_id"]: path for path in (tmp_path / "out" / "faces").rglob("*.json")}
     assert set(written) == set(ids) and len(set(written.values())) == len(ids)
 
 

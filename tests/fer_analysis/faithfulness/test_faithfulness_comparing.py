@@ -47,7 +47,7 @@ def faces(inside: float, seed: int = 0, count: int = 12) -> list[dict[str, Any]]
     person = rng.normal(0, 0.05, count)
     return [
         {
-            "sample_id": f"f{number}", "group": f"p{number // 3}", "true": "fear", "predicted": "fear", "has_map": "1",
+            "sample_id": f"f{number}", "group": f"p{number // 3}", "label": "fear", "predicted": "fear", "has_map": "1",
             "probability": 0.75, "probability_baseline": 0.25, "region_share": 0.2,
             "fall_inside": 0.5 * (inside + person[number // 3] + rng.normal(0, 0.01)),
             "fall_outside_face": 0.05, "fall_outside_anywhere": 0.025,
@@ -131,7 +131,7 @@ def test_the_paired_interval_decides_the_sentence(tmp_path: Path, other: Path, i
 
 
 def test_without_a_face_that_both_get_right_nothing_is_compared(tmp_path: Path) -> None:
-    pair = [measured(tmp_path / "a", faces(0.6)), measured(tmp_path / "b", [{**row, "true": "x"} for row in faces(1)])]
+    pair = [measured(tmp_path / "a", faces(0.6)), measured(tmp_path / "b", [{**row, "label": "x"} for row in faces(1)])]
     with pytest.raises(RunError, match="their rows differ"):
         compare_faithfulness(*pair)
     none_right = [{**row, "predicted": "anger"} for row in faces(1)]

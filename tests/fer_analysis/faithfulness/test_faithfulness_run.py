@@ -86,14 +86,14 @@ def test_the_table_has_what_the_figures_are_made_of(measured: Path) -> None:
     used = [
         (row, room)
         for row in rows
-        if row["region_share"] and row["true"] == row["predicted"]
+        if row["region_share"] and row["label"] == row["predicted"]
         and (room := float(row["probability"]) - float(row["probability_baseline"])) >= content["regions"]["room"]
     ]  # fmt: skip
     assert len(used) == content["regions"]["n"]
     for kind, figures in content["regions"]["removed"].items() if used else ():
         share = np.mean([float(row[f"fall_{kind}"]) / room for row, room in used])
         assert share == pytest.approx(figures["fall"]["mean"], abs=1e-4)
-    assert content["accuracy"] == np.mean([row["true"] == row["predicted"] for row in rows])
+    assert content["accuracy"] == np.mean([row["label"] == row["predicted"] for row in rows])
 
 
 def test_same_seed_same_bytes_and_nothing_else_is_touched(run: Path, measured: Path, tmp_path: Path) -> None:

@@ -123,8 +123,8 @@ def test_best_and_worst_faces_are_those_of_the_table(page: str, run: Path) -> No
     cosines = sorted(float(row["att5_cos"]) for row in rows)
     assert [float(row["att5_cos"]) for row in best] == cosines[:-4:-1]
     assert [float(row["att5_cos"]) for row in worst] == cosines[:3]
-    confident = sorted(float(row["probability"]) for row in evaluated.predictions.rows if row["correct"] == "0")
-    assert [float(row["probability"]) for row in mistakes] == confident[:-4:-1]
+    confident = sorted(float(row["confidence"]) for row in evaluated.predictions.rows if row["correct"] == "0")
+    assert [float(row["confidence"]) for row in mistakes] == confident[:-4:-1]
     assert all(row["correct"] == "0" for row in mistakes)
     for row in (*best, *worst):
         assert row["sample_id"] in page and f"cosine {float(row['att5_cos']):.2f}" in page
