@@ -60,7 +60,7 @@ def detect_landmarks(
             none.
         mirror: Look at every face in the mirror image too, for twice the time.
         follow_links: Also take photos that links lead out of the manifest's root.
-        workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
+        workers: At most so many processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead, ``tcp://head:8786``.
         progress: True shows a bar on stderr.
 
@@ -131,7 +131,7 @@ def build_maps(
         jpeg_quality: 1 to 100.
         images_from: A store with the same crops, whose images are taken over: only the maps are drawn.
         overwrite: Replace a store that was built with other options.
-        workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
+        workers: At most so many processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead.
         progress: True shows a bar on stderr.
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import parent_process, resource_tracker
@@ -67,14 +67,17 @@ class Worker(Generic[Job, Said, Result]):
 
     The task, a module-level function or an object of a module-level class, and the jobs are pickled. The process does
     not see Ctrl-C, and does not outlive the one that started it. Without ``import_main`` it does not run the main
-    module again, which may be a script that starts right away; the task must then not need it.
+    module again, which may be a script that starts right away; the task must then not need it. ``environment`` holds
+    the variables that it has beside or instead of this process's.
     """
 
     connection: Connection
     """Readable when :meth:`receive` has something to say."""
 
-    def __init__(self, task: Task[Job, Said, Result], *, import_main: bool = True) -> None:
-        self._task, self._import_main = task, import_main
+    def __init__(
+        self, task: Task[Job, Said, Result], *, import_main: bool = True, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._task, self._import_main, self._environment = task, import_main, environment or {}
         self._process: SpawnProcess | None = None
 
     @property
@@ -128,7 +131,7 @@ class Worker(Generic[Job, Said, Result]):
         self.connection, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs,), daemon=True)
         main = contextlib.nullcontext() if self._import_main else _without_main()
-        with theirs, without_interrupts(), _as_parent(), main:
+        with theirs, without_interrupts(), _as_parent(), _variables(self._environment), main:
             process.start()
             self._process = process
 
@@ -143,7 +146,10 @@ def die_silently() -> None:
 
 
 def run_jobs(
-    tasks: Sequence[Task[Job, Said, Result]], jobs: Iterable[Job], patience: float
+    tasks: Sequence[Task[Job, Said, Result]],
+    jobs: Iterable[Job],
+    patience: float,
+    environment: Mapping[str, str] | None = None,
 ) -> Generator[tuple[Job, Message[Said] | Done[Result] | Death]]:
     """Run jobs in as many processes as there are tasks.
 
@@ -154,11 +160,12 @@ def run_jobs(
         tasks: The task of each process.
         jobs: The jobs, in order.
         patience: Seconds between SIGTERM and SIGKILL.
+        environment: See :class:`Worker`.
 
     Returns:
         What is said of each job, its end last, as it comes.
     """
-    workers = [Worker(task) for task in tasks]
+    workers = [Worker(task, environment=environment) for task in tasks]
     busy: dict[Any, tuple[Worker[Job, Said, Result], Job]] = {}
     queue = iter(jobs)
 
@@ -209,6 +216,19 @@ def _as_parent() -> Iterator[None]:
         yield
     finally:
         me.daemon = before
+
+
+@contextlib.contextmanager
+def _variables(environment: Mapping[str, str]) -> Iterator[None]:
+    """Have these variables, which a process that is started inherits."""
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        for name in environment:
+            del os.environ[name]
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 @contextlib.contextmanager

@@ -76,12 +76,17 @@ def detect_part(job: PartJob) -> PartResult:
     Raises :class:`UserInputError` where this machine does not see the folders.
     """
     check_folders(job)
-    if is_current(job):
-        return PartResult(len(job.samples), skipped=True)
+    if finished := finished_part(job):
+        return finished
     detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
     rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
     replace_part(job, rows)
     return PartResult(len(rows), skipped=False, tally=tally(job.samples, rows))
+
+
+def finished_part(job: PartJob) -> PartResult | None:
+    """Return the result of a part that is there, intact, of this plan and of these very photos."""
+    return PartResult(len(job.samples), skipped=True) if is_current(job) else None
 
 
 def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:

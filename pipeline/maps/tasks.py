@@ -175,14 +175,20 @@ def build_shard(job: ShardJob) -> ShardResult:
     return next((result for result in found if result is not None), None) or _from_photos(job)
 
 
-def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
-    """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
+def finished_shard(job: ShardJob) -> ShardResult | None:
+    """Return the result of a shard that is there, intact and of this plan."""
+    own = (made for made in job.made if made.path == job.path and made.path.is_file())
+    return next((_from_shard(made, job, draw=False) for made in own), None)
+
+
+def _from_shard(made: ExistingShard, job: ShardJob, *, draw: bool = True) -> ShardResult | None:
+    """The shard as it is, or to ``draw`` with its maps drawn again; None where it is damaged or holds other crops."""
     with open_shard(made.path) as shard:
         if not shard.is_stated(made.sha256) or shard.findings(rows=True) or shard.value_faults():
             return None
         if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
             return ShardResult(len(job.members), shard.entry(), skipped=True)
-        if shard.notes.crop_digest != job.header.crop_digest:
+        if not draw or shard.notes.crop_digest != job.header.crop_digest:
             return None
         entry = redraw_shard(shard, job.path, partial(_redraw, job=job), job.header)
         return ShardResult(entry.rows, entry)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import threading
@@ -11,16 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import dask
 import pytest
 
-import aupipe.pipeline.executors.submission as submission
-import aupipe.pipeline.executors.workers as workers
+import aupipe.pipeline.executors.cluster as clusters
 import dask_cluster
 from aupipe.fer_data.errors import FerError, UserInputError
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.types import Silent
-from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor, create_executor
+from aupipe.pipeline.executors import Executor, ProcessExecutor, SchedulerExecutor, SerialExecutor, create_executor
 from aupipe.pipeline.executors.handshake import checked_call, installed_software
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER
@@ -56,18 +53,18 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 def test_the_options_choose_the_executor() -> None:
     assert isinstance(create_executor(0), SerialExecutor)
     chosen = create_executor(3)
-    assert isinstance(chosen, DaskExecutor) and chosen.workers == 3
+    assert isinstance(chosen, ProcessExecutor) and chosen.workers == 3
     assert isinstance(create_executor(0, "tcp://head:8786"), SchedulerExecutor)
     default = create_executor(None)
-    assert isinstance(default, DaskExecutor) and default.workers == usable_cpus()
+    assert isinstance(default, ProcessExecutor) and default.workers == usable_cpus()
 
 
-@pytest.mark.parametrize("kind", [SerialExecutor, DaskExecutor, SchedulerExecutor])
+@pytest.mark.parametrize("kind", [SerialExecutor, ProcessExecutor, SchedulerExecutor])
 def test_each_is_an_executor(kind: type, request: pytest.FixtureRequest) -> None:
     """One result a job, none without jobs, and the error of a task is raised here."""
     made: Executor = SerialExecutor()
-    if kind is DaskExecutor:
-        made = DaskExecutor(2)
+    if kind is ProcessExecutor:
+        made = ProcessExecutor(2)
     elif kind is SchedulerExecutor:
         cluster: Cluster = request.getfixturevalue("cluster")
         cluster.add_workers(1)
@@ -80,7 +77,7 @@ def test_each_is_an_executor(kind: type, request: pytest.FixtureRequest) -> None
 
 
 def test_jobs_are_taken_only_as_they_are_needed() -> None:
-    """Never more than two a worker beyond those whose results were taken."""
+    """Never more than one a process beyond those whose results were taken."""
     taken, ahead = 0, list[int]()
 
     def jobs() -> Iterator[int]:
@@ -90,42 +87,23 @@ def test_jobs_are_taken_only_as_they_are_needed() -> None:
             yield job
 
     results = list[int]()
-    for result in DaskExecutor(2).run(double, jobs()):
+    for result in ProcessExecutor(2).run(double, jobs()):
         results.append(result)
         ahead.append(taken - len(results))
     assert sorted(results) == list(range(0, 100, 2))
-    assert 0 < max(ahead) <= 2 * submission.JOBS_PER_THREAD
-
-
-def test_the_dashboard_is_told_where_there_is_one() -> None:
-    notes = list[str]()
-    assert list(DaskExecutor(1, notes.append).run(double, [1])) == [2]
-    if importlib.util.find_spec("bokeh") is None:
-        assert notes == []
-    else:
-        (note,) = notes
-        assert note.startswith("Dask dashboard: http://127.0.0.1:") and note.endswith("/status")
+    assert 0 < max(ahead) <= 2
 
 
 def test_an_error_of_a_task_is_raised_here() -> None:
     with pytest.raises(UserInputError, match="Not with 0"):
-        list(DaskExecutor(1).run(refuse, [0]))
+        list(ProcessExecutor(1).run(refuse, [0]))
 
 
 def test_a_dead_worker_is_one_paragraph_or_the_callers_business() -> None:
     with pytest.raises(FerError, match=r"worker process died.*memory"):
-        list(DaskExecutor(1).run(die, [1]))
+        list(ProcessExecutor(1).run(die, [1]))
     dead = list[int]()
-    done = list(DaskExecutor(1).run(die, range(6), dead.append))
-    assert 1 in dead and sorted(done + dead) == list(range(6))
-
-
-def test_a_dead_worker_is_replaced_however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By itself Dask gives a worker up that is not back in time, as on a busy machine, and in the end has none left."""
-    monkeypatch.setattr(submission, "NO_WORKER_SECONDS", 20.0)
-    dead = list[int]()
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}):
-        done = list(DaskExecutor(1).run(die, range(6), dead.append))
+    done = list(ProcessExecutor(1).run(die, range(6), dead.append))
     assert 1 in dead and sorted(done + dead) == list(range(6))
 
 
@@ -142,8 +120,8 @@ def test_other_software_is_refused() -> None:
 
 
 def test_no_scheduler_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert workers.CONNECT_SECONDS <= 10
-    monkeypatch.setattr(workers, "CONNECT_SECONDS", 1.0)
+    assert clusters.CONNECT_SECONDS <= 10
+    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 1.0)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{unused.getsockname()[1]}"
@@ -196,7 +174,7 @@ def test_a_scheduler_that_dies_is_told_and_the_run_continues_later(cluster: Clus
 
 @pytest.mark.slow
 def test_a_cluster_without_workers_is_told(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "FIRST_WORKER_SECONDS", 0.5)
+    monkeypatch.setattr(clusters, "FIRST_WORKER_SECONDS", 0.5)
     with pytest.raises(FerError, match=r"has no workers.*dask worker"):
         list(create_executor(None, cluster.address).run(double, [1]))
 

@@ -14,7 +14,7 @@ from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.landmark_parts import LandmarkPart, read_part
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Reason, Silent, StageReport
-from aupipe.pipeline.executors import DaskExecutor, SchedulerExecutor, SerialExecutor
+from aupipe.pipeline.executors import ProcessExecutor, SchedulerExecutor, SerialExecutor
 from aupipe.pipeline.isolation import MAX_DEADLY
 from aupipe.pipeline.landmarks.isolation import detect_part_isolated, isolated_rows
 from aupipe.pipeline.landmarks.run import plan_landmarks, run_landmarks
@@ -23,13 +23,14 @@ from aupipe.pipeline.landmarks.work import PARTS_FOLDER, open_work
 from dask_cluster import Cluster
 from offline import LANDMARKS, Built, snapshot
 from simulated_detectors import EXIT, KILL, SEGFAULT, simulated_config, simulated_manifest
+from told_processes import ToldExecutor
 
 DEADLY = {5: KILL, 17: SEGFAULT, 18: EXIT}
 COUNT = 40
 
 
 def run(manifest: Manifest, work: Path, workers: int) -> StageReport:
-    executor = DaskExecutor(workers) if workers else SerialExecutor()
+    executor = ToldExecutor(workers) if workers else SerialExecutor()
     return run_landmarks(manifest, work, simulated_config(), executor, Silent())
 
 
@@ -138,6 +139,5 @@ def test_an_external_cluster_survives_deadly_images(tmp_path: Path) -> None:
 def test_workers_that_cannot_start_end_the_stage_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     resource_tracker.ensure_running()
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
-    monkeypatch.setattr("aupipe.pipeline.executors.workers.USUAL_START_SECONDS", 0.5)
     with pytest.raises(FerError, match=r"cannot start.*exit code 1.*--workers 0"):
-        next(iter(DaskExecutor(1).run(str, [1])))
+        next(iter(ProcessExecutor(1).run(str, [1])))
