@@ -26,6 +26,7 @@ from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
 from simulated_detectors import KILL, simulated_config, simulated_manifest
+from told_processes import ToldExecutor
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,7 +54,6 @@ from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
-from told_processes import ToldExecutor
 
 manifest, work, store = map(Path, sys.argv[1:])
 run_landmarks(read_manifest(manifest), work, LandmarkConfig(part_size=8), SerialExecutor(), Silent())
