@@ -61,7 +61,7 @@ def detect_landmarks(
             none.
         mirror: Look at every face in the mirror image too, for twice the time.
         follow_links: Also take photos that links lead out of the manifest's root.
-        workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
+        workers: At most so many processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead, ``tcp://head:8786``.
         progress: True shows a bar on stderr.
 
@@ -135,7 +135,7 @@ def build_maps(
         estimate: A table in which OpenFace, LibreFace, py-feat or another program says which action units each face
             shows, to take in place of the blendshapes with ``estimated`` or ``fused``.
         overwrite: Replace a store that was built with other options.
-        workers: Worker processes on this machine; 0: in this process; None: one for each core it may use.
+        workers: At most so many processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead.
         progress: True shows a bar on stderr.
 

@@ -169,7 +169,8 @@ def executor_options(command: F) -> F:
         "--workers",
         type=click.IntRange(0),
         default=None,
-        help="Worker processes on this machine; 0: in this process.  [default: one for each core it may use]",
+        help="At most so many processes on this machine, as far as they pay; 0: in this process.  "
+        "[default: one for each core it may use]",
     )
     scheduler = click.option(
         "--scheduler", metavar="ADDRESS", default=None, help="Use a running Dask cluster instead: tcp://head:8786."

@@ -1,4 +1,4 @@
-"""Executors, which run the parts: one after the other in this process, or by Dask worker processes."""
+"""Executors, which run the parts: in this process, by others of this machine, or by the workers of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["DaskExecutor", "Executor", "Note", "SchedulerExecutor", "SerialExecu
 def create_executor(workers: int | None, scheduler: str | None = None, note: Note = ignore) -> Executor:
     """Create the executor for the command line's options.
 
-    ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then. Else 0: in this
-    process; N: that many Dask worker processes; None: one for each core that this process may use. ``note`` is told
-    of the cluster.
+    ``scheduler`` is the address of a Dask cluster to use, and ``workers`` is of no matter then; ``note`` is told where
+    its dashboard is. Else 0: in this process; N: at most so many Dask worker processes; None: at most one for each core
+    that this process may use.
     """
     if scheduler is not None:
         return SchedulerExecutor(scheduler, note)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
+from aupipe.fer_data.errors import FerError, paragraph
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Note = Callable[[str], None]
@@ -17,6 +19,12 @@ class Executor(Protocol):
 
     A task is a module-level function of one small frozen argument: it writes its own file and returns a small result.
     """
+
+    def sized(self, jobs: int, seconds: float, *, isolated: bool = False) -> Executor:
+        """Return the executor that is soonest done with so many jobs, which take so many seconds one after the other.
+
+        With ``isolated`` it is one whose jobs cannot end this process, where this one is.
+        """
 
     def run(
         self,
@@ -34,6 +42,11 @@ class Executor(Protocol):
 class SerialExecutor:
     """The reference the others must match: in this process, in order. Whatever kills a worker kills this process."""
 
+    def sized(self, jobs: int, seconds: float, *, isolated: bool = False) -> Executor:
+        """Return itself."""
+        del jobs, seconds, isolated
+        return self
+
     def run(
         self,
         task: Callable[[Job], Result],
@@ -44,6 +57,18 @@ class SerialExecutor:
         del on_death
         for job in jobs:
             yield task(job)
+
+
+def worker_died(got: object) -> FerError:
+    """Make the error for a job that ended its process."""
+    return FerError(
+        paragraph(
+            "A worker process died.",
+            got=got,
+            fix="The usual cause is too little memory: run with fewer --workers, or with --workers 0 to see which "
+            "image it is. Finished parts are kept.",
+        )
+    )
 
 
 def ignore(line: str) -> None:

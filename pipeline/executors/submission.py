@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from uuid import uuid4
 
 from aupipe.fer_data.errors import FerError, paragraph
-from aupipe.pipeline.executors.base import Job, Result
+from aupipe.pipeline.executors.base import Job, Result, worker_died
 from aupipe.pipeline.executors.handshake import pickled_call
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def drive(
             results = [future.result(timeout=NO_WORKER_SECONDS)]
         except KilledWorker as error:
             if on_death is None:
-                raise _died(error) from error
+                raise worker_died(first_line(error)) from error
             on_death(job)
             results = []
         except Exception as error:
@@ -84,17 +84,6 @@ def _next_done(client: Client, done: SimpleQueue[Future[Any]]) -> Future[Any]:
 
 def _threads(client: Client) -> int:
     return int(client.scheduler_info(n_workers=0).get("total_threads", 0))
-
-
-def _died(error: Exception) -> FerError:
-    return FerError(
-        paragraph(
-            "A worker process died.",
-            got=first_line(error),
-            fix="The usual cause is too little memory: run with fewer --workers, or with --workers 0 to see which "
-            "image it is. Finished parts are kept.",
-        )
-    )
 
 
 def _explain(client: Client, error: Exception) -> NoReturn:

@@ -14,12 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.processes import Death, Worker, without_interrupts
-from aupipe.pipeline.executors.base import Job, Note, Result, ignore
+from aupipe.pipeline.executors.base import Executor, Job, Note, Result, SerialExecutor, ignore
 from aupipe.pipeline.executors.submission import NO_WORKER_SECONDS, drive, first_line
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
     from distributed.utils import LoopRunner
+
+WORTH_SECONDS = 2.0
+"""Least work for each worker that is started.
+
+Two need about two seconds until they have loaded what the tasks need (``benchmarks/process_start.py``): with as much
+work for each they are done sooner than this process alone would be.
+"""
 
 USUAL_START_SECONDS, START_SECONDS = 8.0, 120.0
 """Within which workers of this machine are there, and at the latest when it is busy."""
@@ -41,6 +48,14 @@ class DaskExecutor:
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
+
+    def sized(self, jobs: int, seconds: float, *, isolated: bool = False) -> Executor:
+        """Return what is soonest done; see :class:`~aupipe.pipeline.executors.base.Executor`.
+
+        No worker waits for its first job, and one alone is only started to isolate the jobs from this process.
+        """
+        count = min(self.workers, jobs, int(seconds / WORTH_SECONDS))
+        return DaskExecutor(max(count, 1)) if count > 1 or isolated else SerialExecutor()
 
     def run(
         self, task: Callable[[Job], Result], jobs: Iterable[Job], on_death: Callable[[Job], None] | None = None
@@ -64,6 +79,11 @@ class SchedulerExecutor:
     def __init__(self, address: str, note: Note = ignore) -> None:
         self.address = address
         self._note = note
+
+    def sized(self, jobs: int, seconds: float, *, isolated: bool = False) -> Executor:
+        """Return itself: its workers are there, whatever the work is."""
+        del jobs, seconds, isolated
+        return self
 
     def run(
         self, task: Callable[[Job], Result], jobs: Iterable[Job], on_death: Callable[[Job], None] | None = None

@@ -19,7 +19,7 @@ from aupipe.pipeline.landmarks.tasks import (
     PartResult,
     check_folders,
     detect_sample,
-    is_current,
+    finished_part,
     known_landmarks,
     replace_part,
     sha256_or_empty,
@@ -33,8 +33,8 @@ def detect_part_isolated(job: PartJob) -> PartResult:
     Raises :class:`FerError` when the processes die whatever the photo is.
     """
     check_folders(job)
-    if is_current(job):
-        return PartResult(len(job.samples), skipped=True)
+    if finished := finished_part(job):
+        return finished
     replace_part(job, isolated_rows(job))
     return PartResult(len(job.samples), skipped=False)
 

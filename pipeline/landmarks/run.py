@@ -27,8 +27,10 @@ from aupipe.pipeline.landmarks.isolation import detect_part_isolated
 from aupipe.pipeline.landmarks.tasks import (
     LandmarkConfig,
     PartJob,
+    PartResult,
     close_detector,
     detect_part,
+    finished_part,
     shared_detector,
     stage_identity,
 )
@@ -41,7 +43,11 @@ from aupipe.pipeline.landmarks.work import (
     save_report,
     withdraw_report,
 )
+from aupipe.pipeline.left import Stage, photo_seconds, run_stage
 from aupipe.pipeline.planning import batched, hash_order
+
+DETECTION_SECONDS, KNOWN_SECONDS, LOOK_SECONDS = 0.012, 0.001, 0.0002
+"""About what a small photo takes whose face is looked for, or known, and one whose row is there."""
 
 
 def run_landmarks(
@@ -109,7 +115,7 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
     """Make the parts; returns how many were there already."""
     skipped, left, early = 0, list[PartJob](), EarlyWarning(jobs[0].root, allowed)
     progress.start("landmarks", total, "img")
-    for result in executor.run(detect_part, jobs, left.append):
+    for result in run_stage(_stage(jobs), jobs, executor, left.append):
         skipped += result.skipped
         progress.advance(result.rows)
         if warning := early.hear(result.tally):
@@ -124,6 +130,20 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
             progress.advance(result.rows)
     progress.finish()
     return skipped
+
+
+def _stage(jobs: Sequence[PartJob]) -> Stage[PartJob, PartResult]:
+    """The stage's work; how long it takes is estimated by the photos of the first part."""
+    first = jobs[0]
+    reads = photo_seconds(first.root, (sample.path for sample in first.samples))
+    photo = reads + (KNOWN_SECONDS if first.known is not None else DETECTION_SECONDS)
+    return Stage(
+        task=detect_part,
+        finished=finished_part,
+        looking=lambda job: LOOK_SECONDS * len(job.samples) if job.path.is_file() else 0.0,
+        making=lambda job: photo * len(job.samples),
+        isolated=True,
+    )
 
 
 def _gather(work: Path, jobs: Sequence[PartJob]) -> tuple[list[PartFile], list[Failure], int]:

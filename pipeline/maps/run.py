@@ -36,13 +36,20 @@ from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
 from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, FinishedWork, open_work
+from aupipe.pipeline.left import Stage, photo_seconds, run_stage
 from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
-from aupipe.pipeline.maps.tasks import MapConfig, ShardResult, build_shard
+from aupipe.pipeline.maps.tasks import MapConfig, ShardJob, ShardResult, build_shard, finished_shard
 
 LARGEST_CROP = 4096
 """Side of a crop in pixels, far more than any photo of a face has; a task holds a batch of them."""
+
+DRAWING_SECONDS = 0.001
+"""About what a row takes whose photo is decoded already."""
+
+LOOK_BYTES_PER_SECOND = 400_000_000
+"""About so many bytes of a shard are checked in a second."""
 
 
 def run_maps(
@@ -159,7 +166,7 @@ def _build(
         if not repair:
             _withdraw_stale(store, plan)
         results = []
-        for result in executor.run(build_shard, jobs):
+        for result in run_stage(_stage(jobs), jobs, executor):
             results.append(result)
             progress.advance(result.rows)
         unusable = [failure for result in results for failure in result.failures]
@@ -171,6 +178,25 @@ def _build(
         # An interrupted run starts from these, instead of finding them again at the cost of intact shards.
         withdraw_index(store)
         write_failures(store, plan.failures)
+
+
+def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
+    """The stage's work; how long it takes is estimated by the photos of the first shard.
+
+    Nothing isolates it: the photos are, byte for byte, those that the landmark stage decoded.
+    """
+    first = jobs[0]
+    row = DRAWING_SECONDS + photo_seconds(first.root, (member.path for member in first.members))
+
+    def made(job: ShardJob) -> list[Path]:
+        return [shard.path for shard in job.made if shard.path.is_file()]
+
+    return Stage(
+        task=build_shard,
+        finished=finished_shard,
+        looking=lambda job: job.path.stat().st_size / LOOK_BYTES_PER_SECOND if job.path.is_file() else 0.0,
+        making=lambda job: (DRAWING_SECONDS if made(job) else row) * len(job.members),
+    )
 
 
 def _nothing_to_store(plan: StorePlan) -> StoreError:

@@ -111,7 +111,7 @@ class MapConfig:
         return {"crop": self.crop.as_json(), "encoding": self.encoding, "image_size": self.image_size, **quality}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
 
@@ -187,14 +187,20 @@ def build_shard(job: ShardJob) -> ShardResult:
     return next((result for result in found if result is not None), None) or _from_photos(job)
 
 
-def _from_shard(made: ExistingShard, job: ShardJob) -> ShardResult | None:
-    """The shard as it is, or with its maps drawn again; None where it is damaged or holds other crops."""
+def finished_shard(job: ShardJob) -> ShardResult | None:
+    """Return the result of a shard that is there, intact and of this plan."""
+    own = (made for made in job.made if made.path == job.path and made.path.is_file())
+    return next((_from_shard(made, job, draw=False) for made in own), None)
+
+
+def _from_shard(made: ExistingShard, job: ShardJob, *, draw: bool = True) -> ShardResult | None:
+    """The shard as it is, or to ``draw`` with its maps drawn again; None where it is damaged or holds other crops."""
     with open_shard(made.path) as shard:
         if not shard.is_stated(made.sha256) or shard.findings(rows=True) or shard.value_faults():
             return None
         if made.path == job.path and shard.notes.plan_digest == job.header.plan_digest:
             return ShardResult(len(job.members), shard.entry(), skipped=True)
-        if shard.notes.crop_digest != job.header.crop_digest:
+        if not draw or shard.notes.crop_digest != job.header.crop_digest:
             return None
         entry = redraw_shard(shard, job.path, partial(_redraw, job=job), job.header)
         return ShardResult(entry.rows, entry)
@@ -281,7 +287,7 @@ def _estimates(members: Sequence[Member], config: MapConfig) -> UnitEstimates:
         return table_estimates(table.numbers, [one.estimate for one in members], table.common, estimator.fusion.sure)
     if not config.reads_blendshapes:
         return table_estimates((), [None] * len(members), (), estimator.fusion.sure)
-    at = [(blendshape_part(member.part), member.row) for member in members]
+    at = [(landmark_part(member.part), member.row) for member in members]
     return blendshape_estimates(
         np.stack([part.blendshapes[row] for part, row in at]),
         np.array([part.has_mesh[row] > 0 for part, row in at]),
@@ -314,13 +320,7 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def landmark_part(file: PartFile) -> LandmarkPart:
-    """Read a part of the landmark stage; this process keeps it in memory."""
+    """Read a part of the landmark stage; this process keeps the last ones in memory, each a tenth of a megabyte."""
     return file.read()
-
-
-@lru_cache(maxsize=4)
-def blendshape_part(file: PartFile) -> LandmarkPart:
-    """Read a part with mesh and blendshapes, which take more memory than all the rest."""
-    return file.read(mesh=True)

@@ -23,13 +23,14 @@ from aupipe.pipeline.landmarks.work import PARTS_FOLDER, open_work
 from dask_cluster import Cluster
 from offline import LANDMARKS, Built, snapshot
 from simulated_detectors import EXIT, KILL, SEGFAULT, simulated_config, simulated_manifest
+from told_processes import ToldExecutor
 
 DEADLY = {5: KILL, 17: SEGFAULT, 18: EXIT}
 COUNT = 40
 
 
 def run(manifest: Manifest, work: Path, workers: int) -> StageReport:
-    executor = DaskExecutor(workers) if workers else SerialExecutor()
+    executor = ToldExecutor(workers) if workers else SerialExecutor()
     return run_landmarks(manifest, work, simulated_config(), executor, Silent())
 
 

@@ -20,12 +20,13 @@ from aupipe.fer_data.errors import FolderInUseError
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest import Manifest
 from aupipe.fer_data.types import Silent
-from aupipe.pipeline.executors import DaskExecutor, SerialExecutor
+from aupipe.pipeline.executors import SerialExecutor
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, snapshot
 from simulated_detectors import KILL, simulated_config, simulated_manifest
+from told_processes import ToldExecutor
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,8 +66,8 @@ run_maps(work, store, config, SerialExecutor(), Silent())
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_write_the_same_bytes(built: Built, tmp_path: Path, workers: int) -> None:
     work, store = tmp_path / "work", tmp_path / "store"
-    report = run_landmarks(built.dataset.manifest, work, LANDMARKS, DaskExecutor(workers), Silent())
-    run_maps(work, store, MAPS, DaskExecutor(workers), Silent())
+    report = run_landmarks(built.dataset.manifest, work, LANDMARKS, ToldExecutor(workers), Silent())
+    run_maps(work, store, MAPS, ToldExecutor(workers), Silent())
     assert report.ok + sum(report.failed.values()) == len(built.dataset.manifest.samples)
     assert snapshot(store) == snapshot(built.store)
     assert snapshot(work / "landmarks") == snapshot(built.work / "landmarks")

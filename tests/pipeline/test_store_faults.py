@@ -24,13 +24,14 @@ from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import FerError, StoreError
 from aupipe.fer_data.shards import verify_store
 from aupipe.fer_data.types import Silent
-from aupipe.pipeline.executors import DaskExecutor, Executor, SchedulerExecutor, SerialExecutor
+from aupipe.pipeline.executors import Executor, SchedulerExecutor, SerialExecutor
 from aupipe.pipeline.maps.repair import stated_config
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
 from dask_cluster import Cluster
 from landmark_works import make_work
 from offline import snapshot
+from told_processes import ToldExecutor
 
 ROOT = Path(__file__).parents[2]
 KILLS = 60
@@ -134,7 +135,7 @@ def test_every_way_of_running_writes_the_same_bytes(origin: Path, tmp_path: Path
     try:
         cluster.add_workers(2)
         executors: dict[str, Executor] = {
-            "one": DaskExecutor(1), "two": DaskExecutor(2), "cluster": SchedulerExecutor(cluster.address),
+            "one": ToldExecutor(1), "two": ToldExecutor(2), "cluster": SchedulerExecutor(cluster.address),
         }  # fmt: skip
         for name, executor in executors.items():
             store = tmp_path / name
