@@ -4,7 +4,8 @@ The bare loop reads, decodes and calls MediaPipe once a photo, and keeps nothing
 for the score. "every look" is the same loop, but it tries as hard as the stage does: it climbs the
 ladder where no face is seen and looks at small faces from close by. The stage does that work and also hashes every
 photo and writes checked HDF5 parts. Modes take turns, so that other work on the machine falls on all of them; rates are
-medians over the repeats, and for worker processes exclude the start, which is given apart.
+medians over the repeats, and for worker processes exclude the start, which is given apart. At the end: what each rung
+of the ladder costs and finds.
 
 Run it on an idle machine: python benchmarks/landmark_throughput.py [FOLDER] --images 1200 --repeats 3
 """
@@ -15,6 +16,7 @@ import argparse
 import os
 import tempfile
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -31,6 +33,7 @@ from aupipe.fer_demo.portrait import write_portrait_dataset
 from aupipe.pipeline.detectors.mediapipe import MediaPipeDetector
 from aupipe.pipeline.executors import create_executor
 from aupipe.pipeline.landmarks.faces import find_face
+from aupipe.pipeline.landmarks.passes import detect_pass
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 
@@ -87,6 +90,35 @@ def bare_loop(paths: list[Path], look: Callable[[np.ndarray, MediaPipeDetector],
     return timing
 
 
+def by_rung(paths: list[Path]) -> list[str]:
+    """Climb each photo's ladder as far as the stage does, and tell what every rung costs and finds.
+
+    Without scores and the looks that a low one asks for: "with score" and "every look" tell what these take together.
+    """
+    detector = MediaPipeDetector()
+    upright = [(number, attempt) for number, attempt in enumerate(detector.ladder) if not attempt.turns]
+    for _, attempt in upright:
+        detect_pass(decode_image(paths[0].read_bytes()), detector, attempt)  # loads its networks
+    tried, found, seconds = Counter[int](), Counter[int](), defaultdict[int, float](float)
+    for path in paths:
+        image = decode_image(path.read_bytes())
+        for number, attempt in upright:
+            cpu = time.process_time()
+            faces, _ = detect_pass(image, detector, attempt)
+            seconds[number] += time.process_time() - cpu
+            tried[number] += 1
+            found[number] += bool(faces)
+            if faces:
+                break
+    detector.close()
+    total = sum(seconds.values())
+    return [
+        f"rung {number}  {tried[number]:>6} photos  {found[number]:>6} found  "
+        f"{1e3 * seconds[number] / tried[number]:>7.1f} ms each  {seconds[number] / total:>6.1%} of the time"
+        for number in sorted(tried)
+    ]
+
+
 def stage(manifest: Manifest, workers: int, part_size: int) -> Timing:
     """The whole stage; its rate from the moment every worker has delivered a part."""
     line, cpu = Timeline(), cpu_seconds()
@@ -139,6 +171,7 @@ def main() -> None:
             for name, mode in modes.items():
                 taken[name].append(mode())
         report(taken, options.images, len({sha256_file(path) for path in set(paths)}))
+        print("", *by_rung(paths), sep="\n")
 
 
 def report(taken: dict[str, list[Timing]], images: int, distinct: int) -> None:

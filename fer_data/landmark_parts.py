@@ -9,20 +9,21 @@ A part holds ``sample_id``, ``path``, ``reason`` (:class:`Reason`), ``detail`` (
 
 from __future__ import annotations
 
-import io
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
+from h5py import h5f
 from jaxtyping import Bool, Float32, Int32, UInt8, UInt16
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import atomic_path, sha256_bytes, steady_file
 from aupipe.fer_data.geometry import is_profile
-from aupipe.fer_data.shards.structure import UNREADABLE, foreign_faults, structure_faults
+from aupipe.fer_data.shards.structure import UNREADABLE, Piece, attribute, foreign_pieces, piece_faults, pieces
 from aupipe.fer_data.types import Reason
 
 SCHEMA_VERSION = "2.1"
@@ -61,7 +62,10 @@ _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 _TEXTS = ("sample_id", "path", "source_sha256", "detail")
 _LATER = ("detail",)  # an earlier 2.x lacks it
-_LARGE = ("mesh", "blendshapes")  # nine tenths of a part
+
+
+_KEPT = ("source_size", "landmarks", "pose", "score", "rung", "faces_seen", "has_mesh", "blendshapes")
+_REASONS = {reason.value: reason for reason in Reason}
 
 
 def _zeros(*shape: int) -> Float32[np.ndarray, "..."]:
@@ -91,7 +95,7 @@ class LandmarkRow:
 class LandmarkPart:
     """A part read back: the columns as arrays, in the file's row order.
 
-    ``sha256`` is the file's. ``mesh`` and ``blendshapes`` have no rows unless they were asked for.
+    ``sha256`` is the file's. ``mesh`` has no rows unless it was asked for.
     """
 
     sha256: str
@@ -110,7 +114,7 @@ class LandmarkPart:
     faces_seen: UInt16[np.ndarray, "n"]
     has_mesh: UInt8[np.ndarray, "n"]
     mesh: Float32[np.ndarray, "m 478 3"]
-    blendshapes: Float32[np.ndarray, "m 52"]
+    blendshapes: Float32[np.ndarray, "n 52"]
 
     @property
     def profile(self) -> Bool[np.ndarray, "n"]:
@@ -132,7 +136,8 @@ class PartFile:
         Raises :class:`StoreError` when it is missing or another one.
         """
         data = _file_bytes(self.path)
-        part = parse_part(data, self.path, mesh=mesh, checksum=False) if sha256_bytes(data) == self.sha256 else None
+        known = sha256_bytes(data) == self.sha256
+        part = parse_part(data, self.path, mesh=mesh, sha256=self.sha256) if known else None
         if part is None or part.plan_digest != self.plan_digest:
             raise mixed_work(self.path.parents[1])
         return part
@@ -173,47 +178,51 @@ def write_part(path: Path, rows: Sequence[LandmarkRow], plan_digest: str, config
 
 
 def read_part(path: Path, *, mesh: bool = False) -> LandmarkPart:
-    """Read a part and check its checksum; ``mesh`` keeps mesh and blendshapes too (six kilobytes a row).
+    """Read a part and check its checksum; ``mesh`` keeps the mesh too (six kilobytes a row).
 
     Raises :class:`StoreError` when it is damaged or of another version.
     """
     return parse_part(_file_bytes(path), path, mesh=mesh)
 
 
-def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = True) -> LandmarkPart:
+def parse_part(data: bytes, path: Path, *, mesh: bool = False, sha256: str = "") -> LandmarkPart:
     """Read a part from its file's bytes.
 
     Args:
         data: The file's bytes.
         path: Where they lie, for messages.
-        mesh: Keep mesh and blendshapes.
-        checksum: Compare the part's own checksum, which runs over every column. Who has compared the file's SHA-256
-            needs it not, and reads fewer columns.
+        mesh: Keep the mesh.
+        sha256: The bytes' own, where it is as stated. The part's checksum, which runs over every column, is not needed
+            then, and fewer columns are read.
 
     Raises:
         StoreError: It is damaged or of another version.
     """
-    names = [name for name in _COLUMNS if mesh or checksum or name not in _LARGE]
+    names = [name for name in _COLUMNS if mesh or not sha256 or name != "mesh"]
     try:
-        with h5py.File(io.BytesIO(data), "r") as file:
-            version = str(file.attrs["schema_version"])
-            if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
-                raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
-            if faults := foreign_faults(file.id) or structure_faults(file.id, _datasets(file), {}):
-                raise _damaged(path, faults[0])
-            columns = {name: file[name][:] for name in names if name in file or name not in _LATER}
-            stated, plan_digest = int(file.attrs["crc32"]), str(file.attrs["plan_digest"])
-            config_json = str(file.attrs["config"])
-        if checksum and _crc32(columns, plan_digest + config_json) != stated:
+        file = h5f.open_file_image(data)
+        try:
+            version, plan_digest, config_json = (
+                attribute(file, name).decode() for name in (b"schema_version", b"plan_digest", b"config")
+            )
+            stated, found = int(attribute(file, b"crc32")), pieces(file)
+        finally:
+            file.close()
+        if version.split(".")[0] != SCHEMA_VERSION.split(".")[0]:
+            raise _damaged(path, f"schema {version} where {SCHEMA_VERSION} is read")
+        if faults := foreign_pieces(found) or piece_faults(found, _datasets(found), {}):
+            raise _damaged(path, faults[0])
+        columns = {name: _column(data, found[name]) for name in names if name in found}
+        if not sha256 and _crc32(columns, plan_digest + config_json) != stated:
             raise _damaged(path, "its checksum does not fit")
-        texts = {name: tuple(value.decode() for value in columns[name]) for name in _TEXTS if name in columns}
-        reasons = tuple(Reason(int(value)) for value in columns["reason"])
+        texts = {name: tuple(value.decode() for value in columns[name].tolist()) for name in _TEXTS if name in columns}
+        reasons = tuple(_REASONS[value] for value in columns["reason"].tolist())
     except UNREADABLE as error:
         raise error if isinstance(error, StoreError) else _damaged(path, str(error)) from error
     if not all(np.isfinite(values).all() for values in columns.values() if values.dtype.kind == "f"):
         raise _damaged(path, "it holds numbers that are not finite")
     return LandmarkPart(
-        sha256=sha256_bytes(data),
+        sha256=sha256 or sha256_bytes(data),
         plan_digest=plan_digest,
         config_json=config_json,
         sample_ids=texts["sample_id"],
@@ -221,26 +230,28 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = 
         reasons=reasons,
         details=texts.get("detail", ("",) * len(reasons)),
         source_sha256=texts["source_sha256"],
-        source_size=columns["source_size"],
-        landmarks=columns["landmarks"],
-        pose=columns["pose"],
-        score=columns["score"],
-        rung=columns["rung"],
-        faces_seen=columns["faces_seen"],
-        has_mesh=columns["has_mesh"],
-        mesh=columns["mesh"] if mesh else _zeros(0, 478, 3),
-        blendshapes=columns["blendshapes"] if mesh else _zeros(0, 52),
+        mesh=columns["mesh"].copy() if mesh else _zeros(0, 478, 3),
+        **{name: columns[name].copy() for name in _KEPT},
     )
 
 
-def _datasets(file: h5py.File) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def _column(data: bytes, piece: Piece | str) -> np.ndarray:
+    """A dataset's values, as they lie in the file's bytes."""
+    if isinstance(piece, str):
+        raise ValueError(piece)
+    return np.frombuffer(data, piece.dtype, math.prod(piece.shape), piece.start).reshape(piece.shape)
+
+
+def _datasets(found: Mapping[str, Piece | str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each dataset; only the file says how many rows there are and how long ids and paths are."""
-    count = len(file["sample_id"])
-    texts = {name: file[name].dtype for name in ("sample_id", "path", *(name for name in _LATER if name in file))}
-    if any(dtype.kind != "S" for dtype in texts.values()):
-        raise TypeError(f"one of {', '.join(texts)} is no text")
+    texts = {name: found.get(name) for name in ("sample_id", "path", *(name for name in _LATER if name in found))}
+    known = {name: piece.dtype for name, piece in texts.items() if isinstance(piece, Piece) and piece.dtype.kind == "S"}
+    rows = found.get("sample_id")
+    if len(known) < len(texts) or not isinstance(rows, Piece) or len(rows.shape) != 1:
+        raise TypeError(f"one of {', '.join(texts)} is no column of texts")
+    count = rows.shape[0]
     numbers = {name: (np.dtype(dtype), (count, *shape)) for name, (dtype, shape) in _NUMBERS.items()}
-    return numbers | {name: (dtype, (count,)) for name, dtype in texts.items()}
+    return numbers | {name: (dtype, (count,)) for name, dtype in known.items()}
 
 
 def mixed_work(folder: Path) -> StoreError:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ from aupipe.fer_data.manifest.points import LANDMARKS_SUFFIX, read_points, write
 from aupipe.fer_data.manifest.problems import is_plain
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import SPLITS, Box, Sample
-from aupipe.fer_display.tables import csv_text, plain_cell
+from aupipe.fer_display.tables import csv_lines, plain_cell
 
 if TYPE_CHECKING:
     import pandas
@@ -135,21 +136,26 @@ def is_manifest(path: Path) -> bool:
 
 def render_csv(samples: Iterable[Sample]) -> str:
     """Render the CSV text of a manifest."""
+    return "".join(render_lines(samples))
+
+
+def render_lines(samples: Iterable[Sample]) -> Iterator[str]:
+    """Render the CSV text of a manifest line by line: the whole of a large one takes as much memory as its samples."""
     ordered = sorted(samples, key=lambda sample: sample.sample_id)
     subjects, boxes = any(item.subject for item in ordered), any(item.box for item in ordered)
     points = any(item.landmarks_row is not None for item in ordered)
     coded = any(item.aus is not None for item in ordered)
     optional = [*(["subject"] if subjects else []), *(CORNERS if boxes else ()), *([_POINTS] if points else [])]
     optional += [_AUS] if coded else []
-    rows = []
-    for item in ordered:
+
+    def cells_of(item: Sample) -> list[str]:
         cells = [item.sample_id, item.path, item.label, item.source_label, item.split]
         cells += [item.subject] if subjects else []
         cells += box_cells(item.box) if boxes else []
         cells += ["" if item.landmarks_row is None else str(item.landmarks_row)] if points else []
-        cells += [format_facs(item.aus)] if coded else []
-        rows.append(cells)
-    return csv_text([*COLUMNS, *optional], rows)
+        return cells + ([format_facs(item.aus)] if coded else [])
+
+    return csv_lines([*COLUMNS, *optional], map(cells_of, ordered))
 
 
 def box_cells(box: Box | None) -> list[str]:
@@ -383,4 +389,6 @@ def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | 
         aus = parse_facs(re.sub(r"[.,]0+$", "", cells.get(_AUS, "")))
     except FacsError as error:
         return f"Not action units: {error}."
-    return Sample(sample_id, path, label, source_label, split, cells.get("subject", ""), box, row, aus)
+    # One object for each word, not for each row: a large manifest takes half of the memory.
+    label, source_label, split, subject = map(sys.intern, (label, source_label, split, cells.get("subject", "")))
+    return Sample(sample_id, path, label, source_label, split, subject, box, row, aus)

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -28,8 +28,8 @@ UNREADABLE = (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeE
 """What HDF5 and NumPy raise where a file is not a shard."""
 
 
-class _Piece(NamedTuple):
-    """A dataset that lies in the file itself, in one piece."""
+class Piece(NamedTuple):
+    """A dataset that lies in the file itself, in one piece: its first byte is the ``start`` th."""
 
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -102,14 +102,23 @@ def structure_faults(
         offsets: Byte at which datasets must begin, for those whose place is known.
     """
     size = file.get_filesize()
+    return piece_faults({name: _piece(file, name.encode(), size) for name in expected}, expected, offsets)
+
+
+def piece_faults(
+    found: Mapping[str, Piece | str],
+    expected: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+    offsets: Mapping[str, int],
+) -> list[str]:
+    """List what is wrong with the pieces that were found; see :func:`structure_faults`."""
     faults = []
     for name, (dtype, shape) in expected.items():
-        fault = found = _piece(file, name.encode(), size)
-        if not isinstance(found, str):
-            known = found.shape if -1 not in shape else shape[: len(found.shape)]
-            if (found.dtype, known) != (dtype, shape):
-                fault = f"is {found.dtype} {found.shape} where {dtype} {shape} is expected"
-            elif found.start != offsets.get(name, found.start):
+        fault = piece = found.get(name, "is missing")
+        if not isinstance(piece, str):
+            known = piece.shape if -1 not in shape else shape[: len(piece.shape)]
+            if (piece.dtype, known) != (dtype, shape):
+                fault = f"is {piece.dtype} {piece.shape} where {dtype} {shape} is expected"
+            elif piece.start != offsets.get(name, piece.start):
                 fault = "lies elsewhere in the file than the index says"
             else:
                 continue
@@ -125,9 +134,18 @@ def later_faults(file: h5py.File, names: Sequence[str]) -> list[str]:
 
 def foreign_faults(file: h5f.FileID) -> list[str]:
     """List the names of a shard's root that lead out of the file, or are no dataset in one piece: known or not."""
+    return foreign_pieces(pieces(file))
+
+
+def pieces(file: h5f.FileID) -> dict[str, Piece | str]:
+    """Find every name of a file's root: a dataset in one piece, or what is wrong with it."""
     size = file.get_filesize()
-    found = [(name, _piece(file, name, size)) for name in file]
-    return [f"the dataset {name.decode(errors='replace')} {fault}" for name, fault in found if isinstance(fault, str)]
+    return {name.decode(errors="replace"): _piece(file, name, size) for name in file}
+
+
+def foreign_pieces(found: Mapping[str, Piece | str]) -> list[str]:
+    """List those that are no dataset in one piece."""
+    return [f"the dataset {name} {fault}" for name, fault in found.items() if isinstance(fault, str)]
 
 
 def value_fault(name: str, values: np.ndarray, classes: int) -> str:
@@ -166,7 +184,7 @@ def _opened(path: Path) -> Iterator[h5f.FileID]:
         file.close()
 
 
-def _piece(file: h5f.FileID, name: bytes, size: int) -> _Piece | str:
+def _piece(file: h5f.FileID, name: bytes, size: int) -> Piece | str:
     """Find a dataset that lies in the file itself, in one piece; else say what is wrong."""
     try:
         link = file.links.get_info(name)
@@ -183,15 +201,20 @@ def _piece(file: h5f.FileID, name: bytes, size: int) -> _Piece | str:
     dtype, shape = found.dtype, found.shape
     if start is None or start + dtype.itemsize * math.prod(shape) > size:
         return "ends beyond the file"
-    return _Piece(dtype, shape, start)
+    return Piece(dtype, shape, start)
 
 
 def _text(of: h5o.ObjectID, name: bytes) -> str:
     """Read an attribute that is one string. Raises one of :data:`UNREADABLE`."""
+    text: bytes = attribute(of, name)
+    return text.decode()
+
+
+def attribute(of: h5o.ObjectID, name: bytes) -> Any:
+    """Read an attribute that is one value, a string as bytes. Raises one of :data:`UNREADABLE`."""
     stored = h5a.open(of, name)
     if stored.shape:
-        raise ValueError(f"the attribute {name.decode()} is not one string")
-    value = np.empty((), object)
+        raise ValueError(f"the attribute {name.decode()} is not one value")
+    value = np.empty((), stored.dtype)
     stored.read(value)
-    text: bytes = value.item()
-    return text.decode()
+    return value.item()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import sha256_bytes
@@ -79,7 +80,7 @@ def detect_part(job: PartJob) -> PartResult:
     if finished := finished_part(job):
         return finished
     detector, known = shared_detector(job.config.detector, job.config.model), known_landmarks(job)
-    rows = [detect_sample(sample, job.root, detector, job.config, known) for sample in job.samples]
+    rows = list(detect_samples(job, detector, known))
     replace_part(job, rows)
     return PartResult(len(rows), skipped=False, tally=tally(job.samples, rows))
 
@@ -114,20 +115,57 @@ def known_landmarks(job: PartJob) -> np.ndarray | None:
     return None if job.known is None else np.load(job.known, mmap_mode="r", allow_pickle=False)
 
 
+@dataclass(frozen=True)
+class Photo:
+    """A photo's pixels and the digest of its file; or why it has none, where there are no pixels."""
+
+    image: UInt8[np.ndarray, "h w 3"] | None
+    sha256: str
+    note: str
+    reason: Reason = Reason.OK
+
+
+def load_photo(path: Path, name: str) -> Photo:
+    """Read and decode a photo."""
+    sha256 = ""  # of a file that cannot be read
+    try:
+        data = read_photo(path)
+        sha256 = sha256_bytes(data)
+        image, note = decode_photo(data, name)
+        return Photo(image, sha256, note)
+    except UnreadableImageError as error:
+        return Photo(None, sha256, error.detail, error.reason)
+
+
+def detect_samples(job: PartJob, detector: LandmarkDetector, known: np.ndarray | None) -> Iterator[LandmarkRow]:
+    """Yield the row of each sample; a thread decodes the next photo while the networks look at this one."""
+    with ThreadPoolExecutor(1) as ahead:
+        photos = [ahead.submit(load_photo, job.root / one.path, one.path) for one in job.samples[:1]]
+        for number, sample in enumerate(job.samples):
+            photo = photos.pop().result()
+            photos += [
+                ahead.submit(load_photo, job.root / one.path, one.path) for one in job.samples[number + 1 : number + 2]
+            ]
+            yield photo_row(sample, photo, detector, job.config, known)
+
+
 def detect_sample(
     sample: Sample, root: Path, detector: LandmarkDetector, config: LandmarkConfig, known: np.ndarray | None = None
 ) -> LandmarkRow:
-    """Read one photo and find its face; whatever goes wrong with the photo becomes the row's reason.
+    """Read one photo and find its face; see :func:`photo_row`."""
+    return photo_row(sample, load_photo(root / sample.path, sample.path), detector, config, known)
+
+
+def photo_row(
+    sample: Sample, photo: Photo, detector: LandmarkDetector, config: LandmarkConfig, known: np.ndarray | None
+) -> LandmarkRow:
+    """Find a photo's face; whatever is wrong with the photo becomes the row's reason.
 
     ``known`` holds the points that ship with the dataset, ``(k, 68, 2)``, by ``sample.landmarks_row``.
     """
-    sha256 = ""  # of a file that cannot be read
-    try:
-        data = read_photo(root / sample.path)
-        sha256 = sha256_bytes(data)
-        image, note = decode_photo(data, sample.path)
-    except UnreadableImageError as error:
-        return LandmarkRow(sample.sample_id, sample.path, error.reason, sha256, detail=error.detail)
+    image, sha256, note = photo.image, photo.sha256, photo.note
+    if image is None:
+        return LandmarkRow(sample.sample_id, sample.path, photo.reason, sha256, detail=note)
     size = (image.shape[0], image.shape[1])
     found = find_face(image, detector, config.faces, sample.box, _known_points(sample, known), config.mirror)
     if found.face is None:

@@ -7,6 +7,7 @@ runs never pass for the result of one.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ import numpy as np
 from jaxtyping import Float32
 
 from aupipe.fer_data.errors import StoreError, paragraph
-from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_file, withdraw, write_json
+from aupipe.fer_data.files import canonical_json, digest, sha256_file, withdraw, write_json
 from aupipe.fer_data.geometry import is_profile
 from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
 from aupipe.fer_data.manifest import Manifest, read_manifest
-from aupipe.fer_data.manifest.model import render_csv
+from aupipe.fer_data.manifest.model import render_lines
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
 from aupipe.pipeline.landmarks.frame import landmarks_frame
@@ -227,8 +228,11 @@ def withdraw_report(folder: Path) -> None:
 
 def content_digest(manifest: Manifest) -> str:
     """Compute the identity of a manifest's rows and of the points that ship with them, however its file is laid out."""
-    rows = sha256_bytes(render_csv(manifest.samples).encode())
-    return rows if manifest.landmarks is None else digest([rows, sha256_file(manifest.landmarks)])
+    rows = hashlib.sha256()
+    for line in render_lines(manifest.samples):
+        rows.update(line.encode())
+    text = rows.hexdigest()
+    return text if manifest.landmarks is None else digest([text, sha256_file(manifest.landmarks)])
 
 
 def landmark_failures(part: LandmarkPart) -> Iterator[Failure]:

@@ -5,20 +5,26 @@ Building, repairing and drawing again all ask this plan; it reads no photo and w
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aupipe.fer_data.action_units.facs import format_facs
 from aupipe.fer_data.errors import StoreError
-from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
+from aupipe.fer_data.files import canonical_json, digest
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile
 from aupipe.fer_data.shards import ShardHeader, load_index
 from aupipe.fer_data.shards.encoding import resolve_encoding
 from aupipe.fer_data.shards.shard_file import read_notes
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
-from aupipe.fer_data.types import SPLITS, Failure, Reason
+from aupipe.fer_data.types import SPLITS, Failure, Reason, Sample
 from aupipe.fer_data.versions import BYTES, installed_versions
 from aupipe.pipeline.landmarks.work import FinishedWork, landmark_failures
 from aupipe.pipeline.maps.tasks import ExistingShard, MapConfig, Member, ShardJob, landmark_part
@@ -48,6 +54,7 @@ class StorePlan:
         config: Options of the stage, the encoding decided.
         members: Rows to be, in hash order of their ids.
         failures: Samples that are left out; with the members they are the manifest.
+        points: By split, the SHA-256 of each shard's landmarks and poses.
     """
 
     root: Path
@@ -58,12 +65,18 @@ class StorePlan:
     config: MapConfig
     members: tuple[Member, ...]
     failures: tuple[Failure, ...]
+    points: Mapping[str, Sequence[str]]
 
     def without(self, unusable: Sequence[Failure]) -> StorePlan:
-        """Leave these members out too."""
+        """Leave these members out too: the shards are cut anew, and the parts read again."""
+        if not unusable:
+            return self
         out = {failure.sample_id for failure in unusable}
         members = tuple(member for member in self.members if member.sample_id not in out)
-        return replace(self, members=members, failures=(*self.failures, *unusable))
+        points = ShardPoints(self.config.rows_per_shard)
+        for file, own in groupby(members, attrgetter("part")):
+            points.take(landmark_part(file), list(own))
+        return replace(self, members=members, failures=(*self.failures, *unusable), points=points.digests())
 
     @cached_property
     def shards(self) -> tuple[ShardPlan, ...]:
@@ -94,7 +107,8 @@ class StorePlan:
         for split in SPLITS:
             members = [member for member in self.members if member.split == split]
             for number, rows in enumerate(batched(members, config.rows_per_shard)):
-                crop_digest = _crop_digest(rows, config, software_json, self.classes, self.id_bytes)
+                points = self.points[split][number]
+                crop_digest = _crop_digest(rows, points, config, software_json, self.classes, self.id_bytes)
                 header = ShardHeader(
                     split=split,
                     classes=self.classes,
@@ -113,6 +127,31 @@ class StorePlan:
                 yield ShardPlan(f"{split}-{number:05d}.h5", tuple(rows), header)
 
 
+class ShardPoints:
+    """Hashes the landmarks and poses of members, shard by shard, as their parts go by: none of them is kept."""
+
+    def __init__(self, rows_per_shard: int) -> None:
+        self._size = rows_per_shard
+        self._hashes: dict[str, list[Any]] = {split: [] for split in SPLITS}
+        self._room = dict.fromkeys(SPLITS, 0)
+
+    def take(self, part: LandmarkPart, members: Sequence[Member]) -> None:
+        """Take in those members whose landmarks the part holds; members come in their order."""
+        rows = np.concatenate([part.landmarks.reshape(-1, 136), part.pose], 1)
+        for split in SPLITS:
+            chosen = rows[[member.row for member in members if member.split == split]]
+            while len(chosen):
+                if not self._room[split]:
+                    self._hashes[split].append(hashlib.sha256())
+                    self._room[split] = self._size
+                self._hashes[split][-1].update(chosen[: self._room[split]].tobytes())
+                self._room[split], chosen = max(self._room[split] - len(chosen), 0), chosen[self._room[split] :]
+
+    def digests(self) -> dict[str, list[str]]:
+        """Return the SHA-256 of each shard's rows, by split."""
+        return {split: [one.hexdigest() for one in hashes] for split, hashes in self._hashes.items()}
+
+
 def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePlan:
     """Plan the store of all samples with landmarks; each part is read once.
 
@@ -124,17 +163,12 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
     Raises:
         StoreError: A part is not what WORK's report says.
     """
-    members, failures = list[Member](), list[Failure]()
+    members, failures, points = list[Member](), list[Failure](), ShardPoints(max(config.rows_per_shard, 1))
     for file, part in zip(work.part_files, work.parts(read=landmark_part), strict=True):
         failures += landmark_failures(part)
-        for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
-            if reason is Reason.OK:
-                sample = work.samples[sample_id]
-                sha256, group = part.source_sha256[row], sample.subject or sample_id
-                aus = sample.aus if config.aus == "annotated" else None
-                members.append(
-                    Member(sample_id, sample.path, sample.label, sample.split, sha256, file, row, group, aus)
-                )
+        own = list(_members(file, part, work.samples, config))
+        points.take(part, own)
+        members += own
     encoding = _encoding_of(existing) if config.encoding == "auto" else None
     encoding = encoding or resolve_encoding(config.encoding, len(members), config.image_size)
     samples = work.manifest.samples
@@ -147,7 +181,18 @@ def plan_store(work: FinishedWork, config: MapConfig, existing: Path) -> StorePl
         config=replace(config, encoding=encoding),
         members=tuple(members),
         failures=tuple(failures),
+        points=points.digests(),
     )
+
+
+def _members(file: PartFile, part: LandmarkPart, samples: Mapping[str, Sample], config: MapConfig) -> Iterator[Member]:
+    """Yield the rows of a part that have landmarks."""
+    for row, (sample_id, reason) in enumerate(zip(part.sample_ids, part.reasons, strict=True)):
+        if reason is Reason.OK:
+            one = samples[sample_id]
+            aus = one.aus if config.aus == "annotated" else None
+            sha256, group = part.source_sha256[row], one.subject or one.sample_id
+            yield Member(one.sample_id, one.path, one.label, one.split, sha256, file, row, group, aus)
 
 
 def software() -> dict[str, str]:
@@ -181,14 +226,13 @@ def _stated_digests(store: Path) -> dict[str, str]:
 
 def _crop_digest(
     rows: Sequence[Member],
+    points: str,
     config: MapConfig,
     software_json: str,
     classes: Sequence[str],
     width: int,
 ) -> str:
     """Identity of all columns but the maps and what follows from them."""
-    parts = [(landmark_part(row.part), row.row) for row in rows]
-    points = [part.landmarks[row].tobytes() + part.pose[row].tobytes() for part, row in parts]
     return digest(
         [
             SCHEMA_VERSIONS[config.encoding],
@@ -197,6 +241,6 @@ def _crop_digest(
             list(classes),
             width,
             [[row.sample_id, row.path, row.label, row.source_sha256, row.group] for row in rows],
-            sha256_bytes(b"".join(points)),
+            points,
         ]
     )

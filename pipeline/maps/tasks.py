@@ -101,7 +101,7 @@ class MapConfig:
         return {"crop": self.crop.as_json(), "encoding": self.encoding, "image_size": self.image_size, **quality}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One row of a shard before it is made; ``part`` and ``row`` say where its landmarks are.
 
@@ -257,7 +257,7 @@ def draw_maps(members: Sequence[Member], points: Float32[np.ndarray, "n 68 2"], 
     at = [(part, member.row) for part, member in zip(parts, members, strict=True)]
     blendshapes = np.zeros((len(members), len(BLENDSHAPES)), np.float32)
     if config.reads_blendshapes:
-        blendshapes = np.stack([blendshape_part(member.part).blendshapes[member.row] for member in members])
+        blendshapes = np.stack([part.blendshapes[row] for part, row in at])
     faces = ObservedFaces(
         expressions=[member.label for member in members],
         codes=[member.aus for member in members],
@@ -300,13 +300,7 @@ def crop_member(member: Member, root: Path, config: MapConfig) -> Crop | Failure
     )
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def landmark_part(file: PartFile) -> LandmarkPart:
-    """Read a part of the landmark stage; this process keeps it in memory."""
+    """Read a part of the landmark stage; this process keeps the last ones in memory, each a tenth of a megabyte."""
     return file.read()
-
-
-@lru_cache(maxsize=4)
-def blendshape_part(file: PartFile) -> LandmarkPart:
-    """Read a part with mesh and blendshapes, which take more memory than all the rest."""
-    return file.read(mesh=True)

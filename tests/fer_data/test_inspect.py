@@ -73,6 +73,24 @@ def test_json_holds_the_index_and_the_datasets(own: Store) -> None:
     assert set(content["states"].values()) == {"present"}
 
 
+@pytest.mark.parametrize("encoding", ["raw", "jpeg"])
+def test_a_store_is_described_without_opening_a_shard(
+    own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    """The index says what HDF5 would: a store of thousands of shards is described at once."""
+    folder = own.folder if encoding == "raw" else jpeg_copy(own, tmp_path / "packed").folder
+    opened = dict[str, tuple[list[int], int, str]]()
+    for path in sorted(folder.glob("*.h5")):
+        for name, about in inspect_path(path).content["datasets"].items():
+            shape, size, _ = opened.get(name, ([0], 0, ""))
+            shape = [shape[0] + about["shape"][0], *about["shape"][1:]]
+            opened[name] = shape, size + about["bytes"], about["dtype"]
+    monkeypatch.setattr("h5py.File", None)
+    found = inspect_path(folder).content["datasets"]
+    assert {name: (about["shape"], about["bytes"], about["dtype"]) for name, about in found.items()} == opened
+    assert list(found) == sorted(found)
+
+
 def test_a_damaged_store_is_described_and_says_so(own: Store) -> None:
     (own.folder / "val-00000.h5").unlink()
     (own.folder / "test-00000.h5").write_bytes(b"short")

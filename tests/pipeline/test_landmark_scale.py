@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import aupipe.pipeline.landmarks.tasks as tasks
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
@@ -85,6 +87,28 @@ def test_a_closed_detector_is_not_used_again(tmp_path: Path) -> None:
     manifest, config = simulated_manifest(tmp_path, 4), simulated_config()
     for name in ("one", "two"):
         assert run_landmarks(manifest, tmp_path / name, config, SerialExecutor(), Silent()).ok == 4
+
+
+def test_the_next_photo_is_decoded_while_the_networks_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no further one: two photos in memory, however large they are."""
+    manifest, config = simulated_manifest(tmp_path, 4), simulated_config()
+    (job,) = plan_landmarks(manifest, tmp_path, config, stage_identity(config))
+    decoded, arrived, load = list[str](), threading.Event(), tasks.load_photo
+
+    def noted(path: Path, name: str) -> tasks.Photo:
+        photo = load(path, name)
+        decoded.append(name)
+        if len(decoded) == 2:
+            arrived.set()
+        return photo
+
+    monkeypatch.setattr(tasks, "load_photo", noted)
+    rows = tasks.detect_samples(job, shared_detector(config.detector, config.model), None)
+    assert not decoded
+    next(rows)
+    assert arrived.wait(20) and decoded == [sample.path for sample in job.samples[:2]]
+    assert len(list(rows)) == 3 and decoded == [sample.path for sample in job.samples]
+    shared_detector.cache_clear()
 
 
 def test_shipped_points_are_used_kept_and_compared(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aupipe.fer_data import landmark_parts
+from aupipe.fer_data.action_units.modes import AuMode
 from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import sha256_file
@@ -19,10 +19,11 @@ from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part,
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.shards.index import save_index
-from aupipe.fer_data.types import Silent, StageReport
+from aupipe.fer_data.types import Failure, Silent, StageReport
 from aupipe.pipeline.executors import SerialExecutor
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER, REPORT_NAME, open_work
+from aupipe.pipeline.maps.plan import plan_store
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig, landmark_part
 from offline import snapshot
@@ -32,17 +33,16 @@ MAPS = MapConfig(dict(load_codebook("default").content), image_size=32, map_size
 COUNT = 12
 
 
-class Killed(SerialExecutor):
-    """Ends after a number of parts."""
+class Killed(Silent):
+    """Ends a run after a number of parts."""
 
     def __init__(self, parts: int) -> None:
         self.parts = parts
 
-    def run(self, task: Any, jobs: Any, on_death: Any = None) -> Iterator[Any]:
-        for number, result in enumerate(super().run(task, jobs, on_death)):
-            if number == self.parts:
-                raise KeyboardInterrupt
-            yield result
+    def advance(self, count: int) -> None:
+        self.parts -= 1
+        if self.parts < 0:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def part(work: Path, number: int) -> Path:
 def test_landmarks_of_two_runs_do_not_become_a_store(work: Path, manifest: Manifest, config: SimulatedConfig) -> None:
     """The second run has other options and is ended after its first part."""
     with pytest.raises(KeyboardInterrupt):
-        run_landmarks(manifest, work, replace(config, mirror=True), Killed(1), Silent())
+        run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Killed(1))
     assert read_part(part(work, 0)).config_json != read_part(part(work, 2)).config_json
     assert not (work / REPORT_NAME).exists()
     with pytest.raises(StoreError, match="does not hold finished landmarks"):
@@ -100,14 +100,14 @@ def test_the_report_goes_before_the_first_part(
 
 def test_a_run_that_replaces_nothing_keeps_the_report(work: Path, manifest: Manifest, config: SimulatedConfig) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run_landmarks(manifest, work, config, Killed(1), Silent())
+        run_landmarks(manifest, work, config, SerialExecutor(), Killed(1))
     assert build(work).ok == COUNT
 
 
 def test_parts_of_a_longer_plan_go_after_the_report(work: Path, manifest: Manifest, config: SimulatedConfig) -> None:
     shutil.copy(part(work, 0), part(work, 7))
     with pytest.raises(KeyboardInterrupt):
-        run_landmarks(manifest, work, config, Killed(0), Silent())
+        run_landmarks(manifest, work, config, SerialExecutor(), Killed(0))
     assert not part(work, 7).exists() and not (work / REPORT_NAME).exists()
 
 
@@ -207,18 +207,30 @@ def test_other_bytes_are_refused_before_hdf5_opens_them(work: Path, monkeypatch:
     assert opened == []
 
 
-def test_a_build_reads_each_part_once_and_no_mesh(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("aus", ["class", "fused"])
+def test_a_build_reads_each_part_once_and_no_mesh(work: Path, monkeypatch: pytest.MonkeyPatch, aus: AuMode) -> None:
     """In one process; another process reads those that its shards need."""
     read, parse = list[tuple[str, bool, bool]](), landmark_parts.parse_part
 
-    def counted(data: bytes, path: Path, *, mesh: bool = False, checksum: bool = True) -> LandmarkPart:
-        read.append((path.name, mesh, checksum))
-        return parse(data, path, mesh=mesh, checksum=checksum)
+    def counted(data: bytes, path: Path, *, mesh: bool = False, sha256: str = "") -> LandmarkPart:
+        read.append((path.name, mesh, not sha256))
+        return parse(data, path, mesh=mesh, sha256=sha256)
 
     monkeypatch.setattr(landmark_parts, "parse_part", counted)
     landmark_part.cache_clear()
-    build(work)
+    run_maps(work, work.with_name("store"), replace(MAPS, aus=aus), SerialExecutor(), Silent())
     assert read == [(f"part-{number:05d}.h5", False, False) for number in range(3)]
+
+
+def test_a_plan_keeps_no_part(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shards' digests are taken as the parts go by, and are the same where the shards are cut anew."""
+    plan = plan_store(open_work(work), MAPS, work.with_name("store"))
+    one, other = plan.members[1], plan.members[5]
+    out = [Failure(member.sample_id, member.path, "unreadable") for member in (one, other)]
+    assert plan.without(out[:1]).without(out[1:]).digests() == plan.without(out).digests() != plan.digests()
+    assert plan.without([]) is plan
+    monkeypatch.setattr("aupipe.pipeline.maps.plan.landmark_part", None)
+    assert plan.digests() and plan.jobs(work.with_name("store"))
 
 
 @pytest.mark.parametrize("change", ["no digests", "cut", "no part"])
