@@ -14,7 +14,7 @@ from aupipe.fer_analysis.evaluation import explanation_maps
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, measured_run
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def explain_batch(
     """
     where = resolve_device(device)
     record, model, _ = checkpoint.load_best(run_folder, where)
-    store = checkpoint.run_store(run_folder, record, store.folder)
+    store = measured_run.run_store(run_folder, record, store.folder)
     reader, index, crop = store.split(split), store.index, record.config.centre_crop
     crop.check(index.image_size)
     chosen = np.asarray(rows, np.int64)

@@ -25,7 +25,7 @@ from aupipe.fer_data.errors import RunError, UserInputError, paragraph, unknown_
 from aupipe.fer_data.files import check_replaceable, write_bytes
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import run_record
 
 METADATA = "aupipe"
 """Key of the metadata: of the ONNX model's properties, and ``aupipe.json`` in the other two."""
@@ -187,7 +187,7 @@ def describe_export(opened: OpenRun, graph: ExportableModel) -> dict[str, Any]:
         "backbone": record.config.backbone,
         "method": record.config.method,
         "codebook": record.codebook,
-        "checkpoint": checkpoint.BEST,
+        "checkpoint": run_record.BEST,
     }
 
 

@@ -17,7 +17,7 @@ from aupipe.fer_data.images import write_png
 from aupipe.fer_data.manifest import read_manifest
 from aupipe.fer_data.shards.index import load_index
 from aupipe.fer_data.wrong_path import MANIFEST_COLUMNS
-from aupipe.fer_models.training.checkpoint import load_record
+from aupipe.fer_models.training.run_record import load_record
 from aupipe.pipeline.landmarks.work import open_work
 
 READERS: dict[str, Callable[[Path], object]] = {

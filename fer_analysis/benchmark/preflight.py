@@ -18,7 +18,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import through_fold
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.targets import parse_layers
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from aupipe.fer_models.training.run_log import read_log
@@ -81,7 +81,7 @@ def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
     seen = {fold: through_fold(store, fold) for fold in folds}
     for training in plan:
         folder, its = out / state.RUNS / training.name, seen[training.config.fold]
-        checkpoint.check_same_run(folder, checkpoint.describe_run(its, folder, training.config))
+        run_record.check_same_run(folder, run_record.describe_run(its, folder, training.config))
 
 
 def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: str, threads: int) -> float:

@@ -21,7 +21,7 @@ from aupipe.fer_data.types import spoken
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.table_picture import draw_table
 from aupipe.fer_models.methods import method_title
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import run_record
 from aupipe.fer_models.training.selection import describe_selection
 
 SHOWN = (
@@ -134,7 +134,7 @@ def _versions(results: Results, out: Path) -> str:
     """Gather the versions of the libraries, as the runs recorded them."""
     found: dict[str, set[str]] = {}
     for folder in dict.fromkeys(result.spec.folder for result in results.all):
-        for name, version in checkpoint.load_record(out / state.RUNS / folder).versions.items():
+        for name, version in run_record.load_record(out / state.RUNS / folder).versions.items():
             found.setdefault(name, set()).add(version)
     return ", ".join(f"{name} {' and '.join(sorted(versions))}" for name, versions in sorted(found.items()))
 

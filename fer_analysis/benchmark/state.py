@@ -11,7 +11,7 @@ from aupipe.fer_analysis.evaluation.predictions import METRICS, load_metrics
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.recorded import check_recorded
 from aupipe.fer_data.shards.folds import folded_digest
-from aupipe.fer_models.training import checkpoint, run_log
+from aupipe.fer_models.training import measured_run, run_log, run_record
 from aupipe.fer_models.training.config import TrainConfig
 
 RUNS = "runs"
@@ -25,7 +25,7 @@ def epochs_done(folder: Path) -> int:
 def training_finished(folder: Path, config: TrainConfig) -> bool:
     """Tell whether nothing is left to train."""
     rows = _log(folder)
-    if not rows or not (folder / checkpoint.BEST).is_file():
+    if not rows or not (folder / run_record.BEST).is_file():
         return False
     enough = config.max_steps is not None and rows[-1]["step"] >= config.max_steps
     return enough or (bool(rows[-1]["complete"]) and rows[-1]["epoch"] >= config.epochs)
@@ -67,7 +67,7 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "store_digest": folded_digest(store_digest, run.config.fold),
         "epoch": run_log.best_row(rows, run.config.select)["epoch"],
     }
-    return _contains(content, wanted) and checkpoint.outdated(folder, content) is None
+    return _contains(content, wanted) and measured_run.outdated(folder, content) is None
 
 
 def damage(out: Path, run: RunSpec) -> str | None:
@@ -75,8 +75,8 @@ def damage(out: Path, run: RunSpec) -> str | None:
     folder, output = out / RUNS / run.folder, out / RUNS / run.output
     try:
         if run_log.read_log(folder):
-            check_recorded(folder / checkpoint.BEST, checkpoint.WAYS_OUT[checkpoint.BEST])
-        if (output / METRICS).is_file() and (reason := checkpoint.outdated(folder, load_metrics(output))):
+            check_recorded(folder / run_record.BEST, run_record.WAYS_OUT[run_record.BEST])
+        if (output / METRICS).is_file() and (reason := measured_run.outdated(folder, load_metrics(output))):
             return f"the figures are left out: {reason}"
     except RunError as error:
         return str(error)

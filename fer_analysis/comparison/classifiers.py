@@ -18,7 +18,7 @@ from aupipe.fer_models.backbones.base import scale_images
 from aupipe.fer_models.backbones.factory import build, defining_files, find_factory
 from aupipe.fer_models.methods import Method
 from aupipe.fer_models.targets import attention, positive_part
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, run_record
 
 NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -72,10 +72,10 @@ class Classifier(ABC):
 class RunClassifier(Classifier):
     """The best model of a run of ``aupipe train``, normalised as it was trained."""
 
-    def __init__(self, name: str, folder: Path, record: checkpoint.RunRecord, model: Method, device: torch.device):
+    def __init__(self, name: str, folder: Path, record: run_record.RunRecord, model: Method, device: torch.device):
         self.name, self.device, self.model = name, device, model
         self.crop = record.config.crop_size
-        self.identity = sha256_file(folder / checkpoint.BEST)
+        self.identity = sha256_file(folder / run_record.BEST)
         self.description = f"run {folder}: {record.config.backbone}, {record.config.method}"
         self.mean = torch.tensor(record.channel_mean, device=device)[:, None, None]
         self.std = torch.tensor(record.channel_std, device=device).clamp_min(1e-6)[:, None, None]

@@ -21,7 +21,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import measured_run, run_record
 
 
 def compare_folder(
@@ -106,11 +106,11 @@ def compare_networks(
         StoreError: The store is missing or damaged.
     """
     shown = progress or Silent()
-    records = {run: checkpoint.load_record(run) for run in runs}
+    records = {run: run_record.load_record(run) for run in runs}
     place, fold = _find_store(records, store_folder)
     store = preview_store(place, fold)
     for run, record in records.items():
-        checkpoint.check_fold(run, record, store)
+        measured_run.check_fold(run, record, store)
     store.split(options.split)
     face = canonical_face(options.shape)
     masks = find_masks(options.masks, face, store)
@@ -129,7 +129,7 @@ def compare_networks(
     return comparison
 
 
-def _find_store(records: Mapping[Path, checkpoint.RunRecord], folder: Path | str | None) -> tuple[Path | str, str]:
+def _find_store(records: Mapping[Path, run_record.RunRecord], folder: Path | str | None) -> tuple[Path | str, str]:
     """Find the store of the faces, and the fold that the runs leave for their test."""
     folds = {record.config.fold for record in records.values()}
     if len(folds) > 1:
@@ -143,7 +143,7 @@ def _find_store(records: Mapping[Path, checkpoint.RunRecord], folder: Path | str
     if folder is None:
         if not records:
             raise UserInputError(paragraph("Which faces shall be explained?", fix="Give --store."))
-        folder = checkpoint.store_place(*next(iter(records.items())))
+        folder = measured_run.store_place(*next(iter(records.items())))
     return folder, next(iter(folds), "")
 
 

@@ -13,7 +13,7 @@ from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards.preview import preview_store
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import measured_run, run_record
 
 
 def evaluate_against(
@@ -67,8 +67,8 @@ def evaluate_against(
 
 def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, *, coded: bool) -> str:
     """Say why a run has to be measured; empty where its figures are what measuring again would give."""
-    record = checkpoint.load_record(run)
-    folder = checkpoint.results_folder(run, EVALUATION, split, limit)
+    record = run_record.load_record(run)
+    folder = measured_run.results_folder(run, EVALUATION, split, limit)
     try:
         _, content = figures_of(run, split, limit)
     except RunError as error:
@@ -77,7 +77,7 @@ def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, 
         return f"its {PREDICTIONS} is not the one of its figures"
     if coded and "coded" not in content:
         return "it was not compared with the codes"
-    place = checkpoint.store_place(run, record) if store is None else store
+    place = measured_run.store_place(run, record) if store is None else store
     try:
         digest = preview_store(place, record.config.fold).index.digest
     except StoreError:

@@ -24,7 +24,7 @@ from aupipe.fer_analysis.evaluation.predictions import (
 from aupipe.fer_data.files import write_json
 from aupipe.fer_display.tables import text_table
 from aupipe.fer_models.metrics import resampling
-from aupipe.fer_models.training.checkpoint import results_folder
+from aupipe.fer_models.training.measured_run import results_folder
 
 SPECIFICITY = "cos - cos_wrong"
 

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_models.metrics import resampling
-from aupipe.fer_models.training.checkpoint import outdated
+from aupipe.fer_models.training.measured_run import outdated
 
 SAME = ("store_digest", "split", "limit", "codebook_digest", "crop_size")
 """What two measurements must share: the faces, and their AU maps."""

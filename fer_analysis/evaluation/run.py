@@ -25,7 +25,7 @@ from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress, Silent, lines_repr
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, measured_run
 
 if TYPE_CHECKING:
     import pandas
@@ -119,7 +119,7 @@ def evaluate(
     check_request(limit, batch_size, aus, estimate, maps)
     where = resolve_device(device)
     record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
-    store = checkpoint.run_store(run_folder, record, store_folder, progress, split=split)
+    store = measured_run.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
     loader = TripletLoader(
         store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
@@ -130,7 +130,7 @@ def evaluate(
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
     title = "CAM" if given is None else f"maps of {given.name}"
-    out = out or checkpoint.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
+    out = out or measured_run.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
     for name in (METRICS, *CODED_FILES):  # they would not belong to the files that are written now
         withdraw(out / name)
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
@@ -142,7 +142,7 @@ def evaluate(
     content = {
         **figures,
         "predictions_sha256": digest,
-        **checkpoint.describe_measurement(record, kept, store, split, limit),
+        **measured_run.describe_measurement(record, kept, store, split, limit),
         "aus": store.index.aus,
         "same_codebook_as_training": store.index.codebook_digest == record.codebook_digest,
         "align_layers": config.align_layers,

@@ -23,7 +23,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_models import metrics
 from aupipe.fer_models.methods import Method
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import run_record
 
 CALIBRATION_FILE = "calibration.json"
 TEMPERATURE_RANGE = (0.25, 8.0)
@@ -119,7 +119,7 @@ def calibrate(logits: Float64[np.ndarray, "n k"], label: Int64[np.ndarray, "n"],
 
 def run_calibration(
     run_folder: Path,
-    record: checkpoint.RunRecord,
+    record: run_record.RunRecord,
     model: Method,
     weights: str,
     store: Store | None,
@@ -161,7 +161,7 @@ def _read(path: Path) -> Calibration | None:
 
 @torch.no_grad()
 def validation_logits(
-    record: checkpoint.RunRecord, model: Method, store: Store, device: torch.device
+    record: run_record.RunRecord, model: Method, store: Store, device: torch.device
 ) -> tuple[Float64[np.ndarray, "n k"], Int64[np.ndarray, "n"]]:
     """Compute logits and labels of the validation split, as the evaluation does."""
     config = record.config

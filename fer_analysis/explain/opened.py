@@ -25,7 +25,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.typed import UnreadableTextError, convert
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.methods import Method
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, measured_run, run_record
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class OpenRun:
     """
 
     folder: Path
-    record: checkpoint.RunRecord
+    record: run_record.RunRecord
     model: Method
     device: torch.device
     layer: int
@@ -73,7 +73,7 @@ class OpenRun:
     @cached_property
     def codebook(self) -> Codebook:
         """The codebook of the store it was trained on."""
-        return codebook_from_dict(self.preparation.codebook, f"{self.folder}/{checkpoint.CONFIG}")
+        return codebook_from_dict(self.preparation.codebook, f"{self.folder}/{run_record.CONFIG}")
 
     @property
     def temperature(self) -> float:
@@ -190,7 +190,7 @@ def open_run(
     return OpenRun(folder, record, model, where, shown, preparation, calibration, notes, standing)
 
 
-def _preparation(folder: Path, record: checkpoint.RunRecord, store: Store | None) -> Preparation:
+def _preparation(folder: Path, record: run_record.RunRecord, store: Store | None) -> Preparation:
     """Read how photos are prepared from the run's record, or of an older run from its store."""
     if not record.preparation and store is not None:
         return Preparation.of_store(store.index)
@@ -200,9 +200,9 @@ def _preparation(folder: Path, record: checkpoint.RunRecord, store: Store | None
         raise RunError(
             paragraph(
                 "The run's configuration does not say rightly how its photos were prepared.",
-                where=folder / checkpoint.CONFIG,
+                where=folder / run_record.CONFIG,
                 got=error,
-                fix=checkpoint.WAYS_OUT[checkpoint.CONFIG],
+                fix=run_record.WAYS_OUT[run_record.CONFIG],
             )
         ) from error
 
@@ -216,10 +216,10 @@ def _checked_layer(layer: int | None, model: Method) -> int | None:
     return layer
 
 
-def _store(folder: Path, record: checkpoint.RunRecord, override: Path | str | None) -> tuple[Store | None, str]:
+def _store(folder: Path, record: run_record.RunRecord, override: Path | str | None) -> tuple[Store | None, str]:
     """Open the run's store, or say why there is none; one that was asked for must be there."""
     try:
-        return checkpoint.run_store(folder, record, override), ""
+        return measured_run.run_store(folder, record, override), ""
     except (StoreError, RunError) as error:
         if override is not None:
             raise
@@ -234,7 +234,7 @@ def _standing(folder: Path) -> tuple[str, ...]:
         found = load_metrics(folder)
     except RunError as error:
         return (f"Whether the model knows anything cannot be told: {error}",)
-    if knows_something(found) or checkpoint.outdated(folder, found):
+    if knows_something(found) or measured_run.outdated(folder, found):
         return ()
     return (
         f"This model knows nothing that could be explained: on {found['split']} it is right on "

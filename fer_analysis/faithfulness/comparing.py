@@ -28,7 +28,7 @@ from aupipe.fer_data.files import write_bytes, write_json, write_text
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_of_columns, number_cells, text_table
 from aupipe.fer_models.metrics import resampling
-from aupipe.fer_models.training.checkpoint import results_folder
+from aupipe.fer_models.training.measured_run import results_folder
 
 CONDITIONS = (*SAME, "baseline", "seed")
 """What two measurements must share: the faces, the regions, and what the removed pixels become."""

@@ -30,7 +30,7 @@ from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_models.devices import resolve_device
 from aupipe.fer_models.methods import METHODS, Method, method_class, training_name
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, measured_run
 
 FAITHFULNESS = "faithfulness.json"
 FIGURE = "faithfulness.png"
@@ -100,7 +100,7 @@ def measure_faithfulness(
     _check(limit, baseline, steps, seed, batch_size)
     where, shown = resolve_device(device), progress or Silent()
     record, model, kept = checkpoint.load_best(run_folder, where)
-    store = checkpoint.run_store(run_folder, record, store_folder, progress, split=split)
+    store = measured_run.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
     size = batch_size or config.batch_size
     loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
@@ -116,11 +116,11 @@ def measure_faithfulness(
         "baseline": baseline,
         "steps": steps,
         "seed": seed,
-        **checkpoint.describe_measurement(record, kept, store, split, limit),
+        **measured_run.describe_measurement(record, kept, store, split, limit),
         **({"maps_from": given.as_json()} if given else {}),
     }
     place = given.name if given else None
-    out = out or checkpoint.results_folder(run_folder, "faithfulness", split, limit, LIMIT, maps=place)
+    out = out or measured_run.results_folder(run_folder, "faithfulness", split, limit, LIMIT, maps=place)
     withdraw(out / FAITHFULNESS)  # it would not belong to the files that are written now
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
     write_bytes(out / FIGURE, png_bytes(draw_faithfulness(content)))

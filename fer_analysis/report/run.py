@@ -17,7 +17,7 @@ from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.fer_display.blocks import Block, KeyFigures, Text
 from aupipe.fer_display.pages import PAGE_MARK, render
 from aupipe.fer_models.devices import resolve_device
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import measured_run, run_record
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def write_report(
     resolve_device(device)
     subject = local_store(subject, progress)
     name, notes = subject.resolve().name, list[str]()
-    if (subject / checkpoint.CONFIG).is_file():
+    if (subject / run_record.CONFIG).is_file():
         kind, (body, notes) = "run", _run_body(subject, store, examples, device, progress)
     elif (subject / INDEX_NAME).is_file():
         kind, body = "store", _store_body(open_store(subject), examples)
@@ -83,12 +83,12 @@ def write_report(
 def _run_body(
     folder: Path, store_folder: Path | str | None, examples: int, device: str, progress: Progress | None
 ) -> tuple[list[Block], list[str]]:
-    record = checkpoint.load_record(folder)
+    record = run_record.load_record(folder)
     run = run_part.load_evaluated(folder)
     store, notes = _store_of(folder, record, store_folder, progress)
     if run is None:
         notes.insert(0, f"The run was not evaluated: there are no figures. Use `aupipe evaluate {folder}`.")
-    elif reason := checkpoint.outdated(folder, run.metrics, store):
+    elif reason := measured_run.outdated(folder, run.metrics, store):
         run = None
         notes.insert(0, f"The run's figures are left out: {reason}. Use `aupipe evaluate {folder}` again.")
     parts: list[Block] = [Text(note, "notice") for note in notes]
@@ -112,11 +112,11 @@ def _run_body(
 
 
 def _store_of(
-    folder: Path, record: checkpoint.RunRecord, override: Path | str | None, progress: Progress | None
+    folder: Path, record: run_record.RunRecord, override: Path | str | None, progress: Progress | None
 ) -> tuple[Store | None, list[str]]:
     """Open the run's store, or note that it is gone; one that was asked for must be there."""
     try:
-        return checkpoint.run_store(folder, record, override, progress), []
+        return measured_run.run_store(folder, record, override, progress), []
     except (StoreError, RunError) as error:
         if override is not None:
             raise

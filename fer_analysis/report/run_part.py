@@ -43,8 +43,9 @@ from aupipe.fer_display.charts import Series, line_chart
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.overlays import enlarge, overlay
 from aupipe.fer_display.pages import Picture, data_uri, jpeg_picture
-from aupipe.fer_models.training.checkpoint import RunRecord, outdated
+from aupipe.fer_models.training.measured_run import outdated
 from aupipe.fer_models.training.run_log import read_log
+from aupipe.fer_models.training.run_record import RunRecord
 from aupipe.fer_models.training.selection import describe_selection
 
 

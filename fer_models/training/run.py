@@ -29,7 +29,7 @@ from aupipe.fer_models.backbones.factory import allow, check_code, code_digest
 from aupipe.fer_models.losses import TERMS, LossTerms, Objective
 from aupipe.fer_models.methods import Method, method_name
 from aupipe.fer_models.targets import parse_layers
-from aupipe.fer_models.training import checkpoint, preflight, run_log
+from aupipe.fer_models.training import checkpoint, preflight, run_log, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.log_views import LogViews, write_views
 from aupipe.fer_models.training.optim import MovingAverage, learning_rate, make_optimizer
@@ -97,24 +97,24 @@ def train(
     config = config.fitted(store.index.image_size)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
-        record = checkpoint.describe_run(store, run_folder, config)
-        checkpoint.check_same_run(run_folder, record)
+        record = run_record.describe_run(store, run_folder, config)
+        run_record.check_same_run(run_folder, record)
         with preflight.explaining_limits(config, ranks):
             shown = progress or Silent()
             trainer = _Trainer(run_folder, record, ranks, shown if ranks.first else Silent())
             trainer.open_splits(open_previewed(store_folder, store, shown))
             if ranks.first:
-                checkpoint.save_record(run_folder, trainer.record)
+                run_record.save_record(run_folder, trainer.record)
             return trainer.run()
 
 
 class _Trainer:
-    def __init__(self, folder: Path, record: checkpoint.RunRecord, ranks: Ranks, progress: Progress) -> None:
+    def __init__(self, folder: Path, record: run_record.RunRecord, ranks: Ranks, progress: Progress) -> None:
         config = record.config
         self.folder, self.record, self.config, self.ranks, self.progress = folder, record, config, ranks, progress
         self.device = ranks.device(config.device)
         torch.manual_seed(config.seed)
-        fresh = not (folder / checkpoint.LAST).is_file()
+        fresh = not (folder / run_record.LAST).is_file()
         classes, settings = len(record.classes), record.method_settings
         model = checkpoint.build_model(config, classes, with_weights=fresh, settings=settings)
         layers = parse_layers(config.align_layers, model.backbone.n_layers)
@@ -320,7 +320,7 @@ class _Trainer:
 
     def _save_best(self, row: dict[str, Any]) -> None:
         best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
-        checkpoint.save_checkpoint(self.folder / checkpoint.BEST, best)
+        checkpoint.save_checkpoint(self.folder / run_record.BEST, best)
 
     def _save_last(self, rows: list[dict[str, Any]]) -> None:
         self.stop_signal.note_saved(self.state.step)
@@ -335,12 +335,12 @@ class _Trainer:
         }
         if self.average:
             content["average"] = self.average.model.state_dict()
-        checkpoint.save_checkpoint(self.folder / checkpoint.LAST, content)
+        checkpoint.save_checkpoint(self.folder / run_record.LAST, content)
 
     def _resume(self) -> bool:
-        path = self.folder / checkpoint.LAST
+        path = self.folder / run_record.LAST
         if not path.is_file():
-            if (self.folder / checkpoint.BEST).is_file():
+            if (self.folder / run_record.BEST).is_file():
                 self.progress.note(f"{self.folder}: last.pt is missing, so training starts again")
             return False
         names = _Saved.__annotations__
@@ -361,7 +361,7 @@ class _Trainer:
             self.state.history = rows
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
-            checkpoint.check_can_continue(self.folder, self.record)
+            run_record.check_can_continue(self.folder, self.record)
             self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         return True
 
@@ -376,7 +376,7 @@ class _Trainer:
             run_log.write_log(self.folder, rows)
             write_views(self.folder, rows)
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
-        if _sound(lambda: checkpoint.load_checkpoint(self.folder / checkpoint.BEST, self.device, ("model", "epoch"))):
+        if _sound(lambda: checkpoint.load_checkpoint(self.folder / run_record.BEST, self.device, ("model", "epoch"))):
             return
         best = run_log.best_row(rows, self.config.select)
         if best["step"] == self.state.step:

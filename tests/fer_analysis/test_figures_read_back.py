@@ -17,7 +17,7 @@ from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_analysis.faithfulness import load_faithfulness
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_models.training.checkpoint import outdated, results_folder
+from aupipe.fer_models.training.measured_run import outdated, results_folder
 
 CLASSES = ("anger", "fear")
 OVER = dict.fromkeys(CONTROLS)

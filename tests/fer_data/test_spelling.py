@@ -18,7 +18,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.spelling import registered_name
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import METHODS, create_method, method_name, training_name
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 
@@ -53,7 +53,7 @@ def test_a_network_is_built_by_any_spelling() -> None:
 def test_a_run_records_the_registered_name_and_continues_by_any(store: Store, tmp_path: Path) -> None:
     config = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=64, device="cpu", max_steps=1)
     train(store.folder, tmp_path / "run", replace(config, method="Grad-CAM"))
-    assert checkpoint.load_record(tmp_path / "run").config.method == "gradcam"
+    assert run_record.load_record(tmp_path / "run").config.method == "gradcam"
     assert train(store.folder, tmp_path / "run", replace(config, method="grad_cam")).resumed
     read = checkpoint.load_best(tmp_path / "run", torch.device("cpu"), "gradcam++", "layer=2")
     assert read[0].config.method == "gradcampp"

@@ -19,7 +19,7 @@ from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.types import Silent
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import checkpoint, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import learning_rate, make_optimizer
 from aupipe.fer_models.training.run import train
@@ -50,7 +50,7 @@ def test_it_is_tested_on_its_fold_by_every_command(run: Path, people: Store) -> 
     ids = [line.split(",")[0] for line in (run / "predictions.csv").read_text().splitlines()[1:]]
     assert ids == fold.split("test").sample_ids
     opened = open_run(run, device="cpu")
-    assert opened.calibration is not None and checkpoint.load_record(run).store_digest == fold.index.digest
+    assert opened.calibration is not None and run_record.load_record(run).store_digest == fold.index.digest
     assert measure_faithfulness(run, limit=4, device="cpu").content["store_digest"] == fold.index.digest
 
 

@@ -26,9 +26,9 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.versions import installed_version
 from aupipe.fer_models.backbones import create_backbone, pretrained
 from aupipe.fer_models.backbones.create import timm
-from aupipe.fer_models.training.checkpoint import load_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from aupipe.fer_models.training.run_record import load_record
 from aupipe.pipeline.doctor import run_checks
 
 NETWORK = "test_efficientnet"

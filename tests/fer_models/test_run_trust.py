@@ -23,7 +23,7 @@ from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones import create_backbone
 from aupipe.fer_models.methods import option_defaults
 from aupipe.fer_models.methods.apvit import APViT
-from aupipe.fer_models.training import checkpoint, run_log
+from aupipe.fer_models.training import checkpoint, measured_run, run_log, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from run_files import forget_digests, rewrite
@@ -181,7 +181,7 @@ def test_a_damaged_log_of_an_earlier_version_is_one_paragraph(run: Path, text: s
 def test_a_configuration_of_other_types_is_one_paragraph(run: Path, change: dict[str, Any]) -> None:
     rewrite(run / "config.json", **change)
     with pytest.raises(RunError, match="configuration is damaged"):
-        checkpoint.load_record(run)
+        run_record.load_record(run)
 
 
 def test_weights_that_are_no_numbers_are_refused(run: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_run_keeps_its_methods_settings_when_a_default_changes(
     """Evaluated and continued, it is the network that was trained; a new one has the new default."""
     train(small.folder, tmp_path / "run", APVIT)
     defaults = {**option_defaults("apvit"), "score": "mean"}
-    monkeypatch.setattr(checkpoint, "option_defaults", lambda _: defaults)
+    monkeypatch.setattr(run_record, "option_defaults", lambda _: defaults)
     net = checkpoint.load_best(tmp_path / "run", CPU)[1]
     assert isinstance(net, APViT) and net.score == "abs_sum"
     assert train(small.folder, tmp_path / "run", replace(APVIT, max_steps=2)).new_steps == 1
@@ -277,14 +277,14 @@ def test_an_older_run_is_read_where_it_means_the_same_and_refused_where_it_does_
     of_an_earlier_version(run)
     assert train(small.folder, run, CONFIG).new_steps == 0  # finished: left alone
     assert checkpoint.load_best(run, CPU)[0].config == replace(CONFIG, lr=CONFIG.learning_rate)
-    assert checkpoint.load_record(run).semantics == 1
+    assert run_record.load_record(run).semantics == 1
     begun = tmp_path / "begun"
     train(small.folder, begun, replace(CONFIG, max_steps=1))
     of_an_earlier_version(begun)
     weights = (begun / "last.pt").read_bytes()
     with pytest.raises(RunError, match=r"begun by an earlier version.*evaluated, but not continued.*new --out folder"):
         train(small.folder, begun, CONFIG)
-    assert (begun / "last.pt").read_bytes() == weights and checkpoint.load_record(begun).semantics == 1
+    assert (begun / "last.pt").read_bytes() == weights and run_record.load_record(begun).semantics == 1
     checkpoint.load_best(begun, CPU)
     train(small.folder, tmp_path / "apvit", APVIT)
     of_an_earlier_version(tmp_path / "apvit")
@@ -311,5 +311,5 @@ def test_a_run_from_a_url_remembers_it(small: Store, tmp_path: Path, monkeypatch
     aupipe.train(url, tmp_path / "run", **settings)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["store"] == f"{url}#sha256={small.index.digest}"
     monkeypatch.setenv("AUPIPE_CACHE", str(tmp_path / "elsewhere"))
-    store = checkpoint.run_store(tmp_path / "run", checkpoint.load_record(tmp_path / "run"), None)
+    store = measured_run.run_store(tmp_path / "run", run_record.load_record(tmp_path / "run"), None)
     assert store.index.digest == small.index.digest and cache_folder() in store.folder.parents

@@ -23,8 +23,8 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_models.methods import METHODS
 from aupipe.fer_models.methods.base import Prediction
 from aupipe.fer_models.methods.cam import CAM
-from aupipe.fer_models.training.checkpoint import describe_run, save_record
 from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.run_record import describe_run, save_record
 
 BASE = TrainConfig(backbone="test_resnet", crop_size=48, device="cpu")
 

@@ -24,7 +24,7 @@ from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.backbones.create import timm
-from aupipe.fer_models.training import checkpoint
+from aupipe.fer_models.training import run_record
 from synthetic import store_of_persons
 
 MAPS = MapOptions(images=2, samples=24, select="labelled", resamples=0, device="cpu")
@@ -71,7 +71,7 @@ def test_every_network_has_a_map_of_every_expression_over_both_folds(done: Study
         assert row["start"] == ("pretrained" if row["network"].endswith("pretrained") else "scratch")
     page = (done.out / "index.html").read_text()
     assert done.sentence in page.replace("&#39;", "'") and "data:image/png" in page and "Left out" in page
-    record = checkpoint.load_record(done.out / "runs" / "test_resnet-pretrained-fold2")
+    record = run_record.load_record(done.out / "runs" / "test_resnet-pretrained-fold2")
     assert record.config.fold == "2/2" and record.config.input_size == 48
     assert record.initial_weights["source"] == "file"
 
