@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from aupipe.analyses import compare, evaluate, explain, study
     from aupipe.fer_data.au_maps.codebook import load_codebook
     from aupipe.fer_data.au_maps.heatmaps import render_maps
     from aupipe.fer_data.loading.augment import AugmentConfig
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from aupipe.fer_data.manifest import build_manifest, read_manifest
     from aupipe.fer_data.shards import open_store
     from aupipe.runs import load_run
-    from aupipe.stages import build_maps, compare, detect_landmarks, evaluate, explain, study, train
+    from aupipe.stages import build_maps, detect_landmarks, train
 
 __all__ = [
     "AugmentConfig",
@@ -41,6 +42,7 @@ __all__ = [
 
 _HOMES = {
     "AugmentConfig": "aupipe.fer_data.loading.augment",
+    **dict.fromkeys(("compare", "evaluate", "explain", "study"), "aupipe.analyses"),
     "TripletLoader": "aupipe.fer_data.loading.loader",
     "build_manifest": "aupipe.fer_data.manifest",
     "load_codebook": "aupipe.fer_data.au_maps.codebook",

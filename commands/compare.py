@@ -83,8 +83,8 @@ def compare(
 
 
 def _compared(runs: tuple[Path, ...], out: Path, maps: Path | None, masks: str | None, rest: dict[str, Any]) -> Any:
+    from aupipe.analyses import compare as run_compare
     from aupipe.fer_analysis.comparison.run import ExternalModel
-    from aupipe.stages import compare as run_compare
 
     models, weights = rest.pop("model"), rest.pop("weights")
     size, normalisation = rest.pop("input_size"), rest.pop("normalisation")

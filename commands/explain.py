@@ -81,7 +81,7 @@ def explain(
     Example: aupipe explain run photos --out explained
     Example: aupipe explain run clip.mp4 --video-out seen.mp4
     """
-    from aupipe.stages import explain as run_explain
+    from aupipe.analyses import explain as run_explain
 
     if out is None and video_out is None:
         raise click.UsageError("Give --out, a folder for the page, or --video-out, a file, or both.")

@@ -1,0 +1,1 @@
+../../aupipe/analyses.py
