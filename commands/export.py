@@ -66,11 +66,12 @@ def _write(store: Path | str, form: str, out: Path, about: dict[str, str], as_js
     report = export_store(open_previewed(store, preview, progress()), form, out, progress(), about)
     rows = ", ".join(f"{count} {split}" for split, count in report.rows.items())
     lines = [f"exported {sum(report.rows.values())} rows ({rows}) to {out}"]
+    lines += _left_out(out) if form == "parquet" else []
     show(lines, {"form": report.form, "rows": report.rows, "files": list(report.files), "out": str(out)}, as_json)
 
 
 def _describe(store: Path | str, about: dict[str, str], as_json: bool) -> None:
-    from aupipe.fer_data.shards.croissant import describe_store, missing_about
+    from aupipe.fer_data.shards.croissant import describe_store, kept_about, missing_about
     from aupipe.fer_data.shards.index import load_index
 
     if isinstance(store, str):
@@ -82,8 +83,14 @@ def _describe(store: Path | str, about: dict[str, str], as_json: bool) -> None:
             )
         )
     index = load_index(store)
-    path, missing = describe_store(store, index, about), missing_about(about)
-    lines = [f"described {len(index.shards)} shards in {path}"]
-    if missing:
-        lines.append(f"  left out, because only you can say it with --about KEY=VALUE: {', '.join(missing)}")
-    show(lines, {"form": "croissant", "file": str(path), "left_out": missing}, as_json)
+    path = describe_store(store, index, about)
+    lines = [f"described {len(index.shards)} shards in {path}", *_left_out(store)]
+    content = {"form": "croissant", "file": str(path), "left_out": missing_about(kept_about(store))}
+    show(lines, content, as_json)
+
+
+def _left_out(folder: Path) -> list[str]:
+    from aupipe.fer_data.shards.croissant import kept_about, missing_about
+
+    missing = ", ".join(missing_about(kept_about(folder)))
+    return [f"  left out, because only you can say it with --about KEY=VALUE: {missing}"] if missing else []

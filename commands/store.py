@@ -46,8 +46,8 @@ from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
     type=PATH,
     default=None,
     metavar="FILE",
-    help="With --aus estimated or fused: a table in which OpenFace, LibreFace or py-feat says which action units each "
-    "face shows, in place of the blendshapes.",
+    help="With --aus estimated, fused, or annotated --aus-missing fused: a table in which OpenFace, LibreFace or "
+    "py-feat says which action units each face shows, in place of the blendshapes.",
 )
 @click.option("--image-size", default=256, show_default=True, help="Side of the aligned crop in pixels.")
 @click.option("--map-size", default=64, show_default=True, help="Side of the AU map in pixels.")
@@ -182,6 +182,7 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
     Example: aupipe verify store
     """
     from aupipe.fer_data.shards import verify_store
+    from aupipe.fer_data.shards.croissant import CROISSANT_NAME
     from aupipe.fer_data.shards.remote import is_copy, local_store
 
     store = local_store(store, progress())
@@ -192,7 +193,7 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
         "findings": [{"file": f.file, "what": f.what, "samples": list(f.samples)} for f in findings],
     }
     show(lines or [f"{store}: intact"], content, as_json)
-    if findings:
+    if any(found.file != CROISSANT_NAME for found in findings):
         echo(
             "This is the copy of a remote store: run `aupipe repair` with its URL to fetch again what is damaged."
             if is_copy(store)

@@ -216,7 +216,7 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, sha256: str = "")
         if not sha256 and _crc32(columns, plan_digest + config_json) != stated:
             raise _damaged(path, "its checksum does not fit")
         texts = {name: tuple(value.decode() for value in columns[name].tolist()) for name in _TEXTS if name in columns}
-        reasons = tuple(_REASONS[value] for value in columns["reason"].tolist())
+        reasons = tuple(_REASONS.get(value) or Reason(value) for value in columns["reason"].tolist())
     except UNREADABLE as error:
         raise error if isinstance(error, StoreError) else _damaged(path, str(error)) from error
     if not all(np.isfinite(values).all() for values in columns.values() if values.dtype.kind == "f"):

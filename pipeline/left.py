@@ -24,6 +24,7 @@ class Stage(Generic[Job, Result]):
 
     Attributes:
         task: Runs a job; one that is done already gives its result at once.
+        known: Whether a job seems to be done, so that ``finished`` may be asked in this process.
         finished: The result of a job that is done already, else None.
         looking: Seconds that ``finished`` takes, about.
         making: Seconds that a job takes that is not done, about.
@@ -31,10 +32,16 @@ class Stage(Generic[Job, Result]):
     """
 
     task: Callable[[Job], Result]
+    known: Callable[[Job], bool]
     finished: Callable[[Job], Result | None]
     looking: Callable[[Job], float]
     making: Callable[[Job], float]
     isolated: bool = False
+
+    def sized(self, executor: Executor, left: Sequence[Job], seconds: float | None = None) -> Executor:
+        """Choose what is soonest done with these jobs; ``seconds``: all that they take, where it is known better."""
+        took = sum(map(self.making, left)) if seconds is None else seconds
+        return executor.sized(len(left), took, isolated=self.isolated)
 
 
 def run_stage(
@@ -48,18 +55,22 @@ def run_stage(
         executor: Runs what is left, as far as it pays.
         on_death: See :meth:`aupipe.pipeline.executors.base.Executor.run`.
     """
-    left, looking = list(jobs), sum(map(stage.looking, jobs))
+    known = [stage.known(job) for job in jobs]
+    looking = sum(stage.looking(job) for job, seen in zip(jobs, known, strict=True) if seen)
     if looking <= LOOK_SECONDS:
-        left, looking = [], 0.0
-        for job in jobs:
-            result = stage.finished(job)
+        left = list[Job]()
+        for job, seen in zip(jobs, known, strict=True):
+            result = stage.finished(job) if seen else None
             if result is None:
                 left.append(job)
             else:
                 yield result
+        seconds = sum(map(stage.making, left))
+    else:
+        left = list(jobs)
+        seconds = looking + sum(stage.making(job) for job, seen in zip(jobs, known, strict=True) if not seen)
     if left:
-        seconds = looking + sum(map(stage.making, left))
-        yield from executor.sized(len(left), seconds, isolated=stage.isolated).run(stage.task, left, on_death)
+        yield from stage.sized(executor, left, seconds).run(stage.task, left, on_death)
 
 
 def photo_seconds(root: Path, paths: Iterable[str]) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from aupipe.fer_data.action_units.modes import WIDTH
 from aupipe.fer_data.errors import ManifestError, paragraph
+from aupipe.fer_data.manifest.action_units import shared_photos
 from aupipe.fer_data.manifest.face_codes import faces_of_store
 from aupipe.fer_data.manifest.unit_tables import UnitRow, UnitTable, read_unit_table
 from aupipe.fer_data.types import Sample
@@ -25,14 +25,12 @@ class EstimateSource:
     """Whose estimates these are, as a store records it.
 
     Attributes:
-        name: File name of the table.
         scale: ``OpenFace``, ``LibreFace`` or ``probability``.
         sha256: SHA-256 of the table.
         numbers: The FACS numbers, in order.
         common: Mean probability of each over the faces of the manifest.
     """
 
-    name: str
     scale: str
     sha256: str
     numbers: tuple[int, ...]
@@ -45,10 +43,14 @@ class EstimateSource:
 
 @dataclass(frozen=True)
 class EstimateTable:
-    """Probabilities of action units by sample id; a face of which the table says nothing is not there."""
+    """Probabilities of action units by sample id; a face of which the table says nothing is not there.
+
+    ``notes``: sentences on whom it speaks of.
+    """
 
     source: EstimateSource
     probabilities: Mapping[str, Scores]
+    notes: tuple[str, ...] = ()
 
 
 def read_estimates(path: Path, samples: Sequence[Sample]) -> EstimateTable:
@@ -63,22 +65,22 @@ def read_estimates(path: Path, samples: Sequence[Sample]) -> EstimateTable:
     Raises:
         ManifestError: It cannot be read, holds FACS codes, or names none of these faces.
     """
-    table = _read_numbers(path, UnitRow.probabilities)
-    numbers = tuple(number for number in table.header.units if number < WIDTH)
-    columns = [at for at, number in enumerate(table.header.units) if number < WIDTH]
-    told = dict[str, Scores]()
+    table = _read_numbers(path, UnitRow.probabilities, samples)
+    numbers, told = tuple(table.header.units), dict[str, Scores]()
     for sample, key in zip(samples, table.find(samples), strict=True):
         row = table.values[key] if key is not None else ()
         if any(value is not None for value in row):
-            told[sample.sample_id] = tuple(row[at] for at in columns)
+            told[sample.sample_id] = row
     if not told:
         raise ManifestError(
             paragraph("A table of estimated action units tells nothing of these faces.", where=path, got="empty cells")
         )
     known = np.array(list(told.values()), np.float64)
     common = [float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else 0.0 for values in known.T]
-    source = EstimateSource(path.name, table.header.scale, table.sha256, numbers, tuple(round(v, 6) for v in common))
-    return EstimateTable(source, told)
+    source = EstimateSource(table.header.scale, table.sha256, numbers, tuple(round(v, 6) for v in common))
+    notes = [f"{len(told)} of {len(samples)} samples are told by {path.name} ({source.scale}, by {table.header.key})"]
+    notes += [shared_photos(table.shared, path)] if table.shared else []
+    return EstimateTable(source, told, tuple(notes))
 
 
 def read_unit_scores(
@@ -99,8 +101,9 @@ def read_unit_scores(
     Raises:
         ManifestError: It cannot be read, holds FACS codes, or names none of these faces.
     """
-    table = _read_numbers(path, UnitRow.scores)
-    keys = table.find(faces_of_store(sample_ids, persons))
+    faces = faces_of_store(sample_ids, persons)
+    table = _read_numbers(path, UnitRow.scores, faces)
+    keys = table.find(faces)
     column = {number: at for at, number in enumerate(table.header.units)}
     scores = np.full((len(sample_ids), len(numbers)), np.nan)
     for face, row in enumerate(table.values[key] if key is not None else None for key in keys):
@@ -110,8 +113,8 @@ def read_unit_scores(
     return scores
 
 
-def _read_numbers(path: Path, read: Callable[[UnitRow], Scores]) -> UnitTable[Scores]:
-    table = read_unit_table(path, read)
+def _read_numbers(path: Path, read: Callable[[UnitRow], Scores], samples: Sequence[Sample]) -> UnitTable[Scores]:
+    table = read_unit_table(path, read, samples)
     if not table.header.units:
         raise ManifestError(
             paragraph(

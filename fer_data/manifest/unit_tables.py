@@ -9,7 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from aupipe.fer_data.action_units.facs import FacsCode, FacsError, intensity_letter, parse_facs
+from aupipe.fer_data.action_units.modes import WIDTH
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest.layouts.cells import plain_word
@@ -32,11 +33,12 @@ MOST = 5
 _EXACT = 3  # of the names of a file: path, path without suffix, sample_id
 _PRESENT = 0.5  # of a presence (0 or 1) or a probability
 _KEYS: Mapping[str, str] = {
+    "sample_id": "sampleid",
     "file": HEADER_ROLES["path"] + " input sampleid",
     "sequence": "sequence sequenceid seq clip video videoid",
     "person": HEADER_ROLES["subject"],
 }
-"""Header names of what a table names faces by, most exact first."""
+"""Header names of what a table names faces by, most exact first; sample ids count where they are of this dataset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,15 @@ class _Scale:
     intensity: str = ""
 
     def columns(self, header: Sequence[str]) -> dict[int, UnitColumns]:
-        """Find the columns of each action unit."""
+        """Find the columns of each action unit. Raises :class:`FacsError` where two say the same of one."""
         found = defaultdict[int, list[int | None]](lambda: [None, None])
         for at, name in enumerate(header):
             for slot, pattern in enumerate((self.presence, self.intensity)):
-                if pattern and (match := re.fullmatch(pattern, name.strip().lower())):
-                    found[int(match[1])][slot] = at
+                match = re.fullmatch(pattern, name.strip().lower()) if pattern else None
+                if match and 0 < (number := int(match[1])) < WIDTH:
+                    if (other := found[number][slot]) is not None:
+                        raise FacsError(f"{header[other].strip()} and {name.strip()} are one action unit")
+                    found[number][slot] = at
         return {number: UnitColumns(*places) for number, places in sorted(found.items())}
 
 
@@ -77,7 +82,7 @@ class UnitHeader:
     """The columns of a table.
 
     Attributes:
-        key: What names the faces: ``file``, ``sequence`` or ``person``; ``name`` is its place.
+        key: What names the faces: ``sample_id``, ``file``, ``sequence`` or ``person``; ``name`` is its place.
         scale: What the numbers are: ``FACS``, ``OpenFace``, ``LibreFace``, ``probability``.
         facs: Place of the codes in FACS notation; None where the units have columns of their own.
         units: These columns, by FACS number.
@@ -136,8 +141,8 @@ class UnitRow:
         )
 
     def _seen(self) -> bool:
-        tracked = self.header.tracked
-        return tracked is None or bool(_number(self.cells[tracked], 1, "success"))
+        said = "1" if self.header.tracked is None else self.cells[self.header.tracked]
+        return bool(said.strip()) and bool(_number(said, 1, "success"))
 
     def _value(self, at: int | None, most: float, number: int, unit: float = 1) -> float | None:
         """Read a number and take it times ``unit``; None where the cell is empty or no face was seen."""
@@ -166,7 +171,10 @@ class UnreadRow:
 
 @dataclass(slots=True)
 class UnitTable(Generic[T]):
-    """A table that was read: what it says, and on which line, by the text that names a face."""
+    """A table that was read: what it says, and on which line, by the text that names a face.
+
+    ``shared``: faces that were not found because they share their photo, which is all that the table names.
+    """
 
     path: Path
     header: UnitHeader
@@ -174,6 +182,7 @@ class UnitTable(Generic[T]):
     values: dict[str, T] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     unread: list[UnreadRow] = field(default_factory=list)
+    shared: int = 0
 
     def find(self, samples: Sequence[Sample]) -> list[str | None]:
         """Return the key of :attr:`values` that each sample has; None where the table does not name it.
@@ -184,8 +193,11 @@ class UnitTable(Generic[T]):
         if self.header.key == "file":
             self._shorten(samples)
         found, whose = list[str | None](), dict[str, str]()
+        photos = Counter(sample.path for sample in samples)
         for sample in samples:
             key = next((name for name in _names(sample, self.header.key) if name in self.values), None)
+            if key and self.header.key == "file" and photos[sample.path] > 1 and key != _plain(sample.sample_id):
+                key, self.shared = None, self.shared + 1
             found.append(key)
             if key and self.header.key == "file" and whose.setdefault(key, sample.path) != sample.path:
                 raise _two_files(self.path, self.lines[key], key, (whose[key], sample.path))
@@ -220,12 +232,13 @@ class UnitTable(Generic[T]):
         )
 
 
-def read_unit_table(path: Path, read: Callable[[UnitRow], T]) -> UnitTable[T]:
+def read_unit_table(path: Path, read: Callable[[UnitRow], T], samples: Sequence[Sample]) -> UnitTable[T]:
     """Read a table of action units.
 
     Args:
         path: The table.
         read: What is wanted of a row.
+        samples: The faces: where it holds their ids, it is read by these.
 
     Returns:
         What was read; rows for which ``read`` raised :class:`FacsError` are listed in ``unread``.
@@ -234,7 +247,7 @@ def read_unit_table(path: Path, read: Callable[[UnitRow], T]) -> UnitTable[T]:
         ManifestError: It cannot be read, lacks a column, or says two things of one face.
     """
     rows = table_rows(path)
-    header = _read_header(path, next(rows, (0, []))[1])
+    header = _read_header(path, next(rows, (0, []))[1], {sample.sample_id for sample in samples})
     table = UnitTable[T](path, header, sha256_file(path))
     width = 1 + max(filter(None, [header.name, header.facs, header.tracked, *_places(header.units)]), default=0)
     for line, given in rows:
@@ -253,13 +266,19 @@ def read_unit_table(path: Path, read: Callable[[UnitRow], T]) -> UnitTable[T]:
     return table
 
 
-def _read_header(path: Path, header: Sequence[str]) -> UnitHeader:
+def _read_header(path: Path, header: Sequence[str], sample_ids: Collection[str]) -> UnitHeader:
     words = [plain_word(cell) for cell in header]
     keys = {key: at for key, names in _KEYS.items() if (at := find_column(words, names)) is not None}
+    if "sample_id" in keys and not _names_samples(path, keys["sample_id"], sample_ids):
+        del keys["sample_id"]
     facs = find_column(words, HEADER_ROLES["aus"])
     scale, units = "FACS", dict[int, UnitColumns]()
     if facs is None:
-        scale, units = next(((s.name, found) for s in _SCALES if (found := s.columns(header))), ("", units))
+        try:
+            scale, units = next(((s.name, found) for s in _SCALES if (found := s.columns(header))), ("", units))
+        except FacsError as error:
+            what = "A table of action units has two columns of one."
+            raise ManifestError(paragraph(what, where=f"{path}, line 1", got=error)) from error
     if not keys or not scale:
         raise ManifestError(
             paragraph(
@@ -274,6 +293,11 @@ def _read_header(path: Path, header: Sequence[str]) -> UnitHeader:
     return UnitHeader(key, keys[key], scale, facs, units, find_column(words, "success"))
 
 
+def _names_samples(path: Path, at: int, sample_ids: Collection[str]) -> bool:
+    rows = islice(table_rows(path), 1, None)
+    return any(plain_cell(cells[at]) in sample_ids for _, cells in rows if at < len(cells))
+
+
 def _places(units: Mapping[int, UnitColumns]) -> Iterator[int | None]:
     for at in units.values():
         yield from (at.presence, at.intensity)
@@ -282,7 +306,9 @@ def _places(units: Mapping[int, UnitColumns]) -> Iterator[int | None]:
 def _names(sample: Sample, key: str) -> Iterator[str]:
     """Yield the texts by which a table may mean the sample, most exact first."""
     stem = posixpath.splitext(posixpath.basename(sample.path))[0]
-    if key == "person":
+    if key == "sample_id":
+        yield _plain(sample.sample_id)
+    elif key == "person":
         yield from map(_plain, filter(None, [sample.subject]))
     elif key == "file":
         path, without = sample.path, posixpath.splitext(sample.path)[0]

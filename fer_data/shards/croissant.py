@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.errors import StoreError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import sha256_file, write_json
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.shards.index import INDEX_NAME, StoreIndex
@@ -31,6 +31,9 @@ _MEDIA = {
     ".csv": "text/csv",
     ".parquet": "application/x-parquet",
 }
+_NAMED, _DESCRIBED = "faces-", "Aligned face crops of"
+"""How name and description begin where nobody says them."""
+
 _OWN_WORDS = (
     "arrayShape citeAs column containedIn equivalentProperty extract field fileObject fileProperty fileSet format "
     "includes isArray isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
@@ -84,6 +87,22 @@ def missing_about(about: Mapping[str, str]) -> list[str]:
     return [key for key in ABOUT if key not in about and key not in ("name", "description")]
 
 
+def kept_about(folder: Path) -> dict[str, str]:
+    """Read what people said of the data in a metadata file that is there: it is to outlast the file."""
+    try:
+        content = read_json(folder / CROISSANT_NAME, dict[str, Any])
+    except UnreadableTextError:
+        return {}
+    said = {key: content[key] for key in ABOUT if key in content}
+    said = {key: value.get("name") if isinstance(value, dict) else value for key, value in said.items()}
+    ours = {"name": _NAMED, "description": _DESCRIBED}
+    return {
+        key: value
+        for key, value in said.items()
+        if isinstance(value, str) and not (key in ours and value.startswith(ours[key]))
+    }
+
+
 def metadata(
     index: StoreIndex,
     description: str,
@@ -102,7 +121,7 @@ def metadata(
         sets: File sets.
         records: Record sets.
     """
-    told: dict[str, Any] = {"name": f"faces-{index.digest[:8]}", "description": description, **about}
+    told: dict[str, Any] = {"name": f"{_NAMED}{index.digest[:8]}", "description": description, **about}
     if "creator" in told:
         told["creator"] = {"@type": "sc:Person", "name": told["creator"]}
     objects = [
@@ -123,10 +142,23 @@ def metadata(
 
 
 def describe_store(folder: Path, index: StoreIndex, about: Mapping[str, str]) -> Path:
-    """Write a store's metadata beside its index; returns the file.
+    """Write a store's metadata beside its index; returns the file. What it said before and is not said anew stays.
 
-    Raises :class:`FolderInUseError` while another process writes the store.
+    Raises:
+        FolderInUseError: Another process writes the store.
+        StoreError: A file of the store is missing or has another size.
     """
+    sizes = {shard.name: shard.bytes for shard in index.shards}
+    for name in (*sizes, *index.files):
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != sizes.get(name, path.stat().st_size):
+            raise StoreError(
+                paragraph(
+                    "A file of the store is missing or has another size, so the store cannot be described.",
+                    where=path,
+                    fix="Run `aupipe verify` on the store, then `aupipe repair`.",
+                )
+            )
     description = (
         f"{what_is_in(index)} The files are HDF5, schema {index.schema_version}: row i of every dataset is one face. "
         "Croissant cannot read rows of HDF5; `aupipe export --to parquet` makes tables with record sets of it."
@@ -135,7 +167,7 @@ def describe_store(folder: Path, index: StoreIndex, about: Mapping[str, str]) ->
         sides = [DescribedFile(name, (folder / name).stat().st_size, sha256) for name, sha256 in index.files.items()]
         shards = [DescribedFile(shard.name, shard.bytes, shard.sha256) for shard in index.shards]
         files = [described_file(folder / INDEX_NAME), *sides, *shards]
-        write_json(folder / CROISSANT_NAME, metadata(index, description, files, about))
+        write_json(folder / CROISSANT_NAME, metadata(index, description, files, {**kept_about(folder), **about}))
     return folder / CROISSANT_NAME
 
 
@@ -143,7 +175,7 @@ def what_is_in(index: StoreIndex) -> str:
     """Say what a store holds."""
     rows = ", ".join(f"{index.rows(split)} {split}" for split in index.splits)
     return (
-        f"Aligned face crops of {index.image_size} x {index.image_size} pixels ({rows}), each with an expression label "
+        f"{_DESCRIBED} {index.image_size} x {index.image_size} pixels ({rows}), each with an expression label "
         f"({', '.join(index.classes)}), 68 landmarks and a map of action units."
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aupipe.fer_data.files import write_json
 from aupipe.fer_data.shards import Store
-from aupipe.fer_data.shards.croissant import CROISSANT_NAME, described_file, metadata, what_is_in
+from aupipe.fer_data.shards.croissant import CROISSANT_NAME, described_file, kept_about, metadata, what_is_in
 from aupipe.fer_data.shards.export_parquet import ARRAYS, FILES, present_columns
 from aupipe.fer_data.shards.spec import descriptions
 
@@ -36,7 +36,9 @@ def describe_tables(store: Store, out: Path, files: Sequence[str], about: Mappin
         "field": [_field(name, index.classes) for name in names],
     }
     described = [described_file(out / name) for name in files]
-    write_json(out / CROISSANT_NAME, metadata(index, description, described, about, [tables], [faces]))
+    write_json(
+        out / CROISSANT_NAME, metadata(index, description, described, {**kept_about(out), **about}, [tables], [faces])
+    )
 
 
 def _field(name: str, classes: Sequence[str]) -> dict[str, Any]:

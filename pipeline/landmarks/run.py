@@ -12,7 +12,7 @@ import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.failures import write_failures
-from aupipe.fer_data.files import canonical_json, digest, sha256_bytes
+from aupipe.fer_data.files import canonical_json, digest, sha256_bytes, sha256_file
 from aupipe.fer_data.folders import LANDMARKS, output_folder
 from aupipe.fer_data.images import STRETCHED
 from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
@@ -41,6 +41,7 @@ from aupipe.pipeline.landmarks.work import (
     content_digest,
     landmark_failures,
     save_report,
+    stated_digests,
     withdraw_report,
 )
 from aupipe.pipeline.left import Stage, photo_seconds, run_stage
@@ -48,6 +49,9 @@ from aupipe.pipeline.planning import batched, hash_order
 
 DETECTION_SECONDS, KNOWN_SECONDS, LOOK_SECONDS = 0.012, 0.001, 0.0002
 """About what a small photo takes whose face is looked for, or known, and one whose row is there."""
+
+HASHED = 0.1
+"""About what computing a photo's SHA-256 takes of what decoding it takes."""
 
 
 def run_landmarks(
@@ -114,8 +118,9 @@ def run_landmarks(
 def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress: Progress, allowed: float) -> int:
     """Make the parts; returns how many were there already."""
     skipped, left, early = 0, list[PartJob](), EarlyWarning(jobs[0].root, allowed)
+    stage = _stage(jobs)
     progress.start("landmarks", total, "img")
-    for result in run_stage(_stage(jobs), jobs, executor, left.append):
+    for result in run_stage(stage, jobs, executor, left.append):
         skipped += result.skipped
         progress.advance(result.rows)
         if warning := early.hear(result.tally):
@@ -125,7 +130,7 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
             f"Worker processes died over {len(left)} of {len(jobs)} parts: these are tried again, each photo in a "
             "process of its own, to find the one that does it."
         )
-        for result in executor.run(detect_part_isolated, left):
+        for result in stage.sized(executor, left).run(detect_part_isolated, left):
             skipped += result.skipped
             progress.advance(result.rows)
     progress.finish()
@@ -133,14 +138,23 @@ def _run_parts(jobs: Sequence[PartJob], total: int, executor: Executor, progress
 
 
 def _stage(jobs: Sequence[PartJob]) -> Stage[PartJob, PartResult]:
-    """The stage's work; how long it takes is estimated by the photos of the first part."""
+    """The stage's work; how long it takes is estimated by the photos of the first part.
+
+    Only a part whose digest WORK's report states is opened in this process: a damaged one can make HDF5 hang.
+    """
     first = jobs[0]
     reads = photo_seconds(first.root, (sample.path for sample in first.samples))
     photo = reads + (KNOWN_SECONDS if first.known is not None else DETECTION_SECONDS)
+    stated = stated_digests(first.path.parents[1])
+
+    def finished(job: PartJob) -> PartResult | None:
+        return finished_part(job) if sha256_file(job.path) == stated[job.path.name] else None
+
     return Stage(
         task=detect_part,
-        finished=finished_part,
-        looking=lambda job: LOOK_SECONDS * len(job.samples) if job.path.is_file() else 0.0,
+        finished=finished,
+        known=lambda job: job.path.name in stated and job.path.is_file(),
+        looking=lambda job: (LOOK_SECONDS + HASHED * reads) * len(job.samples),
         making=lambda job: photo * len(job.samples),
         isolated=True,
     )

@@ -195,6 +195,15 @@ def open_work(folder: Path) -> FinishedWork:
     return FinishedWork(folder, manifest, content.manifest_digest, content.config, tuple(files))
 
 
+def stated_digests(folder: Path) -> dict[str, str]:
+    """Read the SHA-256 that WORK's report states of each part, by file name; nothing where there is no report."""
+    try:
+        content = read_json(folder / REPORT_NAME, _Report)
+    except UnreadableTextError:
+        return {}
+    return {name: one.sha256 for name, one in content.part_digests.items()}
+
+
 def save_report(
     folder: Path,
     manifest: Manifest,

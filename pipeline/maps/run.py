@@ -24,7 +24,7 @@ from aupipe.fer_data.errors import (
     unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
-from aupipe.fer_data.files import digest
+from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_data.folders import STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
@@ -91,7 +91,9 @@ def run_maps(
     finished = open_work(work)
     if images_from is None:
         check_inside(finished.manifest, finished.manifest.options.get(FOLLOW_LINKS) is True)
-    table = _read_estimates(estimate, finished, config)
+    table = _read_estimates(estimate, finished, config, repair)
+    for line in table.notes if table is not None else ():
+        progress.note(line)
     config = replace(config, estimates=None if table is None else table.source)
     plan = plan_store(finished, config, existing=images_from or store, estimates=table)
     _check_options(plan, codebook)
@@ -125,13 +127,16 @@ def run_maps(
     )
 
 
-def _read_estimates(path: Path | None, work: FinishedWork, config: MapConfig) -> EstimateTable | None:
-    if path is None and config.estimates is not None:
+def _read_estimates(path: Path | None, work: FinishedWork, config: MapConfig, repair: bool) -> EstimateTable | None:
+    drawn_from = config.estimates.sha256 if repair and config.estimates is not None else ""
+    if repair and drawn_from != ("" if path is None else sha256_file(path)):
         raise UserInputError(
             paragraph(
-                "The maps of this store were drawn from another program's estimates of action units, which it does not "
-                "hold.",
-                expected=f"--estimate with {config.estimates.name}, SHA-256 {config.estimates.sha256[:16]}...",
+                "The maps of this store were drawn from another table of estimates.",
+                where=path,
+                expected=f"--estimate with the table of SHA-256 {drawn_from[:16]}..., under any name"
+                if drawn_from
+                else "no --estimate: the store was drawn without one",
             )
         )
     if path is None:
@@ -141,8 +146,8 @@ def _read_estimates(path: Path | None, work: FinishedWork, config: MapConfig) ->
             paragraph(
                 "A table of estimates has no say in these maps.",
                 where=path,
-                expected="--aus estimated or --aus fused beside --estimate",
-                got=f"--aus {config.aus}",
+                expected="--aus estimated, --aus fused, or --aus annotated with --aus-missing fused, beside --estimate",
+                got=f"--aus {config.aus} --aus-missing {config.aus_missing}",
             )
         )
     return read_estimates(path, list(work.manifest.samples))
@@ -183,7 +188,8 @@ def _build(
 def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
     """The stage's work; how long it takes is estimated by the photos of the first shard.
 
-    Nothing isolates it: the photos are, byte for byte, those that the landmark stage decoded.
+    Nothing isolates it: the photos are, byte for byte, those that the landmark stage decoded. Only a shard whose digest
+    the store's index states is opened in this process: a damaged one can make HDF5 hang.
     """
     first = jobs[0]
     row = DRAWING_SECONDS + photo_seconds(first.root, (member.path for member in first.members))
@@ -191,10 +197,14 @@ def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
     def made(job: ShardJob) -> list[Path]:
         return [shard.path for shard in job.made if shard.path.is_file()]
 
+    def known(job: ShardJob) -> bool:
+        return any(shard.path == job.path and shard.sha256 is not None for shard in job.made) and job.path.is_file()
+
     return Stage(
         task=build_shard,
+        known=known,
         finished=finished_shard,
-        looking=lambda job: job.path.stat().st_size / LOOK_BYTES_PER_SECOND if job.path.is_file() else 0.0,
+        looking=lambda job: job.path.stat().st_size / LOOK_BYTES_PER_SECOND,
         making=lambda job: (DRAWING_SECONDS if made(job) else row) * len(job.members),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 from aupipe.commands import cli
-from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards import Store, verify_store
-from aupipe.fer_data.shards.croissant import ABOUT, CROISSANT_NAME, describe_store, missing_about, read_about
+from aupipe.fer_data.shards.croissant import (
+    ABOUT,
+    CROISSANT_NAME,
+    describe_store,
+    kept_about,
+    missing_about,
+    read_about,
+)
 from aupipe.fer_data.shards.export import export_store
 from aupipe.fer_data.shards.inspect import inspect_path
 from synthetic import synthetic_store
@@ -127,3 +135,19 @@ def test_the_standard_s_library_finds_nothing_wrong_and_reads_the_rows(store: St
         np.testing.assert_array_equal(np.array(record["faces/landmarks"]), reader.landmarks[row])
         seen += 1
     assert seen == 30
+
+
+def test_what_people_said_stays_and_damaged_stores_are_not_described(store: Store, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(store.folder, tmp_path / "store"))
+    describe_store(folder, store.index, SAID)
+    again = read(describe_store(folder, store.index, {"license": "https://other/licence"}))
+    assert again["license"] == "https://other/licence" and kept_about(folder) == {**SAID, "license": again["license"]}
+    silent = Path(shutil.copytree(store.folder, tmp_path / "silent"))
+    describe_store(silent, store.index, {})
+    assert kept_about(silent) == {}, "our own words are nobody's"
+    shard = folder / store.index.shards[0].name
+    shard.write_bytes(shard.read_bytes()[:-1])
+    for _ in range(2):
+        with pytest.raises(StoreError, match="missing or has another size"):
+            describe_store(folder, store.index, {})
+        shard.unlink(missing_ok=True)

@@ -58,6 +58,8 @@ def test_probabilities_are_presences_or_shares_of_the_largest_intensity(tmp_path
         (f"sample_id,AU01\n{IDS[0]},1.5\n", "expected a number from 0 to 1"),
         (f"sample_id,AU01_r\n{IDS[0]},-1\n", "expected a number from 0 to 5"),
         (f"sample_id,aus\n{IDS[0]},1+2\n", "codes in FACS notation"),
+        (f"sample_id,AU100\n{IDS[0]},1\n", "lacks a column"),
+        (f"sample_id,AU01,AU1\n{IDS[0]},1,0\n", "two columns of one.*AU01 and AU1"),
     ],
 )
 def test_tables_that_cannot_be_used_are_refused(text: str, said: str, tmp_path: Path) -> None:
@@ -70,3 +72,20 @@ def test_tables_that_cannot_be_used_are_refused(text: str, said: str, tmp_path: 
 def test_a_table_that_tells_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="tells nothing of these faces"):
         estimates(tmp_path, f"sample_id,AU01\n{IDS[0]},\n")
+
+
+def test_faces_of_one_photo_are_told_by_their_ids_alone(tmp_path: Path) -> None:
+    samples = [Sample(f"img/a@{at},0,9,9", "img/a.png", "fear", "fear", "train") for at in range(2)]
+    table = tmp_path / "t.csv"
+    table.write_text("sample_id,path,AU12\nimg/a@0,0,9,9,img/a.png,.9\n".replace("img/a@0,0,9,9,", '"img/a@0,0,9,9",'))
+    found = read_estimates(table, samples)
+    assert found.probabilities == {samples[0].sample_id: (0.9,)} and "1 of 2 samples" in found.notes[0]
+    samples.append(Sample("img/b", "img/b.png", "fear", "fear", "train"))
+    table.write_text("path,AU12\nimg/a.png,.9\nimg/b.png,.5\n")
+    found = read_estimates(table, samples)
+    assert found.probabilities == {"img/b": (0.5,)} and "2 faces share their photo" in found.notes[1]
+
+
+def test_an_empty_success_sees_no_face(tmp_path: Path) -> None:
+    table = estimates(tmp_path, "file,success,AU01_c\nS1_2_0001.png,1,1\nS1_2_0002.png,,1\n")
+    assert table.probabilities == {IDS[0]: (1,)}

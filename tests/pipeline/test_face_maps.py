@@ -12,7 +12,7 @@ import pytest
 from aupipe.fer_data.action_units.facs import parse_facs
 from aupipe.fer_data.action_units.modes import AU_SOURCES, AuMode
 from aupipe.fer_data.au_maps.heatmaps import render_faces
-from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
+from aupipe.fer_data.errors import FolderInUseError, UserInputError
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest import read_manifest, write_manifest
 from aupipe.fer_data.shards import open_store, verify_store
@@ -94,7 +94,6 @@ def test_another_program_may_tell_the_action_units(built: Built, table: Path, tm
     run_maps(built.work, tmp_path / "store", config, SerialExecutor(), Silent(), estimate=table)
     index = open_store(tmp_path / "store").index
     assert index.config["estimates"] == {
-        "name": "pyfeat.csv",
         "scale": "probability",
         "sha256": sha256_file(table),
         "numbers": [1, 12],
@@ -127,14 +126,19 @@ def test_a_table_is_needed_again_where_it_was_used(built: Built, table: Path, tm
     run_maps(built.work, store, config, SerialExecutor(), Silent(), estimate=table)
     whole, shard = snapshot(store), next(store.glob("train-*.h5"))
     shard.write_bytes(shard.read_bytes()[:-100])
-    with pytest.raises(UserInputError, match=r"--estimate with pyfeat\.csv, SHA-256"):
+    with pytest.raises(UserInputError, match="--estimate with the table of SHA-256"):
         run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), repair=True)
+    renamed = table.rename(tmp_path / "renamed.csv")
+    table.write_bytes(renamed.read_bytes())
     other = tmp_path / "other.csv"
     other.write_text(table.read_text().replace(",1,", ",0,"))
-    with pytest.raises(StoreError, match="not what the store was built from"):
+    with pytest.raises(UserInputError, match="drawn from another table of estimates"):
         run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), estimate=other, repair=True)
-    run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), estimate=table, repair=True)
+    run_maps(built.work, store, stated_config(store), SerialExecutor(), Silent(), estimate=renamed, repair=True)
     assert snapshot(store) == whole
+    with pytest.raises(UserInputError, match="no --estimate: the store was drawn without one"):
+        own = stated_config(built.store)
+        run_maps(built.work, built.store, own, SerialExecutor(), Silent(), estimate=table, repair=True)
     with pytest.raises(FolderInUseError):
         run_maps(built.work, store, config, SerialExecutor(), Silent(), estimate=other)
 

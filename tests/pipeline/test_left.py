@@ -16,6 +16,8 @@ from aupipe.pipeline.executors import DaskExecutor, Executor, SerialExecutor, wo
 from aupipe.pipeline.executors.base import Job, Result
 from aupipe.pipeline.executors.workers import WORTH_SECONDS
 from aupipe.pipeline.landmarks.run import run_landmarks
+from aupipe.pipeline.landmarks.tasks import PartJob, PartResult, finished_part
+from aupipe.pipeline.landmarks.work import PARTS_FOLDER, REPORT_NAME
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
 from landmark_works import make_work
@@ -79,6 +81,7 @@ def test_so_many_processes_are_started_as_pay(most: int, jobs: int, seconds: flo
 def test_only_what_is_left_is_run() -> None:
     stage = left.Stage(
         task=lambda job: f"made {job}",
+        known=lambda job: job != 2,
         finished=lambda job: f"found {job}" if job % 2 else None,
         looking=lambda job: 0.01,
         making=lambda job: 3.0,
@@ -91,7 +94,29 @@ def test_only_what_is_left_is_run() -> None:
     assert list(left.run_stage(stage, [1, 3], nobody)) == ["found 1", "found 3"] and not nobody.asked
     long = Recorder()
     assert len(list(left.run_stage(replace(stage, looking=lambda job: left.LOOK_SECONDS), range(4), long))) == 4
-    assert long.run_over == [0, 1, 2, 3] and long.asked == [(4, 12.0 + 4 * left.LOOK_SECONDS, True)]
+    assert long.run_over == [0, 1, 2, 3], "each process looks for its own"
+    assert long.asked == [(4, 3.0 + 3 * left.LOOK_SECONDS, True)], "what seems to be there is not counted as work"
+
+
+def test_a_part_is_opened_here_only_where_its_digest_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged one can make HDF5 hang; a worker that hangs can be ended, this process cannot."""
+    manifest, config = simulated_manifest(tmp_path, 12), simulated_config(part_size=4)
+    run_landmarks(manifest, tmp_path / "work", config, SerialExecutor(), Silent())
+    part = tmp_path / "work" / PARTS_FOLDER / "part-00001.h5"
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    opened = list[str]()
+
+    def noted(job: PartJob) -> PartResult | None:
+        opened.append(job.path.name)
+        return finished_part(job)
+
+    monkeypatch.setattr("aupipe.pipeline.landmarks.run.finished_part", noted)
+    recorder = Recorder()
+    again = run_landmarks(manifest, tmp_path / "work", config, recorder, Silent())
+    assert opened == ["part-00000.h5", "part-00002.h5"] and again.parts_skipped == 2
+    (tmp_path / "work" / REPORT_NAME).unlink()
+    opened.clear()
+    assert run_landmarks(manifest, tmp_path / "work", config, recorder, Silent()).parts_skipped == 3 and not opened
 
 
 def test_large_photos_take_longer(tmp_path: Path) -> None:
