@@ -51,8 +51,8 @@ def evaluate(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         aus: Action units that were coded on the faces, to compare the attention with: a manifest with the column
             ``aus``, a table that names faces, or ``annotated``: those that the store carries.
-        estimate: What another program says of them, by ``sample_id``: a table such as ``aupipe landmarks --export csv``
-            writes.
+        estimate: What another program says of them, by file, sequence or person: a table such as
+            ``aupipe landmarks --export csv`` writes.
         progress: True shows a bar on stderr.
 
     Returns:
@@ -133,9 +133,11 @@ def explain(
     from aupipe.pipeline.detectors import create_detector
     from aupipe.pipeline.isolated_photos import IsolatedPreparer
 
+    if every is not None and every < 1:
+        raise UserInputError(f"every must be 1 or more, and is {every}: each so-manieth frame of a video.")
     if out is None and video_out is None:
         raise UserInputError("Give a folder for the page (out), a file for an annotated video (video_out), or both.")
-    source = open_source(Path(path), every or (5 if video_out is None else 1))
+    source = open_source(Path(path), (5 if video_out is None else 1) if every is None else every)
     file, folder, video = (None if one is None else Path(one) for one in (model, out, video_out))
     if video is not None:
         check_film(source, video)

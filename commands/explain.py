@@ -106,7 +106,9 @@ def explain(
     first, *lines = report.lines()
     show([first, *left_out, *lines], report.as_json(), as_json)
     if report.failed_share > max_failures:
-        look = "The video shows them" if out is None else f"Look at {out / 'failures.csv'}"
+        look = f"Look at {out / 'failures.csv'}" if out is not None else "The video shows them"
+        if out is None and report.video_facts is None:
+            look = "With --out they are listed with their reasons"
         echo(
             f"{report.failed_share:.0%} of the pictures show no face that could be explained, more than "
             f"--max-failures {max_failures:g} allows. {look}; what succeeded is kept.",

@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from aupipe.commands import listed
-from aupipe.commands.console import PATH, TOO_MANY_FAILURES, echo, max_failures_option, out_option, output_options, show
+from aupipe.commands.console import (
+    PATH,
+    TOO_MANY_FAILURES,
+    echo,
+    is_quiet,
+    max_failures_option,
+    out_option,
+    output_options,
+    show,
+)
 
 
 @click.group()
@@ -89,7 +98,7 @@ def manifest_build(
     aliases = dict(entry.split("=", 1) for entry in alias)
     given = parse_label_map(labels) if labels else None
     report = build_manifest(layout, root, out, aliases=aliases, labels=given, **options)
-    if report.problems:
+    if report.problems and not is_quiet():
         summary = ", ".join(f"{count} {reason}" for reason, count in report.problems.items())
         echo(f"Left out: {summary}. Each is listed with its line in {report.problems_file}.", err=True)
     show(report.lines(), report.as_json(), as_json)

@@ -19,6 +19,9 @@ from aupipe.fer_data.images import quiet_opencv
 CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
 """Codec by the name's ending, those that give the same bytes each time; .avi needs no library beside OpenCV itself."""
 
+LEAST_RATE = 0.1
+"""Frames a second below which containers do not keep a rate; a film of rarer frames is shown faster than that."""
+
 RATE_TOLERANCE = 0.01
 """Containers keep a rate as a ratio of whole numbers: this share of it may be lost."""
 
@@ -69,7 +72,7 @@ def write_video(path: Path, rate: float) -> Iterator[VideoWriting]:
 
     Args:
         path: A name that :func:`check_video_name` took.
-        rate: Frames shown in a second.
+        rate: Frames shown in a second; containers keep thousandths, and no fewer than one in ten seconds.
 
     Raises:
         UserInputError: This OpenCV has no such codec.
@@ -78,7 +81,7 @@ def write_video(path: Path, rate: float) -> Iterator[VideoWriting]:
     with atomic_path(path) as temporary, tempfile.TemporaryDirectory(prefix="aupipe-video-") as folder:
         link = Path(folder) / f"video{path.suffix.lower()}"  # OpenCV takes the container from the name
         link.symlink_to(temporary.resolve())
-        video = VideoWriting(link, CODECS[path.suffix.lower()], rate)
+        video = VideoWriting(link, CODECS[path.suffix.lower()], max(round(rate, 3), LEAST_RATE))
         try:
             yield video
         finally:

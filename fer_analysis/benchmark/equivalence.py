@@ -7,6 +7,7 @@ Two accuracies that no test tells apart may differ all the same. So it is turned
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from aupipe.fer_analysis.benchmark import state
 from aupipe.fer_analysis.benchmark.collect import Result, Results
 from aupipe.fer_analysis.benchmark.plan import GridCell, GridRequest
 from aupipe.fer_analysis.benchmark.tables import TARGETS, ResultTable
+from aupipe.fer_analysis.evaluation.pairing import enough_digits
 from aupipe.fer_analysis.evaluation.predictions import PREDICTIONS, read_predictions
 from aupipe.fer_models.metrics.resampling import percentile_interval, two_level_means
 
@@ -37,16 +39,20 @@ class AccuracyDifference:
         interval: 95 %, over trainings and persons.
         margin: The smallest within which the two are equal, by two one-sided tests at 5 %.
         seeds: Trainings of each.
+        told: There are two trainings and two persons to resample, at least.
     """
 
     difference: float
     interval: tuple[float, float]
     margin: float
     seeds: int
+    told: bool
 
     @property
     def verdict(self) -> str:
         """Whether the two are told apart, told to be equal, or neither."""
+        if not self.told:
+            return "too few to tell"
         if self.margin <= MARGIN:
             return f"equal within {MARGIN:g} point"
         if self.interval[0] > 0 or self.interval[1] < 0:
@@ -69,8 +75,8 @@ def equivalence_table(request: GridRequest, results: Results, out: Path) -> Resu
             name,
             str(one.seeds),
             f"{one.difference:+.1f}",
-            f"{one.interval[0]:+.1f} to {one.interval[1]:+.1f}",
-            f"{one.margin:.1f}",
+            " to ".join(f"{end:+.{enough_digits(one.interval, 1)}f}" for end in one.interval) if one.told else "-",
+            f"{math.ceil(10 * one.margin) / 10:.1f}" if one.told else "-",
             one.verdict,
         )
         for name, one in found
@@ -80,9 +86,9 @@ def equivalence_table(request: GridRequest, results: Results, out: Path) -> Resu
             "target": name,
             "seeds": one.seeds,
             "difference": one.difference,
-            "low": one.interval[0],
-            "high": one.interval[1],
-            "equal_within": one.margin,
+            "low": one.interval[0] if one.told else None,
+            "high": one.interval[1] if one.told else None,
+            "equal_within": one.margin if one.told else None,
             "verdict": one.verdict,
         }
         for name, one in found
@@ -90,7 +96,7 @@ def equivalence_table(request: GridRequest, results: Results, out: Path) -> Resu
     note = (
         "Trainings and persons resampled. *Equal within*: the smallest margin within which two one-sided tests at 5 % "
         "call the two accuracies equal: what these faces and seeds could tell. Of two or three seeds such intervals "
-        "are too narrow."
+        "are too narrow, of one there is none."
     )
     return ResultTable(
         "table-6-equal", "Table 6: is another target as good?", head, tuple(rows), tuple(records), (note,)
@@ -114,7 +120,8 @@ def accuracy_difference(values: Float64[np.ndarray, "s n"], group: Int64[np.ndar
     """Summarise differences of being right (-1, 0, 1), a row a training, a column a face."""
     drawn = 100 * two_level_means(values, group)
     margin = max(abs(end) for end in percentile_interval(drawn, TEST_LEVEL))
-    return AccuracyDifference(100 * float(values.mean()), percentile_interval(drawn), margin, len(values))
+    told = len(values) > 1 and len(np.unique(group)) > 1
+    return AccuracyDifference(100 * float(values.mean()), percentile_interval(drawn), margin, len(values), told)
 
 
 def _name(cell: GridCell) -> str:

@@ -121,7 +121,9 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    per_epoch = -(-through_fold(store, config.fold).index.rows("train") // config.batch_size)
+    index = through_fold(store, config.fold).index
+    faces = [min(count, config.faces_per_class or count) for count in index.label_counts("train").values()]
+    per_epoch = -(-sum(faces) // config.batch_size)
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
 
 

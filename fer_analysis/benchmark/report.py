@@ -30,6 +30,9 @@ SHOWN = (
 )  # fmt: skip
 """Shared settings that the report names; every run's ``config.json`` has them all."""
 
+UNUSUAL = ("faces_per_class", "input_size", "fold")
+"""Settings that it names where they are not as usual."""
+
 
 @dataclass(frozen=True)
 class GridProvenance:
@@ -116,7 +119,7 @@ def _how(
         ("command", f"`{how.command}`"),
         ("runs", f"{len(results.all)} of {len(plan)} finished, from {len(trained)} trainings"),
         ("seeds", ", ".join(map(str, range(request.seeds)))),
-        ("settings", ", ".join(f"{name} {base[name]}" for name in SHOWN)),
+        ("settings", ", ".join(f"{name} {base[name]}" for name in (*SHOWN, *filter(base.get, UNUSUAL)))),
         ("measured on", f"{how.split} split ({index.rows(how.split)} images)"),
         ("kept", describe_selection(request.base, index.rows("val"))),
         ("store", f"`{index.digest[:16]}`, {', '.join(index.classes)}"),

@@ -21,6 +21,7 @@ from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store, through_fold
 from aupipe.fer_data.types import Progress, Silent, spoken
+from aupipe.fer_models.training import run_record
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
         RunError: ``out`` holds other runs, or the store lacks a split.
         StoreError: The store is missing or damaged.
     """
-    request = _fitted(request, store_folder)
+    request = _fitted(request, store_folder, out)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
@@ -163,7 +164,7 @@ def run_benchmark(
     """
     progress, started = progress or Silent(), time.perf_counter()
     published = load_published(settings.published, preview_store(store_folder))
-    request = _fitted(request, store_folder)
+    request = _fitted(request, store_folder, out)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
@@ -189,9 +190,11 @@ def _damaged(plan: Sequence[RunSpec], results: Results, out: Path) -> dict[str, 
     return {name: reason for name, reason in found.items() if reason}
 
 
-def _fitted(request: GridRequest, store_folder: Path | str) -> GridRequest:
-    """Choose the crop that suits the store's images, where none was."""
-    return replace(request, base=request.base.fitted(preview_store(store_folder).index.image_size))
+def _fitted(request: GridRequest, store_folder: Path | str, out: Path) -> GridRequest:
+    """Choose the crop of the grid that was begun, or the one that suits the store's images, where none is chosen."""
+    begun = min((out / state.RUNS).glob(f"*/{run_record.CONFIG}"), default=None)
+    base = request.base if begun is None else run_record.begun_crop(begun.parent, request.base)
+    return replace(request, base=base.fitted(preview_store(store_folder).index.image_size))
 
 
 def _look(

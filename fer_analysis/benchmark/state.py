@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.benchmark.plan import RunSpec, Training
-from aupipe.fer_analysis.evaluation.predictions import METRICS, load_metrics
+from aupipe.fer_analysis.evaluation.predictions import METRICS, PREDICTIONS, load_metrics
 from aupipe.fer_data.errors import RunError
+from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.recorded import check_recorded
 from aupipe.fer_data.shards.folds import folded_digest
 from aupipe.fer_models.training import measured_run, run_log, run_record
@@ -67,6 +68,9 @@ def metrics_current(out: Path, run: RunSpec, split: str, store_digest: str) -> b
         "store_digest": folded_digest(store_digest, run.config.fold),
         "epoch": run_log.best_row(rows, run.config.select)["epoch"],
     }
+    predictions = out / RUNS / run.output / PREDICTIONS
+    if not predictions.is_file() or sha256_file(predictions) != content.get("predictions_sha256"):
+        return False
     return _contains(content, wanted) and measured_run.outdated(folder, content) is None
 
 

@@ -168,7 +168,7 @@ def map_set(
 
 def few_faces(found: Mapping[tuple[str, str], GlobalMap | str], select: str) -> tuple[str, ...]:
     """Note which maps stand on few faces because the network is seldom right, and what to do."""
-    few = [" ".join(key) for key, made in found.items() if not isinstance(made, GlobalMap) or made.used < FEW]
+    few = [" ".join(key) for key, made in found.items() if not isinstance(made, GlobalMap) or made.available < FEW]
     if select != "correct" or not few:
         return ()
     some = ", ".join(few[:3]) + (f" and {len(few) - 3} more" if len(few) > 3 else "")

@@ -39,8 +39,7 @@ def evaluate_against(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         progress: Told what is measured, and why.
         batch_size: Images at once. None: that of the training.
-        aus: Action units that were coded on the faces, as for :func:`evaluate`; with them ``run`` is always measured,
-            and ``other`` unless it was compared with the same codes before.
+        aus: Action units that were coded on the faces, as for :func:`evaluate`; with them both are always measured.
         estimate: What another program says of them.
 
     Returns:
@@ -54,9 +53,9 @@ def evaluate_against(
     check_request(limit, batch_size, aus, estimate, None)
     resolve_device(device)
     shown = progress or Silent()
-    places = {one: _reason(one, store, split, limit, coded=aus is not None and one == other) for one in (other, run)}
+    places = {one: _reason(one, store, split, limit) for one in (other, run)}
     if aus is not None:
-        places[run] = places[run] or "its faces' codes are given"
+        places = {one: reason or "its faces' codes are given" for one, reason in places.items()}
     for one, reason in places.items():
         if reason:
             shown.note(f"{one} is measured: {reason}")
@@ -65,7 +64,7 @@ def evaluate_against(
     return Evaluation(run, content, folder), compare(run, other, split, limit)
 
 
-def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, *, coded: bool) -> str:
+def _reason(run: Path, store: Path | str | None, split: str, limit: int | None) -> str:
     """Say why a run has to be measured; empty where its figures are what measuring again would give."""
     record = run_record.load_record(run)
     folder = measured_run.results_folder(run, EVALUATION, split, limit)
@@ -75,8 +74,6 @@ def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, 
         return str(error).partition(". ")[0]
     if not _is(folder / PREDICTIONS, content["predictions_sha256"]):
         return f"its {PREDICTIONS} is not the one of its figures"
-    if coded and "coded" not in content:
-        return "it was not compared with the codes"
     place = measured_run.store_place(run, record) if store is None else store
     try:
         digest = preview_store(place, record.config.fold).index.digest

@@ -116,7 +116,7 @@ def difference_rows(run: str, other: str, differences: Mapping[str, Mapping[str,
         scale, usual = (100, 1) if name in PERCENT else (1, 3)
         figures = [scale * one[key] for key in ("run", "other", "difference")]
         ends = [scale * end for end in one["ci95"] or ()]
-        digits = _digits(ends, usual)
+        digits = enough_digits(ends, usual)
         title = f"{TITLES.get(name, name.replace('_', ' '))}{', %' if name in PERCENT else ''}"
         between = " to ".join(f"{end:+.{digits}f}" for end in ends) or "-"
         means = (f"{value:.{usual}f}" for value in figures[:2])
@@ -130,7 +130,7 @@ def run_names(run: str, other: str) -> tuple[str, str]:
     return names if names[0] != names[1] else (run, other)
 
 
-def _digits(ends: Sequence[float], usual: int) -> int:
+def enough_digits(ends: Sequence[float], usual: int) -> int:
     """Choose so many decimals that no end of an interval is shown as 0 unless it is 0."""
     enough = (digits for digits in range(usual, usual + 4) if all(round(end, digits) or not end for end in ends))
     return next(enough, usual + 4)

@@ -103,7 +103,7 @@ def evaluate(
             ``evaluation-val`` or ``evaluation-test-limit-100``.
         aus: Action units that were coded on the faces: a manifest, a table that names faces, ``annotated`` for those
             that the store carries, or the codes themselves. None: the attention is not compared with any.
-        estimate: A table of what another program says of them by ``sample_id``, to be read against.
+        estimate: A table of what another program says of them, by file, sequence or person, to be read against.
         maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
             of the CAM, into a folder of their own such as ``evaluation-maps-NAME-test``.
 

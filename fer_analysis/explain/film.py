@@ -41,13 +41,17 @@ class Film:
         """
         with ExitStack() as stack:
             video: VideoWriting | None = None
+            waiting = list[SeenPicture]()  # those before the first that can be decoded, whose size all have
             for seen in stream:
+                waiting.append(seen)
                 if video is None and seen.picture is not None:
                     video = stack.enter_context(write_video(self.path, self.source.rate))
                     blank = np.full_like(seen.picture.image, BLANK)
                 if video is not None:
-                    picture = blank if seen.picture is None else _fitted(seen.picture.image, blank)
-                    video.add(film_frame(self.opened, seen, picture))
+                    for one in waiting:
+                        picture = blank if one.picture is None else _fitted(one.picture.image, blank)
+                        video.add(film_frame(self.opened, one, picture))
+                    waiting.clear()
                 yield seen
         self.facts = None if video is None else video.facts
 

@@ -95,7 +95,8 @@ class Targets:
         if target == "shuffled":
             self._drawn_label = other_expression(self._mapped, seed)
         if target == "mean":
-            self._template = torch.from_numpy(mean_map(store).astype(np.float32)).to(device)
+            learned = reader if reader.split == "train" else None  # which may be a few of the split's faces
+            self._template = torch.from_numpy(mean_map(store, learned).astype(np.float32)).to(device)
         elif target == "landmarks":
             self._plan = make_plan(landmark_codebook(), ["face"], store.index.image_size)
             self._drawn_label[:] = 0
@@ -223,13 +224,18 @@ def landmark_codebook(sigma: float = LANDMARK_SIGMA) -> Codebook:
     return Codebook("landmarks", "gaussian", "Every landmark alike.", "a control", points, {"face": weights}, {})
 
 
-def mean_map(store: Store) -> Float64[np.ndarray, "m m"]:
-    """Average the expressions' mean maps in train: one template for all classes (zero without maps)."""
+def mean_map(store: Store, reader: SplitReader | None = None) -> Float64[np.ndarray, "m m"]:
+    """Average the expressions' mean maps: one template for all classes (zero without maps).
+
+    Args:
+        store: The store.
+        reader: The faces; None: those of train.
+    """
     index = store.index
     sums = np.zeros((len(index.classes), index.map_size, index.map_size))
-    if "train" not in index.splits:
+    if reader is None and "train" not in index.splits:
         return np.asarray(sums[0])
-    reader = store.split("train")
+    reader = reader or store.split("train")
     counts = np.bincount(reader.labels[reader.has_map > 0], minlength=len(index.classes))
     for row in np.flatnonzero(reader.has_map):
         sums[reader.labels[row]] += reader.au_map(int(row))

@@ -83,7 +83,8 @@ def code_digest(body: nn.Module) -> str:
     """
     if not isinstance(body, FactoryNet):
         return ""
-    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    paths = sysconfig.get_paths()
+    installed = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     files = [
         path
         for path in defining_files(find_factory(body.spec), body.module)

@@ -1,7 +1,7 @@
 """The log as people look at it, ``log.csv`` and ``curves.png``: drawing takes longer than an epoch of a small run.
 
 So both are written at most every :data:`EVERY` seconds. What was put off is written when the training ends, however it
-ends; after a kill both are as old as that, and what continues the run writes them again.
+ends; after a kill both are as old as that, and what continues the run writes them again at once.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ def train(
     config = replace(config, method=method_name(config.method))
     allow(config.backbone)
     store = preview_store(store_folder, config.fold, progress)
-    config = config.fitted(store.index.image_size)
+    config = run_record.begun_crop(run_folder, config).fitted(store.index.image_size)
     preflight.check(store, config)
     with joined(config.device) as ranks, output_folder(run_folder, RUN) if ranks.first else contextlib.nullcontext():
         record = run_record.describe_run(store, run_folder, config)
@@ -355,6 +355,8 @@ class _Trainer:
             rows = place.pop("rows")
             self.state = _State(sums=saved["sums"].cpu(), **place)
             self._mend(rows)
+        if rows and self.ranks.first:
+            write_views(self.folder, rows)  # a kill may have left older ones
         self.stop_signal.note_saved(self.state.step)
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
@@ -374,7 +376,6 @@ class _Trainer:
             return
         if self.ranks.first and not _sound(lambda: run_log.read_log(self.folder)):
             run_log.write_log(self.folder, rows)
-            write_views(self.folder, rows)
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
         if _sound(lambda: checkpoint.load_checkpoint(self.folder / run_record.BEST, self.device, ("model", "epoch"))):
             return

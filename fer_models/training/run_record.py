@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +164,13 @@ def load_record(run_folder: Path) -> RunRecord:
             )
         ) from error
     return record
+
+
+def begun_crop(run_folder: Path, config: TrainConfig) -> TrainConfig:
+    """Keep the crop of a run that was begun where none is chosen: the usual one may have been another then."""
+    if config.crop_size or not (run_folder / CONFIG).is_file():
+        return config
+    return replace(config, crop_size=load_record(run_folder).config.crop_size)
 
 
 def check_same_run(run_folder: Path, record: RunRecord) -> None:

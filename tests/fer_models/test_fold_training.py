@@ -122,3 +122,20 @@ def test_a_run_may_learn_from_a_few_faces(people: Store, tmp_path: Path) -> None
     assert evaluate(tmp_path / "run").content["n"] == people.index.rows("test"), "tested on all"
     with pytest.raises(RunError, match="faces_per_class"):
         train(people.folder, tmp_path / "run", replace(few, faces_per_class=8))
+
+
+def test_a_run_that_was_begun_keeps_its_crop(people: Store, tmp_path: Path) -> None:
+    """The usual one may have been another when it was begun: 224 pixels, whatever the store."""
+    begun = replace(CONFIG, fold="", crop_size=48, max_steps=1)
+    train(people.folder, tmp_path / "run", begun)
+    train(people.folder, tmp_path / "run", replace(begun, crop_size=0, max_steps=2))
+    assert run_record.load_record(tmp_path / "run").config.crop_size == 48
+    train(people.folder, tmp_path / "new", replace(begun, crop_size=0))
+    assert run_record.load_record(tmp_path / "new").config.crop_size == 56
+
+
+def test_what_is_looked_at_is_up_to_date_when_a_run_goes_on(run: Path, people: Store) -> None:
+    whole = (run / "log.csv").read_bytes()
+    (run / "log.csv").write_bytes(whole.splitlines(keepends=True)[0])
+    train(people.folder, run, CONFIG)
+    assert (run / "log.csv").read_bytes() == whole

@@ -91,3 +91,9 @@ def test_there_is_no_table_without_targets_and_none_of_changed_files(tmp_path: P
     path.write_text(path.read_text().replace("1\n", "0\n", 1))
     with pytest.raises(RunError, match="does not belong"):
         equivalence_table(GRID, results, tmp_path)
+
+
+def test_one_training_or_one_person_tells_nothing() -> None:
+    values = random_differences(0.2, shift=0.3)
+    for some, persons in ((values[:1], np.arange(FACES)), (values, np.zeros(FACES, np.int64))):
+        assert accuracy_difference(some, persons).verdict == "too few to tell"

@@ -335,3 +335,4 @@ def test_few_rightly_predicted_faces_are_noted_with_the_way_out() -> None:
     (note,) = few_faces(found, "correct")
     assert note.startswith("fewer than 10 rightly predicted faces: net fear, net sadness;")
     assert "--select labelled" in note and few_faces(found, "labelled") == ()
+    assert few_faces({("net", "fear"): global_map(100, 5)}, "correct") == (), "--images asked for no more"

@@ -163,6 +163,17 @@ def test_frames_are_large_enough_to_read_and_even(opened: OpenRun, shape: tuple[
     assert drawn.shape[1] == width and drawn.shape[0] % 2 == 0 and drawn.dtype == np.uint8
 
 
+@pytest.mark.parametrize("every", [2, 1500])
+def test_frames_that_are_lost_at_the_start_are_there_at_any_rate(
+    clip: Path, opened: OpenRun, tmp_path: Path, every: int
+) -> None:
+    lost = SeenPicture(None, (), (Failure("a", "a", "unreadable", "damaged"),))
+    seen = SeenPicture(InputPicture("b", np.full((64, 64, 3), 9, np.uint8)), (), (Failure("b", "b", "no_face", ""),))
+    film = Film(opened, open_source(clip, every), tmp_path / "seen.mp4")
+    assert list(film.watch([lost, lost, seen, lost])) == [lost, lost, seen, lost]
+    assert film.facts is not None and film.facts.frames == read_facts(tmp_path / "seen.mp4").frames == 4
+
+
 def test_page_and_video_are_made_of_one_look(
     clip: Path, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path
 ) -> None:
