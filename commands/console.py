@@ -42,6 +42,27 @@ class SpelledChoice(click.Choice[str]):
 METHOD = SpelledChoice(listed.methods())
 
 
+class DetectorName(click.ParamType[str]):
+    """A landmark detector: those that come with the program are proposed, a user's own is registered by their code."""
+
+    name = "name"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Show the names as those of a choice."""
+        return f"[{'|'.join(listed.detectors())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Find the name that is meant; one that is not known is told where detectors are made."""
+        return registered_name(str(value), listed.detectors())
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Propose the names."""
+        return [CompletionItem(name) for name in listed.detectors() if name.startswith(incomplete)]
+
+
+DETECTOR = DetectorName()
+
+
 class DeviceName(click.ParamType[str]):
     """A device by torch's name; whether this machine has it is known only once torch is loaded."""
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands import listed
 from aupipe.commands.console import (
+    DETECTOR,
     METHOD,
     PATH,
     TOO_MANY_FAILURES,
-    SpelledChoice,
     device_option,
     echo,
     max_failures_option,
@@ -46,7 +45,7 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--method", type=METHOD, default=None, help="Read the CAM out as another method with the same training.")
 @click.option("--method-options", default="", help="That method's settings.")
 @click.option("--store", type=PLACE, default=None, help="Where the run's store is now, if it was moved.")
-@click.option("--detector", type=SpelledChoice(listed.detectors()), default=None,
+@click.option("--detector", type=DETECTOR, default=None,
               help="Another landmark detector.  [default: the store's]")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @device_option

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from aupipe.commands import listed
 from aupipe.commands.console import (
+    DETECTOR,
     PATH,
-    SpelledChoice,
     executor_options,
     finish_stage,
     make_executor,
@@ -24,7 +23,7 @@ from aupipe.commands.console import (
 @click.command()
 @click.argument("path", metavar="M.csv", type=PATH)
 @out_option("Work folder for the landmarks.")
-@click.option("--detector", type=SpelledChoice(listed.detectors()), default="mediapipe", show_default=True,
+@click.option("--detector", type=DETECTOR, default="mediapipe", show_default=True,
               help="What finds the points; dataset: those that ship with it.")  # fmt: skip
 @click.option("--model", type=PATH, default=None, help="The detector's model file, if not found by itself.")
 @click.option(

@@ -15,7 +15,7 @@ from torch import Tensor
 from aupipe.fer_analysis.evaluation.as_published import grow_published, published_maps
 from aupipe.fer_analysis.evaluation.averages import Accumulator, AverageMaps
 from aupipe.fer_analysis.evaluation.controls import ControlMaps
-from aupipe.fer_analysis.evaluation.per_face import Faces, MapsOnFaces, Needs, face_figures
+from aupipe.fer_analysis.evaluation.per_face import BatchFaces, MapsOnFaces, Needs, face_figures
 from aupipe.fer_analysis.given_maps import GivenMaps
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.loading.augment import AugmentConfig
@@ -190,7 +190,7 @@ def _measure_batch(
     """
     others = controls.other_maps(batch)
     place = _predicted_place(batch, reading, controls)
-    faces = Faces(batch.au_map, others, _predicted_maps(controls.label_maps(batch), others, place))
+    faces = BatchFaces(batch.au_map, others, _predicted_maps(controls.label_maps(batch), others, place))
     columns: dict[str, Tensor] = {
         "row": batch.index,
         "label": batch.label,

@@ -25,7 +25,7 @@ Needs = Literal["map", "region", "predicted_map"]
 
 
 @dataclass(frozen=True)
-class Faces:
+class BatchFaces:
     """A batch of faces, as far as maps of every kind are measured against the same of it.
 
     ``others``: AU maps of the other expressions on the same face, its own slot empty. ``predicted_map``: AU map of the
@@ -68,7 +68,7 @@ class MapsOnFaces:
 
     maps: Float32[Tensor, "b m m"]
     native: tuple[int, int] | None
-    faces: Faces
+    faces: BatchFaces
     published: Float32[Tensor, "b m m"] | None
 
     @cached_property

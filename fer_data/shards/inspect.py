@@ -52,7 +52,7 @@ def inspect_path(path: Path) -> Inspection:
 def _inspect_store(folder: Path) -> Inspection:
     index = load_index(folder)
     states = {entry.name: _state(folder, entry) for entry in index.shards}
-    datasets = _store_datasets(folder, index, [entry for entry in index.shards if states[entry.name] == "present"])
+    datasets = _store_datasets(index, [entry for entry in index.shards if states[entry.name] == "present"])
     lines = [
         f"store {folder}",
         f"  samples   {sum(map(index.rows, index.splits))} of {index.total}, "
@@ -102,7 +102,7 @@ def _state(folder: Path, entry: ShardEntry) -> str:
     return "present" if size == entry.bytes else f"damaged: {size} bytes where the index says {entry.bytes}"
 
 
-def _store_datasets(folder: Path, index: StoreIndex, entries: Sequence[ShardEntry]) -> dict[str, dict[str, Any]]:
+def _store_datasets(index: StoreIndex, entries: Sequence[ShardEntry]) -> dict[str, dict[str, Any]]:
     """Datasets over all shards, their lengths and bytes added up: as the index says, no shard is opened by HDF5."""
     told, found = spec.descriptions(), dict[str, tuple[np.dtype, tuple[int, ...]]]()
     lengths = Counter[str]()
@@ -111,7 +111,7 @@ def _store_datasets(folder: Path, index: StoreIndex, entries: Sequence[ShardEntr
         known = spec.datasets(index.encoding, entry.rows, *sizes, later)
         found |= known
         for name, (_, shape) in known.items():
-            lengths[name] += _jpeg_bytes(folder / entry.name, entry) if name == "image_jpeg" else shape[0]
+            lengths[name] += _jpeg_bytes(entry) if name == "image_jpeg" else shape[0]
     return {
         name: {
             "shape": [lengths[name], *shape[1:]],
@@ -124,11 +124,10 @@ def _store_datasets(folder: Path, index: StoreIndex, entries: Sequence[ShardEntr
     }
 
 
-def _jpeg_bytes(path: Path, entry: ShardEntry) -> int:
-    """Bytes of a shard's images: the one length that the index does not say."""
-    with path.open("rb") as file:
-        file.seek(entry.offsets["image_offset"] + 8 * entry.rows)
-        return int.from_bytes(file.read(8), "little")
+def _jpeg_bytes(entry: ShardEntry) -> int:
+    """Bytes of a shard's images, up to what comes after them: their length is not in the index."""
+    start = entry.offsets["image_jpeg"]
+    return min((other for other in entry.offsets.values() if other > start), default=entry.bytes) - start
 
 
 def _inspect_shard(path: Path) -> Inspection:

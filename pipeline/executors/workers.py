@@ -105,7 +105,7 @@ def _own_workers(count: int) -> Iterator[LocalCluster]:
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
-            dashboard_address=None,  # who wants one starts a cluster and names it with --scheduler
+            dashboard_address="127.0.0.1:0",  # any free port: two runs do not meet; who wants it gives --scheduler
             silence_logs=logging.CRITICAL,
             loop=loop.loop,
         ) as cluster:

@@ -95,7 +95,7 @@ class StorePlan:
         jobs = []
         for shard in self.shards:
             made = [
-                ExistingShard(folder / shard.name, known.get(shard.name))
+                ExistingShard(folder / shard.name, *known.get(shard.name, (None, "")))
                 for folder, known in zip(stores, stated, strict=True)
             ]
             path = store / shard.name
@@ -229,10 +229,10 @@ def _observed(rows: Sequence[Member], config: MapConfig) -> list[Any]:
     return [known for known in (codes, parts, estimates) if known]
 
 
-def _stated_digests(store: Path) -> dict[str, str]:
-    """Read the digests that a store's index states; none where there is no index."""
+def _stated_digests(store: Path) -> dict[str, tuple[str, str]]:
+    """Read the digests of files and plans that a store's index states; none where there is no index."""
     try:
-        return {entry.name: entry.sha256 for entry in load_index(store).shards}
+        return {entry.name: (entry.sha256, entry.plan_digest) for entry in load_index(store).shards}
     except StoreError:
         return {}
 

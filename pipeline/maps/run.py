@@ -198,7 +198,8 @@ def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
         return [shard.path for shard in job.made if shard.path.is_file()]
 
     def known(job: ShardJob) -> bool:
-        return any(shard.path == job.path and shard.sha256 is not None for shard in job.made) and job.path.is_file()
+        own = (shard for shard in job.made if shard.path == job.path)
+        return any(shard.plan_digest == job.header.plan_digest for shard in own) and job.path.is_file()
 
     return Stage(
         task=build_shard,

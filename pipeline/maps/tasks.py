@@ -133,10 +133,11 @@ class Member:
 
 @dataclass(frozen=True)
 class ExistingShard:
-    """A shard that may be there already, and the SHA-256 that its store's index states, if there is one."""
+    """A shard that may be there already, and the digests of file and plan that its store's index states, if it does."""
 
     path: Path
     sha256: str | None
+    plan_digest: str = ""
 
 
 @dataclass(frozen=True)

@@ -138,11 +138,10 @@ def test_the_standard_s_library_finds_nothing_wrong_and_reads_the_rows(store: St
 
 
 def test_what_people_said_stays_and_damaged_stores_are_not_described(store: Store, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(store.folder, tmp_path / "store"))
+    folder, silent = store.folder, Path(shutil.copytree(store.folder, tmp_path / "silent"))
     describe_store(folder, store.index, SAID)
     again = read(describe_store(folder, store.index, {"license": "https://other/licence"}))
     assert again["license"] == "https://other/licence" and kept_about(folder) == {**SAID, "license": again["license"]}
-    silent = Path(shutil.copytree(store.folder, tmp_path / "silent"))
     describe_store(silent, store.index, {})
     assert kept_about(silent) == {}, "our own words are nobody's"
     shard = folder / store.index.shards[0].name

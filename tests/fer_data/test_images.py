@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.image_names import photo_suffixes
 from aupipe.fer_data.image_size import SIDE_LIMIT, image_size
 from aupipe.fer_data.images import (
     FILE_LIMIT,
@@ -22,7 +23,6 @@ from aupipe.fer_data.images import (
     decode_image,
     is_photo,
     one_opencv_thread,
-    photo_suffixes,
     read_image,
     write_png,
 )

@@ -358,7 +358,7 @@ def test_files_that_are_no_manifest(tmp_path: Path, content: str, message: str) 
 
 def test_absent_manifest_and_broken_meta(tmp_path: Path) -> None:
     for path in (tmp_path / "M.csv", tmp_path):
-        with pytest.raises(ManifestError, match="Build one with"):
+        with pytest.raises(ManifestError, match="Make it with `aupipe manifest build"):
             read_manifest(path)
     (tmp_path / "M.csv").write_text(HEADER + GOOD)
     for text in (

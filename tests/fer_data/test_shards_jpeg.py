@@ -231,7 +231,7 @@ def test_a_store_being_written_says_wait_or_continue(folder: Path) -> None:
     (folder / "index.json").unlink()
     (folder / ".train-00001.h5.77.tmp").write_bytes(b"half")
     for attempt in (open_store, verify_store):
-        with pytest.raises(StoreError, match=r"no index\.json, which is written last\. If .* is writing it, wait; if"):
+        with pytest.raises(StoreError, match=r"it has no index\.json\. If .* is writing it, wait; if"):
             attempt(folder)
 
 

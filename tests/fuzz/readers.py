@@ -62,6 +62,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_models/training/checkpoint.py": ("best.pt", "last.pt"),
     "fer_models/training/run_log.py": ("log.jsonl",),
     "fer_models/training/run_record.py": ("config.json",),
+    "fer_data/wrong_path.py": ("manifest", "index.json"),
     "pipeline/landmark_views/drawing.py": ("photo (png)",),
     "pipeline/landmarks/run.py": ("manifest's points",),
     "pipeline/landmarks/tasks.py": ("manifest's points", "photo (png)"),

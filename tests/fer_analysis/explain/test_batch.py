@@ -256,7 +256,7 @@ def test_what_makes_landmarks_less_reliable_is_said(
         face, rung=4, pose=np.array([-41, 0, 0], np.float32), to_source=face.to_source * [[0.15, 0.15, 1]]
     )
     tried, turned, small = face_notes(doubtful)
-    assert "try 5" in tried and "41 degrees" in turned and "enlarged" in small
+    assert "rung 4" in tried and "41 degrees" in turned and "enlarged" in small
 
 
 def test_ids_of_any_kind_share_no_file(
