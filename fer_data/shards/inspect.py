@@ -103,31 +103,27 @@ def _state(folder: Path, entry: ShardEntry) -> str:
 
 
 def _store_datasets(index: StoreIndex, entries: Sequence[ShardEntry]) -> dict[str, dict[str, Any]]:
-    """Datasets over all shards, their lengths and bytes added up: as the index says, no shard is opened by HDF5."""
+    """Datasets over all shards, their lengths and bytes added up as the index says: no shard is opened.
+
+    The length of JPEG files is not in the index, and is None.
+    """
     told, found = spec.descriptions(), dict[str, tuple[np.dtype, tuple[int, ...]]]()
     lengths = Counter[str]()
     for entry in entries:
         later, sizes = spec.later_in(entry.offsets), (index.image_size, index.map_size, index.id_bytes)
-        known = spec.datasets(index.encoding, entry.rows, *sizes, later)
-        found |= known
-        for name, (_, shape) in known.items():
-            lengths[name] += _jpeg_bytes(entry) if name == "image_jpeg" else shape[0]
+        for name, (dtype, shape) in spec.datasets(index.encoding, entry.rows, *sizes, later).items():
+            found[name] = dtype, shape
+            lengths[name] += shape[0]
     return {
         name: {
-            "shape": [lengths[name], *shape[1:]],
+            "shape": [None if name == "image_jpeg" else lengths[name], *shape[1:]],
             "dtype": str(dtype),
-            "bytes": lengths[name] * math.prod(shape[1:]) * dtype.itemsize,
+            "bytes": None if name == "image_jpeg" else lengths[name] * math.prod(shape[1:]) * dtype.itemsize,
             "units": told[name][1],
             "long_name": told[name][0],
         }
         for name, (dtype, shape) in sorted(found.items())
     }
-
-
-def _jpeg_bytes(entry: ShardEntry) -> int:
-    """Bytes of a shard's images, up to what comes after them: their length is not in the index."""
-    start = entry.offsets["image_jpeg"]
-    return min((other for other in entry.offsets.values() if other > start), default=entry.bytes) - start
 
 
 def _inspect_shard(path: Path) -> Inspection:
@@ -205,9 +201,9 @@ def _tree(datasets: Mapping[str, Mapping[str, Any]]) -> list[str]:
     lines = []
     for number, (name, about) in enumerate(datasets.items()):
         branch = "└─" if number == len(datasets) - 1 else "├─"
-        shape = " x ".join(map(str, about["shape"]))
+        shape = " x ".join("?" if side is None else str(side) for side in about["shape"])
         units = f" [{about['units']}]" if about["units"] not in ("", "1") else ""
-        size = _size(about["bytes"])
+        size = "?" if about["bytes"] is None else _size(about["bytes"])
         lines.append(f"{branch} {name:<13}{shape:<22}{about['dtype']:<9}{size:>9}  {about['long_name']}{units}")
     return lines
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import cv2
 import h5py
@@ -105,7 +106,7 @@ def test_a_store_is_described_without_opening_a_shard(
 ) -> None:
     """The index says what HDF5 would: a store of thousands of shards is described at once."""
     folder = own.folder if encoding == "raw" else jpeg_copy(own, tmp_path / "packed").folder
-    opened = dict[str, tuple[list[int], int, str]]()
+    opened = dict[str, tuple[list[Any], Any, str]]()
     for path in sorted(folder.glob("*.h5")):
         for name, about in inspect_path(path).content["datasets"].items():
             shape, size, _ = opened.get(name, ([0], 0, ""))
@@ -113,6 +114,8 @@ def test_a_store_is_described_without_opening_a_shard(
             opened[name] = shape, size + about["bytes"], about["dtype"]
     monkeypatch.setattr("h5py.File", None)
     found = inspect_path(folder).content["datasets"]
+    if encoding == "jpeg":
+        opened["image_jpeg"] = [None], None, "uint8"  # the one length that the index does not say
     assert {name: (about["shape"], about["bytes"], about["dtype"]) for name, about in found.items()} == opened
     assert list(found) == sorted(found)
 
@@ -146,10 +149,7 @@ def test_jpeg_stores_are_described(own: Store, tmp_path: Path) -> None:
     packed = jpeg_copy(own, tmp_path / "packed")
     inspection = inspect_path(packed.folder)
     assert "32 x 32 RGB, jpeg" in "\n".join(inspection.lines)
-    size = sum(
-        len(packed.split(s).jpeg_bytes(row)) for s in ("train", "val", "test") for row in range(len(packed.split(s)))
-    )
-    assert inspection.content["datasets"]["image_jpeg"]["bytes"] == size
+    assert inspection.content["datasets"]["image_jpeg"]["bytes"] is None
 
 
 # --- pictures ---
