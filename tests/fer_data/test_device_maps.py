@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aupipe.fer_data import geometry
@@ -11,6 +11,7 @@ from aupipe.fer_data.au_maps.codebook import builtin_codebooks, load_codebook
 from aupipe.fer_data.au_maps.device_maps import make_plan, render_faces_on_device, render_on_device
 from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
 from aupipe.fer_data.au_maps.mean_face import mean_face
+from aupipe.fer_data.au_maps.shapes.gaussian import LOG_FLOOR
 from aupipe.fer_data.errors import UserInputError
 
 SIZE = 256
@@ -59,12 +60,15 @@ def test_maps_drawn_on_the_device_are_the_stored_maps(
 
 @pytest.mark.parametrize("book", GAUSSIAN)
 @given(st.integers(0, 2**32 - 1))
+@example(561174)
 @settings(max_examples=15, deadline=None)
 def test_mirrored_faces_give_mirrored_maps(book: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     points, labels = posed(rng, 7), rng.integers(0, len(BOOKS[book].expressions), 7)
     mirrored = drawn(geometry.flip_points(points, SIZE), labels, book, 64)
-    torch.testing.assert_close(mirrored, drawn(points, labels, book, 64).flip(2), atol=2e-4, rtol=0)
+    # A pixel on the edge of a Gaussian's window falls on either side of it, as rounding has it.
+    edge = 1.1 * float(np.exp(LOG_FLOOR))
+    torch.testing.assert_close(mirrored, drawn(points, labels, book, 64).flip(2), atol=edge, rtol=0)
 
 
 def test_classes_without_aus_and_empty_batches() -> None:
