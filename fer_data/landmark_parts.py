@@ -62,8 +62,6 @@ _NUMBERS: dict[str, tuple[str, tuple[int, ...]]] = {
 
 _TEXTS = ("sample_id", "path", "source_sha256", "detail")
 _LATER = ("detail",)  # an earlier 2.x lacks it
-
-
 _KEPT = ("source_size", "landmarks", "pose", "score", "rung", "faces_seen", "has_mesh", "blendshapes")
 _REASONS = {reason.value: reason for reason in Reason}
 

@@ -247,11 +247,11 @@ def read_unit_table(path: Path, read: Callable[[UnitRow], T], samples: Sequence[
         ManifestError: It cannot be read, lacks a column, or says two things of one face.
     """
     rows = table_rows(path)
-    header = _read_header(path, next(rows, (0, []))[1], {sample.sample_id for sample in samples})
+    _, names = next(rows, (0, []))
+    header = _read_header(path, names, {sample.sample_id for sample in samples})
     table = UnitTable[T](path, header, sha256_file(path))
-    width = 1 + max(filter(None, [header.name, header.facs, header.tracked, *_places(header.units)]), default=0)
     for line, given in rows:
-        cells = [*given, *[""] * (width - len(given))]
+        cells = [*given, *[""] * (len(names) - len(given))]
         written = plain_cell(cells[header.name])
         name = _plain(written)
         try:
@@ -296,11 +296,6 @@ def _read_header(path: Path, header: Sequence[str], sample_ids: Collection[str])
 def _names_samples(path: Path, at: int, sample_ids: Collection[str]) -> bool:
     rows = islice(table_rows(path), 1, None)
     return any(plain_cell(cells[at]) in sample_ids for _, cells in rows if at < len(cells))
-
-
-def _places(units: Mapping[int, UnitColumns]) -> Iterator[int | None]:
-    for at in units.values():
-        yield from (at.presence, at.intensity)
 
 
 def _names(sample: Sample, key: str) -> Iterator[str]:

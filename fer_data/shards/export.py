@@ -31,9 +31,9 @@ import numpy as np
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, sha256_bytes, write_json
 from aupipe.fer_data.folders import EXPORT, output_folder
-from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
-from aupipe.fer_data.shards.export_parquet import export_parquet, load_pyarrow
-from aupipe.fer_data.shards.exported_files import check_count, image_file, image_suffix, map_file
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards.export_parquet import export_parquet, load_library
+from aupipe.fer_data.shards.exported_files import check_count, export_by_shard, image_file, image_suffix, map_file
 from aupipe.fer_data.shards.parquet_croissant import describe_tables
 from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_data.types import Progress, Silent
@@ -98,7 +98,7 @@ def check_export(store: Store, form: str, out: Path) -> dict[str, str]:
     if form not in FORMS:
         raise UserInputError(unknown_name("form", form, sorted(FORMS)))
     if form == "parquet":
-        load_pyarrow()
+        load_library()
     record = {"form": form, "store": store.index.digest}
     _refuse_other_content(out, record)
     return record
@@ -129,23 +129,19 @@ def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
 
 
 def _export_tars(store: Store, out: Path, progress: Progress) -> tuple[str, ...]:
-    names = []
-    for split in store.index.splits:
-        reader, first = store.split(split), 0
-        for number, entry in enumerate(reader.entries):
-            path = out / f"{split}-{number:06d}.tar"
-            if not path.is_file():  # under its final name a tar is complete
-                _write_tar(path, reader, first, entry)
-            check_count(path.name, _rows_in_tar(path), entry.rows)
-            names.append(path.name)
-            progress.advance(entry.rows)
-            first += entry.rows
-    return tuple(names)
+    return export_by_shard(
+        store,
+        out,
+        progress,
+        name=lambda split, number, _: f"{split}-{number:06d}.tar",
+        write=_write_tar,
+        count=_rows_in_tar,
+    )
 
 
-def _write_tar(path: Path, reader: SplitReader, first: int, entry: ShardEntry) -> None:
+def _write_tar(path: Path, reader: SplitReader, rows: range) -> None:
     with atomic_path(path) as temporary, tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for row in range(first, first + entry.rows):
+        for row in rows:
             for suffix, content in _tar_members(reader, row):
                 member = tarfile.TarInfo(f"{reader.split}-{row:08d}.{suffix}")
                 member.size, member.mode = len(content), 0o644  # time and owner stay 0: the same bytes each time

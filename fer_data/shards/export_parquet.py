@@ -11,16 +11,18 @@ out. ``au_map`` is null where the row has none.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import atomic_path, canonical_json
-from aupipe.fer_data.shards import ShardEntry, SplitReader, Store
-from aupipe.fer_data.shards.exported_files import check_count, image_file, image_suffix, map_file
+from aupipe.fer_data.parquet_library import load_pyarrow
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards.exported_files import export_by_shard, image_file, image_suffix, map_file
 from aupipe.fer_data.types import Progress
 
 ROWS_PER_GROUP = 128
@@ -38,35 +40,22 @@ ARRAYS: Mapping[str, tuple[str, tuple[int, ...]]] = {
 """Type and shape of a row's value."""
 
 
-def load_pyarrow() -> ModuleType:
-    """Load pyarrow with its Parquet part. Raises :class:`UserInputError` when it is not installed."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise UserInputError(
-            paragraph(
-                "Parquet needs the library pyarrow, which is not installed.",
-                fix="pip install 'aupipe[parquet]' brings it; --to webdataset and --to folder need nothing.",
-            )
-        ) from error
-    module: ModuleType = pyarrow
-    return module
+def load_library() -> ModuleType:
+    """Load pyarrow. Raises :class:`UserInputError` when it is not installed."""
+    return load_pyarrow("--to webdataset and --to folder need nothing")
 
 
 def export_parquet(store: Store, out: Path, progress: Progress) -> tuple[str, ...]:
     """Write every row of a store; files that are there already are kept, once their rows were counted."""
-    arrow, names = load_pyarrow(), []
-    for split in store.index.splits:
-        reader, first = store.split(split), 0
-        for number, entry in enumerate(reader.entries):
-            path = out / f"{split}-{number:05d}-of-{len(reader.entries):05d}.parquet"
-            if not path.is_file():  # under its final name a file is complete
-                _write_file(arrow, path, reader, first, entry)
-            check_count(path.name, _rows_in(arrow, path), entry.rows)
-            names.append(path.name)
-            progress.advance(entry.rows)
-            first += entry.rows
-    return tuple(names)
+    arrow = load_library()
+    return export_by_shard(
+        store,
+        out,
+        progress,
+        name=lambda split, number, count: f"{split}-{number:05d}-of-{count:05d}.parquet",
+        write=partial(_write_file, arrow),
+        count=partial(_rows_in, arrow),
+    )
 
 
 def present_columns(reader: SplitReader) -> tuple[str, ...]:
@@ -89,7 +78,7 @@ def features(names: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, Any]
     return {name: described[name] for name in names}
 
 
-def _write_file(arrow: ModuleType, path: Path, reader: SplitReader, first: int, entry: ShardEntry) -> None:
+def _write_file(arrow: ModuleType, path: Path, reader: SplitReader, rows: range) -> None:
     names = present_columns(reader)
     schema = _schema(arrow, names, reader.store.index.classes)
     packed = [f"{name}.bytes" for name in FILES]  # PNG and JPEG need no other compression
@@ -100,9 +89,9 @@ def _write_file(arrow: ModuleType, path: Path, reader: SplitReader, first: int, 
             temporary, schema, compression=squeezed, use_dictionary=["label", "split", "group", "au_source"]
         ) as writer,
     ):
-        for start in range(first, first + entry.rows, ROWS_PER_GROUP):
-            rows = range(start, min(start + ROWS_PER_GROUP, first + entry.rows))
-            columns = [_column(arrow, schema.field(name).type, name, reader, rows) for name in names]
+        for start in range(rows.start, rows.stop, ROWS_PER_GROUP):
+            some = range(start, min(start + ROWS_PER_GROUP, rows.stop))
+            columns = [_column(arrow, schema.field(name).type, name, reader, some) for name in names]
             writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
 
 

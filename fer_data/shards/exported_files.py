@@ -1,13 +1,56 @@
-"""What every form of an export is made of: a row's image and map as files, and the count of what arrived."""
+"""What every form of an export is made of: a file a shard, a row's image and map, and the count of what arrived."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.images import encode_png
-from aupipe.fer_data.shards import SplitReader
+from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.types import Progress
+
+
+def export_by_shard(
+    store: Store,
+    out: Path,
+    progress: Progress,
+    *,
+    name: Callable[[str, int, int], str],
+    write: Callable[[Path, SplitReader, range], None],
+    count: Callable[[Path], int],
+) -> tuple[str, ...]:
+    """Write a file for each shard; those that are there already are kept, once their rows were counted.
+
+    Args:
+        store: The store.
+        out: Folder of the files.
+        progress: Hears of each file's rows.
+        name: A file's name, of its split, its number there, and how many there are.
+        write: Writes some rows of a split; under its final name a file must be complete.
+        count: Counts the rows of a file.
+
+    Returns:
+        The files' names.
+
+    Raises:
+        StoreError: A file does not have the rows of its shard.
+    """
+    names = []
+    for split in store.index.splits:
+        reader, first = store.split(split), 0
+        for number, entry in enumerate(reader.entries):
+            path = out / name(split, number, len(reader.entries))
+            if not path.is_file():
+                write(path, reader, range(first, first + entry.rows))
+            check_count(path.name, count(path), entry.rows)
+            names.append(path.name)
+            progress.advance(entry.rows)
+            first += entry.rows
+    return tuple(names)
 
 
 def image_suffix(reader: SplitReader) -> str:

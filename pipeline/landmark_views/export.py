@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float32
 
 from aupipe.fer_data.action_units.blendshapes import BLENDSHAPES
 from aupipe.fer_data.action_units.estimator import load_estimator
-from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
+from aupipe.fer_data.errors import UserInputError, unknown_name
 from aupipe.fer_data.files import atomic_path, canonical_json
 from aupipe.fer_data.landmark_parts import LandmarkPart
+from aupipe.fer_data.parquet_library import load_pyarrow
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.fer_display.tables import csv_lines
 from aupipe.pipeline.landmarks.work import FinishedWork, open_work
@@ -116,19 +117,10 @@ def _counts(part: LandmarkPart) -> tuple[np.ndarray, ...]:
 
 
 def _write_parquet(work: FinishedWork, path: Path, mesh: bool) -> None:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise UserInputError(
-            paragraph(
-                "A Parquet table needs the library pyarrow, which is not installed.",
-                fix="pip install 'aupipe[parquet]' brings it; CSV needs nothing.",
-            )
-        ) from error
+    pyarrow = load_pyarrow("CSV needs nothing")
     schema = _schema(pyarrow, work, mesh)
     waiting: list[Any] = []
-    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+    with atomic_path(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
         for part in work.parts(mesh=True):
             waiting.append(_batch(pyarrow, schema, part, work))
             if sum(batch.num_rows for batch in waiting) >= _ROWS_PER_GROUP:
