@@ -35,6 +35,7 @@ def evaluate(
     device: str = "auto",
     aus: PathLike | None = None,
     estimate: PathLike | None = None,
+    occlude: bool = False,
     progress: bool | Progress = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint and write ``RUN/metrics.json``, ``RUN/predictions.csv`` and figures.
@@ -53,6 +54,7 @@ def evaluate(
             ``aus``, a table that names faces, or ``annotated``: those that the store carries.
         estimate: What another program says of them, by file, sequence or person: a table such as
             ``aupipe landmarks --export csv`` writes.
+        occlude: Also name the faces with their eyes, and with their mouth, hidden.
         progress: True shows a bar on stderr.
 
     Returns:
@@ -73,7 +75,7 @@ def evaluate(
 
     place, shown = None if store is None else store_place(store), shown_progress(progress)
     codes, estimated, folder = (None if path is None else Path(path) for path in (aus, estimate, maps))
-    more: dict[str, Any] = {"aus": codes, "estimate": estimated, "maps": folder}
+    more: dict[str, Any] = {"aus": codes, "estimate": estimated, "maps": folder, "occlude": occlude}
     return run_evaluation(_run_folder(run), place, split, limit, device, shown, batch_size, **more)
 
 

@@ -96,6 +96,7 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
               "them, such as landmarks --export csv, OpenFace or py-feat.")  # fmt: skip
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
+@click.option("--occlude", is_flag=True, help="Also name the faces with their eyes, and with their mouth, hidden.")
 @output_options
 def evaluate(
     run: Path,
@@ -108,6 +109,7 @@ def evaluate(
     aus: Path | None,
     estimate: Path | None,
     maps: Path | None,
+    occlude: bool,
     as_json: bool,
 ) -> None:
     """Measure a run's best checkpoint and write RUN/metrics.json.
@@ -125,6 +127,9 @@ def evaluate(
     --aus asks whether attention shows which action units this very face shows, beside controls; RUN/coded.csv and
     coded.png.
 
+    --occlude hides the eyes with the brows, then the mouth, under a box of the mean colour, beside a box of the same
+    size elsewhere in the picture; RUN/occluded.csv.
+
     --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
     network sees. The files go to a folder of their own, such as RUN/evaluation-maps-NAME-test.
 
@@ -138,7 +143,7 @@ def evaluate(
     from aupipe.fer_analysis.evaluation import evaluate_against
 
     asked: dict[str, Any] = {"split": split, "limit": limit, "device": device, "batch_size": batch_size}
-    asked |= {"progress": progress(), "aus": aus, "estimate": estimate}
+    asked |= {"progress": progress(), "aus": aus, "estimate": estimate, "occlude": occlude}
     if against is None:
         evaluation = run_evaluation(run, store, **asked, maps=maps)
         show(evaluation.lines(), evaluation.as_json(), as_json)

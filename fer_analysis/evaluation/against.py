@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare, figures_of
+from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, PREDICTIONS
 from aupipe.fer_analysis.evaluation.run import Evaluation, check_request, evaluate
 from aupipe.fer_data.errors import RunError, StoreError
@@ -27,6 +28,7 @@ def evaluate_against(
     batch_size: int | None = None,
     aus: Path | None = None,
     estimate: Path | None = None,
+    occlude: bool = False,
 ) -> tuple[Evaluation, Comparison]:
     """Compare two runs on the same faces; figures that still hold are not measured again.
 
@@ -41,6 +43,7 @@ def evaluate_against(
         batch_size: Images at once. None: that of the training.
         aus: Action units that were coded on the faces, as for :func:`evaluate`; with them both are always measured.
         estimate: What another program says of them.
+        occlude: Also compare the accuracies with the eyes, and with the mouth, hidden.
 
     Returns:
         The figures of ``run``, and the differences ``run - other``.
@@ -53,18 +56,18 @@ def evaluate_against(
     check_request(limit, batch_size, aus, estimate, None)
     resolve_device(device)
     shown = progress or Silent()
-    places = {one: _reason(one, store, split, limit) for one in (other, run)}
+    places = {one: _reason(one, store, split, limit, occlude) for one in (other, run)}
     if aus is not None:
         places = {one: reason or "its faces' codes are given" for one, reason in places.items()}
     for one, reason in places.items():
         if reason:
             shown.note(f"{one} is measured: {reason}")
-            evaluate(one, store, split, limit, device, shown, batch_size, aus=aus, estimate=estimate)
+            evaluate(one, store, split, limit, device, shown, batch_size, aus=aus, estimate=estimate, occlude=occlude)
     folder, content = figures_of(run, split, limit)
     return Evaluation(run, content, folder), compare(run, other, split, limit)
 
 
-def _reason(run: Path, store: Path | str | None, split: str, limit: int | None) -> str:
+def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, occlude: bool) -> str:
     """Say why a run has to be measured; empty where its figures are what measuring again would give."""
     record = run_record.load_record(run)
     folder = measured_run.results_folder(run, EVALUATION, split, limit)
@@ -74,6 +77,8 @@ def _reason(run: Path, store: Path | str | None, split: str, limit: int | None) 
         return str(error).partition(". ")[0]
     if not _is(folder / PREDICTIONS, content["predictions_sha256"]):
         return f"its {PREDICTIONS} is not the one of its figures"
+    if occlude and not _is(folder / OCCLUDED_TABLE, content.get("occluded", {}).get("table_sha256", "")):
+        return "its faces with a part hidden were not measured"
     place = measured_run.store_place(run, record) if store is None else store
     try:
         digest = preview_store(place, record.config.fold).index.digest

@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.evaluation.coded_comparing import coded_differences
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE
+from aupipe.fer_analysis.evaluation.occluded import PARTS
+from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
 from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference, run_names
 from aupipe.fer_analysis.evaluation.predictions import (
     EVALUATION,
@@ -61,7 +63,8 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         limit: Number of rows of it; None: all.
 
     Returns:
-        The differences ``run - other``, with their intervals; those of coded action units where both have them.
+        The differences ``run - other``, with their intervals; those of coded action units, and of faces with a part
+        hidden, where both have them.
 
     Raises:
         RunError: One was not evaluated, not with the weights it has now, or not on the same faces, maps and codes.
@@ -76,11 +79,10 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     )
     pair.check_rows(first, second)
     differences = _differences(first, second, contents)
+    if all("occluded" in content for content in contents):
+        differences |= _hidden_differences(*_tables(folders, contents, "occluded", OCCLUDED_TABLE))
     if all("coded" in content for content in contents):
-        one, another = (
-            read_predictions(folder / TABLE, content["coded"]["table_sha256"])
-            for folder, content in zip(folders, contents, strict=True)
-        )
+        one, another = _tables(folders, contents, "coded", TABLE)
         pair.check_codes(one, another)
         differences |= coded_differences(one, another)
     content = {
@@ -96,6 +98,27 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     }
     write_json(folders[0] / f"against-{other.resolve().name}.json", content)
     return Comparison(content)
+
+
+def _tables(
+    folders: list[Path], contents: list[dict[str, Any]], part: str, name: str
+) -> tuple[PredictionTable, PredictionTable]:
+    """Read the tables that a part of both figures comes from."""
+    first, second = (
+        read_predictions(folder / name, content[part]["table_sha256"])
+        for folder, content in zip(folders, contents, strict=True)
+    )
+    return first, second
+
+
+def _hidden_differences(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
+    """Compute the paired differences of the accuracies with each part hidden."""
+    label = np.unique([row["label"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
+    found = {}
+    for part in PARTS:
+        right = [table.flags(f"correct_{part}").astype(np.float64) for table in (first, second)]
+        found[f"accuracy_{part}_hidden"] = paired_difference(right[0], right[1], label, "samples", first.group)
+    return found
 
 
 def figures_of(run: Path, split: str = "test", limit: int | None = None) -> tuple[Path, dict[str, Any]]:

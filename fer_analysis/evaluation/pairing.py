@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from aupipe.fer_analysis.evaluation.occluded import PARTS
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_models.metrics import resampling
@@ -96,7 +97,7 @@ def difference(run: float, other: float, interval: tuple[float, float] | None) -
     }
 
 
-PERCENT = ("accuracy", "balanced_accuracy")
+PERCENT = ("accuracy", "balanced_accuracy", *(f"accuracy_{part}_hidden" for part in PARTS))
 """Figures that people read as percentages, here and in every other table."""
 
 

@@ -51,12 +51,12 @@ def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Se
     yield "group", samples.group
     yield "label", [classes[number] for number in samples.label]
     yield "predicted", [classes[number] for number in samples.predicted]
-    yield "correct", _flags(samples.correct)
+    yield "correct", flag_cells(samples.correct)
     yield "confidence", number_cells(samples.probability.max(1), everywhere)
     for number, name in enumerate(classes):
         yield f"p_{name}", number_cells(samples.probability[:, number], everywhere)
-    yield "has_map", _flags(samples.has_map)
-    yield "predicted_has_map", _flags(samples.predicted_has_map)
+    yield "has_map", flag_cells(samples.has_map)
+    yield "predicted_has_map", flag_cells(samples.predicted_has_map)
     yield "region_share", number_cells(samples.region_share, samples.has_map)
     needs = {figure.column: figure.needs for _, figure in face_figures()}
     for owner, columns in samples.figures.items():
@@ -64,7 +64,8 @@ def _columns(samples: Samples, classes: Sequence[str]) -> Iterator[tuple[str, Se
             yield column_name(owner, column), number_cells(values, samples.having(needs[column]))
 
 
-def _flags(values: Bool[np.ndarray, "n"]) -> list[str]:
+def flag_cells(values: Bool[np.ndarray, "n"]) -> list[str]:
+    """Write booleans as 1 and 0."""
     return ["1" if value else "0" for value in values]
 
 

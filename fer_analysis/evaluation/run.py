@@ -13,6 +13,9 @@ from aupipe.fer_analysis.evaluation.coded_maps import Networks
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
 from aupipe.fer_analysis.evaluation.measuring import measure
+from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
+from aupipe.fer_analysis.evaluation.occluded import measure_occluded, summarise_occluded, write_occluded
+from aupipe.fer_analysis.evaluation.occluded_text import occluded_lines
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
@@ -65,8 +68,12 @@ class Evaluation:
 
     def lines(self) -> list[str]:
         """Return the summary for people: figures, then what they must be read against."""
-        coded = self.content.get("coded")
-        return [*summary_lines(self.run, self.content), *(["", *coded_lines(coded)] if coded else [])]
+        coded, occluded = self.content.get("coded"), self.content.get("occluded")
+        return [
+            *summary_lines(self.run, self.content),
+            *(["", *occluded_lines(occluded)] if occluded else []),
+            *(["", *coded_lines(coded)] if coded else []),
+        ]
 
 
 def evaluate(
@@ -83,11 +90,12 @@ def evaluate(
     aus: Path | FaceCodes | None = None,
     estimate: Path | None = None,
     maps: Path | None = None,
+    occlude: bool = False,
 ) -> Evaluation:
     """Measure a run's best checkpoint on a split.
 
     Writes ``predictions.csv`` (every face), ``average_maps.npz`` and ``.png``, ``confusion.png``, ``cosines.png`` and,
-    last, ``metrics.json``; with ``aus`` also ``coded.csv`` and ``.png``.
+    last, ``metrics.json``; with ``aus`` also ``coded.csv`` and ``.png``, with ``occlude`` ``occluded.csv``.
 
     Args:
         run_folder: The run.
@@ -106,6 +114,7 @@ def evaluate(
         estimate: A table of what another program says of them, by file, sequence or person, to be read against.
         maps: Folder of maps made elsewhere (see :mod:`aupipe.fer_analysis.given_maps`) that are measured in the place
             of the CAM, into a folder of their own such as ``evaluation-maps-NAME-test``.
+        occlude: Also ask for the class of every face with its eyes, and with its mouth, hidden.
 
     Returns:
         The figures, as ``metrics.json`` holds them.
@@ -116,7 +125,7 @@ def evaluate(
         ManifestError: The table of action units cannot be used, or names none of these faces.
         UserInputError: A setting that cannot be used.
     """
-    check_request(limit, batch_size, aus, estimate, maps)
+    check_request(limit, batch_size, aus, estimate, maps, occlude=occlude)
     where = resolve_device(device)
     record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
     store = measured_run.run_store(run_folder, record, store_folder, progress, split=split)
@@ -131,11 +140,15 @@ def evaluate(
     figures = summarise(samples, record.classes, layers)
     title = "CAM" if given is None else f"maps of {given.name}"
     out = out or measured_run.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
-    for name in (METRICS, *CODED_FILES):  # they would not belong to the files that are written now
+    for name in (METRICS, *CODED_FILES, OCCLUDED_TABLE):  # they would not belong to the files that are written now
         withdraw(out / name)
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     _draw(out, figures, averages, record.classes, layers, title)
+    if occlude:
+        hidden = measure_occluded(model, loader, config.centre_crop, progress or Silent())
+        digest_hidden = write_occluded(out / OCCLUDED_TABLE, samples, hidden, record.classes)
+        figures["occluded"] = {"parts": summarise_occluded(samples, hidden), "table_sha256": digest_hidden}
     if coded is not None:
         untrained = checkpoint.untrained_model(record, where)
         figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())
@@ -154,7 +167,9 @@ def evaluate(
     return Evaluation(run_folder, content, out)
 
 
-def check_request(limit: int | None, batch_size: int | None, aus: object, estimate: object, maps: object) -> None:
+def check_request(
+    limit: int | None, batch_size: int | None, aus: object, estimate: object, maps: object, *, occlude: bool = False
+) -> None:
     """Check the settings of :func:`evaluate`. Raises :class:`UserInputError` for those that cannot be used together."""
     for name, value in (("limit", limit), ("batch-size", batch_size)):
         if value is not None and value < 1:
@@ -165,6 +180,8 @@ def check_request(limit: int | None, batch_size: int | None, aus: object, estima
         raise UserInputError(
             "--maps is measured alone: coded action units (--aus) are asked of the network's own maps."
         )
+    if occlude and maps is not None:
+        raise UserInputError("--maps is measured alone: hiding parts of faces (--occlude) asks the network, not maps.")
 
 
 def _draw(

@@ -145,10 +145,31 @@ class CodedJson(TypedDict):
     table_sha256: str
 
 
+class OccludedPartJson(TypedDict):
+    """What hiding a part of the face costs."""
+
+    hidden: float
+    accuracy: float
+    accuracy_ci95: Interval
+    elsewhere: float
+    lost: float
+    lost_ci95: Interval
+    lost_more: float
+    lost_more_ci95: Interval
+
+
+class OccludedJson(TypedDict):
+    """Figures of faces with a part hidden."""
+
+    parts: dict[str, OccludedPartJson]
+    table_sha256: str
+
+
 class MetricsJson(TypedDict):
-    """``metrics.json``; ``coded`` where coded action units were given, ``aus``: whose the maps show (newer ones)."""
+    """``metrics.json``; ``coded`` and ``occluded`` where they were asked for, ``aus``: whose the maps show (newer)."""
 
     coded: NotRequired[CodedJson]
+    occluded: NotRequired[OccludedJson]
     aus: NotRequired[str]
 
     accuracy: float

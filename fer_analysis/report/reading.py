@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.coded_text import sentences
+from aupipe.fer_analysis.evaluation.occluded_text import occluded_sentences
 from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something, shown, span, whose_maps
 
 
@@ -13,7 +14,9 @@ def reading(content: Mapping[str, Any]) -> list[str]:
     """Write sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
     coded = content.get("coded")
     looks = [*whose_maps(content), *_attention(content), *(sentences(coded) if coded else [])]
-    return [_accuracy(content), *looks, *_confidence(content)]
+    occluded = content.get("occluded")
+    hidden = occluded_sentences(occluded) if occluded else []
+    return [_accuracy(content), *hidden, *looks, *_confidence(content)]
 
 
 def _accuracy(content: Mapping[str, Any]) -> str:

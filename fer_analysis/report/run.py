@@ -97,6 +97,7 @@ def _run_body(
             KeyFigures(run_part.run_figures(run)),
             run_part.reading_section(run, store),
             run_part.controls_section(run),
+            *run_part.occluded_sections(run),
             *run_part.coded_sections(run),
         ]
     parts.append(run_part.curves_section(folder))

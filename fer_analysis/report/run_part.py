@@ -13,6 +13,7 @@ import numpy as np
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, read_averages
 from aupipe.fer_analysis.evaluation.coded_text import coded_rows, faces_line, remarks, unit_rows
 from aupipe.fer_analysis.evaluation.figures import TITLES, draw_coded
+from aupipe.fer_analysis.evaluation.occluded_text import occluded_rows
 from aupipe.fer_analysis.evaluation.predictions import (
     METRICS,
     PREDICTIONS,
@@ -109,6 +110,23 @@ def controls_section(run: EvaluatedRun) -> Section:
     )
     full = [[*row, *[""] * (width - len(row))] for row in rows]
     return Section("Where it looks", [Table(heads, full), Text(ranges), Text(said)])
+
+
+def occluded_sections(run: EvaluatedRun) -> list[Section]:
+    """Show what hiding parts of the faces costs.
+
+    Returns:
+        The section; none where it was not measured.
+    """
+    occluded = run.metrics.get("occluded")
+    if not occluded:
+        return []
+    heads, *rows = occluded_rows(occluded)
+    said = (
+        "The eyes with the brows, and the mouth, under a box of the mean colour; as a control a box of the same size "
+        "elsewhere in the picture, drawn at random."
+    )
+    return [Section("Parts of the face hidden", [Table(heads, rows), Text(said)])]
 
 
 def coded_sections(run: EvaluatedRun) -> list[Section]:
