@@ -177,13 +177,13 @@ def lead(ours: Sequence[Measured], theirs: Sequence[Measured], name: str) -> tup
 # --- tables ---
 
 
-def table_of_means(found: Mapping[str, Sequence[Measured]]) -> str:
+def table_of_means(found: Mapping[str, Mapping[int, Measured]]) -> str:
     """Write every arm's mean and standard deviation over its seeds."""
     rows = []
     for arm, its in found.items():
         cells = []
         for name in FIGURES:
-            values = [one.figures[name] for one in its if name in one.figures]
+            values = [one.figures[name] for one in its.values() if name in one.figures]
             cells.append(_mean(values, name))
         rows.append((ARMS[arm].title, str(len(its)), *cells))
     return markdown_table(("guided by", "seeds", *FIGURES.values()), rows, align="lr")
@@ -197,16 +197,17 @@ def _mean(values: Sequence[float], name: str) -> str:
     return f"{scale * statistics.fmean(values):.{digits}f}{spread}"
 
 
-def table_of_leads(found: Mapping[str, Sequence[Measured]]) -> str:
+def table_of_leads(found: Mapping[str, Mapping[int, Measured]]) -> str:
     """Write what each arm has more than those it is to be read against."""
     rows = []
     for arm, its in found.items():
         for other in ARMS[arm].against:
-            if other not in found:
+            if other not in found or not its.keys() & found[other].keys():
                 continue
-            seeds = min(len(its), len(found[other]))
-            cells = [_lead(lead(its[:seeds], found[other][:seeds], name), name) for name in FIGURES]
-            rows.append((ARMS[arm].title, ARMS[other].title, str(seeds), *cells))
+            seeds = sorted(its.keys() & found[other].keys())
+            sides = [[one[seed] for seed in seeds] for one in (its, found[other])]
+            cells = [_lead(lead(*sides, name), name) for name in FIGURES]
+            rows.append((ARMS[arm].title, ARMS[other].title, str(len(seeds)), *cells))
     return markdown_table(("guided by", "less", "seeds", *FIGURES.values()), rows, align="llr")
 
 
@@ -219,10 +220,10 @@ def _lead(found: tuple[float, tuple[float, float]] | None, name: str) -> str:
     return f"**{cell}**" if low > 0 or high < 0 else cell
 
 
-def records(found: Mapping[str, Sequence[Measured]]) -> Iterator[dict[str, Any]]:
+def records(found: Mapping[str, Mapping[int, Measured]]) -> Iterator[dict[str, Any]]:
     """List every training with its figures."""
     for arm, its in found.items():
-        for seed, one in enumerate(its):
+        for seed, one in its.items():
             yield {"arm": arm, "seed": seed, **{name: one.figures.get(name) for name in FIGURES}}
 
 
@@ -234,27 +235,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--estimate", type=Path, help="What blendshapes say of the coded faces: landmarks --export csv")
     parser.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", default="0,1,2,3,4")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args(arguments)
     stores = {name: getattr(given, f"{name}_store") for name in ("class", "fused", "estimated", "coded")}
-    arms = given.arms.split(",")
-    jobs = [
-        Job(arm, seed, given.out, stores, given.codes, given.estimate) for seed in range(given.seeds) for arm in arms
-    ]
+    arms, seeds = given.arms.split(","), [int(seed) for seed in given.seeds.split(",")]
+    jobs = [Job(arm, seed, given.out, stores, given.codes, given.estimate) for seed in seeds for arm in arms]
     given.out.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for name in pool.imap_unordered(carry_out, jobs):
             print(name, flush=True)
-    write(given.out, arms, given.seeds)
+    write(given.out, arms, seeds)
 
 
-def write(out: Path, arms: Sequence[str], seeds: int) -> None:
+def write(out: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     """Write the tables of what is finished, seeds in order."""
-    found: dict[str, list[Measured]] = {}
+    found: dict[str, dict[int, Measured]] = {}
     for arm in arms:
-        folders = [out / f"{arm}-s{seed}" for seed in range(seeds)]
-        its = [measured(folder) for folder in folders if (folder / "coded" / METRICS).is_file()]
+        folders = {seed: out / f"{arm}-s{seed}" for seed in seeds}
+        its = {seed: measured(folder) for seed, folder in folders.items() if (folder / "coded" / METRICS).is_file()}
         found |= {arm: its} if its else {}
     (out / "guidance.csv").write_text(csv_of_records(list(records(found))))
     (out / "guidance.md").write_text(f"{table_of_means(found)}\n{table_of_leads(found)}")

@@ -73,7 +73,7 @@ def test_arms_are_trained_measured_and_set_against_one_another(program: ModuleTy
     assert [program.carry_out(job) for job in jobs][:2] == ["none-s0", "per-au-s0"]
     weights = (jobs[0].folder / "best.pt").stat().st_mtime_ns
     assert program.carry_out(jobs[0]) == "none-s0" and (jobs[0].folder / "best.pt").stat().st_mtime_ns == weights
-    program.write(tmp_path / "out", arms, 3)  # of the third seed nothing is there
+    program.write(tmp_path / "out", arms, (0, 1, 2))  # of the third seed nothing is there
     rows = list(csv.DictReader((tmp_path / "out" / "guidance.csv").read_text().splitlines()))
     assert [(row["arm"], row["seed"]) for row in rows] == [(arm, str(seed)) for arm in arms for seed in range(2)]
     assert all(bool(row["within_units"]) == row["arm"].startswith("per-au") for row in rows)
