@@ -51,11 +51,14 @@ class LogViews:
 
 
 def write_views(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write ``log.csv`` and ``curves.png``."""
+    """Write ``curves.png``, then ``log.csv``: where the latter is up to date, both are, and nothing is drawn."""
+    log, curves, text = folder / "log.csv", folder / "curves.png", csv_of_records(rows)
+    if curves.is_file() and log.is_file() and log.read_bytes() == text.encode():
+        return
     from aupipe.fer_display.figures import png_bytes  # a training starts without Matplotlib
 
-    write_text(folder / "log.csv", csv_of_records(rows))
-    write_bytes(folder / "curves.png", png_bytes(draw_curves(rows)))
+    write_bytes(curves, png_bytes(draw_curves(rows)))
+    write_text(log, text)
 
 
 def draw_curves(rows: Sequence[dict[str, Any]]) -> Figure:

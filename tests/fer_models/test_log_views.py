@@ -53,3 +53,18 @@ def test_nothing_is_drawn_twice_and_nothing_of_nothing(tmp_path: Path, monkeypat
         views.show(rows(2))
         views.write()
     assert drawn == [1, 2]
+
+
+def test_what_is_up_to_date_is_not_drawn_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    draw = log_views.draw_curves
+    monkeypatch.setattr(log_views, "draw_curves", lambda shown: drawn.append(len(shown)) or draw(shown))
+    log_views.write_views(tmp_path, rows(2))
+    log_views.write_views(tmp_path, rows(2))
+    assert drawn == [2]
+    (tmp_path / "log.csv").unlink()  # killed between the two files
+    log_views.write_views(tmp_path, rows(2))
+    (tmp_path / "curves.png").unlink()
+    log_views.write_views(tmp_path, rows(2))
+    log_views.write_views(tmp_path, rows(1))
+    assert drawn == [2, 2, 2, 1] and len((tmp_path / "log.csv").read_text().splitlines()) == 2
