@@ -1,8 +1,8 @@
 """Evaluation with a part of every face hidden: how much of what a network knows does it read off the eyes, the mouth?
 
 A part is hidden by a box of the mean colour, like the boxes that training erases. The box holds the part's landmarks
-and a margin of :data:`MARGIN` of the inter-ocular distance. As a control, a box of the same size hides another place of
-the same picture, drawn at random: what that costs, hiding so many pixels costs anyway.
+and a margin of :data:`MARGIN` of the inter-ocular distance. As a control, a box of the same size hides a place of
+the same picture that is drawn at random and may overlap the part: what that costs, hiding so many pixels costs anyway.
 
 ``occluded.csv`` holds every face: ``sample_id, group, label, has_map, correct`` (of the whole face), and for every part
 ``predicted_PART, correct_PART, hidden_PART`` (share of the picture), for its control ``PART_elsewhere``.
