@@ -128,7 +128,8 @@ def evaluate(
     coded.png.
 
     --occlude hides the eyes with the brows, then the mouth, under a box of the mean colour, beside a box of the same
-    size elsewhere in the picture; RUN/occluded.csv.
+    size elsewhere in the picture; RUN/occluded.csv. Figures by --aus or --occlude of an earlier call go where they are
+    not asked for again.
 
     --maps measures another program's explanations in the place of the CAM: a map for every face, of the crop that the
     network sees. The files go to a folder of their own, such as RUN/evaluation-maps-NAME-test.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
-from collections.abc import Mapping
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -28,29 +28,56 @@ def program(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def measured(program: ModuleType, right: np.ndarray, areas: np.ndarray) -> Any:
-    figures: Mapping[str, float] = {"accuracy": float(right.mean()), "within": float(areas.mean())}
-    return program.Measured(figures, {"accuracy": right}, {"accuracy": np.arange(len(right)) // 2}, {"within": areas})
+def measured(program: ModuleType, right: np.ndarray, areas: np.ndarray, first: str = "0") -> Any:
+    """A training's figures: two faces a person."""
+    names = (first, *map(str, range(1, len(right))))
+    faces = {"accuracy": program.FaceValues(names, np.arange(len(right)) // 2, right)}
+    return program.Measured({"accuracy": right.mean(), "within": areas.mean()}, faces, {"within": areas})
 
 
 def test_a_lead_is_resampled_over_trainings_and_persons(program: ModuleType) -> None:
     rng = np.random.default_rng(0)
-    worse = [(rng.random(400) < 0.5).astype(float) for _ in range(4)]
-    better = [np.maximum(one, rng.random(400) < 0.2) for one in worse]
-    area = rng.normal(0.5, 0.02, program.RESAMPLES)
-    ours = [measured(program, one, area + 0.1 + 0.02 * seed) for seed, one in enumerate(better)]
-    theirs = [measured(program, one, area) for one in worse]
-    value, (low, high) = program.lead(ours, theirs, "accuracy")
-    assert value == pytest.approx(np.mean(better) - np.mean(worse)) and 0.05 < low < value < high < 0.2
-    value, (low, high) = program.lead(ours, theirs, "within")
-    assert value == pytest.approx(0.13) and 0.105 < low < value < high < 0.155  # the trainings alone differ
-    assert program.lead(theirs, theirs, "accuracy") == (0, (0, 0))
-    assert program.lead(ours, theirs, "within_units") is None
+    zeros, area = np.zeros(400), rng.normal(0.5, 0.02, program.RESAMPLES)
+    theirs = [measured(program, zeros, area)] * 4
+
+    def width(gains: list[np.ndarray]) -> float:
+        value, (low, high) = program.lead([measured(program, gain, area) for gain in gains], theirs, "accuracy")
+        assert value == pytest.approx(np.mean(gains)) and low <= value <= high
+        return float(high - low)
+
+    faces = (rng.random(400) < 0.5).astype(float)
+    persons = np.repeat((rng.random(200) < 0.5).astype(float), 2)
+    assert width([faces] * 4) == pytest.approx(3.92 * np.sqrt(0.25 / 400), rel=0.15)
+    assert width([persons] * 4) == pytest.approx(3.92 * np.sqrt(0.25 / 200), rel=0.15)  # whole persons
+    assert width([zeros + gain for gain in (0.1, 0.2, 0.3, 0.4)]) == pytest.approx(0.2, abs=0.03)  # trainings
 
 
-def test_an_interval_that_leaves_out_0_is_bold(program: ModuleType) -> None:
+def test_a_lead_in_area_is_resampled_over_trainings_and_persons(program: ModuleType) -> None:
+    rng, zeros = np.random.default_rng(1), np.zeros(40)
+    area, gain = rng.normal(0.5, 0.02, (2, program.RESAMPLES))
+    theirs = [measured(program, zeros, area)] * 4
+    alike = [measured(program, zeros, area + gain - 0.4)] * 4
+    value, (low, high) = program.lead(alike, theirs, "within")
+    assert value == pytest.approx(0.1, abs=0.002) and high - low == pytest.approx(0.0784, rel=0.1)  # persons
+    unlike = [measured(program, zeros, area + 0.1 + 0.02 * seed) for seed in range(4)]
+    assert program.lead(unlike, theirs, "within")[1] == pytest.approx((0.11, 0.15), abs=0.006)  # trainings
+    assert program.lead(alike, theirs, "within_units") is None
+    assert program.lead(alike[:1], theirs[:1], "within")[1] is None
+    assert program.lead(alike[:1], theirs[:1], "accuracy") == (0, None)
+
+
+def test_other_faces_are_never_set_against_one_another(program: ModuleType) -> None:
+    zeros = np.zeros(4)
+    ours, theirs = [measured(program, zeros, zeros)] * 2, [measured(program, zeros, zeros, "another")] * 2
+    with pytest.raises(SystemExit, match="accuracy % was not measured on the same faces everywhere"):
+        program.lead(ours, theirs, "accuracy")
+
+
+def test_an_interval_that_leaves_out_0_is_bold_and_never_ends_in_0(program: ModuleType) -> None:
     assert program._lead((0.0123, (0.001, 0.02)), "accuracy") == "**+1.2 (+0.1 to +2.0)**"
+    assert program._lead((0.0123, (0.0003, 0.02)), "accuracy") == "**+1.23 (+0.03 to +2.00)**"
     assert program._lead((0.0123, (-0.001, 0.02)), "within") == "+0.012 (-0.001 to +0.020)"
+    assert program._lead((0.0123, None), "within") == "+0.012"
 
 
 def coded(row: TripletRow) -> TripletRow:
@@ -66,6 +93,7 @@ def test_arms_are_trained_measured_and_set_against_one_another(program: ModuleTy
     faces = synthetic_store(tmp_path / "coded", train=14, val=14, test=84, size=56, change=coded)
     codes = tmp_path / "facs.csv"
     lines = [f"S{n // 7}_{n % 7},S{n // 7},{CLASSES[n % 7]},{'1+4' if n // 7 % 2 else '12'}" for n in range(84)]
+    del lines[:3]  # three faces that nobody coded
     codes.write_text("\n".join(["sequence,subject,emotion,aus", *lines]), encoding="utf-8")
     stores = {"class": plain.folder, "fused": own.folder, "estimated": own.folder, "coded": faces.folder}
     arms = ("none", "per-au", "per-au-other")
@@ -77,7 +105,18 @@ def test_arms_are_trained_measured_and_set_against_one_another(program: ModuleTy
     rows = list(csv.DictReader((tmp_path / "out" / "guidance.csv").read_text().splitlines()))
     assert [(row["arm"], row["seed"]) for row in rows] == [(arm, str(seed)) for arm in arms for seed in range(2)]
     assert all(bool(row["within_units"]) == row["arm"].startswith("per-au") for row in rows)
-    assert all(row[name] for row in rows for name in program.FIGURES if name != "within_units")
+    for row in rows:
+        folder = tmp_path / "out" / f"{row['arm']}-s{row['seed']}"
+        whole, other = (json.loads((place / "metrics.json").read_text()) for place in (folder, folder / "coded"))
+        expected = {
+            "accuracy": whole["accuracy"],
+            "eyes": whole["occluded"]["parts"]["eyes"]["accuracy"],
+            "ece": whole["calibration"]["ece"],
+            "coded_accuracy": other["coded"]["accuracy"],
+            "cosine": other["coded"]["maps"]["attention"]["cosine"],
+            "within": other["coded"]["maps"]["attention"]["within"],
+        }
+        assert {name: float(row[name]) for name in expected} == pytest.approx(expected)
     text = (tmp_path / "out" / "guidance.md").read_text()
     assert (
         "| nothing | 2 |" in text

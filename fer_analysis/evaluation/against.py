@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare, figures_of
+from aupipe.fer_analysis.evaluation.face_parts import MARGIN
 from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, PREDICTIONS
 from aupipe.fer_analysis.evaluation.run import Evaluation, check_request, evaluate
-from aupipe.fer_data.errors import RunError, StoreError
+from aupipe.fer_data.errors import RunError, StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.shards.preview import preview_store
 from aupipe.fer_data.types import Progress, Silent
@@ -56,15 +57,35 @@ def evaluate_against(
     check_request(limit, batch_size, aus, estimate, None)
     resolve_device(device)
     shown = progress or Silent()
+    before = {one: _figures(one, split, limit) for one in (other, run)}
+    occlude = occlude or (aus is not None and any("occluded" in content for content in before.values()))
     places = {one: _reason(one, store, split, limit, occlude) for one in (other, run)}
     if aus is not None:
         places = {one: reason or "its faces' codes are given" for one, reason in places.items()}
+    for one, reason in places.items():
+        if reason and "coded" in before[one] and aus is None:
+            raise UserInputError(_would_lose(one, reason))
     for one, reason in places.items():
         if reason:
             shown.note(f"{one} is measured: {reason}")
             evaluate(one, store, split, limit, device, shown, batch_size, aus=aus, estimate=estimate, occlude=occlude)
     folder, content = figures_of(run, split, limit)
     return Evaluation(run, content, folder), compare(run, other, split, limit)
+
+
+def _figures(run: Path, split: str, limit: int | None) -> dict[str, Any]:
+    """Read a run's figures where they are of its weights; empty where they are not, or there are none."""
+    try:
+        return figures_of(run, split, limit)[1]
+    except RunError:
+        return {}
+
+
+def _would_lose(run: Path, reason: str) -> str:
+    return paragraph(
+        f"{run} would lose its figures against coded action units: it has to be measured again, since {reason}.",
+        fix="Give the codes again with --aus, or run `aupipe evaluate` on it first.",
+    )
 
 
 def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, occlude: bool) -> str:
@@ -77,8 +98,11 @@ def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, 
         return str(error).partition(". ")[0]
     if not _is(folder / PREDICTIONS, content["predictions_sha256"]):
         return f"its {PREDICTIONS} is not the one of its figures"
-    if occlude and not _is(folder / OCCLUDED_TABLE, content.get("occluded", {}).get("table_sha256", "")):
+    hidden = content.get("occluded")
+    if occlude and (hidden is None or hidden["margin"] != MARGIN):
         return "its faces with a part hidden were not measured"
+    if hidden is not None and not _is(folder / OCCLUDED_TABLE, hidden["table_sha256"]):
+        return f"its {OCCLUDED_TABLE} is not the one of its figures"
     place = measured_run.store_place(run, record) if store is None else store
     try:
         digest = preview_store(place, record.config.fold).index.digest

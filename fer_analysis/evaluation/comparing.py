@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64
 
 from aupipe.fer_analysis.evaluation.coded_comparing import coded_differences
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE
-from aupipe.fer_analysis.evaluation.occluded import PARTS
+from aupipe.fer_analysis.evaluation.face_parts import PARTS
 from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
 from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference, run_names
 from aupipe.fer_analysis.evaluation.predictions import (
@@ -79,7 +79,8 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
     )
     pair.check_rows(first, second)
     differences = _differences(first, second, contents)
-    if all("occluded" in content for content in contents):
+    margins = [content.get("occluded", {}).get("margin") for content in contents]
+    if margins[0] is not None and margins[0] == margins[1]:
         differences |= _hidden_differences(*_tables(folders, contents, "occluded", OCCLUDED_TABLE))
     if all("coded" in content for content in contents):
         one, another = _tables(folders, contents, "coded", TABLE)

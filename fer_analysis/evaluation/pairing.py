@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from aupipe.fer_analysis.evaluation.occluded import PARTS
+from aupipe.fer_analysis.evaluation.face_parts import PARTS
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable
 from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_models.metrics import resampling

@@ -71,7 +71,7 @@ class Evaluation:
         coded, occluded = self.content.get("coded"), self.content.get("occluded")
         return [
             *summary_lines(self.run, self.content),
-            *(["", *occluded_lines(occluded)] if occluded else []),
+            *(["", *occluded_lines(self.content)] if occluded else []),
             *(["", *coded_lines(coded)] if coded else []),
         ]
 
@@ -148,7 +148,7 @@ def evaluate(
     if occlude:
         hidden = measure_occluded(model, loader, config.centre_crop, progress or Silent())
         digest_hidden = write_occluded(out / OCCLUDED_TABLE, samples, hidden, record.classes)
-        figures["occluded"] = {"parts": summarise_occluded(samples, hidden), "table_sha256": digest_hidden}
+        figures["occluded"] = {**summarise_occluded(samples, hidden), "table_sha256": digest_hidden}
     if coded is not None:
         untrained = checkpoint.untrained_model(record, where)
         figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())

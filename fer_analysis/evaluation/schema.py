@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from aupipe.fer_analysis.evaluation.coded_summary import CODED_CONTROLS, ROWS
+from aupipe.fer_analysis.evaluation.face_parts import PARTS
 from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_data.typed import UnreadableTextError
 
@@ -151,9 +152,10 @@ class OccludedPartJson(TypedDict):
     hidden: float
     accuracy: float
     accuracy_ci95: Interval
-    elsewhere: float
     lost: float
     lost_ci95: Interval
+    elsewhere: float
+    elsewhere_covers: dict[str, float]
     lost_more: float
     lost_more_ci95: Interval
 
@@ -161,6 +163,7 @@ class OccludedPartJson(TypedDict):
 class OccludedJson(TypedDict):
     """Figures of faces with a part hidden."""
 
+    margin: float
     parts: dict[str, OccludedPartJson]
     table_sha256: str
 
@@ -220,3 +223,11 @@ def check_shapes(content: MetricsJson) -> None:
     coded = content.get("coded")
     if coded and (coded["maps"].keys() != ROWS.keys() or coded["lead_over"].keys() != CODED_CONTROLS.keys()):
         raise UnreadableTextError("its maps on coded faces are others than those that are measured")
+    hidden = content.get("occluded")
+    if hidden and not hidden["parts"].keys() == PARTS.keys() == _covered(hidden):
+        raise UnreadableTextError("its hidden parts of the face are others than those that are measured")
+
+
+def _covered(hidden: OccludedJson) -> set[str]:
+    """List the parts that every control tells its share of."""
+    return set.intersection(*(set(one["elsewhere_covers"]) for one in hidden["parts"].values()))

@@ -58,7 +58,7 @@ def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[s
     controls = {name: (entry or {}).get("all", {}) for name, entry in where["controls"].items()}
     return {
         "accuracy": metrics.accuracy(confusion),
-        "accuracy_ci95": table.accuracy_interval(int(np.trace(confusion))),
+        "accuracy_ci95": list(resampling.accuracy_interval(samples.correct, samples.label, samples.group_number)),
         "balanced_accuracy": metrics.balanced_accuracy(confusion),
         "calibration": metrics.calibration(samples.probability, samples.label),
         "intervals": table.intervals(),
@@ -101,14 +101,6 @@ class _Summary:
     def by_person(self) -> bool:
         """True where persons repeat: they are resampled then, not faces."""
         return resampling.repeats(self.samples.group_number)
-
-    def accuracy_interval(self, right: int) -> list[float]:
-        """Compute the interval of the accuracy: Wilson's or, where persons repeat, the bootstrap's."""
-        wilson = list(metrics.wilson_interval(right, len(self.samples.label)))
-        if not self.by_person:
-            return wilson
-        everyone = np.ones(len(self.samples.label), bool)
-        return self._bootstrap(self.samples.correct.astype(np.float64), everyone, "samples") or wilson
 
     def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
         """Average each expression's mean over the expressions."""

@@ -14,8 +14,7 @@ def reading(content: Mapping[str, Any]) -> list[str]:
     """Write sentences about the content of ``metrics.json``; each is decided by an interval, not by a point."""
     coded = content.get("coded")
     looks = [*whose_maps(content), *_attention(content), *(sentences(coded) if coded else [])]
-    occluded = content.get("occluded")
-    hidden = occluded_sentences(occluded) if occluded else []
+    hidden = occluded_sentences(content) if content.get("occluded") else []
     return [_accuracy(content), *hidden, *looks, *_confidence(content)]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, read_averages
 from aupipe.fer_analysis.evaluation.coded_text import coded_rows, faces_line, remarks, unit_rows
 from aupipe.fer_analysis.evaluation.figures import TITLES, draw_coded
-from aupipe.fer_analysis.evaluation.occluded_text import occluded_rows
+from aupipe.fer_analysis.evaluation.occluded_text import control_line, occluded_rows
 from aupipe.fer_analysis.evaluation.predictions import (
     METRICS,
     PREDICTIONS,
@@ -118,14 +118,10 @@ def occluded_sections(run: EvaluatedRun) -> list[Section]:
     Returns:
         The section; none where it was not measured.
     """
-    occluded = run.metrics.get("occluded")
-    if not occluded:
+    if not run.metrics.get("occluded"):
         return []
-    heads, *rows = occluded_rows(occluded)
-    said = (
-        "The eyes with the brows, and the mouth, under a box of the mean colour; as a control a box of the same size "
-        "elsewhere in the picture, drawn at random."
-    )
+    heads, *rows = occluded_rows(run.metrics)
+    said = f"The eyes with the brows, and the mouth, under a box of the mean colour; {control_line(run.metrics)}."
     return [Section("Parts of the face hidden", [Table(heads, rows), Text(said)])]
 
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from aupipe.fer_models.metrics.classification import wilson_interval
+
 RESAMPLES = 2000
 PERMUTATIONS = 9999
 LEVEL = 0.95
@@ -111,6 +113,22 @@ def two_level_means(
     trainings = draw_counts(len(values), RESAMPLES, seed) / len(values)
     drawn = draw_counts(len(persons), RESAMPLES, seed + 1)
     return np.asarray(((trainings @ sums) * drawn).sum(1) / (drawn @ counts))
+
+
+def accuracy_interval(
+    right: Bool[np.ndarray, "n"], label: Int64[np.ndarray, "n"], group: Int64[np.ndarray, "n"]
+) -> tuple[float, float]:
+    """Compute the 95 % interval of an accuracy: Wilson's or, where persons repeat, the bootstrap's.
+
+    Args:
+        right: Whether each face is named rightly; at least one.
+        label: The class of each.
+        group: The person of each.
+    """
+    wilson = wilson_interval(int(right.sum()), len(right))
+    if not repeats(group):
+        return wilson
+    return bootstrap_interval(right.astype(np.float64), label, "samples", group=group) or wilson
 
 
 def repeats(group: Int64[np.ndarray, "n"] | None) -> TypeGuard[Int64[np.ndarray, "n"]]:

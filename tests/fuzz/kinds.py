@@ -192,6 +192,7 @@ RUN_FILES = (
     ("log.jsonl", "json"),
     ("metrics.json", "json"),
     ("predictions.csv", "csv"),
+    ("occluded.csv", "csv"),
     ("average_maps.npz", "npz"),
     ("calibration.json", "json"),
     ("faithfulness.json", "json"),
@@ -200,14 +201,18 @@ RUN_FILES = (
 )
 """What a run's folder holds and commands read."""
 
-REPORTED = tuple(name for name, _ in RUN_FILES if name not in ("last.pt", "faithfulness.csv"))
+REPORTED = tuple(name for name, _ in RUN_FILES if name not in ("last.pt", "faithfulness.csv", "occluded.csv"))
 """What a report reads of them."""
 
 
 def _runs() -> Iterator[Target]:
     commands: tuple[tuple[tuple[object, ...], float, tuple[str, ...]], ...] = (
         (("evaluate", "run", *CPU), 0.4, ("config.json", "best.pt", "digests.json")),
-        (("evaluate", "other", "--against", "run", *CPU), 0.5, ("metrics.json", "predictions.csv", "digests.json")),
+        (
+            ("evaluate", "other", "--against", "run", *CPU),
+            0.5,
+            ("metrics.json", "predictions.csv", "occluded.csv", "digests.json"),
+        ),
         (("faithfulness", "run", "--steps", 2, *CPU), 0.7, ("config.json", "best.pt", "digests.json")),
         (
             ("faithfulness", "other", "--steps", 2, "--against", "run", *CPU),
@@ -276,7 +281,7 @@ def _grids() -> Iterator[Target]:
     )
     first, second = (f"grid/runs/cam-test_resnet-w{weight}-s0" for weight in (0, 4))
     for name, family in RUN_FILES:
-        if name not in ("calibration.json", "faithfulness.json", "faithfulness.csv", "last.pt"):
+        if name not in ("calibration.json", "faithfulness.json", "faithfulness.csv", "occluded.csv", "last.pt"):
             yield Target(
                 f"benchmark's {name}",
                 f"{first}/{name}",

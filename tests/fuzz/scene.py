@@ -88,7 +88,7 @@ def _runs() -> None:
     write_manifest(Path("two.csv"), samples, root=Path("faces"), layout="folder", landmarks=Path("m.landmarks.npy"))
     for name, seed in (("run", 0), ("other", 1)):
         done("train", "store", "--out", name, "--seed", seed, "--max-steps", 1, *TRAIN)
-        done("evaluate", name, "--device", "cpu")
+        done("evaluate", name, "--occlude", "--device", "cpu")
         done("faithfulness", name, "--device", "cpu", "--steps", 2)
         done("explain", name, "two.csv", "--out", f"explained-{name}", "--device", "cpu")
     for weight in (0, 4):  # what `aupipe benchmark` leaves
