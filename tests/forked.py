@@ -12,6 +12,8 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
+        "h5py",
+        "mediapipe.tasks.python.vision",
         "pytest",
         "aupipe.commands.cli",
         "aupipe.fer_data.au_maps.codebook",
