@@ -17,6 +17,7 @@ CONTEXT.set_forkserver_preload(
         "pytest",
         "aupipe.commands.cli",
         "aupipe.fer_data.au_maps.codebook",
+        "aupipe.fer_analysis.evaluation",
         "aupipe.fer_demo.portrait",
         "aupipe.fer_models.training.run",
         "aupipe.pipeline.detectors.mediapipe",
@@ -28,17 +29,19 @@ CONTEXT.set_forkserver_preload(
 
 
 def start_command(words: Sequence[str], said: Path) -> BaseProcess:
-    """Start ``aupipe WORDS...``: the command line's own entry in a process of its own, its stderr in ``said``."""
-    process = CONTEXT.Process(target=_command, args=(list(words), said))
+    """Start ``aupipe WORDS...``: the command line's own entry in a process of its own, what it says in ``said``."""
+    process = CONTEXT.Process(target=_command, args=(list(words), said, dict(os.environ)))
     process.start()
     return process
 
 
-def _command(words: list[str], said: Path) -> None:
-    with said.open("wb") as err, Path(os.devnull).open("wb") as out:
-        os.dup2(out.fileno(), 1)
-        os.dup2(err.fileno(), 2)
+def _command(words: list[str], said: Path, environment: dict[str, str]) -> None:
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
     from aupipe.commands.cli import main
 
+    os.environ.clear()  # the server's is of the time when it was started
+    os.environ.update(environment)
     sys.argv = ["aupipe", *words]
     main()

@@ -292,7 +292,7 @@ def test_a_folder_that_cannot_be_written_is_one_paragraph(origin: Path, tmp_path
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stores of some shards in each split: a repair reads every photo."""
-    return build_stores(tmp_path_factory.mktemp("small"), 18)
+    return build_stores(tmp_path_factory.mktemp("small"), 10)
 
 
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
