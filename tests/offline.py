@@ -45,6 +45,12 @@ class Built:
     store: Path
 
 
+def build(manifest: Path, work: Path, store: Path) -> None:
+    """Both stages, serial."""
+    run_landmarks(read_manifest(manifest), work, LANDMARKS, SerialExecutor(), Silent())
+    run_maps(work, store, MAPS, SerialExecutor(), Silent())
+
+
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file's bytes, by name below the folder."""
     return {
@@ -91,8 +97,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def built(dataset: Dataset, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """The reference result: serial, undisturbed."""
     folder = tmp_path_factory.mktemp("built")
-    run_landmarks(dataset.manifest, folder / "work", LANDMARKS, SerialExecutor(), Silent())
-    run_maps(folder / "work", folder / "store", MAPS, SerialExecutor(), Silent())
+    build(dataset.path, folder / "work", folder / "store")
     return Built(dataset, folder / "work", folder / "store")
 
 

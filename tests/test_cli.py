@@ -30,6 +30,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_models.training.config import TrainConfig
 from drawings import read_drawing
+from fuzz import calls
 from offline import Built, Dataset
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,14 @@ def aupipe(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedP
         cwd=cwd or ROOT,
         check=False,
     )
+
+
+@pytest.fixture
+def own_handler() -> Iterator[None]:
+    """The handler of Ctrl-C that :func:`main` replaces, put back."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -208,10 +217,34 @@ def test_usage_errors_exit_2() -> None:
         (["export-model", "nowhere", "--out", "m.onnx", "--to", "pt2"], "does not exist"),
     ],
 )  # fmt: skip
-def test_user_errors_are_one_paragraph_with_exit_1(arguments: list[str], message: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_handler")
+def test_user_errors_are_one_paragraph_with_exit_1(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """In this process, by the entry that a shell takes."""
+    monkeypatch.chdir(tmp_path)
+    done = calls.aupipe(*arguments)
+    assert done.code == 1 and message in done.err
+    assert "Traceback" not in done.err and (done.out, done.traceback) == ("", "")
+    assert len([line for line in done.err.splitlines() if line]) == 1
+    assert capfd.readouterr() == ("", ""), "a library said something"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["manifest", "build", "folder", "nowhere", "-o", "m.csv"],
+        ["landmarks", "nowhere", "--out", "w"],
+        ["explain", "nowhere", "nowhere", "--out", "e"],
+    ],
+)
+def test_a_process_ends_with_the_same_paragraph(arguments: list[str], tmp_path: Path) -> None:
     done = aupipe(*arguments, cwd=tmp_path)
-    assert done.returncode == 1
-    assert message in done.stderr
+    assert done.returncode == 1 and "nowhere" in done.stderr
     assert "Traceback" not in done.stderr and done.stdout == ""
     assert len([line for line in done.stderr.splitlines() if line]) == 1
 
@@ -245,14 +278,6 @@ def test_a_photo_is_not_written_over_by_a_picture(tmp_path: Path, built: Built) 
         assert (
             CliRunner().invoke(cli.cli, [*arguments, "--png", str(sheet)]).exit_code == 0
         )  # the second time over ours
-
-
-@pytest.fixture
-def own_handler() -> Iterator[None]:
-    """The handler of Ctrl-C that :func:`main` replaces, put back."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("own_handler")

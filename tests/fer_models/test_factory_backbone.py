@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from aupipe.fer_models.backbones import create_backbone, factory
 from aupipe.fer_models.training import checkpoint
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
+from forked import start_command
 
 NETS = """
 import torch
@@ -118,18 +118,26 @@ def test_a_run_that_names_code_is_opened_only_where_the_user_named_it(
 ) -> None:
     train(store.folder, tmp_path / "run", replace(CONFIG, max_steps=1, epochs=1))
     (nets / "some_nets.py").write_text(NETS + "\nprint('IMPORTED')\n")
-    command = [sys.executable, "-m", "aupipe", "evaluate", str(tmp_path / "run")]
-    refused = subprocess.run(command, cwd=nets, capture_output=True, text=True, check=False)
-    assert refused.returncode == 1 and "IMPORTED" not in refused.stdout + refused.stderr
-    assert f"{factory.ALLOWED}={SPEC}" in refused.stderr and "Traceback" not in refused.stderr
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one != str(nets)])
+    monkeypatch.chdir(nets)
+
+    def evaluated() -> tuple[int | None, str]:
+        """The exit code of a process that has never seen the user's code, and what it said."""
+        process = start_command(["evaluate", str(tmp_path / "run")], tmp_path / "said")
+        process.join(120)
+        return process.exitcode, (tmp_path / "said").read_text()
+
+    code, said = evaluated()
+    assert code == 1 and "IMPORTED" not in said
+    assert f"{factory.ALLOWED}={SPEC}" in said and "Traceback" not in said
     monkeypatch.setenv(factory.ALLOWED, f"other:net, {SPEC}")
-    changed = subprocess.run(command, cwd=nets, capture_output=True, text=True, check=False)
-    assert changed.returncode == 1 and f"The code of {SPEC} has changed since the run was trained" in changed.stderr
-    let_in = re.search(rf"{factory.ALLOWED}=({SPEC}#[0-9a-f]{{16}})", changed.stderr)
+    code, said = evaluated()
+    assert code == 1 and f"The code of {SPEC} has changed since the run was trained" in said and "IMPORTED" in said
+    let_in = re.search(rf"{factory.ALLOWED}=({SPEC}#[0-9a-f]{{16}})", said)
     assert let_in is not None
     monkeypatch.setenv(factory.ALLOWED, let_in[1])
-    allowed = subprocess.run(command, cwd=nets, capture_output=True, text=True, check=False)
-    assert allowed.returncode == 0, allowed.stderr
+    code, said = evaluated()
+    assert code == 0, said
     (nets / "some_nets.py").write_text(NETS)
     monkeypatch.setenv(factory.ALLOWED, SPEC)
     factory._named.clear()

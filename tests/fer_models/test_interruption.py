@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -21,6 +20,7 @@ from aupipe.fer_data.types import Silent
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from aupipe.fer_models.training.stop_signal import Action, StopSignal
+from forked import CONTEXT
 from synthetic import synthetic_store
 
 CONFIG = TrainConfig(
@@ -108,11 +108,9 @@ def _train(store: Path, run: Path) -> None:
 
 def test_killed_at_random_moments_it_ends_the_same(small: Store, undisturbed: Path, tmp_path: Path) -> None:
     """SIGKILL leaves no chance to save: what continues is the last checkpoint, here of every step."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aupipe.fer_models.training.run"])
     moments, reached = random.Random(5), []
     for kill in [True] * 4 + [False]:
-        child = context.Process(target=_train, args=(small.folder, tmp_path / "run"))
+        child = CONTEXT.Process(target=_train, args=(small.folder, tmp_path / "run"))
         child.start()
         if kill:
             wait_for_a_step(tmp_path / "run" / "last.pt", child)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import socket
 from dataclasses import replace
@@ -19,6 +18,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.ranks import Ranks, ranks_from_environment
 from aupipe.fer_models.training.run import train
+from forked import CONTEXT
 from synthetic import synthetic_store
 
 # Without batch norm, whose statistics each process takes of its own share.
@@ -44,12 +44,10 @@ def _rank(rank: int, size: int, port: int, store: Path, run: Path, config: Train
 
 def torchrun(size: int, store: Store, run: Path, config: TrainConfig) -> None:
     """What torchrun does: processes that find each other by their environment."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["aupipe.fer_models.training.run"])
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     arguments = (size, port, store.folder, run, config)
-    children = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(size)]
+    children = [CONTEXT.Process(target=_rank, args=(rank, *arguments)) for rank in range(size)]
     for child in children:
         child.start()
     for child in children:

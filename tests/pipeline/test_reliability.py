@@ -24,7 +24,8 @@ from aupipe.pipeline.executors import SerialExecutor
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.work import PARTS_FOLDER
 from aupipe.pipeline.maps.run import run_maps
-from offline import LANDMARKS, MAPS, Built, snapshot
+from forked import CONTEXT
+from offline import LANDMARKS, MAPS, Built, build, snapshot
 from simulated_detectors import KILL, simulated_config, simulated_manifest
 from told_processes import ToldExecutor
 
@@ -43,24 +44,6 @@ if __name__ == "__main__":
 """
 """The real command line, with the simulated detectors and small parts."""
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from aupipe.fer_data.au_maps.codebook import load_codebook
-from aupipe.fer_data.manifest import read_manifest
-from aupipe.fer_data.types import Silent
-from aupipe.pipeline.executors import SerialExecutor
-from aupipe.pipeline.landmarks.tasks import LandmarkConfig
-from aupipe.pipeline.landmarks.run import run_landmarks
-from aupipe.pipeline.maps.run import run_maps
-from aupipe.pipeline.maps.tasks import MapConfig
-
-manifest, work, store = map(Path, sys.argv[1:])
-run_landmarks(read_manifest(manifest), work, LandmarkConfig(part_size=8), SerialExecutor(), Silent())
-config = MapConfig(dict(load_codebook("default").content), image_size=64, map_size=16, rows_per_shard=8)
-run_maps(work, store, config, SerialExecutor(), Silent())
-"""
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
@@ -77,19 +60,19 @@ def test_worker_processes_write_the_same_bytes(built: Built, tmp_path: Path, wor
 def test_killed_again_and_again_the_bytes_are_the_same(built: Built, tmp_path: Path) -> None:
     """SIGKILL at random moments until a run gets through; every file ever seen under its final name is complete."""
     work, store = tmp_path / "work", tmp_path / "store"
-    command = [sys.executable, "-c", SCRIPT, str(built.dataset.path), str(work), str(store)]
-    rng, patience, kills = random.Random(7), 0.9, 0
+    rng, patience, kills = random.Random(7), 0.3, 0
     reference = {**snapshot(built.work / "landmarks"), **snapshot(built.store)}
     while kills < 50:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        try:
-            assert process.wait(timeout=patience * rng.uniform(0.6, 1.2)) == 0
+        process = CONTEXT.Process(target=build, args=(built.dataset.path, work, store))
+        process.start()
+        process.join(patience * rng.uniform(0.6, 1.2))
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
+            assert process.exitcode == 0
             break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            patience *= 1.06
+        kills += 1
+        patience *= 1.1
         seen = {**snapshot(work / "landmarks"), **(snapshot(store) if store.exists() else {})}
         assert all(reference[name] == data for name, data in seen.items() if not name.startswith("."))
     assert kills >= 3, "the process was never killed: the test proved nothing"

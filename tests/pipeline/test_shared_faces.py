@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ pytestmark = pytest.mark.shared
 )
 def test_faces_are_found(shared: Path, model: Path, tmp_path: Path, layout: str, folder: str, limit: float) -> None:
     built = build_manifest(layout, shared / "faces" / folder, tmp_path / "m.csv")
-    report = run_landmarks(
-        read_manifest(tmp_path / "m.csv"), tmp_path / "work", LandmarkConfig(), SerialExecutor(), Silent()
-    )
-    assert report.ok + sum(report.failed.values()) == report.total == built.samples
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert len(manifest.samples) == built.samples
+    some = replace(manifest, samples=manifest.samples[:: 3 if built.samples > 1_000 else 1])
+    report = run_landmarks(some, tmp_path / "work", LandmarkConfig(), SerialExecutor(), Silent())
+    assert report.ok + sum(report.failed.values()) == report.total == len(some.samples)
     assert report.failed.get("no_face", 0) <= limit * report.total
     assert report.failed_share <= 0.035
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from aupipe.pipeline.maps.repair import stated_config
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
 from dask_cluster import Cluster
+from forked import start_command
 from landmark_works import make_work
 from offline import snapshot
 from told_processes import ToldExecutor
@@ -39,22 +41,24 @@ CONFIG = MapConfig(dict(load_codebook("default").content), image_size=48, map_si
 OPTIONS = ["--image-size", "48", "--map-size", "16", "--rows-per-shard", "2", "--workers", "0"]
 
 
-@pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``work`` of 60 photos and its stores ``raw`` and ``jpeg``, some 30 shards each, built undisturbed."""
-    folder = tmp_path_factory.mktemp("faults")
-    make_work(folder, count=60, part_size=16)
+def build_stores(folder: Path, count: int) -> Path:
+    """``work`` of ``count`` photos and its stores ``raw`` and ``jpeg``, two photos a shard, built undisturbed."""
+    make_work(folder, count=count, part_size=16)
     for encoding in ("raw", "jpeg"):
         config = replace(CONFIG, encoding=encoding)
         run_maps(folder / "work", folder / encoding, config, SerialExecutor(), Silent())
     return folder
 
 
-def start(
-    work: Path, store: Path, encoding: str = "raw", limit: Callable[[], None] | None = None
-) -> subprocess.Popen[bytes]:
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of some 30 shards."""
+    return build_stores(tmp_path_factory.mktemp("faults"), 60)
+
+
+def start(work: Path, store: Path, limit: Callable[[], None] | None = None) -> subprocess.Popen[bytes]:
     """``aupipe build-maps``, the real command line."""
-    words = ["build-maps", str(work), "--out", str(store), "--encoding", encoding, *OPTIONS]
+    words = ["build-maps", str(work), "--out", str(store), *OPTIONS]
     return subprocess.Popen(
         [sys.executable, str(ROOT / "cli.py"), *words],
         cwd=ROOT,
@@ -65,11 +69,27 @@ def start(
     )
 
 
-def wait_for_lock(store: Path, process: subprocess.Popen[bytes]) -> None:
+def begin(work: Path, store: Path, encoding: str) -> BaseProcess:
+    """The same command, forked from a process that has imported everything; returns when it begins to write."""
+    words = ["build-maps", str(work), "--out", str(store), "--encoding", encoding, *OPTIONS]
+    process = start_command(words, store.with_name("said"))
     deadline = time.monotonic() + 60
     while not (store / ".lock").exists():
-        assert process.poll() is None and time.monotonic() < deadline
+        assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.002)
+    return process
+
+
+def end(process: BaseProcess, store: Path) -> None:
+    process.join(60)
+    assert process.exitcode == 0, store.with_name("said").read_text()
+
+
+def undisturbed_seconds(origin: Path, store: Path) -> float:
+    process = begin(origin / "work", store, "raw")
+    begun = time.monotonic()
+    end(process, store)
+    return time.monotonic() - begun
 
 
 @dataclass
@@ -87,23 +107,19 @@ def kill_until_done(origin: Path, store: Path, encoding: str, rng: random.Random
     reference = snapshot(origin / encoding)
     while tally.kills < KILLS:
         (store / ".lock").unlink(missing_ok=True)
-        process = start(origin / "work", store, encoding)
-        wait_for_lock(store, process)
-        try:
-            _, said = process.communicate(timeout=rng.uniform(0, 0.8 * seconds))
-            assert process.returncode == 0, said.decode()
+        process = begin(origin / "work", store, encoding)
+        process.join(rng.uniform(0, 0.5 * seconds))
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:
             break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
         tally.kills += 1
         seen = snapshot(store)
         tally.halves += any(name.endswith(".tmp") for name in seen)
         tally.damaged += [name for name, data in seen.items() if name[0] != "." and reference[name] != data]
     else:
-        process = start(origin / "work", store, encoding)
-        _, said = process.communicate(timeout=60)
-        assert process.returncode == 0, said.decode()
+        process = begin(origin / "work", store, encoding)
+    end(process, store)
     tally.finished += 1
     assert snapshot(store) == reference and verify_store(store, rows=True) == []
 
@@ -112,11 +128,7 @@ def kill_until_done(origin: Path, store: Path, encoding: str, rng: random.Random
 def test_sixty_kills_lose_nothing(origin: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """SIGKILL at random moments of the writing; no file under its final name is ever incomplete."""
     rng, tally = random.Random(11), Tally()
-    process = start(origin / "work", tmp_path / "timed")
-    wait_for_lock(tmp_path / "timed", process)
-    begun = time.monotonic()
-    process.communicate(timeout=60)
-    seconds = time.monotonic() - begun
+    seconds = min(undisturbed_seconds(origin, tmp_path / f"timed{number}") for number in range(3))
     while tally.kills < KILLS:
         encoding = ("raw", "jpeg")[tally.finished % 2]
         kill_until_done(origin, tmp_path / f"store{tally.finished}", encoding, rng, tally, seconds)
@@ -128,21 +140,26 @@ def test_sixty_kills_lose_nothing(origin: Path, tmp_path: Path, record_property:
     assert tally.halves >= 3, "no run was killed while it wrote: the test proved nothing"
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
+    cluster.add_workers(2)
+    yield cluster
+    cluster.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["raw", "jpeg"])
-def test_every_way_of_running_writes_the_same_bytes(origin: Path, tmp_path: Path, encoding: str) -> None:
-    cluster = Cluster(tmp_path)
-    try:
-        cluster.add_workers(2)
-        executors: dict[str, Executor] = {
-            "one": ToldExecutor(1), "two": ToldExecutor(2), "cluster": SchedulerExecutor(cluster.address),
-        }  # fmt: skip
-        for name, executor in executors.items():
-            store = tmp_path / name
-            run_maps(origin / "work", store, replace(CONFIG, encoding=encoding), executor, Silent())
-            assert snapshot(store) == snapshot(origin / encoding), name
-    finally:
-        cluster.close()
+def test_every_way_of_running_writes_the_same_bytes(
+    origin: Path, cluster: Cluster, tmp_path: Path, encoding: str
+) -> None:
+    executors: dict[str, Executor] = {
+        "one": ToldExecutor(1), "two": ToldExecutor(2), "cluster": SchedulerExecutor(cluster.address),
+    }  # fmt: skip
+    for name, executor in executors.items():
+        store = tmp_path / name
+        run_maps(origin / "work", store, replace(CONFIG, encoding=encoding), executor, Silent())
+        assert snapshot(store) == snapshot(origin / encoding), name
 
 
 class Interrupted(SerialExecutor):
@@ -276,16 +293,22 @@ def test_a_folder_that_cannot_be_written_is_one_paragraph(origin: Path, tmp_path
 # --- bytes that change afterwards ---
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores of some shards in each split: a repair reads every photo."""
+    return build_stores(tmp_path_factory.mktemp("small"), 10)
+
+
 @pytest.fixture(scope="module", params=["raw", "jpeg"])
-def lasting(origin: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def lasting(small: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A store that each example damages, and repairs."""
-    return Path(shutil.copytree(origin / request.param, tmp_path_factory.mktemp("bits") / request.param))
+    return Path(shutil.copytree(small / request.param, tmp_path_factory.mktemp("bits") / request.param))
 
 
 @given(data=st.data())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_changed_byte_is_found_and_mended(origin: Path, lasting: Path, data: st.DataObject) -> None:
-    reference = snapshot(origin / lasting.name)
+def test_any_changed_byte_is_found_and_mended(small: Path, lasting: Path, data: st.DataObject) -> None:
+    reference = snapshot(small / lasting.name)
     name = data.draw(st.sampled_from(sorted(reference)))
     damaged = bytearray(reference[name])
     damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= data.draw(st.integers(1, 255))
@@ -296,5 +319,5 @@ def test_any_changed_byte_is_found_and_mended(origin: Path, lasting: Path, data:
         assert "index.json" in str(error)
         found = ["index.json"]
     assert found == [name]
-    run_maps(origin / "work", lasting, stated_config(lasting), SerialExecutor(), Silent(), repair=True)
+    run_maps(small / "work", lasting, stated_config(lasting), SerialExecutor(), Silent(), repair=True)
     assert snapshot(lasting) == reference
