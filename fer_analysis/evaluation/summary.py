@@ -21,13 +21,15 @@ A map that does not beat it tells nothing that the prediction does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from aupipe.fer_analysis.evaluation.groups import ALL, CORRECT, LABELLED, WRONG, GroupMeans, Groups
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import FIGURES, FaceFigure, face_figures
 from aupipe.fer_models import metrics
@@ -44,8 +46,6 @@ what can be attained."""
 
 WRONG_CLASS = "another expression's map"
 """Title of ``controls.wrong_class``, the mean cosine of the face's AU map with those of the other expressions."""
-
-Averaging = Callable[[Float64[np.ndarray, "n"], Bool[np.ndarray, "n"]], float | None]
 
 
 def summarise(samples: Samples, classes: Sequence[str], n_layers: int) -> dict[str, Any]:
@@ -102,25 +102,27 @@ class _Summary:
         """True where persons repeat: they are resampled then, not faces."""
         return resampling.repeats(self.samples.group_number)
 
-    def macro(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
-        """Average each expression's mean over the expressions."""
-        return metrics.macro_mean(values, self.samples.label, rows, len(self.classes))
+    @cached_property
+    def groups(self) -> Groups:
+        """The groups that figures are averaged over."""
+        return Groups.of(self.samples.label, self.samples.predicted, len(self.classes))
 
-    @staticmethod
-    def pooled(values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> float | None:
-        """Average over the samples."""
-        return float(values[rows].mean()) if rows.any() else None
-
-    def figure(self, owner: str, name: str, rows: Bool[np.ndarray, "n"], mean: Averaging) -> float | None:
-        """Average one figure over those of the rows where it means something."""
-        figure = FIGURES[name]
-        if not isinstance(figure, FaceFigure):
-            return None
-        own = self.samples.figures.get(owner, {})
+    @cached_property
+    def means(self) -> dict[str, dict[str, GroupMeans]]:
+        """Means of every figure of every map, by map and figure."""
+        samples, last = self.samples, self.samples.figures[str(self.n_layers)]
+        needed = {name: samples.having(figure.needs) for name, figure in face_figures()}
         # A control has no resolution of its own: its ceiling is that of the last layer.
-        columns = {"ceiling": self.samples.figures[str(self.n_layers)]["ceiling"], **own} if own else own
-        values = columns.get(figure.column)
-        return None if values is None else mean(values, rows & self.samples.having(figure.needs))
+        return {
+            owner: {
+                name: self.groups.average(columns[figure.column], needed[name])
+                for name, figure in face_figures()
+                if figure.column in columns
+            }
+            for owner, columns in (
+                (owner, {"ceiling": last["ceiling"], **own}) for owner, own in samples.figures.items()
+            )
+        }
 
     def localisation(self) -> dict[str, Any]:
         """Summarise every figure of every map, and what chance scores."""
@@ -128,7 +130,7 @@ class _Summary:
         return {
             "region_threshold": localisation.REGION_THRESHOLD,
             "chance": {
-                name: self.macro(figure.chance(samples.region_share), samples.having(figure.needs))
+                name: self.groups.average(figure.chance(samples.region_share), samples.having(figure.needs)).macro[0]
                 for name, figure in face_figures()
                 if figure.chance is not None
             },
@@ -141,23 +143,26 @@ class _Summary:
     def _groups(self, owner: str) -> dict[str, Any] | None:
         if owner not in self.samples.figures:
             return None
-        samples = self.samples
-        everyone = np.ones(len(samples.label), bool)
-        true = {name: samples.label == number for number, name in enumerate(self.classes)}
-        claimed = {name: samples.predicted == number for number, name in enumerate(self.classes)}
         return {
-            "all": self._describe(owner, everyone, self.macro),
-            "correct": self._describe(owner, samples.correct, self.macro),
-            "wrong": self._describe(owner, ~samples.correct, self.macro),
-            "by_class": {name: self._describe(owner, rows, self.pooled) for name, rows in true.items()},
-            "by_predicted": {name: self._describe(owner, rows, self.pooled) for name, rows in claimed.items()},
+            "all": self._describe(owner, ALL, "macro"),
+            "correct": self._describe(owner, CORRECT, "macro"),
+            "wrong": self._describe(owner, WRONG, "macro"),
+            "by_class": {name: self._describe(owner, at, "pooled") for name, at in self._places(LABELLED)},
+            "by_predicted": {
+                name: self._describe(owner, at + len(self.classes), "pooled") for name, at in self._places(LABELLED)
+            },
         }
 
-    def _describe(self, owner: str, rows: Bool[np.ndarray, "n"], mean: Averaging) -> dict[str, Any]:
-        def of(name: str, other: str | None = None) -> float | None:
-            return self.figure(other or owner, name, rows, mean)
+    def _places(self, first: int) -> Iterator[tuple[str, int]]:
+        """Give each class the number of its group."""
+        return ((name, first + number) for number, name in enumerate(self.classes))
 
-        return {"n": int((rows & self.samples.has_map).sum())} | {
+    def _describe(self, owner: str, group: int, kind: Literal["macro", "pooled"]) -> dict[str, Any]:
+        def of(name: str, other: str | None = None) -> float | None:
+            means = self.means.get(other or owner, {}).get(name)
+            return None if means is None else getattr(means, kind)[group]
+
+        return {"n": int((self.groups.members[group] & self.samples.has_map).sum())} | {
             name: of(name) if isinstance(figure, FaceFigure) else figure.derive(of)
             for name, figure in FIGURES.items()
             if not (isinstance(figure, FaceFigure) and figure.only not in ("", owner))
