@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -158,15 +158,19 @@ class _Summary:
         return ((name, first + number) for number, name in enumerate(self.classes))
 
     def _describe(self, owner: str, group: int, kind: Literal["macro", "pooled"]) -> dict[str, Any]:
-        def of(name: str, other: str | None = None) -> float | None:
-            means = self.means.get(other or owner, {}).get(name)
-            return None if means is None else getattr(means, kind)[group]
-
+        of = partial(self._mean, owner, group, kind)
         return {"n": int((self.groups.members[group] & self.samples.has_map).sum())} | {
             name: of(name) if isinstance(figure, FaceFigure) else figure.derive(of)
             for name, figure in FIGURES.items()
             if not (isinstance(figure, FaceFigure) and figure.only not in ("", owner))
         }
+
+    def _mean(
+        self, owner: str, group: int, kind: Literal["macro", "pooled"], name: str, other: str | None = None
+    ) -> float | None:
+        """Look up a figure's mean of the map ``owner``, or of the map ``other``."""
+        means = self.means.get(other or owner, {}).get(name)
+        return None if means is None else (means.macro if kind == "macro" else means.pooled)[group]
 
     def cosine_matrix(self, where: dict[str, Any]) -> dict[str, Any]:
         """Average cosines, classes with a map by maps: attention of each layer, CAM, controls."""
