@@ -9,17 +9,7 @@ from aupipe.fer_analysis.evaluation.pairing import enough_digits
 from aupipe.fer_analysis.evaluation.text import knows_something
 from aupipe.fer_display.tables import text_table
 
-HEADS = (
-    "hidden",
-    "share of the picture",
-    "accuracy",
-    "95 %",
-    "points lost",
-    "95 %",
-    "accuracy, as much elsewhere",
-    "lost more than there",
-    "95 %",
-)
+HEADS = ("hidden", "area", "accuracy", "95 %", "points lost", "95 %", "as much elsewhere", "lost more", "95 %")
 
 
 def occluded_lines(content: Mapping[str, Any]) -> list[str]:
