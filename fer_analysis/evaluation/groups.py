@@ -24,20 +24,20 @@ class GroupMeans:
 
 
 @dataclass(frozen=True)
-class Groups:
+class FaceGroups:
     """``members``: the faces of each group. ``of_class``: 1 where a face is labelled a class, else 0."""
 
     members: Bool[np.ndarray, "g n"]
     of_class: Float64[np.ndarray, "n k"]
 
     @staticmethod
-    def of(label: Int64[np.ndarray, "n"], predicted: Int64[np.ndarray, "n"], n_classes: int) -> Groups:
+    def of(label: Int64[np.ndarray, "n"], predicted: Int64[np.ndarray, "n"], n_classes: int) -> FaceGroups:
         """Make the groups of faces with these labels and predictions."""
         right, classes = label == predicted, np.arange(n_classes)[:, None]
         members = np.concatenate(
             [np.ones((1, len(label)), bool), [right, ~right], classes == label, classes == predicted]
         )
-        return Groups(members, (classes == label).T.astype(np.float64))
+        return FaceGroups(members, (classes == label).T.astype(np.float64))
 
     def average(self, values: Float64[np.ndarray, "n"], rows: Bool[np.ndarray, "n"]) -> GroupMeans:
         """Average over those of each group's faces where the values mean something."""

@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from aupipe.fer_analysis.evaluation.groups import ALL, CORRECT, LABELLED, WRONG, GroupMeans, Groups
+from aupipe.fer_analysis.evaluation.groups import ALL, CORRECT, LABELLED, WRONG, FaceGroups, GroupMeans
 from aupipe.fer_analysis.evaluation.measuring import Samples
 from aupipe.fer_analysis.evaluation.per_face import FIGURES, FaceFigure, face_figures
 from aupipe.fer_models import metrics
@@ -103,9 +103,9 @@ class _Summary:
         return resampling.repeats(self.samples.group_number)
 
     @cached_property
-    def groups(self) -> Groups:
+    def groups(self) -> FaceGroups:
         """The groups that figures are averaged over."""
-        return Groups.of(self.samples.label, self.samples.predicted, len(self.classes))
+        return FaceGroups.of(self.samples.label, self.samples.predicted, len(self.classes))
 
     @cached_property
     def means(self) -> dict[str, dict[str, GroupMeans]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from aupipe.fer_data.files import write_bytes, write_text
+from aupipe.fer_data.files import sha256_bytes, sha256_file, write_bytes, write_text
 from aupipe.fer_display.tables import csv_of_records
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class LogViews:
 def write_views(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write ``curves.png``, then ``log.csv``: where the latter is up to date, both are, and nothing is drawn."""
     log, curves, text = folder / "log.csv", folder / "curves.png", csv_of_records(rows)
-    if curves.is_file() and log.is_file() and log.read_bytes() == text.encode():
+    if curves.is_file() and log.is_file() and sha256_file(log) == sha256_bytes(text.encode()):
         return
     from aupipe.fer_display.figures import png_bytes  # a training starts without Matplotlib
 

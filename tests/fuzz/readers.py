@@ -13,7 +13,7 @@ READERS: dict[str, tuple[str, ...]] = {
     "fer_analysis/comparison/classifiers.py": ("weights (.pt)", "weights (.safetensors)"),
     "fer_analysis/comparison/global_maps.py": ("comparison map",),
     "fer_analysis/comparison/map_files.py": ("map or mask",),
-    "fer_analysis/evaluation/predictions.py": ("metrics.json", "predictions.csv", "faithfulness.csv"),
+    "fer_analysis/evaluation/predictions.py": ("metrics.json", "predictions.csv", "occluded.csv", "faithfulness.csv"),
     "fer_analysis/explain/calibration.py": ("calibration.json",),
     "fer_analysis/explain/inputs.py": ("manifest's points", "photo (png)"),
     "fer_analysis/explain/run.py": ("explain.json",),
