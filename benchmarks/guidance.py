@@ -160,13 +160,13 @@ def measured(folder: Path) -> Measured:
     coded = folder / "coded"
     contents = {place: load_metrics(place, folder) for place in (folder, coded)}
     table = read_predictions(coded / CODED, contents[coded]["coded"]["table_sha256"])
-    its_codes = {row["sample_id"]: row["aus"] for row in table.rows}
+    coded_ids = {row["sample_id"] for row in table.rows}
     faces: dict[str, FaceValues] = {}
     for place, content in contents.items():
         head = "" if place == folder else "coded_"
         whole = read_predictions(place / PREDICTIONS, content["predictions_sha256"])
         hidden = read_predictions(place / OCCLUDED, content["occluded"]["table_sha256"])
-        rows = np.array([place == folder or row["sample_id"] in its_codes for row in whole.rows])
+        rows = np.array([place == folder or row["sample_id"] in coded_ids for row in whole.rows])
         for name, source, column in (
             ("accuracy", whole, "correct"),
             ("eyes", hidden, "correct_eyes"),
@@ -174,7 +174,7 @@ def measured(folder: Path) -> Measured:
         ):
             faces[head + name] = _values(source, rows, source.flags(column)[rows].astype(np.float64))
     shown = np.array([row["cos_attention"] != "" for row in table.rows])
-    label = np.unique([row["label"] for row in table.rows], return_inverse=True)[1].astype(np.int64)
+    label = table.label
     # Weighted so that the mean is that over the classes, as everywhere else.
     weight = shown.sum() / (len(np.unique(label[shown])) * np.bincount(label[shown])[label[shown]])
     faces["cosine"] = _values(table, shown, table.numbers("cos_attention", shown) * weight)

@@ -58,12 +58,12 @@ def evaluate_against(
     resolve_device(device)
     shown = progress or Silent()
     before = {one: _figures(one, split, limit) for one in (other, run)}
-    occlude = occlude or (aus is not None and any("occluded" in content for content in before.values()))
-    places = {one: _reason(one, store, split, limit, occlude) for one in (other, run)}
+    occlude = occlude or (aus is not None and any("occluded" in content for content, _ in before.values()))
+    places = {one: _reason(one, *found, store, split, limit, occlude) for one, found in before.items()}
     if aus is not None:
         places = {one: reason or "its faces' codes are given" for one, reason in places.items()}
     for one, reason in places.items():
-        if reason and "coded" in before[one] and aus is None:
+        if reason and "coded" in before[one][0] and aus is None:
             raise UserInputError(_would_lose(one, reason))
     for one, reason in places.items():
         if reason:
@@ -73,12 +73,12 @@ def evaluate_against(
     return Evaluation(run, content, folder), compare(run, other, split, limit)
 
 
-def _figures(run: Path, split: str, limit: int | None) -> dict[str, Any]:
-    """Read a run's figures where they are of its weights; empty where they are not, or there are none."""
+def _figures(run: Path, split: str, limit: int | None) -> tuple[dict[str, Any], str]:
+    """Read a run's figures; where they are not of its weights, or there are none, say so in their place."""
     try:
-        return figures_of(run, split, limit)[1]
-    except RunError:
-        return {}
+        return figures_of(run, split, limit)[1], ""
+    except RunError as error:
+        return {}, str(error).partition(". ")[0]
 
 
 def _would_lose(run: Path, reason: str) -> str:
@@ -88,14 +88,20 @@ def _would_lose(run: Path, reason: str) -> str:
     )
 
 
-def _reason(run: Path, store: Path | str | None, split: str, limit: int | None, occlude: bool) -> str:
+def _reason(
+    run: Path,
+    content: dict[str, Any],
+    missing: str,
+    store: Path | str | None,
+    split: str,
+    limit: int | None,
+    occlude: bool,
+) -> str:
     """Say why a run has to be measured; empty where its figures are what measuring again would give."""
     record = run_record.load_record(run)
     folder = measured_run.results_folder(run, EVALUATION, split, limit)
-    try:
-        _, content = figures_of(run, split, limit)
-    except RunError as error:
-        return str(error).partition(". ")[0]
+    if missing:
+        return missing
     if not _is(folder / PREDICTIONS, content["predictions_sha256"]):
         return f"its {PREDICTIONS} is not the one of its figures"
     hidden = content.get("occluded")

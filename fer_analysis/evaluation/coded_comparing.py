@@ -23,7 +23,7 @@ def coded_differences(first: PredictionTable, second: PredictionTable) -> dict[s
     Returns:
         By name, as :func:`~.pairing.paired_difference` does; ``coded_cosine`` and ``within_class`` of the attention.
     """
-    label = np.unique([row["label"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
+    label = first.label
     found = {}
     for name in COMPARED:
         of = "" if name == "attention" else f"_{name}"

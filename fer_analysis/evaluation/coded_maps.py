@@ -15,7 +15,6 @@ attention against the codes of another person's face of the same class.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,13 +25,12 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, CodedFaces
-from aupipe.fer_analysis.evaluation.measuring import memory_message, read
+from aupipe.fer_analysis.evaluation.measuring import one_pass, read
 from aupipe.fer_data.action_units.face_weights import coded_weights
 from aupipe.fer_data.action_units.facs import FacsCode, format_facs
 from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import Codebook
 from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
-from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.recorded import write_recorded
@@ -89,19 +87,13 @@ def measure_coded(
         RunError: A batch does not fit into memory, or the output is not finite.
     """
     done: list[dict[str, np.ndarray]] = []
-    progress.start("evaluate against the codes", len(faces), "images")
-    try:
-        with contextlib.closing(loader.epoch(0)) as batches:
-            for batch in batches:
-                kept = np.flatnonzero(np.isin(batch.index.cpu().numpy(), faces.row))
-                if len(kept):
-                    part = _some(batch, torch.from_numpy(kept).to(batch.label.device))
-                    done.append(_measure_batch(part, networks, loader, faces, book))
-                    progress.advance(len(part))
-    except torch.OutOfMemoryError as error:
-        raise RunError(memory_message(loader)) from error
-    finally:
-        progress.finish()
+    with one_pass(loader, progress, "evaluate against the codes", len(faces)) as batches:
+        for batch in batches:
+            kept = np.flatnonzero(np.isin(batch.index.cpu().numpy(), faces.row))
+            if len(kept):
+                part = _some(batch, torch.from_numpy(kept).to(batch.label.device))
+                done.append(_measure_batch(part, networks, loader, faces, book))
+                progress.advance(len(part))
     joined = {name: np.concatenate([one[name] for one in done]) for name in done[0]}
     return CodedMeasures(
         predicted=joined["predicted"],

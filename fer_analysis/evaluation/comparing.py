@@ -114,11 +114,10 @@ def _tables(
 
 def _hidden_differences(first: PredictionTable, second: PredictionTable) -> dict[str, Any]:
     """Compute the paired differences of the accuracies with each part hidden."""
-    label = np.unique([row["label"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
     found = {}
     for part in PARTS:
         right = [table.flags(f"correct_{part}").astype(np.float64) for table in (first, second)]
-        found[f"accuracy_{part}_hidden"] = paired_difference(right[0], right[1], label, "samples", first.group)
+        found[f"accuracy_{part}_hidden"] = paired_difference(right[0], right[1], first.label, "samples", first.group)
     return found
 
 
@@ -136,7 +135,7 @@ def figures_of(run: Path, split: str = "test", limit: int | None = None) -> tupl
 
 def _differences(first: PredictionTable, second: PredictionTable, contents: list[dict[str, Any]]) -> dict[str, Any]:
     mapped = first.flags("has_map")
-    label = np.unique([row["label"] for row in first.rows], return_inverse=True)[1].astype(np.int64)
+    label = first.label
     right = [one.flags("correct").astype(np.float64) for one in (first, second)]
     found = {
         "accuracy": paired_difference(right[0], right[1], label, "samples", first.group),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -111,20 +111,31 @@ def measure(
     controls = ControlMaps(store, loader.reader, config)
     sums = Accumulator(len(store.index.classes), loader.mean, loader.std)
     batches_done: list[dict[str, np.ndarray]] = []
-    progress.start(f"evaluate on {loader.reader.split}", loader.rows, "images")
+    with one_pass(loader, progress, f"evaluate on {loader.reader.split}", loader.rows) as batches:
+        for batch in batches:
+            reading = with_given(read(model, batch), batch, given)
+            grown = {name: resize_maps(maps, (controls.size, controls.size)) for name, maps in reading.maps.items()}
+            sums.add(batch, grown)
+            batches_done.append(_measure_batch(batch, reading, grown, controls))
+            progress.advance(len(batch))
+    return _join(batches_done, loader.reader), sums.averages()
+
+
+@contextlib.contextmanager
+def one_pass(loader: TripletLoader, progress: Progress, title: str, count: int) -> Iterator[Iterator[Batch]]:
+    """Read the loader's rows once, telling of ``count`` images.
+
+    Raises:
+        RunError: A batch does not fit into memory.
+    """
+    progress.start(title, count, "images")
     try:
         with contextlib.closing(loader.epoch(0)) as batches:
-            for batch in batches:
-                reading = with_given(read(model, batch), batch, given)
-                grown = {name: resize_maps(maps, (controls.size, controls.size)) for name, maps in reading.maps.items()}
-                sums.add(batch, grown)
-                batches_done.append(_measure_batch(batch, reading, grown, controls))
-                progress.advance(len(batch))
+            yield batches
     except torch.OutOfMemoryError as error:
         raise RunError(memory_message(loader)) from error
     finally:
         progress.finish()
-    return _join(batches_done, loader.reader), sums.averages()
 
 
 def read(model: Method, batch: Batch) -> BatchReading:

@@ -11,7 +11,6 @@ some of another part; how much is measured beside it.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.face_parts import MARGIN, PARTS, Boxes, covered_share, elsewhere, part_boxes
-from aupipe.fer_analysis.evaluation.measuring import Samples, memory_message
+from aupipe.fer_analysis.evaluation.measuring import Samples, one_pass
 from aupipe.fer_analysis.evaluation.predictions import flag_cells
-from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
@@ -73,16 +71,10 @@ def measure_occluded(
         RunError: A batch does not fit into memory.
     """
     done: list[dict[str, Hidden]] = []
-    progress.start("evaluate with parts hidden", loader.rows, "images")
-    try:
-        with contextlib.closing(loader.epoch(0)) as batches:
-            for batch in batches:
-                done.append(dict(_hide_all(model, batch, loader, config)))
-                progress.advance(len(batch))
-    except torch.OutOfMemoryError as error:
-        raise RunError(memory_message(loader)) from error
-    finally:
-        progress.finish()
+    with one_pass(loader, progress, "evaluate with parts hidden", loader.rows) as batches:
+        for batch in batches:
+            done.append(dict(_hide_all(model, batch, loader, config)))
+            progress.advance(len(batch))
     return {name: _join([one[name] for one in done]) for name in done[0]}
 
 
@@ -132,11 +124,8 @@ def summarise_occluded(samples: Samples, hidden: Mapping[str, Hidden]) -> dict[s
 
 
 def _part(samples: Samples, part: Hidden, control: Hidden) -> dict[str, Any]:
-    right: dict[str, Bool[np.ndarray, "n"]] = {
-        name: np.asarray(predicted == samples.label)
-        for name, predicted in (("whole", samples.predicted), ("part", part.predicted), ("control", control.predicted))
-    }
-    whole, its, other = (values.astype(np.float64) for values in right.values())
+    answers = (samples.predicted, part.predicted, control.predicted)
+    whole, its, other = ((predicted == samples.label).astype(np.float64) for predicted in answers)
 
     def interval(values: Float64[np.ndarray, "n"]) -> list[float] | None:
         found = resampling.bootstrap_interval(values, samples.label, "samples", group=samples.group_number)
@@ -145,7 +134,7 @@ def _part(samples: Samples, part: Hidden, control: Hidden) -> dict[str, Any]:
     return {
         "hidden": float(part.share.mean()),
         "accuracy": float(its.mean()),
-        "accuracy_ci95": list(resampling.accuracy_interval(right["part"], samples.label, samples.group_number)),
+        "accuracy_ci95": list(resampling.accuracy_interval(its > 0, samples.label, samples.group_number)),
         "lost": float((whole - its).mean()),
         "lost_ci95": interval(whole - its),
         "elsewhere": float(other.mean()),

@@ -90,6 +90,11 @@ class PredictionTable:
         """Number of the person of each row."""
         return np.asarray(np.unique([row["group"] for row in self.rows], return_inverse=True)[1], np.int64)
 
+    @cached_property
+    def label(self) -> Int64[np.ndarray, "n"]:
+        """Number of the class of each row, among those of the table."""
+        return np.asarray(np.unique([row["label"] for row in self.rows], return_inverse=True)[1], np.int64)
+
     def flags(self, name: str) -> Bool[np.ndarray, "n"]:
         """Return a 0/1 column as booleans."""
         return np.array([row[name] == "1" for row in self.rows], bool)

@@ -143,14 +143,13 @@ class _Summary:
     def _groups(self, owner: str) -> dict[str, Any] | None:
         if owner not in self.samples.figures:
             return None
+        named = LABELLED + len(self.classes)
         return {
             "all": self._describe(owner, ALL, "macro"),
             "correct": self._describe(owner, CORRECT, "macro"),
             "wrong": self._describe(owner, WRONG, "macro"),
             "by_class": {name: self._describe(owner, at, "pooled") for name, at in self._places(LABELLED)},
-            "by_predicted": {
-                name: self._describe(owner, at + len(self.classes), "pooled") for name, at in self._places(LABELLED)
-            },
+            "by_predicted": {name: self._describe(owner, at, "pooled") for name, at in self._places(named)},
         }
 
     def _places(self, first: int) -> Iterator[tuple[str, int]]:

@@ -178,7 +178,7 @@ def _differences(
 ) -> dict[str, Any]:
     if not rows.any():
         return {}
-    label = np.unique([row["label"] for row in table.rows], return_inverse=True)[1].astype(np.int64)[rows]
+    label = table.label[rows]
     first, second = shares
     return {name: paired_difference(first[name], second[name], label, "samples", table.group[rows]) for name in first}
 
