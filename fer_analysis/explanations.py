@@ -71,7 +71,7 @@ def explain_batch(
     crop.check(index.image_size)
     chosen = np.asarray(rows, np.int64)
     images = torch.from_numpy(np.stack([reader.image(int(row)) for row in chosen]))
-    maps = torch.from_numpy(np.stack([np.rint(reader.au_map(int(row)) * 255).astype(np.uint8) for row in chosen]))
+    maps = torch.from_numpy(reader.stored_maps(chosen))
     mean, std = torch.tensor(index.channel_mean), torch.tensor(index.channel_std).clamp_min(1e-6)
     parameters = augment.sample_parameters(crop, 0, 0, chosen, index.image_size)
     pictures, targets = augment.apply(crop, parameters, images, maps, mean, std)

@@ -118,9 +118,8 @@ class RowAverage:
 def average_rows(reader: SplitReader, rows: Sequence[int]) -> RowAverage:
     """Average some rows, at least one."""
     face = np.mean([reader.image(row) for row in rows], axis=0)
-    mapped = [row for row in rows if reader.has_map[row]]
-    size = reader.store.index.map_size
-    au_map = np.mean([reader.au_map(row) for row in mapped], axis=0) if mapped else np.zeros((size, size))
+    mapped = np.array([row for row in rows if reader.has_map[row]], np.int64)
+    au_map = reader.stored_maps(mapped).sum(0) / (255 * max(1, len(mapped)))
     return RowAverage(np.asarray(np.rint(face), np.uint8), np.asarray(au_map, np.float32), len(mapped))
 
 

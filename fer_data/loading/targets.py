@@ -34,6 +34,9 @@ Neutral = Literal["skip", "uniform"]
 LANDMARK_SIGMA = 0.06
 """Width of a landmark's Gaussian in inter-ocular distances (36-45): neighbouring points just melt into lines."""
 
+MAPS_AT_A_TIME = 1024
+"""Maps that are averaged are read so many at a time."""
+
 
 @dataclass(frozen=True)
 class FaceAus:
@@ -236,13 +239,17 @@ def mean_map(store: Store, reader: SplitReader | None = None) -> Float64[np.ndar
     if reader is None and "train" not in index.splits:
         return np.asarray(sums[0])
     reader = reader or store.split("train")
-    counts = np.bincount(reader.labels[reader.has_map > 0], minlength=len(index.classes))
-    for row in np.flatnonzero(reader.has_map):
-        sums[reader.labels[row]] += reader.au_map(int(row))
+    mapped = np.flatnonzero(reader.has_map)
+    counts = np.bincount(reader.labels[mapped], minlength=len(index.classes))
+    for start in range(0, len(mapped), MAPS_AT_A_TIME):
+        rows = mapped[start : start + MAPS_AT_A_TIME]
+        maps, labels = reader.stored_maps(rows), reader.labels[rows]
+        for label in np.unique(labels):
+            sums[label] += maps[labels == label].sum(0, dtype=np.int64)
     present = counts > 0
     if not present.any():
         return np.asarray(sums[0])
-    return np.asarray((sums[present] / counts[present, None, None]).mean(0))
+    return np.asarray((sums[present] / (255 * counts[present, None, None])).mean(0))
 
 
 def absent_classes(reader: SplitReader) -> Sequence[str]:

@@ -172,11 +172,15 @@ class SplitReader:
 
     def au_map(self, row: int) -> Float32[np.ndarray, "m m"]:
         """Read one AU map in [0, 1]."""
+        return np.asarray(self.stored_maps(np.array([row]))[0], np.float32) / np.float32(255)
+
+    def stored_maps(self, rows: Int64[np.ndarray, "k"]) -> UInt8[np.ndarray, "k m m"]:
+        """Read AU maps as they are stored: 255 = 1.0. Raises ``IndexError`` for a row outside."""
         size = self.store.index.map_size
-        stored = np.empty((1, size, size), np.uint8)
-        shard, local = self._locate(row)
-        shard.read_maps(np.array([local]), stored, np.array([0]))
-        return np.asarray(stored[0], np.float32) / np.float32(255)
+        maps = np.empty((len(rows), size, size), np.uint8)
+        for shard, places, local in self.in_file_order(rows):
+            shard.read_maps(local, maps, places)
+        return maps
 
     def gather(
         self,
