@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,12 @@ def shared_options(command: F) -> F:
 @out_option("Folder of the grid.")
 @click.option("--methods", default="all", show_default=True,
               help=f"all, or some of {', '.join(listed.methods())}, with commas between.")  # fmt: skip
-@click.option("--backbone", default="resnet18", show_default=True, help="Of all methods that --backbone-for spares.")
+@click.option(
+    "--backbone",
+    default="resnet18",
+    show_default=True,
+    help="Of all methods but TS-CAM, whose own is deit_tiny_patch16_224, and those of --backbone-for.",
+)
 @click.option("--backbone-for", multiple=True, metavar="METHOD=NAME", help="Another backbone for one method.")
 @click.option("--option-for", multiple=True, metavar="METHOD=OPTIONS", help="A method's settings: wildcat=alpha=0.6.")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Runs of each: seeds 0, 1, ...")
@@ -77,23 +83,22 @@ def benchmark(
     from aupipe.fer_analysis.benchmark import plan
     from aupipe.fer_analysis.benchmark.preflight import layers_of
     from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, estimate, run_benchmark
-    from aupipe.fer_models.methods import method_name
 
     base = training_config({"backbone": backbone, **shared})
-    backbones = plan.parse_pairs(backbone_for, "backbone-for")
-    depth = layers_of(backbones.get(method_name(ablation_method), base.backbone)) if layers else 0
     request = plan.GridRequest(
         methods=plan.parse_methods(methods),
         seeds=seeds,
         weights=plan.parse_weights(align_weight, "align-weight"),
         base=base,
-        backbones=backbones,
+        backbones=plan.parse_pairs(backbone_for, "backbone-for"),
         options=plan.parse_pairs(option_for, "option-for"),
-        layers=plan.parse_layer_sets(layers, depth),
         lambdas=plan.parse_weights(lambdas, "lambdas"),
         targets=tuple(dict.fromkeys(name.strip() for name in align_targets.split(",") if name.strip())),
         ablation=ablation_method,
     )
+    if layers:
+        depth = layers_of(request.backbone(request.ablation))
+        request = replace(request, layers=plan.parse_layer_sets(layers, depth))
     said = without_secrets(shlex.join(["aupipe", *sys.argv[1:]]))
     settings = BenchmarkSettings(jobs, threads, split, published, said)
     if dry_run:

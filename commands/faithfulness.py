@@ -73,7 +73,7 @@ def faithfulness(
 
     if against is not None:
         check_alone(maps)
-        check_pair(run, against, split, limit)
+        check_pair(run, against, split, limit, {"baseline": baseline, "seed": seed})
     result = measure_faithfulness(
         run, store, split, limit, baseline, steps, seed, device, batch_size, progress(), maps=maps
     )

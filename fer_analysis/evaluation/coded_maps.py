@@ -205,7 +205,7 @@ def write_coded(
 ) -> str:
     """Write ``coded.csv``, every coded face with all that was measured on it, and return its SHA-256.
 
-    Columns: ``sample_id, group, true, predicted, aus, another`` (the other face), ``cos_MAP`` and ``MAP_AU12``; six
+    Columns: ``sample_id, group, label, predicted, aus, another`` (the other face), ``cos_MAP`` and ``MAP_AU12``; six
     decimals, empty where there is nothing.
     """
     data = csv_of_columns(_columns(faces, measured, classes, codes)).encode()

@@ -46,8 +46,11 @@ class RunPair:
         """
         for one, content in zip((self.run, self.other), contents, strict=True):
             check_current(one, content, self.command, self.split, self.limit)
-        first, second = contents
-        for name in same:
+        self.check_alike(*contents, same)
+
+    def check_alike(self, first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str]) -> None:
+        """Check that two measurements have these settings alike. Raises :class:`RunError` when they have not."""
+        for name in names:
             if first[name] != second[name]:
                 raise self._refusal(name.replace("_", " "), first[name], second[name])
 

@@ -1,6 +1,6 @@
 """``predictions.csv``: everything that was measured, face by face, so that each figure can be computed again.
 
-Columns: ``sample_id, group`` (the person, or else the sample's id), ``true, predicted, correct, probability`` (of the
+Columns: ``sample_id, group`` (the person, or else the sample's id), ``label, predicted, correct, confidence`` (of the
 prediction), ``p_CLASS`` of every class, ``has_map, predicted_has_map, region_share``, then the figures of each map as
 ``MAP_FIGURE``, for example ``att5_cos`` (:mod:`~aupipe.fer_analysis.evaluation.per_face` says what they are). Six
 decimals; empty where a figure means nothing.

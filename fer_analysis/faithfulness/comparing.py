@@ -61,18 +61,29 @@ class FaithfulnessComparison:
         ]
 
 
-def check_pair(run: Path, other: Path, split: str = "test", limit: int | None = LIMIT) -> None:
+def check_pair(
+    run: Path, other: Path, split: str = "test", limit: int | None = LIMIT, asked: Mapping[str, Any] | None = None
+) -> None:
     """Refuse before anything is measured what could not be compared afterwards.
+
+    Args:
+        run: The run that is to be measured.
+        other: The one that was.
+        split: What both are measured on.
+        limit: Number of rows of it; None: all.
+        asked: Settings with which the first will be measured, such as ``baseline`` and ``seed``.
 
     Raises:
         UserInputError: Both are one run.
-        RunError: The other was not measured.
+        RunError: The other was not measured, or with other settings.
     """
     if run.resolve() == other.resolve():
         raise UserInputError(
             paragraph(f"{run} cannot be compared with itself.", fix="Name another run with --against.")
         )
-    _load(results_folder(other, "faithfulness", split, limit, LIMIT), other)
+    found = _load(results_folder(other, "faithfulness", split, limit, LIMIT), other)
+    if asked:
+        RunPair(run, other, "faithfulness", split, limit).check_alike(asked, found, list(asked))
 
 
 def compare_faithfulness(

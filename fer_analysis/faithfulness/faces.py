@@ -1,6 +1,6 @@
 """``faithfulness.csv``: what was measured, face by face, so that each mean and interval can be computed again.
 
-Columns: ``sample_id, group`` (the person, or else the sample's id), ``true, predicted, has_map, probability`` (of the
+Columns: ``sample_id, group`` (the person, or else the sample's id), ``label, predicted, has_map, probability`` (of the
 prediction), ``probability_baseline`` (of the same class on the baseline alone), ``deletion_MAP`` and ``insertion_MAP``
 (areas under the curves), ``region_share``, ``in_face``, ``fall_inside, fall_outside_face, fall_outside_anywhere`` and
 ``correct_..``. Six decimals; empty where a figure means nothing.

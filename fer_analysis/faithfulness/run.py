@@ -70,8 +70,8 @@ def measure_faithfulness(
 ) -> Faithfulness:
     """Test a run's best checkpoint: deletion and insertion, removal of the AU regions, randomised weights.
 
-    Writes ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last, ``faithfulness.json``; nothing else in the
-    folder is touched.
+    Writes ``faithfulness.csv`` (every face), ``faithfulness.png`` and, last, ``faithfulness.json``; of the
+    run's other files only ``digests.json`` changes.
 
     Args:
         run_folder: The run.

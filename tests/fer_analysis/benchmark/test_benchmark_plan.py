@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from aupipe.commands.cli import cli
 from aupipe.fer_analysis.benchmark import preflight
 from aupipe.fer_analysis.benchmark.plan import (
+    DEFAULT_BACKBONES,
     GridRequest,
     parse_layer_sets,
     parse_methods,
@@ -178,3 +181,12 @@ def test_published_figures_stand_beside_the_same_dataset_only(store: Store) -> N
     assert load_published("auto", Store(store.folder, eight)) is None
     with pytest.raises(UserInputError, match="Unknown published table 'rafbd'"):
         load_published("rafbd", store)
+
+
+def test_layers_are_counted_on_the_backbone_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted(backbone: str) -> int:
+        raise UserInputError(backbone)
+
+    monkeypatch.setattr(preflight, "layers_of", counted)
+    asked = ["benchmark", "store", "--out", "grid", "--methods", "tscam", "--ablation-method", "tscam", "--layers", "5"]
+    assert str(CliRunner().invoke(cli, asked).exception) == DEFAULT_BACKBONES["tscam"]

@@ -175,6 +175,9 @@ def test_the_command_refuses_before_it_measures_and_compares_after(
     refused = CliRunner().invoke(cli, ["faithfulness", str(one), "--against", str(two), *options])
     assert "was not measured" in str(refused.exception) and not list(one.glob("faithfulness*"))
     measure_faithfulness(two, store.folder, limit=4, steps=2, device="cpu")
+    otherwise = ["--against", str(two), *options, "--baseline", "mean"]
+    refused = CliRunner().invoke(cli, ["faithfulness", str(one), *otherwise])
+    assert "their baseline differ" in str(refused.exception) and not list(one.glob("faithfulness*"))
     done = CliRunner().invoke(cli, ["faithfulness", str(one), "--against", str(two), *options, "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)["against"]
