@@ -19,6 +19,7 @@ Run it on an idle machine, on a folder of one folder per class: python benchmark
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -189,9 +190,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--shares", default="4,2,1", help="every fourth file, every second, every one")
+    parser.add_argument("--out", type=Path, help="a new folder for what the stages write, which is kept")
     options = parser.parse_args()
     spent, faces = list[dict[str, Spent]](), list[int]()
-    with tempfile.TemporaryDirectory(dir=options.folder.parent) as name:
+    with contextlib.ExitStack() as kept:
+        name = options.out or kept.enter_context(tempfile.TemporaryDirectory(dir=options.folder.parent))
         for every in map(int, options.shares.split(",")):
             out = Path(name) / f"every-{every}"
             faces.append(share(options.folder, every, out / "faces"))
