@@ -68,7 +68,8 @@ ARMS = {
     "landmarks": Arm("the landmarks", "class", {"align_target": "landmarks"}, ("none", "class")),
     "fused": Arm("`fused`", "fused", {}, ("none", "class", "fused-other")),
     "fused-other": Arm("another face's `fused`", "fused", {"align_target": "other_face"}),
-    "estimated": Arm("`estimated`", "estimated", {}, ("none", "class", "fused")),
+    "estimated": Arm("`estimated`", "estimated", {}, ("none", "class", "fused", "estimated-other")),
+    "estimated-other": Arm("another face's `estimated`", "estimated", {"align_target": "other_face"}),
     "per-au": Arm("`fused`, `--guidance per-au`", "fused", {"guidance": "per-au"}, ("none", "class", "per-au-other")),
     "per-au-other": Arm(
         "the same with another face's weights", "fused", {"guidance": "per-au", "align_target": "other_face"}
