@@ -72,7 +72,7 @@ def explain_batch(
     chosen = np.asarray(rows, np.int64)
     images = torch.from_numpy(np.stack([reader.image(int(row)) for row in chosen]))
     maps = torch.from_numpy(reader.stored_maps(chosen))
-    mean, std = torch.tensor(index.channel_mean), torch.tensor(index.channel_std).clamp_min(1e-6)
+    mean, std = torch.tensor(record.channel_mean), torch.tensor(record.channel_std).clamp_min(1e-6)
     parameters = augment.sample_parameters(crop, 0, 0, chosen, index.image_size)
     pictures, targets = augment.apply(crop, parameters, images, maps, mean, std)
     label = reader.labels[chosen].astype(np.int64)

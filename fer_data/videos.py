@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def video_frames(path: Path, every: int) -> Iterator[VideoFrame | LostFrame]:
     number = 0
     for said in _said(_frames, (path, every)):
         if isinstance(said, Death):
-            why = f"no sign of life for {PATIENCE:.0f} s" if said.seconds >= PATIENCE else str(said)
+            why = f"no sign of life for {PATIENCE:.0f} s" if said.seconds == math.inf else str(said)
             yield LostFrame(number, Reason.WORKER_DIED, f"the decoder gave up from here on: {why}")
         elif said is not None:
             number = number if said.number is None else said.number + 1
@@ -103,7 +104,7 @@ def _said(task: Task[Job, Said, None], job: Job) -> Iterator[Said | Death]:
 def _next(worker: Worker[Job, Said, Result]) -> Message[Said] | Done[Result] | Death:
     if worker.connection.poll(PATIENCE):
         return worker.receive()
-    return Death(worker.end(), PATIENCE)
+    return Death(worker.end(), math.inf)  # not by itself: it was ended
 
 
 # --- in the other process ---

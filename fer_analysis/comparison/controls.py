@@ -50,19 +50,24 @@ def assignment_test(table: Float64[np.ndarray, "e e"], seed: int = 0) -> Permuta
 class Controls:
     """Control figures over the networks that have every expression (means over networks and expressions).
 
-    ``networks``: how many they are; ``interval``: of ``mean_iou``, over networks; ``wrong_masks``: mean IoU with the
-    other expressions' masks (None for a single expression).
+    ``networks``: how many they are; ``interval``: of ``mean_iou``, over networks, None of one; ``wrong_masks``:
+    mean IoU with the other expressions' masks (None for a single expression).
     """
 
     networks: int
     mean_iou: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     all_ones: float
     fixed_threshold: float
     chance: float
     area_matched: float
     wrong_masks: float | None
     permutation: Permutation
+
+    def between(self, digits: int) -> str:
+        """Say the interval, with so many decimals; empty where there is none."""
+        ends = [f"{end:.{digits}f}" for end in self.interval or ()]
+        return f" (95 % over networks: {' to '.join(ends)})" if ends else ""
 
 
 def measure_controls(levels: Int64[np.ndarray, "n e e 2 256"]) -> Controls:
@@ -72,11 +77,10 @@ def measure_controls(levels: Int64[np.ndarray, "n e e 2 256"]) -> Controls:
     table = scores.otsu_iou(levels)
     off = ~np.eye(k, dtype=bool)
     per_network = scores.otsu_iou(own).mean(1)
-    mean = float(per_network.mean())
     return Controls(
         networks=len(levels),
-        mean_iou=mean,
-        interval=bootstrap_interval(per_network) or (mean, mean),
+        mean_iou=float(per_network.mean()),
+        interval=bootstrap_interval(per_network),
         all_ones=float(scores.ones_iou(own).mean()),
         fixed_threshold=float(scores.fixed_iou(own).mean()),
         chance=float(scores.chance_iou(own).mean()),

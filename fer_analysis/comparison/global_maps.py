@@ -40,8 +40,8 @@ class GlobalMap:
     """The mean explanation of one expression on the canonical face, and what it stands on.
 
     mean, variance (of single faces, 0 below two), n: (275, 224). ``available``: faces that could have been explained,
-    ``used``: those that were. ``fit``: mean weighted R² of the surrogates, ``interval``: 95 % of the IoU when faces are
-    resampled; None where there is none.
+    ``used``: those that were. ``fit``: mean weighted R² of the surrogates, ``interval``: 95 % of the IoU when persons
+    are resampled; None where there is none.
     """
 
     mean: Float32[np.ndarray, "275 224"]
@@ -163,7 +163,7 @@ def explain_expression(
         target: The class to explain.
         face: The canonical face.
         mask: The expression's mask on it, for the interval of the IoU.
-        resamples: How often the faces are drawn again for that interval. 0: no interval.
+        resamples: How often the persons are drawn again for that interval. 0: no interval.
         progress: Told of each row.
 
     Returns:
@@ -182,6 +182,7 @@ def explain_expression(
             fits.append(found.fit)
         progress.advance(1)
     values, valid = np.stack(maps), np.stack(holds)
+    persons = np.unique([reader.groups[row] for row in rows], return_inverse=True)[1]
     n = valid.sum(0)
     mean = np.divide(values.sum(0, dtype=np.float64), n, out=np.zeros(n.shape), where=n > 0)
     squares = (np.where(valid, values - mean, 0).astype(np.float64) ** 2).sum(0)
@@ -192,7 +193,7 @@ def explain_expression(
         available=available,
         used=len(rows),
         fit=float(np.mean(fits)) if fits else None,
-        interval=iou_interval(values, valid, mask, resamples) if resamples else None,
+        interval=iou_interval(values, valid, mask, persons, resamples) if resamples else None,
     )
 
 
@@ -200,11 +201,18 @@ def iou_interval(
     values: Float32[np.ndarray, "n h w"],
     valid: Bool[np.ndarray, "n h w"],
     mask: Bool[np.ndarray, "h w"],
+    persons: Int64[np.ndarray, "n"],
     resamples: int,
-) -> tuple[float, float]:
-    """Compute the 95 % percentile interval of the mean map's IoU when the faces are drawn again with replacement."""
+) -> tuple[float, float] | None:
+    """Compute the 95 % percentile interval of the mean map's IoU when persons are drawn again, with all their faces.
+
+    None of one person. ``persons``: the number of each face's.
+    """
     n, shape = len(values), values.shape[1:]
-    draws = draw_counts(n, resamples).astype(np.float32)
+    count = int(persons.max()) + 1
+    if count == 1:
+        return None
+    draws = draw_counts(count, resamples)[:, persons].astype(np.float32)
     flat, holds = values.reshape(n, -1), valid.reshape(n, -1).astype(np.float32)
     scores: list[Float64[np.ndarray, "r"]] = []
     for start in range(0, resamples, CHUNK):

@@ -86,9 +86,8 @@ class MapComparison:
             rows = self.table(self.scoring.values["iou"], 4, "-")
             lines += ["", *text_table([("IoU", *expressions, "mean"), *rows]), *self._empty_cells(), ""]
             if (c := self.scoring.controls) is not None:
-                low, high = c.interval
                 lines.append(
-                    f"mean IoU {c.mean_iou:.4f} (95 % over networks: {low:.4f} to {high:.4f}); beside it: all-ones map "
+                    f"mean IoU {c.mean_iou:.4f}{c.between(4)}; beside it: all-ones map "
                     f"{c.all_ones:.4f}, fixed threshold {c.fixed_threshold:.3f}, area-matched {c.area_matched:.3f}, "
                     f"chance {c.chance:.3f}; the true masks among all {c.permutation.orders} orders: "
                     f"p = {c.permutation.p:.2f}"
@@ -146,7 +145,8 @@ def _scores_json(comparison: MapComparison) -> dict[str, Any]:
 
 def _controls_json(controls: Controls) -> dict[str, Any]:
     content = {name: value for name, value in vars(controls).items() if name != "permutation"}
-    return {**content, "interval": list(controls.interval), "permutation": vars(controls.permutation)}
+    ends = None if controls.interval is None else list(controls.interval)
+    return {**content, "interval": ends, "permutation": vars(controls.permutation)}
 
 
 def compare_maps(

@@ -57,6 +57,10 @@ class MapOptions:
                 raise UserInputError(paragraph(f"--{name} is too small.", expected=f"{least} or more"))
 
 
+PERSONS_RESAMPLED = 1
+"""Raised where the interval of the IoU changes: a map that is kept has its interval with it."""
+
+
 class MapMaker:
     """The maker of the global maps of one split, or their reader where they are there.
 
@@ -91,7 +95,7 @@ class MapMaker:
         # A map does not depend on the mask, but for the interval of its IoU.
         without = ("device", "batch") if self.options.resamples else ("device", "batch", "masks")
         settings = {key: value for key, value in asdict(self.options).items() if key not in without}
-        measured = np.packbits(mask).tolist() if self.options.resamples else []
+        measured = [PERSONS_RESAMPLED, np.packbits(mask).tolist()] if self.options.resamples else []
         key = digest([classifier.identity, self.reader.store.index.digest, settings, measured])
         if (kept := load_map(self.folder, name, key)) is not None:
             return kept

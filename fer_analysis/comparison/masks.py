@@ -88,6 +88,25 @@ def find_masks(wanted: str, face: CanonicalFace | None, store: Store | None = No
     return codebook_masks(face, store.codebook if store is not None else load_codebook("default"))
 
 
+def canonical_masks(wanted: str, face: CanonicalFace, store: Store) -> MaskSet:
+    """Find masks as :func:`find_masks` does, for maps that are made on a canonical face.
+
+    Raises:
+        UserInputError: The folder cannot be used, or its masks have another size.
+    """
+    masks = find_masks(wanted, face, store)
+    if masks.masks.shape[1:] != (HEIGHT, WIDTH):
+        raise UserInputError(
+            paragraph(
+                "The masks do not lie on the canonical face.",
+                expected=f"{WIDTH} x {HEIGHT} pixels",
+                got=f"{masks.masks.shape[2]} x {masks.masks.shape[1]}",
+                fix="Mend --masks.",
+            )
+        )
+    return masks
+
+
 def masked_expressions(classes: Sequence[str], masks: MaskSet) -> tuple[str, ...]:
     """List the classes that have a mask. Raises :class:`UserInputError` where none has."""
     names = tuple(name for name in classes if name in masks.expressions)

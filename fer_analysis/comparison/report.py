@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from jaxtyping import Float64
 from aupipe.fer_analysis.comparison import figures
 from aupipe.fer_analysis.comparison.map_comparison import MapComparison, Scoring
 from aupipe.fer_analysis.comparison.scores import FIXED, SCORES
-from aupipe.fer_data.files import write_bytes, write_json, write_text
+from aupipe.fer_data.files import json_bytes, write_bytes
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.tables import csv_text, markdown_table
 
@@ -21,6 +22,9 @@ over expressions, and only of networks that have a map for each. **Similarity**:
 all pixels; distance 1 - r; average linkage. The overall tree uses the mean distance over the expressions. All
 dendrograms share one distance axis that starts at 0. Areas, ranks and the curves are defined in
 `docs/compare.md`; the fixed threshold is {FIXED} of the full range."""
+
+PASSING = ("iou.csv", "scores.csv", "faces.csv", "dendrogram_*.png", "correlation_*.png", "maps.png")
+"""What not every comparison writes."""
 
 _Rows = tuple[list[str], list[list[str]]]
 """The header of a table and its rows."""
@@ -35,22 +39,31 @@ def write_comparison(out: Path, comparison: MapComparison, *, pictures: bool = T
         pictures: False: the tables only.
     """
     out.mkdir(parents=True, exist_ok=True)
+    written = set()
+    for name, data in _files(comparison, pictures):
+        write_bytes(out / name, data)
+        written.add(name)
+    for path in [path for pattern in PASSING for path in out.glob(pattern) if path.name not in written]:
+        path.unlink()  # of an earlier comparison
+
+
+def _files(comparison: MapComparison, pictures: bool) -> Iterator[tuple[str, bytes]]:
     if comparison.scoring is not None:
-        write_text(out / "iou.csv", csv_text(*_iou_rows(comparison, comparison.scoring)))
-        write_text(out / "scores.csv", csv_text(*_score_rows(comparison, comparison.scoring)))
-    write_text(out / "merge_heights.csv", csv_text(*_height_rows(comparison)))
+        yield "iou.csv", csv_text(*_iou_rows(comparison, comparison.scoring)).encode()
+        yield "scores.csv", csv_text(*_score_rows(comparison, comparison.scoring)).encode()
+    yield "merge_heights.csv", csv_text(*_height_rows(comparison)).encode()
     for table in comparison.tables:
-        write_text(out / f"{table.name}.csv", csv_text(table.header, table.rows))
-    write_text(out / "results.md", markdown(comparison))
-    write_json(out / "comparison.json", comparison.as_json())
+        yield f"{table.name}.csv", csv_text(table.header, table.rows).encode()
+    yield "results.md", markdown(comparison).encode()
+    yield "comparison.json", json_bytes(comparison.as_json())
     if not pictures:
         return
     longest = max((float(tree.heights[-1]) for tree in comparison.trees), default=0.0)
     for tree in comparison.trees:
         drawn = figures.draw_dendrogram(tree, max(longest * 1.05, 1e-3))
-        write_bytes(out / f"dendrogram_{tree.name}.png", png_bytes(drawn))
-        write_bytes(out / f"correlation_{tree.name}.png", png_bytes(figures.draw_correlations(tree)))
-    write_bytes(out / "maps.png", png_bytes(figures.draw_maps(comparison.maps, comparison.masks)))
+        yield f"dendrogram_{tree.name}.png", png_bytes(drawn)
+        yield f"correlation_{tree.name}.png", png_bytes(figures.draw_correlations(tree))
+    yield "maps.png", png_bytes(figures.draw_maps(comparison.maps, comparison.masks))
 
 
 def _iou_rows(comparison: MapComparison, scoring: Scoring) -> _Rows:
@@ -116,7 +129,7 @@ def _control_parts(scoring: Scoring) -> list[str]:
         return ["No network has a map for every expression, so there is no mean to compare with controls."]
     test = c.permutation
     rows = [
-        ["mean IoU of the networks", f"{c.mean_iou:.4f} (95 %: {c.interval[0]:.4f} to {c.interval[1]:.4f})"],
+        ["mean IoU of the networks", f"{c.mean_iou:.4f}{c.between(4)}"],
         ["a map that is on everywhere", f"{c.all_ones:.4f}"],
         [f"fixed threshold {FIXED} in place of Otsu's", f"{c.fixed_threshold:.4f}"],
         ["as many pixels as the mask has", f"{c.area_matched:.4f}"],

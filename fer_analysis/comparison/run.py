@@ -13,7 +13,7 @@ from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import ExtraTable, MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import read_maps
 from aupipe.fer_analysis.comparison.map_maker import MapMaker, MapOptions, few_faces, map_set
-from aupipe.fer_analysis.comparison.masks import find_masks, masked_expressions
+from aupipe.fer_analysis.comparison.masks import canonical_masks, find_masks, masked_expressions
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.folders import COMPARISON, output_folder
@@ -59,7 +59,8 @@ def compare_folder(
     masks = find_masks(wanted, face) if wanted is not None else None
     source = {"maps": str(maps_folder), "masks": wanted or "none", **({"canonical face": shape} if shape else {})}
     comparison = compare_maps(maps, masks, face.face if face is not None else None, source)
-    write_comparison(out, comparison, pictures=pictures)
+    with output_folder(out, COMPARISON):
+        write_comparison(out, comparison, pictures=pictures)
     return comparison
 
 
@@ -111,9 +112,10 @@ def compare_networks(
     store = preview_store(place, fold)
     for run, record in records.items():
         measured_run.check_fold(run, record, store)
+        measured_run.check_image_size(run, record, store)
     store.split(options.split)
     face = canonical_face(options.shape)
-    masks = find_masks(options.masks, face, store)
+    masks = canonical_masks(options.masks, face, store)
     classifiers = _load(runs, externals, store, options)
     names = masked_expressions(store.index.classes, masks)
     with output_folder(out, COMPARISON):

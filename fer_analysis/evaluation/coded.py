@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_analysis.evaluation.coded_faces import CodedFaces, coded_faces, stored_codes
-from aupipe.fer_analysis.evaluation.coded_maps import TABLE, Networks, measure_coded, write_coded
+from aupipe.fer_analysis.evaluation.coded_maps import TABLE, CodedMeasures, Networks, measure_coded, write_coded
 from aupipe.fer_analysis.evaluation.coded_summary import summarise_coded, with_estimate
 from aupipe.fer_data.files import write_bytes
 from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.manifest.face_codes import FaceCodes, read_face_codes
 from aupipe.fer_data.manifest.unit_scores import read_unit_scores
+from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Progress
 
 PICTURE = "coded.png"
@@ -59,22 +60,23 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     return CodedSplit(codes, faces, scores)
 
 
-def evaluate_coded(
-    coded: CodedSplit, networks: Networks, loader: TripletLoader, out: Path, progress: Progress
-) -> dict[str, Any]:
-    """Measure the coded faces and write ``coded.csv`` and ``coded.png``.
-
-    Returns:
-        The part ``coded`` of ``metrics.json``.
+def measure_coded_split(
+    coded: CodedSplit, networks: Networks, loader: TripletLoader, progress: Progress
+) -> CodedMeasures:
+    """Measure the coded faces.
 
     Raises:
         RunError: A batch does not fit into memory, or the output is not finite.
     """
+    store = loader.reader.store
+    return with_estimate(measure_coded(networks, loader, coded.faces, store.codebook, progress), coded.estimate)
+
+
+def write_coded_split(coded: CodedSplit, measured: CodedMeasures, store: Store, out: Path) -> dict[str, Any]:
+    """Write ``coded.csv`` and ``coded.png``; return the part ``coded`` of ``metrics.json``."""
     from aupipe.fer_analysis.evaluation.figures import draw_coded  # most evaluations draw none
     from aupipe.fer_display.figures import png_bytes
 
-    store = loader.reader.store
-    measured = with_estimate(measure_coded(networks, loader, coded.faces, store.codebook, progress), coded.estimate)
     content = summarise_coded(coded.faces, measured, store.index.classes, coded.codes, store.codebook)
     digest = write_coded(out / TABLE, coded.faces, measured, store.index.classes, coded.codes.codes)
     write_bytes(out / PICTURE, png_bytes(draw_coded(content)))

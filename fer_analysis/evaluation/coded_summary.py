@@ -97,12 +97,12 @@ class _CodedSummary:
     def _scores(self, name: str) -> Float64[np.ndarray, "n k"] | None:
         return self.measured.scores.get("attention" if name == "another" else name)
 
-    def _units(self, name: str) -> list[UnitInClass]:
-        """The action units in classes that have enough faces with a score."""
-        scores = self._scores(name)
-        if scores is None:
+    def _units(self, name: str, *others: str) -> list[UnitInClass]:
+        """The action units in classes that have enough faces with a score, of the ``others`` too."""
+        scores = [found for one in (name, *others) if (found := self._scores(one)) is not None]
+        if len(scores) <= len(others):
             return []
-        known = np.isfinite(scores)
+        known = np.asarray(np.isfinite(scores).all(0))
         if name == "another":
             known &= self.faces.accompanied[:, None]
         return within_class.units_in_classes(self._shown(name), self.faces.label, known)
@@ -148,10 +148,10 @@ class _CodedSummary:
     def lead(self, name: str) -> dict[str, Interval]:
         """Compute the paired intervals of what a map has more than its control, on what both have."""
         mine = "unit_maps" if name == "untrained_unit_maps" else "attention"
-        cosines, units = self.measured.cosines, self._units(name)
-        rows = self._cosine_rows(mine, name)
+        cosines, rows = self.measured.cosines, self._cosine_rows(mine, name)
         both = None if name not in cosines else self._cosine_interval(cosines[mine] - cosines[name], rows)
         # Of another face the units are its own: its faces show others.
+        units = self._units(name) if name == "another" else self._units(name, mine)
         own = self._units(mine) if name == "another" else units
         return {"cosine": both, "within": self._interval(self._areas(mine, own) - self._areas(name, units))}
 
@@ -162,11 +162,13 @@ class _CodedSummary:
             units = [one for one in self._units("attention") if one.unit == unit]
             if not units:
                 continue
-            estimated = [one for one in self._units("estimate") if one.unit == unit]
+            estimated, mapped = (
+                [one for one in self._units(name) if one.unit == unit] for name in ("estimate", "unit_maps")
+            )
             entries[str(number)] = {
                 "within": self._area("attention", units),
                 "within_ci95": self._interval(self._areas("attention", units)),
-                "unit_maps": self._area("unit_maps", units),
+                "unit_maps": self._area("unit_maps", mapped),
                 "untrained": self._area("untrained", units),
                 "estimate": self._area("estimate", estimated),
                 "true_map": self._area("true_map", units),

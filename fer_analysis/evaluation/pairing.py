@@ -46,7 +46,8 @@ class RunPair:
         """
         for one, content in zip((self.run, self.other), contents, strict=True):
             check_current(one, content, self.command, self.split, self.limit)
-        self.check_alike(*contents, same)
+        first, second = contents
+        self.check_alike(first, second, same)
 
     def check_alike(self, first: Mapping[str, Any], second: Mapping[str, Any], names: Sequence[str]) -> None:
         """Check that two measurements have these settings alike. Raises :class:`RunError` when they have not."""

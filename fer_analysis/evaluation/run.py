@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aupipe.fer_analysis.evaluation.averages import AVERAGES, AverageMaps, save_averages
-from aupipe.fer_analysis.evaluation.coded import CODED_FILES, choose_coded, evaluate_coded
+from aupipe.fer_analysis.evaluation.coded import CODED_FILES, choose_coded, measure_coded_split, write_coded_split
 from aupipe.fer_analysis.evaluation.coded_maps import Networks
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines
 from aupipe.fer_analysis.evaluation.comparing import Comparison, compare
@@ -23,7 +23,6 @@ from aupipe.fer_analysis.given_maps import find_maps
 from aupipe.fer_data.errors import UserInputError, paragraph
 from aupipe.fer_data.files import json_bytes, withdraw, write_bytes
 from aupipe.fer_data.frames import csv_frame
-from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.manifest.face_codes import FaceCodes
 from aupipe.fer_data.recorded import write_recorded
 from aupipe.fer_data.types import Progress, Silent, lines_repr
@@ -130,12 +129,16 @@ def evaluate(
     record, model, kept = checkpoint.load_best(run_folder, where, method, method_options)
     store = measured_run.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
-    loader = TripletLoader(
-        store.split(split), batch_size or config.batch_size, config.centre_crop, device=where, mode="none", limit=limit
-    )
+    loader = measured_run.measuring_loader(record, store, split, where, batch_size, limit)
     coded = None if aus is None else choose_coded(aus, estimate, loader)
     given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
-    samples, averages = measure(model, store, loader, config.centre_crop, progress or Silent(), given)
+    shown = progress or Silent()
+    samples, averages = measure(model, store, loader, config.centre_crop, shown, given)
+    hidden = measure_occluded(model, loader, config.centre_crop, shown) if occlude else None
+    measured = None
+    if coded is not None:
+        networks = Networks(model, checkpoint.untrained_model(record, where))
+        measured = measure_coded_split(coded, networks, loader, shown)
     layers = model.backbone.n_layers
     figures = summarise(samples, record.classes, layers)
     title = "CAM" if given is None else f"maps of {given.name}"
@@ -145,13 +148,11 @@ def evaluate(
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     _draw(out, figures, averages, record.classes, layers, title)
-    if occlude:
-        hidden = measure_occluded(model, loader, config.centre_crop, progress or Silent())
+    if hidden is not None:
         digest_hidden = write_occluded(out / OCCLUDED_TABLE, samples, hidden, record.classes)
         figures["occluded"] = {**summarise_occluded(samples, hidden), "table_sha256": digest_hidden}
-    if coded is not None:
-        untrained = checkpoint.untrained_model(record, where)
-        figures["coded"] = evaluate_coded(coded, Networks(model, untrained), loader, out, progress or Silent())
+    if coded is not None and measured is not None:
+        figures["coded"] = write_coded_split(coded, measured, store, out)
     content = {
         **figures,
         "predictions_sha256": digest,

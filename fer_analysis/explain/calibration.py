@@ -17,13 +17,12 @@ from scipy import optimize, special
 
 from aupipe.fer_data.errors import FerError, RunError
 from aupipe.fer_data.files import json_bytes
-from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.recorded import read_recorded, write_recorded
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_models import metrics
 from aupipe.fer_models.methods import Method
-from aupipe.fer_models.training import run_record
+from aupipe.fer_models.training import measured_run, run_record
 
 CALIBRATION_FILE = "calibration.json"
 TEMPERATURE_RANGE = (0.25, 8.0)
@@ -164,8 +163,7 @@ def validation_logits(
     record: run_record.RunRecord, model: Method, store: Store, device: torch.device
 ) -> tuple[Float64[np.ndarray, "n k"], Int64[np.ndarray, "n"]]:
     """Compute logits and labels of the validation split, as the evaluation does."""
-    config = record.config
-    loader = TripletLoader(store.split("val"), config.batch_size, config.centre_crop, device=device, mode="none")
+    loader = measured_run.measuring_loader(record, store, "val", device)
     logits, label = [], []
     with contextlib.closing(loader.epoch(0)) as batches:
         for batch in batches:

@@ -25,7 +25,6 @@ from aupipe.fer_data.failures import write_failures
 from aupipe.fer_data.files import file_name, write_bytes, write_json, write_text
 from aupipe.fer_data.folders import EXPLANATION, output_folder
 from aupipe.fer_data.preparation import FaceFinder
-from aupipe.fer_data.typed import UnreadableTextError, parse_json
 from aupipe.fer_data.types import Failure, Progress, count_reasons, lines_repr
 from aupipe.fer_data.video_files import VideoFacts
 from aupipe.fer_display.blocks import Block, Wide
@@ -34,6 +33,8 @@ from aupipe.fer_display.pages import render
 from aupipe.fer_display.tables import csv_of_records
 
 REPORT, TABLE, PAGE, FACES, TIMELINE = "explain.json", "faces.csv", "index.html", "faces", "timeline.png"
+WRITTEN = (REPORT, TABLE, PAGE, TIMELINE)
+"""What speaks of all faces."""
 
 NO_FILM = "No frame can be decoded, so no video was written."
 
@@ -130,8 +131,9 @@ def explain(
 ) -> ExplainReport:
     """Explain every face of an input.
 
-    Nothing that is wrong with one picture ends the whole: it becomes a failure. Files are replaced one by one,
-    atomically; those that an earlier run left and this one did not make again are removed at the end.
+    Nothing that is wrong with one picture ends the whole: it becomes a failure. The page, table and report of an
+    earlier run are withdrawn first; the faces' files are replaced one by one, atomically, and those that this one did
+    not make again are removed at the end.
 
     Args:
         opened: The run.
@@ -151,13 +153,15 @@ def explain(
                 work.count(opened, one)
             return _report(opened, source, None, work, (*opened.notes, *notes), film)
         with output_folder(out, EXPLANATION):
-            earlier = _earlier_files(out)
+            for name in WRITTEN:  # they would speak of faces that are replaced now
+                (out / name).unlink(missing_ok=True)
             for one in seen:
                 work.count(opened, one)
                 _explain_picture(opened, one, out, work)
             report = _finish(opened, source, out, work, (*opened.notes, *notes), film)
-            for name in set(earlier) - set(report.files):
-                (out / name).unlink(missing_ok=True)
+            for path in [*(out / FACES).rglob("*.png"), *(out / FACES).rglob("*.json")]:
+                if path.relative_to(out).as_posix() not in report.files:
+                    path.unlink()  # of an earlier call, finished or not
     return report
 
 
@@ -265,17 +269,3 @@ def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> Wide:
     write_bytes(out / TIMELINE, png)
     means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))
     return page.timeline(png, figure.canvas.get_width_height(), printable(source.path.name), means)
-
-
-def _earlier_files(out: Path) -> Sequence[str]:
-    """Read which files an earlier run says it wrote into the folder, as far as they lie below it."""
-    try:
-        names = parse_json((out / REPORT).read_bytes(), _Earlier).files
-    except (OSError, UnreadableTextError):
-        return ()
-    return [name for name in names if not {"", ".", ".."} & set(name.split("/")) and "\0" not in name]
-
-
-@dataclass(frozen=True)
-class _Earlier:
-    files: tuple[str, ...]

@@ -102,8 +102,7 @@ def measure_faithfulness(
     record, model, kept = checkpoint.load_best(run_folder, where)
     store = measured_run.run_store(run_folder, record, store_folder, progress, split=split)
     config = record.config
-    size = batch_size or config.batch_size
-    loader = TripletLoader(store.split(split), size, config.centre_crop, device=where, mode="none", limit=limit)
+    loader = measured_run.measuring_loader(record, store, split, where, batch_size, limit)
     given = None if maps is None else find_maps(maps, loader.reader.sample_ids[: loader.rows])
     try:
         faces = measure(model, loader, Perturbation(baseline, steps, seed), shown, given)

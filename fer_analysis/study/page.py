@@ -75,10 +75,9 @@ def _iou(comparison: MapComparison) -> Block:
 def _controls(comparison: MapComparison) -> list[Block]:
     if comparison.scoring is None or (found := comparison.scoring.controls) is None:
         return [Text("No network has a map for every expression, so there is no mean to compare with controls.")]
-    low, high = found.interval
     return [
         Text(
-            f"Mean of {found.networks} networks {found.mean_iou:.3f} (95 % over networks: {low:.3f} – {high:.3f}). "
+            f"Mean of {found.networks} networks {found.mean_iou:.3f}{found.between(3)}. "
             f"A map that is on everywhere has {found.all_ones:.3f}, as many pixels as the mask has "
             f"{found.area_matched:.3f}, areas of these sizes by chance {found.chance:.3f}. Of all "
             f"{found.permutation.orders} ways to deal the masks to the expressions, {found.permutation.p:.0%} score at "

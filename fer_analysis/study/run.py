@@ -15,12 +15,12 @@ from aupipe.fer_analysis.benchmark.plan import Training
 from aupipe.fer_analysis.benchmark.preflight import check_folders
 from aupipe.fer_analysis.benchmark.processes import PATIENCE, default_jobs, device_of, run_trainings
 from aupipe.fer_analysis.benchmark.worker import Order
-from aupipe.fer_analysis.comparison.canonical import HEIGHT, WIDTH, canonical_face
+from aupipe.fer_analysis.comparison.canonical import canonical_face
 from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.map_comparison import MapComparison, compare_maps
 from aupipe.fer_analysis.comparison.map_files import LeftOut
 from aupipe.fer_analysis.comparison.map_maker import NO_FACE, map_set
-from aupipe.fer_analysis.comparison.masks import find_masks, masked_expressions
+from aupipe.fer_analysis.comparison.masks import canonical_masks, masked_expressions
 from aupipe.fer_analysis.comparison.report import write_comparison
 from aupipe.fer_analysis.comparison.similarity import OVERALL
 from aupipe.fer_analysis.study.clusters import ClusterTest, cluster_test
@@ -36,7 +36,7 @@ from aupipe.fer_analysis.study.results import (
     network_table,
     recognition,
 )
-from aupipe.fer_data.errors import FerError, UserInputError, paragraph
+from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.folders import STUDY, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.processes import Done, Message, run_jobs
@@ -139,16 +139,7 @@ class _Study:
         threads = threads or max(1, usable_cpus() // self.jobs)
         self.order = Order(self.store.place, out.resolve(), request.maps.split, threads, device)
         self.face = canonical_face(request.maps.shape)
-        self.masks = find_masks(request.maps.masks, self.face, self.store)
-        if self.masks.masks.shape[1:] != (HEIGHT, WIDTH):
-            raise UserInputError(
-                paragraph(
-                    "The masks do not lie on the canonical face.",
-                    expected=f"{WIDTH} x {HEIGHT} pixels",
-                    got=f"{self.masks.masks.shape[2]} x {self.masks.masks.shape[1]}",
-                    fix="Mend --masks.",
-                )
-            )
+        self.masks = canonical_masks(request.maps.masks, self.face, self.store)
         self.expressions = masked_expressions(self.store.index.classes, self.masks)
         self.trainings = plan_trainings(request, self.store.index.image_size)
         self.by_network = {network.name: self._trainings_of(network) for network in request.networks}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -115,6 +115,9 @@ class TripletLoader:
         target: The AU map of the class, or a control (:class:`~aupipe.fer_data.loading.targets.Targets`).
         neutral: What classes without AUs get: no target (``skip``), or a ``uniform`` one.
         per_au: Give each batch the regions and weights of its faces' action units too.
+        mean: Of each channel in [0, 1], taken from images before a network sees them: those it was trained with. None:
+            the store's.
+        std: The deviation of each channel, by which they are divided then. None: the store's.
 
     Raises:
         UserInputError: Settings that do not fit the store.
@@ -146,6 +149,8 @@ class TripletLoader:
         target: Target = "class",
         neutral: Neutral = "skip",
         per_au: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         index = reader.store.index
         config = config or AugmentConfig(index.image_size, enabled=False)
@@ -164,8 +169,8 @@ class TripletLoader:
         labels = reader.labels[: self.rows] if mode == "balanced" else None
         self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels, even)
         self.plan.check()
-        self.mean = torch.tensor(index.channel_mean, dtype=torch.float32, device=self.device)
-        self.std = torch.tensor(index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
+        self.mean = torch.tensor(mean or index.channel_mean, dtype=torch.float32, device=self.device)
+        self.std = torch.tensor(std or index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
         self.report = LoadReport()
         self._store_digest = index.digest
         self._progress = (0, 0)

@@ -122,8 +122,11 @@ class Targets:
 
     def has_map(self, rows: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
         """Tell which rows have a target."""
-        mapped: np.ndarray = (self.reader.has_map[rows] > 0) | self._blank[self.reader.labels[rows]]
-        return mapped
+        labels = self.reader.labels[rows]
+        mapped = self.reader.has_map[rows] > 0
+        if self.target == "shuffled":  # drawn by the label, which may have no map where the face has
+            mapped &= self._mapped[labels]
+        return np.asarray(mapped | self._blank[labels])
 
     def action_units(
         self, rows: Int64[np.ndarray, "b"], points: Float32[np.ndarray, "b 68 2"], crop: int, size: int

@@ -27,7 +27,7 @@ from aupipe.fer_data.manifest.advice import (
 from aupipe.fer_data.manifest.descriptors import compile_pattern
 from aupipe.fer_data.manifest.labels import Vocabulary, make_vocabulary, normal_label, own_label
 from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread_tables
-from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, describe_folder
+from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, choose_variant, describe_folder
 from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
 from aupipe.fer_data.manifest.model import box_cells, companion_path, recorded_digest, write_manifest
 from aupipe.fer_data.manifest.persons import person_of, take_persons
@@ -105,6 +105,15 @@ def build_manifest(
     if is_ours(root):
         raise ManifestError(wrong_path(root, "images"))
     choice = choose_layout(layout, root, aliases, labels)
+    choose_variant(choice.form, variant)  # refuses one that this form does not have, whoever reads it
+    if box_format is not None and choice.form.reader != "table":
+        raise UserInputError(
+            paragraph(
+                f"--box-format says what the boxes of a table are, and this is none: {choice.title}.",
+                where=root,
+                fix="Leave it out, or name the layout of the table: csv.",
+            )
+        )
     pattern = _subject_pattern(choice, subject_pattern)
     descriptor = choice.descriptor
     vocabulary = make_vocabulary(aliases, descriptor.labels, descriptor.dropped, labels)

@@ -110,8 +110,9 @@ def _check_files(lines: _Lines, root: Path) -> Iterator[ManifestFinding]:
     for line, sample in lines:
         if sample.path in faults:
             yield ManifestFinding(Level.ERROR, "missing_file", line, f"{sample.path}: {faults[sample.path]}.")
+    line_of = {sample.path: line for line, sample in reversed(lines)}
     for path, target in paths_outside(root, sizes):
-        line = next(line for line, sample in lines if sample.path == path)
+        line = line_of[path]
         message = f"{path} is a link out of the root, to {target}: `aupipe landmarks` needs --follow-links."
         yield ManifestFinding(Level.WARNING, "outside_root", line, message)
     keys = content_keys(root, sizes)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 
+NEUTRAL = "neutral"
 EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral", "contempt")
 """Canonical expressions, in the order every list of classes follows."""
 

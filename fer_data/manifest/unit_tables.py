@@ -20,6 +20,7 @@ from aupipe.fer_data.action_units.facs import FacsCode, FacsError, intensity_let
 from aupipe.fer_data.action_units.modes import WIDTH
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.manifest.labels import NEUTRAL
 from aupipe.fer_data.manifest.layouts.cells import plain_word
 from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, find_column, table_rows
 from aupipe.fer_data.types import Sample
@@ -203,7 +204,7 @@ class UnitTable(Generic[T]):
                 raise _two_files(self.path, self.lines[key], key, (whose[key], sample.path))
         if not any(found):
             raise self._names_none(samples)
-        return found
+        return found if self.header.key in ("sample_id", "file") else _without_onsets(samples, found)
 
     def _shorten(self, samples: Sequence[Sample]) -> None:
         """Let paths of another machine be found by the file's name, where the names of all such rows differ.
@@ -230,6 +231,14 @@ class UnitTable(Generic[T]):
                 + (" Say who the persons are with --subject." if self.header.key == "person" else ""),
             )
         )
+
+
+def _without_onsets(samples: Sequence[Sample], keys: Sequence[str | None]) -> list[str | None]:
+    """Leave out neutral faces whose sequence or person also has others: a row speaks of the peak, not of its onset."""
+    peaks = {key for sample, key in zip(samples, keys, strict=True) if sample.label != NEUTRAL}
+    return [
+        None if sample.label == NEUTRAL and key in peaks else key for sample, key in zip(samples, keys, strict=True)
+    ]
 
 
 def read_unit_table(path: Path, read: Callable[[UnitRow], T], samples: Sequence[Sample]) -> UnitTable[T]:

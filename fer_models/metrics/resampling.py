@@ -120,15 +120,18 @@ def accuracy_interval(
 ) -> tuple[float, float]:
     """Compute the 95 % interval of an accuracy: Wilson's or, where persons repeat, the bootstrap's.
 
+    Where all or no faces are named rightly every resample is alike, and Wilson's interval counts each person once.
+
     Args:
         right: Whether each face is named rightly; at least one.
         label: The class of each.
         group: The person of each.
     """
-    wilson = wilson_interval(int(right.sum()), len(right))
     if not repeats(group):
-        return wilson
-    return bootstrap_interval(right.astype(np.float64), label, "samples", group=group) or wilson
+        return wilson_interval(int(right.sum()), len(right))
+    persons, alike = len(np.unique(group)), right.all() or not right.any()
+    drawn = None if alike else bootstrap_interval(right.astype(np.float64), label, "samples", group=group)
+    return drawn or wilson_interval(round(float(right.mean()) * persons), persons)
 
 
 def repeats(group: Int64[np.ndarray, "n"] | None) -> TypeGuard[Int64[np.ndarray, "n"]]:

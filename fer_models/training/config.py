@@ -38,6 +38,9 @@ LOADING = ("loader_threads", "resident")
 FORMER_NAMES = {"select_on": "select"}
 """Settings by the names that older runs recorded."""
 
+MERGED_TARGETS = ("mean", "shuffled", "landmarks")
+"""Controls that are one map a face."""
+
 NOT_NEGATIVE = (
     "faces_per_class", "crop_size", "input_size", "align_weight", "weight_decay", "warmup_epochs", "rotation",
     "brightness", "contrast", "checkpoint_minutes", "checkpoint_steps",
@@ -181,6 +184,9 @@ class TrainConfig:
             _refuse("select", "a moving average to select: --ema 0.999, for example", self.select)
         if self.output_stride not in (8, 16, 32):
             _refuse("output_stride", "8, 16 or 32", self.output_stride)
+        if self.guidance != "merged" and self.align_target in MERGED_TARGETS:
+            expected = "class or other_face with --guidance per-au: this control has no maps of single action units"
+            _refuse("align_target", expected, self.align_target)
         if self.fold:
             object.__setattr__(self, "fold", str(parse_fold(self.fold)))
         if self.balance and self.order != "full":

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from aupipe.fer_data.errors import RunError, StoreError, paragraph
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.loading.loader import TripletLoader
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.shards.remote import is_url
@@ -34,7 +37,8 @@ def run_store(
         split: What is wanted of it; None: anything.
 
     Raises:
-        RunError: Its classes are not the run's, or the run learned from a fold of another store.
+        RunError: Its classes or the size of its images are not the run's, or the run learned from a fold of another
+            store.
         StoreError: There is no such store, or it has no such split.
     """
     place = store_place(run_folder, record) if override is None else override
@@ -49,6 +53,7 @@ def run_store(
         )
     store = preview_store(place, record.config.fold, progress)
     check_fold(run_folder, record, store)
+    check_image_size(run_folder, record, store)
     if store.index.classes != record.classes:
         raise RunError(
             paragraph(
@@ -62,6 +67,55 @@ def run_store(
     if split is not None:
         store.split(split)
     return open_previewed(place, store, progress)
+
+
+def measuring_loader(
+    record: RunRecord,
+    store: Store,
+    split: str,
+    device: torch.device,
+    batch_size: int | None = None,
+    limit: int | None = None,
+) -> TripletLoader:
+    """Make the loader of what a run is measured on: central crops, in the store's order, normalised as in training.
+
+    Args:
+        record: The run's record.
+        store: Its store, or another one.
+        split: Of that store.
+        device: Where the batches are made.
+        batch_size: Images at once. None: that of the training.
+        limit: Number of rows. None: all.
+    """
+    return TripletLoader(
+        store.split(split),
+        batch_size or record.config.batch_size,
+        record.config.centre_crop,
+        device=device,
+        mode="none",
+        limit=limit,
+        mean=record.channel_mean,
+        std=record.channel_std,
+    )
+
+
+def check_image_size(run_folder: Path, record: RunRecord, store: Store) -> None:
+    """Refuse a store out of whose images the run's crop would cut another part of the face.
+
+    Raises:
+        RunError: Its images have another size.
+    """
+    if store.index.image_size != record.image_size:
+        raise RunError(
+            paragraph(
+                f"The store's images have another size than those the run of {run_folder} was trained on, so its crop "
+                f"of {record.config.crop_size} pixels would show another part of the face.",
+                where=store.folder,
+                expected=f"{record.image_size} pixels",
+                got=f"{store.index.image_size} pixels",
+                fix=f"Build the store with --image-size {record.image_size}.",
+            )
+        )
 
 
 def check_fold(run_folder: Path, record: RunRecord, store: Store) -> None:

@@ -98,7 +98,7 @@ def check_memory(model: Method, config: TrainConfig, device: torch.device) -> No
 
 def without_persons(train: SplitReader) -> str | None:
     """Warn where a fold was dealt without knowing the persons; None where they are known, or there is no fold."""
-    if train.store.index.fold and len(set(train.groups)) == len(train):
+    if train.store.index.fold and list(train.groups) == list(train.sample_ids):
         return "the store knows no persons, so folds are of photos: one person may be learned from and tested on"
     return None
 

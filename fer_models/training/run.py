@@ -344,13 +344,17 @@ class _Trainer:
                 self.progress.note(f"{self.folder}: last.pt is missing, so training starts again")
             return False
         names = _Saved.__annotations__
-        saved, _ = checkpoint.load_checkpoint(path, self.device, (*names, "sums", "model", "optimizer", "scaler"))
+        # On the CPU: weights and moments find their device, and Adam's counts of steps must stay here.
+        saved, _ = checkpoint.load_checkpoint(
+            path, torch.device("cpu"), (*names, "sums", "model", "optimizer", "scaler")
+        )
         with checkpoint.explaining_damage(path):
             checkpoint.load_weights(self.model, saved["model"], path)
             if self.average:
                 checkpoint.load_weights(self.average.model, saved["average"], path)
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.scaler.load_state_dict(saved["scaler"])
+            if saved["scaler"]:  # empty where it was trained without mixed precision until now
+                self.scaler.load_state_dict(saved["scaler"])
             place: dict[str, Any] = {**convert({name: saved[name] for name in names}, _Saved)}
             rows = place.pop("rows")
             self.state = _State(sums=saved["sums"].cpu(), **place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.images import UnreadableImageError, decode_photo, one_opencv_thread, read_photo
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
@@ -22,6 +21,7 @@ from aupipe.pipeline.detectors import LandmarkDetector, create_detector
 from aupipe.pipeline.landmarks.early import Tally, tally
 from aupipe.pipeline.landmarks.faces import detection_config, find_face
 from aupipe.pipeline.landmarks.work import withdraw_report
+from aupipe.pipeline.mounted import IMAGES, check_seen
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,8 @@ def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:
 
 def check_folders(job: PartJob) -> None:
     """Refuse a machine that cannot see the photos or the work folder: it would take every photo for missing."""
-    for what, folder in (("The folder of the images", job.root), ("The work folder", job.path.parent)):
-        if not folder.is_dir():
-            raise UserInputError(
-                paragraph(
-                    f"{what} is not there.",
-                    where=f"{folder} on {socket.gethostname()}",
-                    fix="Mount it, or build the manifest again if it moved. The workers of a cluster must see both "
-                    "folders under the same paths.",
-                )
-            )
+    check_seen(IMAGES, job.root)
+    check_seen("The work folder", job.path.parent)
 
 
 def known_landmarks(job: PartJob) -> np.ndarray | None:

@@ -11,10 +11,13 @@ from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.failures import FAILURES_NAME
 from aupipe.fer_data.files import canonical_json, sha256_bytes
 from aupipe.fer_data.shards import StoreIndex, load_index
+from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import Failure
 from aupipe.fer_display.tables import csv_records
-from aupipe.pipeline.maps.plan import StorePlan
+from aupipe.pipeline.maps.plan import StorePlan, software
 from aupipe.pipeline.maps.tasks import Member, crop_member
+
+OTHER_CROPS = "its crops are not those asked for, or were made by other versions."
 
 
 def failures_still_there(store: Path, plan: StorePlan) -> list[Failure]:
@@ -42,16 +45,22 @@ def failures_to_keep(store: Path, plan: StorePlan) -> list[Failure]:
 def failures_of_other(other: Path, plan: StorePlan) -> list[Failure]:
     """List what a store left out whose images are taken over. Raises :class:`StoreError` where its crops differ."""
     index, config = load_index(other), plan.config
-    origin = _origin(plan.provenance)
-    wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **origin}
-    given = {**index.config, **_origin(index.provenance)}
+    origin = origin_of(plan.provenance)
+    made_by = _made_by(SCHEMA_VERSIONS[config.encoding], software())
+    wanted = {**config.crop_json(), "rows_per_shard": config.rows_per_shard, **origin, **made_by}
+    given = {**index.config, **origin_of(index.provenance)}
+    given |= _made_by(index.schema_version, index.provenance.get("software", {}))
     differing = [key for key, value in wanted.items() if given.get(key) != value]
     recorded = _as_recorded(other, index, plan)
     if differing or recorded is None:
         raise StoreError(
             paragraph(
                 "The images of the other store cannot be taken over: "
-                + ("its crops are not those asked for." if differing else "its failures.csv was changed."),
+                + (
+                    "its crops are not those asked for, or were made by other versions."
+                    if differing
+                    else "its failures.csv was changed."
+                ),
                 where=other,
                 expected=", ".join(f"{key} {canonical_json(wanted[key])[:80]}" for key in differing) or None,
                 got=", ".join(f"{key} {canonical_json(given.get(key))[:80]}" for key in differing) or None,
@@ -63,8 +72,14 @@ def failures_of_other(other: Path, plan: StorePlan) -> list[Failure]:
     return recorded
 
 
-def _origin(provenance: Mapping[str, Any]) -> dict[str, Any]:
+def origin_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Take from a store's provenance what its rows were made from."""
     return {key: provenance.get(key) for key in ("manifest_digest", "landmarks")}
+
+
+def _made_by(schema: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """Name what decides a shard's bytes beside its options."""
+    return {"schema_version": schema, **{f"version of {name}": version for name, version in versions.items()}}
 
 
 def _as_recorded(store: Path, index: StoreIndex, plan: StorePlan) -> list[Failure] | None:

@@ -32,15 +32,17 @@ from aupipe.fer_data.manifest.unit_scores import EstimateTable, read_estimates
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
 from aupipe.fer_data.shards.index import save_index, withdraw_index
 from aupipe.fer_data.shards.inspect import flat_content
+from aupipe.fer_data.shards.shard_file import read_notes
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
 from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, FinishedWork, open_work
 from aupipe.pipeline.left import Stage, photo_seconds, run_stage
-from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep
+from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep, origin_of
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
 from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
 from aupipe.pipeline.maps.tasks import MapConfig, ShardJob, ShardResult, build_shard, finished_shard
+from aupipe.pipeline.mounted import IMAGES, check_seen
 
 LARGEST_CROP = 4096
 """Side of a crop in pixels, far more than any photo of a face has; a task holds a batch of them."""
@@ -168,6 +170,8 @@ def _build(
         jobs = plan.jobs(store, images_from)
         if not jobs:
             raise _nothing_to_store(plan)
+        if not plan.root.is_dir() and any(map(_needs_photos, jobs)):
+            check_seen(IMAGES, plan.root)  # before anything that is there is withdrawn
         if not repair:
             _withdraw_stale(store, plan)
         results = []
@@ -183,6 +187,12 @@ def _build(
         # An interrupted run starts from these, instead of finding them again at the cost of intact shards.
         withdraw_index(store)
         write_failures(store, plan.failures)
+
+
+def _needs_photos(job: ShardJob) -> bool:
+    """Whether no shard that is there holds the crops of this one; whether they are intact is not asked."""
+    there = (read_notes(made.path) for made in job.made if made.path.is_file())
+    return not any(notes is not None and notes.crop_digest == job.header.crop_digest for notes in there)
 
 
 def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
@@ -271,12 +281,13 @@ def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
         return
     except StoreError:
         return  # none yet, or damaged: it is made anew from the shards
-    if index.config == config and index.provenance["manifest_digest"] == plan.provenance["manifest_digest"]:
+    if index.config == config and origin_of(index.provenance) == origin_of(plan.provenance):
         return
     if not overwrite:
         was, asked = flat_content(index.config), flat_content(config)
         unlike = sorted(name for name in was.keys() | asked.keys() if was.get(name) != asked.get(name))
-        other = "with other options" if unlike else "from another manifest"
+        manifest = index.provenance["manifest_digest"] == plan.provenance["manifest_digest"]
+        other = "with other options" if unlike else "from other landmarks" if manifest else "from another manifest"
         raise FolderInUseError(
             paragraph(
                 f"{store} already holds a store that was built {other}.",

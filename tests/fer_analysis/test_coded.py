@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from aupipe.commands.models import evaluate as evaluate_command
 from aupipe.fer_analysis.evaluation import evaluate
-from aupipe.fer_analysis.evaluation.coded import CodedSplit, choose_coded, evaluate_coded
+from aupipe.fer_analysis.evaluation.coded import CodedSplit, choose_coded, measure_coded_split, write_coded_split
 from aupipe.fer_analysis.evaluation.coded_faces import NOBODY, coded_faces
 from aupipe.fer_analysis.evaluation.coded_maps import Networks, region_scores, unit_scores
 from aupipe.fer_analysis.evaluation.coded_text import coded_lines, sentences
@@ -56,6 +56,11 @@ BOOK = load_codebook("default")
 UNITS = (1, 4, 12, 17)  # far apart
 SIZE, ROWS = 48, 112
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, max_steps=1, batch_size=14, crop_size=40, device="cpu")
+
+
+def evaluate_coded(coded: CodedSplit, networks: Networks, loader: TripletLoader, out: Path) -> dict[str, Any]:
+    measured = measure_coded_split(coded, networks, loader, Silent())
+    return write_coded_split(coded, measured, loader.reader.store, out)
 
 
 def codes_of(row: int) -> tuple[FacsCode, ...]:
@@ -134,7 +139,7 @@ def loader(glow_store: Store) -> TripletLoader:
 
 def measured(look: str, codes: FaceCodes, loader: TripletLoader, out: Path) -> dict[str, Any]:
     coded = choose_coded(codes, None, loader)
-    return evaluate_coded(coded, Networks(Planted(LOOKS[look]), Planted(LOOKS["even"])), loader, out, Silent())
+    return evaluate_coded(coded, Networks(Planted(LOOKS[look]), Planted(LOOKS["even"])), loader, out)
 
 
 # --- the faces ---
@@ -248,13 +253,27 @@ def test_an_estimate_is_read_beside_it_where_it_says_something(
     (tmp_path / "t.csv").write_text("\n".join(["sample_id,AU12,AU04", *rows]))
     coded = choose_coded(codes, tmp_path / "t.csv", loader)
     networks = Networks(Planted(bright), Planted(bright))
-    found = evaluate_coded(coded, networks, loader, tmp_path, Silent())
+    found = evaluate_coded(coded, networks, loader, tmp_path)
     assert found["by_unit"]["12"]["estimate"] == 1 and found["by_unit"]["4"]["estimate"] == 0.5
     assert found["by_unit"]["1"]["estimate"] is None
     assert 0.5 < found["maps"]["estimate"]["within"] < 1 and found["maps"]["estimate"]["cosine"] is None
     assert found["maps"]["estimate"]["pairs"] < found["maps"]["attention"]["pairs"]
     assert "(--estimate)" not in "\n".join(coded_lines(found))
     assert "that it was trained is not shown to matter" in sentences(found)[1]
+
+
+def test_a_lead_is_over_faces_that_have_both_scores(codes: FaceCodes, loader: TripletLoader, tmp_path: Path) -> None:
+    """Faces without the action unit lose their score, which must not count as the highest."""
+    rows = [f"test/{row:04d},{int(FacsCode(12) in codes_of(row))}" for row in range(1, ROWS)]
+    (tmp_path / "t.csv").write_text("\n".join(["sample_id,AU12", *rows]))
+    coded = choose_coded(codes, tmp_path / "t.csv", loader)
+    measured = measure_coded_split(coded, Networks(Planted(bright), Planted(bright)), loader, Silent())
+    smile = coded.faces.numbers.index(12)
+    measured.scores["attention"][~coded.faces.shown[:, smile], smile] = np.where(np.arange(99) % 2, np.nan, 0)[
+        : (~coded.faces.shown[:, smile]).sum()
+    ]
+    found = write_coded_split(coded, measured, loader.reader.store, tmp_path)
+    assert found["lead_over"]["estimate"]["within"][0] >= 0
 
 
 def test_too_few_faces_are_said_to_be_too_few(codes: FaceCodes, loader: TripletLoader, tmp_path: Path) -> None:
@@ -272,7 +291,7 @@ def test_one_person_has_no_interval(codes: FaceCodes, glow_store: Store, tmp_pat
     coded = choose_coded(codes, None, loader)
     alone = replace(coded.faces, group=("P",) * len(coded.faces), another=np.full(len(coded.faces), NOBODY))
     networks = Networks(Planted(bright), Planted(bright))
-    found = evaluate_coded(CodedSplit(codes, alone, None), networks, loader, tmp_path, Silent())
+    found = evaluate_coded(CodedSplit(codes, alone, None), networks, loader, tmp_path)
     assert found["maps"]["attention"]["within"] > 0.9 and found["maps"]["attention"]["within_ci95"] is None
     said = " ".join(sentences(found))
     assert "is not shown to tell" in said and "there is no other face of the class" in said
@@ -295,15 +314,13 @@ def test_maps_of_single_action_units_are_measured_by_their_own_height(
 ) -> None:
     network = Planted(bright)
     network.au_maps = PlantedAuMaps()
-    found = evaluate_coded(
-        choose_coded(codes, None, loader), Networks(network, Planted(bright)), loader, tmp_path, Silent()
-    )
+    found = evaluate_coded(choose_coded(codes, None, loader), Networks(network, Planted(bright)), loader, tmp_path)
     areas = {number: one["unit_maps"] for number, one in found["by_unit"].items()}
     assert areas["4"] < 0.1 and min(areas[number] for number in ("1", "12", "17")) > 0.9
     assert 0.6 < found["maps"]["unit_maps"]["within"] < 0.9
     assert "Its maps of single action units tell faces" in " ".join(sentences(found))
     without = evaluate_coded(
-        choose_coded(codes, None, loader), Networks(Planted(bright), Planted(bright)), loader, tmp_path, Silent()
+        choose_coded(codes, None, loader), Networks(Planted(bright), Planted(bright)), loader, tmp_path
     )
     assert without["maps"]["unit_maps"]["within"] is None and "single action units tell" not in str(sentences(without))
 

@@ -221,3 +221,29 @@ def test_it_is_said_whose_action_units_the_maps_show() -> None:
     (said,) = whose_maps({"aus": "fused"})
     assert said == "The AU maps of this store show action units by the label and each face together (--aus fused)."
     assert all(whose_maps({"aus": mode}) for mode in MODES if mode != "class")
+
+
+def test_another_stores_faces_are_normalised_as_in_training(run: Path, store: Store, tmp_path: Path) -> None:
+    """The same faces in a store that states another mean and deviation: the same answers."""
+    folder = Path(shutil.copytree(store.folder, tmp_path / "other"))
+    save_index(folder, replace(store.index, channel_mean=[0.1, 0.2, 0.3], channel_std=[0.5, 0.4, 0.3]))
+    own, other = (evaluate(run, place, limit=20, out=tmp_path / place.name) for place in (store.folder, folder))
+    assert (own.out / "predictions.csv").read_bytes() == (other.out / "predictions.csv").read_bytes()
+
+
+def test_a_store_of_images_of_another_size_is_refused(run: Path, tmp_path: Path) -> None:
+    small = synthetic_store(tmp_path / "small", size=56)
+    with pytest.raises(RunError, match=r"(?s)another part of the face.*64 pixels.*56 pixels.*--image-size 64"):
+        evaluate(run, small.folder)
+
+
+def test_an_interrupted_evaluation_leaves_the_earlier_one(
+    run: Path, content: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("aupipe.fer_analysis.evaluation.run.measure_occluded", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run, occlude=True)
+    assert strict((run / "metrics.json").read_text()) == content

@@ -145,3 +145,11 @@ def test_the_codes_of_ckplus48(tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "M.csv")
     assert manifest.codes is not None and manifest.codes.samples == 654
     assert {sample.sample_id.split("/")[1][:8] for sample in manifest.samples if sample.aus is None} == {"S128_004"}
+
+
+def test_a_sequences_codes_are_of_its_peak_not_of_its_onset(photos: Path) -> None:
+    for number, name in enumerate(("S005_001_00", "S011_001_00")):
+        image(photos / "neutral" / f"{name}.png", 10 + number)
+    coded = built(photos, "sequence,aus\nS005_001,4+7\nS011_001,0\n")
+    assert coded["S005_001_01"] == "4+7" and coded["S005_001_00"] == ""
+    assert coded["S011_001_00"] == "0"  # of a person who shows nothing else

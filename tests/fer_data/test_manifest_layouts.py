@@ -158,6 +158,15 @@ def test_rafdb_original_images(root: Path, out: Path) -> None:
         build_manifest("legend", legend(root), out, variant="original")
 
 
+def test_options_that_a_reader_does_not_know_are_refused(root: Path, out: Path) -> None:
+    for number, name in enumerate(("happy", "sad")):
+        image(root / name / "1.png", number)
+    with pytest.raises(UserInputError, match="has no variants"):
+        build_manifest("folder", root, out, variant="apex3+neutral")
+    with pytest.raises(UserInputError, match="what the boxes of a table are, and this is none"):
+        build_manifest("folder", root, out, box_format="xywh")
+
+
 @pytest.mark.parametrize("name", ["fer2013.csv", "icml_face_data.csv"])
 def test_fer2013_pixels_become_images_beside_the_manifest(root: Path, out: Path, name: str) -> None:
     header = "emotion, Usage, pixels" if name.startswith("icml") else "emotion,pixels,Usage"

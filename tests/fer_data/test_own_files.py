@@ -12,12 +12,16 @@ from zlib import crc32
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from aupipe.commands.manifest import manifest
 from aupipe.fer_data.errors import ManifestError, UserInputError
 from aupipe.fer_data.image_names import is_image_name
+from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import BuildReport, build_manifest, check_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.content import content_keys
+from aupipe.fer_data.manifest.layouts.boxes import read_size
+from aupipe.fer_data.manifest.layouts.cells import to_box
 from aupipe.fer_data.manifest.screen import screen_rows
 from aupipe.fer_data.types import Box, Sample
 from manifest_trees import VOTES, image, labels_of, problems
@@ -408,6 +412,37 @@ def test_hugging_face_imagefolder(root: Path, out: Path, suffix: str) -> None:
     report = build_manifest("auto", root, out, val_fraction=0)
     assert report.title == "Hugging Face imagefolder" and labels_of(out)["test/0"] == ("sadness", "test")
     assert report.samples == 6
+
+
+def test_a_jsonl_record_may_lack_what_others_have(root: Path, out: Path) -> None:
+    said = ['{"file_name": "0.png", "label": "happy"}', '{"file_name": "1.png", "label": "sad", "subject": "7"}']
+    for number in range(2):
+        image(root / f"{number}.png", number)
+    (root / "metadata.jsonl").write_text("\n".join(said) + "\n")
+    build_manifest("auto", root, out, val_fraction=0)
+    assert {sample.path: sample.subject for sample in read_manifest(out).samples} == {"0.png": "", "1.png": "7"}
+
+
+def test_a_person_called_0_in_parquet_is_known(root: Path, out: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = {"image": [png(n) for n in range(4)], "label": ["happy", "sad"] * 2, "subject": [0, 0, 1, None]}
+    parquet.write_table(pyarrow.table(columns), root / "faces.parquet")
+    build_manifest("auto", root, out, val_fraction=0)
+    assert sorted(sample.subject for sample in read_manifest(out).samples) == ["", "0", "0", "1"]
+
+
+@pytest.mark.parametrize(("orientation", "x"), [(1, (50, 70)), (3, (50, 70)), (6, (25, 35)), (8, (25, 35))])
+def test_boxes_are_of_the_image_as_it_is_shown(tmp_path: Path, orientation: int, x: tuple[int, int]) -> None:
+    """200 x 100 pixels, but 100 x 200 where EXIF turns it by a quarter, as the decoder does."""
+    tags = Image.Exif()
+    tags[0x112] = orientation
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.jpg", exif=tags)
+    size = read_size(tmp_path / "a.jpg")
+    assert size is not None and size == decode_image((tmp_path / "a.jpg").read_bytes()).shape[:2]
+    box = to_box((0.3, 0.4, 0.1, 0.3), "yolo", size)
+    assert box is not None and (box.x0, box.x1) == pytest.approx(x)
 
 
 def test_a_table_for_each_split(root: Path, out: Path) -> None:

@@ -17,7 +17,7 @@ from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
-from aupipe.fer_data.loading.targets import absent_classes, mean_map, other_expression, other_face
+from aupipe.fer_data.loading.targets import Targets, absent_classes, mean_map, other_expression, other_face
 from aupipe.fer_data.shards import Store
 from synthetic import CLASSES, synthetic_store
 
@@ -134,3 +134,12 @@ def test_another_face_s_aus_are_drawn_on_this_face(own_aus: Store) -> None:
 def test_a_store_of_the_label_s_maps_has_no_other_face_s(store: Store) -> None:
     with pytest.raises(UserInputError, match=r"build-maps --aus fused"):
         batches(store, WHOLE, target="other_face")
+
+
+def test_shuffled_leaves_out_faces_of_a_class_without_aus(own_aus: Store) -> None:
+    """Where neutral faces have maps of their own, none is drawn for their label."""
+    reader = own_aus.split("train")
+    vars(reader)["has_map"] = np.ones(len(reader), np.uint8)
+    neutral = reader.labels == own_aus.index.classes.index("neutral")
+    shuffled = Targets(reader, torch.device("cpu"), target="shuffled")
+    assert np.array_equal(shuffled.has_map(np.arange(len(reader))), ~neutral)

@@ -7,6 +7,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ from aupipe.fer_data.shards import Store
 from aupipe.fer_display.pages import render
 from aupipe.fer_models.au_maps import au_contrast_loss, au_map_loss, guidance_loss
 from aupipe.fer_models.training import checkpoint
-from aupipe.fer_models.training.config import TrainConfig
+from aupipe.fer_models.training.config import MERGED_TARGETS, TrainConfig
 from aupipe.fer_models.training.run import train
 from synthetic import OWN_AUS, synthetic_store, with_own_aus
 
@@ -276,3 +277,9 @@ def test_contrast_is_trained_and_reported(many: Store, tmp_path: Path) -> None:
     train(many.folder, tmp_path / "run", replace(CONFIG, guidance="per-au-contrast", epochs=3))
     coded = evaluate(tmp_path / "run", many.folder, aus=drawn_codes(many)).content["coded"]
     assert coded["maps"]["unit_maps"]["within"] > 0.85
+
+
+@pytest.mark.parametrize("target", MERGED_TARGETS)
+def test_controls_without_maps_of_single_action_units_are_refused(target: Any) -> None:
+    with pytest.raises(UserInputError, match="this control has no maps of single action units"):
+        TrainConfig(guidance="per-au", align_target=target)

@@ -17,11 +17,13 @@ from aupipe.fer_analysis.explain import open_run
 from aupipe.fer_analysis.faithfulness import measure_faithfulness
 from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.chosen_rows import few_of_each_class
 from aupipe.fer_data.shards.folds import fold_store
 from aupipe.fer_data.types import Silent
 from aupipe.fer_models.training import checkpoint, run_record
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.optim import learning_rate, make_optimizer
+from aupipe.fer_models.training.preflight import without_persons
 from aupipe.fer_models.training.run import train
 from synthetic import store_of_persons
 
@@ -139,3 +141,10 @@ def test_what_is_looked_at_is_up_to_date_when_a_run_goes_on(run: Path, people: S
     (run / "log.csv").write_bytes(whole.splitlines(keepends=True)[0])
     train(people.folder, run, CONFIG)
     assert (run / "log.csv").read_bytes() == whole
+
+
+def test_few_faces_of_known_persons_are_not_called_strangers(tmp_path: Path) -> None:
+    store = store_of_persons(tmp_path / "store")
+    split = fold_store(store, "1/3").split("train")
+    assert without_persons(split) is None
+    assert without_persons(few_of_each_class(split, 1, 0)) is None

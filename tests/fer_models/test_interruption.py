@@ -157,3 +157,16 @@ def test_threads_cannot_watch_signals() -> None:
     thread.start()
     thread.join()
     assert not errors
+
+
+def test_a_run_without_mixed_precision_is_continued_with_it(
+    small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a scaler that is switched off has saved, one that is on refuses to load, as on CUDA."""
+    run = tmp_path / "run"
+    train(small.folder, run, replace(CONFIG, max_steps=1))
+    empty = torch.amp.GradScaler("cpu", enabled=False).state_dict()
+    with pytest.raises(RuntimeError):
+        torch.amp.GradScaler("cpu", enabled=True).load_state_dict(empty)
+    monkeypatch.setattr(torch.amp.GradScaler, "load_state_dict", lambda *_: pytest.fail("loads nothing"))
+    assert train(small.folder, run, replace(CONFIG, max_steps=2)).steps == 2

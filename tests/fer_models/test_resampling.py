@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aupipe.fer_models.metrics import resampling
+from aupipe.fer_models.metrics.classification import wilson_interval
 from aupipe.fer_models.metrics.resampling import bootstrap_interval, paired_test, weighted_mean
 
 RNG = np.random.default_rng(3)
@@ -106,3 +108,9 @@ def test_the_test_by_person_against_all_flips() -> None:
     assert found.method == "permutation by person"
     assert found.p_value == pytest.approx(np.mean(np.abs(flips) >= 4))
     assert paired_test(first, first, person).p_value == 1
+
+
+def test_an_accuracy_without_a_miss_is_not_certain_where_persons_repeat() -> None:
+    group, label = np.repeat([0, 1], 3), np.zeros(6, np.int64)
+    for right in (np.ones(6, bool), np.zeros(6, bool)):
+        assert resampling.accuracy_interval(right, label, group) == wilson_interval(2 * int(right[0]), 2)

@@ -23,10 +23,13 @@ from aupipe.fer_data.au_maps.codebook import load_codebook
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Silent, StageReport
+from aupipe.fer_data.versions import BYTES, installed_versions
 from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmarks.work import open_work
+from aupipe.pipeline.maps import failures, plan
 from aupipe.pipeline.maps.repair import stated_config
 from aupipe.pipeline.maps.run import run_maps
-from aupipe.pipeline.maps.tasks import MapConfig
+from aupipe.pipeline.maps.tasks import MapConfig, build_shard
 from landmark_works import make_work, samples_of
 from offline import snapshot
 
@@ -244,6 +247,37 @@ def test_a_damaged_image_is_not_taken_over(own: Path, tmp_path: Path) -> None:
 def test_other_crops_cannot_be_taken_over(origin: Path, tmp_path: Path, change: dict[str, int], message: str) -> None:
     with pytest.raises(StoreError, match=f"cannot be taken over: its crops .*{message}"):
         build(origin / "work", tmp_path / "new", replace(CONFIG, **change), images_from=origin / "raw")  # type: ignore[arg-type]
+
+
+def test_crops_of_other_versions_are_not_taken_over(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (plan, failures):
+        monkeypatch.setattr(module, "software", lambda: {**installed_versions(BYTES), "numpy": "99.0"})
+    with pytest.raises(StoreError, match=r"(?s)made by other versions.*version of numpy \"99.0\""):
+        build(own / "work", tmp_path / "new", stated_config(own / "store"), images_from=own / "store")
+
+
+def test_a_store_outlives_photos_that_are_not_there(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is not mounted costs no index and no shard, whatever would have to be made anew."""
+    config, before = stated_config(own / "store"), snapshot(own / "store")
+    (own / "faces").rename(own / "elsewhere")
+    build(own / "work", own / "store", config)
+    monkeypatch.setattr(plan, "software", lambda: {**installed_versions(BYTES), "numpy": "99.0"})
+    with pytest.raises(UserInputError, match=r"(?s)folder of the images is not there.*Mount it"):
+        build(own / "work", own / "store", config)
+    assert snapshot(own / "store") == before
+    job = plan.plan_store(open_work(own / "work"), config, own / "store").jobs(own / "store")[0]
+    with pytest.raises(UserInputError, match="folder of the images is not there"):  # as a worker of a cluster says it
+        build_shard(job)
+
+
+def test_a_store_of_other_landmarks_is_not_replaced_unasked(own: Path, tmp_path: Path) -> None:
+    before = snapshot(own / "store")
+    samples = [replace(one, subject=persons(one.sample_id)) for one in samples_of(40)]
+    shutil.copytree(own / "faces", tmp_path / "faces")
+    other = make_work(tmp_path, samples=samples, detector="another")
+    with pytest.raises(FolderInUseError, match="built from other landmarks"):
+        build(other, own / "store", stated_config(own / "store"))
+    assert snapshot(own / "store") == before
 
 
 def test_images_of_an_unfinished_store_are_refused(own: Path, tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+
+from PIL import ExifTags, Image
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.image_size import Size, image_size
@@ -13,6 +16,9 @@ from aupipe.fer_data.types import Box
 
 _LOOKED_AT = 500
 _HEAD = 1 << 18
+QUARTER_TURNS = range(5, 9)
+"""EXIF's orientations that exchange height and width."""
+
 _OVER = 0.1  # of the image's side; faces at the edge have boxes that stand out a little
 _HANDFUL = 10  # below, one slip is a large share
 _COMMON = ("xyxy", "xywh", "yolo")  # the others only where they fit strictly better: they often fit as well
@@ -90,9 +96,19 @@ def _inside(box: Box, size: Size) -> bool:
 
 @lru_cache(maxsize=1024)
 def read_size(file: Path) -> Size | None:
-    """Read an image's height and width from its head; None when it is absent or does not tell."""
+    """Read from its head the height and width that an image is shown with; None when it is absent or does not tell."""
     try:
         with file.open("rb") as opened:
-            return image_size(opened.read(_HEAD))
+            size = image_size(opened.read(_HEAD))
     except OSError:
         return None
+    return size if size is None or not _lies_on_its_side(file) else size[::-1]
+
+
+def _lies_on_its_side(file: Path) -> bool:
+    """Tell whether EXIF turns an image by a quarter, as the decoder does: boxes are of the upright image."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
+            return opened.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    except Exception:  # of damaged tags it raises nearly anything: whether that is an image is the decoder's to say
+        return False

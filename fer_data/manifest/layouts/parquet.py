@@ -110,7 +110,7 @@ def _read_file(file: Path, name: str, request: ReadRequest) -> Iterator[RawRow |
     try:
         for batch in opened.iter_batches(batch_size=256, columns=[*columns, *roles.values()]):
             for row in batch.to_pylist():
-                cells = {role: str(row[column] or "") for role, column in roles.items()}
+                cells = {role: "" if row[column] is None else str(row[column]) for role, column in roles.items()}
                 stated = canonical_split(cells.get("split", ""), request.splits) or split
                 yield _row(row[columns[0]], _word(row[columns[1]], words), name, number, stated, cells, request)
                 number += 1

@@ -164,10 +164,13 @@ def _matches(
 
 
 def _moves(absent: Sequence[str], files: Sequence[str], key: Callable[[str], str]) -> Iterator[tuple[int, str]]:
-    """Propose rules: how many leading folders to drop, and what to put before; the longest common tail first."""
+    """Propose rules: how many leading folders to drop, and what to put before; the longest common tails alone.
+
+    Where file names repeat from folder to folder, every folder would be a rule otherwise.
+    """
     proposed = set[tuple[int, str]]()
     for path in absent[:3]:
-        parts = path.split("/")
+        parts, longest = path.split("/"), dict[int, set[tuple[int, str]]]()
         for file in files:
             others = file.split("/")
             if key(others[-1]) != key(parts[-1]):
@@ -182,7 +185,8 @@ def _moves(absent: Sequence[str], files: Sequence[str], key: Callable[[str], str
             )
             left, put = parts[: len(parts) - common], others[: len(others) - common]
             if not (_splits(left) and _splits(put) - _splits(left)):  # train/1.png is another image than test/1.png
-                proposed.add((len(left), "".join(f"{part}/" for part in put)))
+                longest.setdefault(common, set()).add((len(left), "".join(f"{part}/" for part in put)))
+        proposed |= longest[max(longest)] if longest else set()
     yield from sorted(proposed, key=lambda rule: (rule[0], len(rule[1]), rule[1]))
 
 

@@ -165,7 +165,15 @@ def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]
     if path.suffix.lower() != ".jsonl":
         yield from csv_rows(read_lines(path), path, delimiter)
         return
-    header = list[str]()
+    header = list(dict.fromkeys(name for _, row in _json_rows(path) for name in row))  # a record may lack some
+    for number, (line, row) in enumerate(_json_rows(path)):
+        if not number:
+            yield line, header
+        yield line, ["" if row.get(name) is None else str(row[name]) for name in header]
+
+
+def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the JSON objects of a file's lines, with the lines' numbers; empty ones are passed over."""
     for line, text in enumerate(read_lines(path), start=1):
         try:
             row = parse_json(text, dict[str, Any]) if text.strip() else {}
@@ -173,11 +181,8 @@ def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]
             raise ManifestError(
                 paragraph("A line of a table is no JSON object.", where=f"{path}, line {line}", got=error)
             ) from error
-        if row and not header:
-            header = list(row)
-            yield line, header
         if row:
-            yield line, ["" if row.get(name) is None else str(row[name]) for name in header]
+            yield line, row
 
 
 def _parquet_rows(path: Path) -> Iterator[list[str]]:

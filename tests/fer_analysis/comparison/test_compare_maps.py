@@ -20,6 +20,7 @@ from aupipe.fer_analysis.comparison.map_files import UnfitMapError, read_grey, r
 from aupipe.fer_analysis.comparison.run import compare_folder
 from aupipe.fer_analysis.comparison.similarity import OVERALL, correlations, grow_trees, make_tree
 from aupipe.fer_data.errors import UserInputError
+from aupipe.fer_data.shards import Store
 from drawings import read_drawing
 
 EXPRESSIONS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
@@ -270,3 +271,20 @@ def test_a_single_network_is_scored_and_has_no_tree(folder: Path, tmp_path: Path
     found = compare_folder(tmp_path / "one", str(folder / "masks"), tmp_path / "out", pictures=False)
     assert found.trees == () and found.scoring is not None
     assert "two networks" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_nothing_of_an_earlier_comparison_is_left(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    compare_folder(folder, str(folder / "masks"), out)
+    assert {"iou.csv", "scores.csv", "maps.png"} <= {path.name for path in out.iterdir()}
+    (out / "notes.txt").write_text("mine")
+    write(tmp_path / "elsewhere" / "one" / "only_Anger.png", blob(8, 8))
+    compare_folder(tmp_path / "elsewhere" / "one", None, out, pictures=False)
+    assert {path.name for path in out.iterdir()} == {
+        ".lock", "comparison.json", "merge_heights.csv", "notes.txt", "results.md"
+    }  # fmt: skip
+
+
+def test_a_folder_of_something_else_is_not_written_to(folder: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UserInputError, match="store"):
+        compare_folder(folder, None, store.folder)

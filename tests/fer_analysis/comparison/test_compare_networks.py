@@ -204,10 +204,23 @@ def test_the_interval_of_equal_faces_is_a_point() -> None:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[50:100, 60:160] = True
     same = np.stack([values] * 3)
-    assert iou_interval(same, np.ones(same.shape, bool), mask, 10) == pytest.approx((0.5, 0.5))
+    assert iou_interval(same, np.ones(same.shape, bool), mask, np.arange(3), 10) == pytest.approx((0.5, 0.5))
+    assert iou_interval(same, np.ones(same.shape, bool), mask, np.zeros(3, np.int64), 10) is None  # of one person
     other = np.stack([values, values[::-1], np.roll(values, 70, 0)])
-    low, high = iou_interval(other, np.ones(same.shape, bool), mask, 60)
-    assert low < 0.3 < high
+    found = iou_interval(other, np.ones(same.shape, bool), mask, np.arange(3), 60)
+    assert found is not None and found[0] < 0.3 < found[1]
+
+
+def test_persons_are_drawn_with_all_their_faces() -> None:
+    rng = np.random.default_rng(0)
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[50:150, 60:160] = True
+    kinds = np.stack([np.roll(mask, 15 * shift, 0) for shift in range(6)]).astype(np.float32)
+    values = np.repeat(kinds, 5, 0) + rng.normal(0, 0.01, (30, HEIGHT, WIDTH)).astype(np.float32)
+    valid = np.ones(values.shape, bool)
+    faces, persons = (iou_interval(values, valid, mask, of, 60) for of in (np.arange(30), np.repeat(np.arange(6), 5)))
+    assert faces is not None and persons is not None
+    assert persons[1] - persons[0] > 1.5 * (faces[1] - faces[0])
 
 
 def test_external_models_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -138,7 +138,10 @@ def test_controls_against_slow_computations() -> None:
     wrong = [(maps[n, e], MASKS[1 - e]) for n in range(3) for e in range(2)]
     assert found.wrong_masks == pytest.approx(np.mean([slow_iou(m > threshold_otsu(m), k) for m, k in wrong]))
     assert found.chance == pytest.approx(chance_iou(levels[:, [0, 1], [0, 1]]).mean())
-    assert found.interval[0] <= found.mean_iou <= found.interval[1] and found.networks == 3
+    assert found.interval is not None and found.interval[0] <= found.mean_iou <= found.interval[1]
+    assert found.networks == 3 and " to " in found.between(3)
+    alone = measure_controls(levels[:1])
+    assert alone.interval is None and alone.between(3) == ""
     assert otsu_iou(levels).shape == (3, 2, 2)
 
 

@@ -19,6 +19,7 @@ from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
 from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something
 from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_run, open_source
+from aupipe.fer_analysis.explain import run as explain_run
 from aupipe.fer_analysis.explain.result import face_notes
 from aupipe.fer_analysis.explain.run import REPORT
 from aupipe.fer_analysis.explain.timeline import draw_timeline
@@ -165,6 +166,24 @@ def test_again_gives_the_same_and_removes_what_is_no_longer_made(
     assert {name for name in left if name.startswith("faces/")} == {"faces/b.png.face1.json", "faces/b.png.face1.png"}
     assert "mine.txt" in left and left["faces/b.png.face1.json"] == before["faces/b.png.face1.json"]
     assert left["faces/b.png.face1.png"] == before["faces/b.png.face1.png"]
+
+
+def test_an_interrupted_run_leaves_no_page_and_no_faces_for_ever(
+    done: ExplainReport, photos: Path, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = Path(shutil.copytree(done.out, tmp_path / "out"))
+    with monkeypatch.context() as patched:
+
+        def interrupted(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        patched.setattr(explain_run, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            explain(opened, open_source(photos), out, preparer, Silent())
+    assert not {"index.html", "faces.csv", "explain.json"} & {path.name for path in out.iterdir()}
+    explain(opened, open_source(photos / "empty.png"), out, preparer, Silent())
+    assert not [path for path in (out / "faces").rglob("*") if path.is_file()]
 
 
 def test_what_an_earlier_report_names_outside_of_the_folder_stays(
