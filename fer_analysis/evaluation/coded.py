@@ -54,7 +54,8 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     elif str(aus) == ANNOTATED:
         codes = stored_codes(reader, rows)
     else:
-        codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows])
+        labels = [reader.store.index.classes[label] for label in reader.labels[:rows]]
+        codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows], labels)
     faces = coded_faces(codes, reader, rows, reader.store.codebook)
     scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.group, faces.numbers)
     return CodedSplit(codes, faces, scores)

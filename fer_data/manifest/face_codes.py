@@ -33,20 +33,24 @@ class FaceCodes:
     notes: tuple[str, ...] = ()
 
 
-def read_face_codes(path: Path, sample_ids: Sequence[str], persons: Sequence[str]) -> FaceCodes:
+def read_face_codes(
+    path: Path, sample_ids: Sequence[str], persons: Sequence[str], labels: Sequence[str] = ()
+) -> FaceCodes:
     """Read the action units of some faces from a manifest, or from a table that names faces.
 
     Args:
         path: A manifest with the column ``aus``, or a table as ``manifest build --aus-from`` takes it.
         sample_ids: The faces.
         persons: The person of each, or else its sample id.
+        labels: The expression of each, so that a sequence's neutral onset is not given its peak's codes. Empty: not
+            known.
 
     Raises:
         ManifestError: It cannot be read, says two things of one face, or none of these faces is coded in it.
     """
     if path.is_file() and is_manifest(path):
         return _of_manifest(path, sample_ids)
-    samples = faces_of_store(sample_ids, persons)
+    samples = faces_of_store(sample_ids, persons, labels)
     joined = attach_codes(samples, (), path)
     codes = {sample.sample_id: sample.aus for sample in joined.samples if sample.aus is not None}
     if not codes or joined.source is None:
@@ -86,9 +90,9 @@ def _none_coded(path: Path, got: str) -> ManifestError:
     )
 
 
-def faces_of_store(sample_ids: Sequence[str], persons: Sequence[str]) -> list[Sample]:
+def faces_of_store(sample_ids: Sequence[str], persons: Sequence[str], labels: Sequence[str] = ()) -> list[Sample]:
     """Make samples of a store's faces, whose files are not known, to look them up in a table."""
     return [
-        Sample(sample, sample, "", "", "", subject="" if person == sample else person)
-        for sample, person in zip(sample_ids, persons, strict=True)
+        Sample(sample, sample, label, "", "", subject="" if person == sample else person)
+        for sample, person, label in zip(sample_ids, persons, labels or [""] * len(sample_ids), strict=True)
     ]

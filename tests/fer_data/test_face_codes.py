@@ -32,6 +32,8 @@ def test_a_table_is_joined_as_the_manifest_would_join_it(tmp_path: Path) -> None
     found = read_face_codes(table, IDS, PERSONS)
     assert {name: format_facs(codes) for name, codes in found.codes.items()} == {IDS[0]: "4+7", IDS[1]: "4+7"}
     assert any("'1.7' is no code" in note for note in found.notes) and found.source.samples == 2
+    onset = read_face_codes(table, IDS, PERSONS, ("neutral", "fear", "happiness"))
+    assert set(onset.codes) == {IDS[1]}  # the codes are of the sequence's peak
     table.write_text("subject,aus\nS1,12\n")
     assert set(read_face_codes(table, IDS, PERSONS).codes) == set(IDS[:2])
 
