@@ -99,8 +99,9 @@ class _CodedSummary:
 
     def _units(self, name: str, *others: str) -> list[UnitInClass]:
         """The action units in classes that have enough faces with a score, of the ``others`` too."""
-        scores = [found for one in (name, *others) if (found := self._scores(one)) is not None]
-        if len(scores) <= len(others):
+        names = (name, *others)
+        scores = [found for one in names if (found := self._scores(one)) is not None]
+        if len(scores) < len(names):
             return []
         known = np.asarray(np.isfinite(scores).all(0))
         if name == "another":
@@ -157,14 +158,11 @@ class _CodedSummary:
 
     def by_unit(self) -> dict[str, Any]:
         """Compute for each action unit the attention's area, and what it is read against."""
-        entries = {}
+        entries, found = {}, {name: self._units(name) for name in ("attention", "estimate", "unit_maps")}
         for unit, number in enumerate(self.faces.numbers):
-            units = [one for one in self._units("attention") if one.unit == unit]
+            units, estimated, mapped = ([one for one in of if one.unit == unit] for of in found.values())
             if not units:
                 continue
-            estimated, mapped = (
-                [one for one in self._units(name) if one.unit == unit] for name in ("estimate", "unit_maps")
-            )
             entries[str(number)] = {
                 "within": self._area("attention", units),
                 "within_ci95": self._interval(self._areas("attention", units)),

@@ -159,8 +159,9 @@ def explain(
                 work.count(opened, one)
                 _explain_picture(opened, one, out, work)
             report = _finish(opened, source, out, work, (*opened.notes, *notes), film)
+            made = set(report.files)
             for path in [*(out / FACES).rglob("*.png"), *(out / FACES).rglob("*.json")]:
-                if path.relative_to(out).as_posix() not in report.files:
+                if path.relative_to(out).as_posix() not in made:
                     path.unlink()  # of an earlier call, finished or not
     return report
 

@@ -105,15 +105,7 @@ def build_manifest(
     if is_ours(root):
         raise ManifestError(wrong_path(root, "images"))
     choice = choose_layout(layout, root, aliases, labels)
-    choose_variant(choice.form, variant)  # refuses one that this form does not have, whoever reads it
-    if box_format is not None and choice.form.reader != "table":
-        raise UserInputError(
-            paragraph(
-                f"--box-format says what the boxes of a table are, and this is none: {choice.title}.",
-                where=root,
-                fix="Leave it out, or name the layout of the table: csv.",
-            )
-        )
+    _check_options(choice, root, variant, box_format)
     pattern = _subject_pattern(choice, subject_pattern)
     descriptor = choice.descriptor
     vocabulary = make_vocabulary(aliases, descriptor.labels, descriptor.dropped, labels)
@@ -163,6 +155,19 @@ def build_manifest(
         *validation_warnings(samples, given, seed, test_fraction),
     )
     return _write(out, coded, choice, listing, screened, options, counts, vocabulary, warnings)
+
+
+def _check_options(choice: ChosenLayout, root: Path, variant: str | None, box_format: str | None) -> None:
+    """Refuse options that the reader of this form would pass over. Raises :class:`UserInputError`."""
+    choose_variant(choice.form, variant)
+    if box_format is not None and choice.form.reader != "table":
+        raise UserInputError(
+            paragraph(
+                f"--box-format says what the boxes of a table are, and this is none: {choice.title}.",
+                where=root,
+                fix="Leave it out, or name the layout of the table: csv.",
+            )
+        )
 
 
 def _own_classes(listing: DatasetListing, vocabulary: Vocabulary) -> dict[str, str]:

@@ -357,7 +357,7 @@ class _Trainer:
                 self.scaler.load_state_dict(saved["scaler"])
             place: dict[str, Any] = {**convert({name: saved[name] for name in names}, _Saved)}
             rows = place.pop("rows")
-            self.state = _State(sums=saved["sums"].cpu(), **place)
+            self.state = _State(sums=saved["sums"], **place)
             self._mend(rows)
         if rows and self.ranks.first:
             write_views(self.folder, rows)  # a kill may have left older ones

@@ -17,8 +17,6 @@ from aupipe.fer_display.tables import csv_records
 from aupipe.pipeline.maps.plan import StorePlan, software
 from aupipe.pipeline.maps.tasks import Member, crop_member
 
-OTHER_CROPS = "its crops are not those asked for, or were made by other versions."
-
 
 def failures_still_there(store: Path, plan: StorePlan) -> list[Failure]:
     """List the members that STORE's ``failures.csv`` names, and that cannot be used now either.

@@ -423,6 +423,13 @@ def test_a_jsonl_record_may_lack_what_others_have(root: Path, out: Path) -> None
     assert {sample.path: sample.subject for sample in read_manifest(out).samples} == {"0.png": "", "1.png": "7"}
 
 
+def test_a_jsonl_line_that_is_none_is_named(root: Path, out: Path) -> None:
+    image(root / "0.png", 0)
+    (root / "metadata.jsonl").write_text('{"file_name": "0.png", "label": "happy"}\n{"file_name": \n')
+    with pytest.raises(ManifestError, match=r"(?s)A line of a table is no JSON object.*metadata.jsonl, line 2"):
+        build_manifest("auto", root, out)
+
+
 def test_a_person_called_0_in_parquet_is_known(root: Path, out: Path) -> None:
     import pyarrow
     from pyarrow import parquet

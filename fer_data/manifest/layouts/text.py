@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import re
 import tarfile
@@ -165,11 +166,20 @@ def table_rows(path: Path, delimiter: str = "") -> Iterator[tuple[int, list[str]
     if path.suffix.lower() != ".jsonl":
         yield from csv_rows(read_lines(path), path, delimiter)
         return
-    header = list(dict.fromkeys(name for _, row in _json_rows(path) for name in row))  # a record may lack some
+    header = _json_names(path)
     for number, (line, row) in enumerate(_json_rows(path)):
         if not number:
             yield line, header
         yield line, ["" if row.get(name) is None else str(row[name]) for name in header]
+
+
+def _json_names(path: Path) -> list[str]:
+    """List the names in all records, of which each may lack some; up to a line that cannot be read, if there is one."""
+    names: dict[str, None] = {}
+    with contextlib.suppress(ManifestError):  # who reads the rows comes to that line
+        for _, row in _json_rows(path):
+            names.update(dict.fromkeys(row))
+    return list(names)
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
