@@ -357,7 +357,8 @@ class _Trainer:
                 self.scaler.load_state_dict(saved["scaler"])
             place: dict[str, Any] = {**convert({name: saved[name] for name in names}, _Saved)}
             rows = place.pop("rows")
-            self.state = _State(sums=saved["sums"], **place)
+            self.state = _State(**place)
+            self.state.sums.copy_(saved["sums"])  # refuses what is no tensor of these terms
             self._mend(rows)
         if rows and self.ranks.first:
             write_views(self.folder, rows)  # a kill may have left older ones

@@ -110,7 +110,7 @@ def test_a_damaged_checkpoint_of_an_earlier_version_is_one_paragraph(run: Path, 
 
 @pytest.mark.parametrize(
     "change",
-    [{"epoch": "x"}, {"rows": 3}, {"optimizer": {}}, {"model": {}}, {"sums": None}],
+    [{"epoch": "x"}, {"rows": 3}, {"optimizer": {}}, {"model": {}}, {"sums": None}, {"sums": torch.zeros(7)}],
     ids=lambda change: next(iter(change)),
 )
 def test_a_damaged_last_checkpoint_says_the_way_out(run: Path, small: Store, change: dict[str, Any]) -> None:
