@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from aupipe.commands import listed
 from aupipe.commands.console import (
@@ -21,7 +22,7 @@ from aupipe.commands.store_argument import PLACE
 
 SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "max_steps": 1, "select": "labelled",
          "input_size": 96}  # fmt: skip
-"""Settings of ``--smoke``: every step of the study is made, none of its figures means anything."""
+"""Settings of ``--smoke`` where none is given: every step is made, none of the study's figures means anything."""
 
 
 @click.command()
@@ -73,7 +74,9 @@ def study(
     from aupipe.fer_analysis.comparison.map_maker import MapOptions
     from aupipe.fer_analysis.study import estimate_study, make_request, run_study
 
-    rest |= SMOKE if smoke else {}
+    if smoke:
+        source = click.get_current_context().get_parameter_source
+        rest |= {name: value for name, value in SMOKE.items() if source(name) in (None, ParameterSource.DEFAULT)}
     names = ("images", "samples", "select", "explainer", "masks", "shape", "seed", "device")
     maps = MapOptions(**{name: rest.pop(name) for name in names}, resamples=0)
     request = make_request(networks, weights_from=weights_from, epochs=epochs, maps=maps, **rest)

@@ -56,6 +56,12 @@ class MapOptions:
             if getattr(self, name) < least:
                 raise UserInputError(paragraph(f"--{name} is too small.", expected=f"{least} or more"))
 
+    @property
+    def explainer_words(self) -> str:
+        """The explainer and what it draws, in words."""
+        samples = f", {self.samples} samples a face" if self.explainer in ("lime", "rise") else ""
+        return f"{self.explainer}, seed {self.seed}{samples}"
+
 
 PERSONS_RESAMPLED = 1
 """Raised where the interval of the IoU changes: a map that is kept has its interval with it."""

@@ -186,14 +186,11 @@ def _load(
 
 
 def _source(store: Store, options: MapOptions, classifiers: Sequence[Classifier]) -> dict[str, str]:
-    how = f"{options.explainer}, seed {options.seed}"
-    if options.explainer in ("lime", "rise"):
-        how += f", {options.samples} samples a face"
     return {
         "networks": "; ".join(one.description for one in classifiers),
         "store": f"{store.folder}, split {options.split}, digest {store.index.digest[:16]}",
         "faces": f"up to {options.images} an expression, {options.select}",
-        "explainer": how,
+        "explainer": options.explainer_words,
         "canonical face": options.shape,
         "masks": options.masks,
     }

@@ -34,12 +34,15 @@ def write_page(out: Path, comparison: MapComparison, sentence: str, failed: Mapp
         Section("IoU with the masks", [_iou(comparison), *_controls(comparison)]),
         Section("How alike they are", [*_tree(comparison), _table(tables["clusters"])]),
         Section("Folds", [_table(tables["folds"])]),
+        Section("Faces", [_table(tables["faces"])]),
     ]
     left = [(f"{one.what}, {one.expression}" if one.expression else one.what, one.reason)
             for one in comparison.maps.left_out]  # fmt: skip
     if failed or left:
         blocks.append(Section("Left out", [Listing([*failed.items(), *left])]))
-    blocks.append(Section("How it was made", [Listing(list(comparison.source.items())), *map(Text, LIMITS)]))
+    blocks.append(
+        Section("How it was made", [Listing(list(comparison.source.items())), *map(Text, (*comparison.notes, *LIMITS))])
+    )
     write_text(out / PAGE, render("report", title="Study of networks", blocks=blocks))
 
 

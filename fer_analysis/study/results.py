@@ -75,6 +75,18 @@ def network_table(networks: Sequence[StudyNetwork], found: Mapping[str, Recognit
     return ExtraTable("recognition", title, header, tuple(rows))
 
 
+def face_table(networks: Sequence[StudyNetwork], maps: Mapping[tuple[str, str], GlobalMap | str]) -> ExtraTable:
+    """Tabulate how many faces the merged maps stand on, and how well the surrogates fit (a poor one says nothing)."""
+    rows = []
+    for network in networks:
+        for (name, expression), one in maps.items():
+            if name == network.name and isinstance(one, GlobalMap):
+                fit = "" if one.fit is None else f"{one.fit:.4f}"
+                rows.append((name, expression, str(one.available), str(one.used), fit))
+    header = ("network", "expression", "available", "used", "mean_r2")
+    return ExtraTable("faces", "Faces explained, of all folds; fit of the surrogates", header, tuple(rows))
+
+
 def fold_table(
     networks: Sequence[StudyNetwork],
     expressions: Sequence[str],
@@ -111,10 +123,12 @@ def cluster_table(tests: Sequence[ClusterTest]) -> ExtraTable:
     return ExtraTable("clusters", title, ("tree", "adjusted_rand", "p", "deals", "smallest_p"), tuple(rows))
 
 
-def cluster_sentence(tests: Sequence[ClusterTest], overall: str) -> str:
+def cluster_sentence(tests: Sequence[ClusterTest], networks: Sequence[StudyNetwork], overall: str) -> str:
     """Say what the study's claim is worth here: that pretrained networks cluster apart from those from scratch."""
     if not tests:
-        return "Whether pretrained networks stand apart cannot be asked here: all networks start alike."
+        alike = len({network.pretrained for network in networks}) == 1
+        why = "all networks start alike" if alike else "of one of the two kinds no network has a map"
+        return f"Whether pretrained networks stand apart cannot be asked here: {why}."
     split = [one.name for one in tests if one.rand == 1 and one.name != overall]
     single = [one for one in tests if one.name != overall]
     whole = next((one for one in tests if one.name == overall), None)

@@ -32,6 +32,7 @@ from aupipe.fer_analysis.study.plan import StudyNetwork, StudyRequest, fold_name
 from aupipe.fer_analysis.study.results import (
     cluster_sentence,
     cluster_table,
+    face_table,
     fold_table,
     network_table,
     recognition,
@@ -152,7 +153,7 @@ class _Study:
         """Estimate time and memory of each network; refuse those that are too large."""
         n_classes, costs, refused = len(self.store.index.classes), [], {}
         self.progress.start("estimate time and memory", len(self.request.networks), "networks")
-        left = {name: self._left(name) for name in self.by_network}
+        left = {name: self.left(name) for name in self.by_network}
         for network in self.request.networks:
             self.progress.advance(1)
             if not left[network.name]:
@@ -176,27 +177,25 @@ class _Study:
             refused=refused,
         )
 
-    def _left(self, name: str) -> list[Training]:
+    def left(self, name: str) -> list[Training]:
         """List a network's trainings that are not finished."""
         split, digest = self.request.maps.split, self.store.index.digest
         return [one for one in self.by_network[name] if not state.finished(self.out, one, split, digest)]
 
     def train(self, refused: Mapping[str, str]) -> dict[str, str]:
-        """Train and evaluate what is left; return why trainings failed."""
-        left_out = {one.name for name in refused for one in self.by_network[name]}
-        wanted = [one for one in self.trainings if one.name not in left_out]
+        """Train and evaluate what is left; return why trainings failed. ``refused``: trainings, with the reason."""
+        wanted = [one for one in self.trainings if one.name not in refused]
         outcomes = run_trainings(wanted, self.order, self.store.index.digest, self.jobs, self.progress)
         return {outcome.name: outcome.reason for outcome in outcomes if outcome.reason}
 
     def explain(self, missing: Mapping[str, str]) -> tuple[Maps, dict[str, str]]:
-        """Make the maps of every fold; ``missing``: networks and trainings that there are not, with the reason."""
+        """Make the maps of every fold; ``missing``: trainings that there are not, with the reason."""
         jobs = []
         found: dict[tuple[str, int], FoldMaps] = {}
         for fold in folds_of(self.request):
             for network in self.request.networks:
                 job = FoldJob(network.name, network.backbone, fold_name(network, fold), fold)
-                reason = missing.get(network.name) or missing.get(job.training)
-                if reason:
+                if reason := missing.get(job.training):
                     found[job.network, fold.number] = FoldMaps(job, {}, f"not trained: {reason}")
                 else:
                     jobs.append(job)
@@ -238,8 +237,8 @@ class _Study:
                 maps[network.name, name] = [part.maps.get(name) or part.reason or NO_FACE for part in parts]
         return maps
 
-    def compare(self, folds: Maps) -> tuple[MapComparison, list[ClusterTest]]:
-        """Merge the folds and compare the networks."""
+    def compare(self, folds: Maps, note: str | None = None) -> tuple[MapComparison, list[ClusterTest]]:
+        """Merge the folds and compare the networks; ``note``: what is to be known of the folds."""
         request = self.request
         merged = {key: _merged(parts, request.least) for key, parts in folds.items()}
         names = [network.name for network in request.networks]
@@ -258,10 +257,11 @@ class _Study:
         tests = [test for tree in comparison.trees if (test := cluster_test(tree, pretrained)) is not None]
         tables = (
             network_table(request.networks, figures),
+            face_table(request.networks, merged),
             fold_table(request.networks, self.expressions, self.masks, folds),
             cluster_table(tests),
         )
-        return replace(comparison, tables=tables), tests
+        return replace(comparison, tables=tables, notes=(*comparison.notes, *([note] if note else []))), tests
 
     def _metrics(self, network: StudyNetwork) -> list[dict[str, Any]]:
         split, digest = self.request.maps.split, self.store.index.digest
@@ -272,13 +272,16 @@ class _Study:
     def _source(self) -> dict[str, str]:
         request, options = self.request, self.request.maps
         return {
-            "networks": "; ".join(f"{one.name} ({one.backbone}, {one.start})" for one in request.networks),
-            "store": f"{self.store.folder}, digest {self.store.index.digest[:16]}, {request.folds} folds by person",
-            "training": f"each network's own schedule, batches of {request.batch_size}, no augmentation, last epoch"
+            "networks": "; ".join(
+                f"{one.name} ({one.backbone}, {one.start}, {one.input_size} pixels, {one.schedule})"
+                for one in request.networks
+            ),
+            "store": f"{self.store.folder}, digest {self.store.index.digest[:16]}, {request.folds} folds",
+            "training": f"batches of {request.batch_size}, no augmentation, last epoch"
             + (f", {request.max_steps} steps at most" if request.max_steps else "")
             + (f", guided by AU maps (weight {request.align_weight:g})" if request.align_weight else ""),
             "faces": f"up to {options.images} an expression and fold, {options.select}; {request.least} at least",
-            "explainer": f"{options.explainer}, {options.samples} samples a face, seed {options.seed}",
+            "explainer": options.explainer_words,
             "canonical face": options.shape,
             "masks": options.masks,
         }
@@ -344,12 +347,14 @@ def run_study(
         expected = study.estimate()
         for line in expected.lines():
             shown.note(line)
-        failed = dict(expected.refused)
-        failed |= study.train(failed)
-        folds, unexplained = study.explain(failed)
-        failed |= unexplained
-        comparison, tests = study.compare(folds)
+        refused = {one.name: reason for name, reason in expected.refused.items() for one in study.left(name)}
+        untrained = refused | study.train(refused)
+        folds, unexplained = study.explain(untrained)
+        failed = dict(expected.refused) | {
+            name: reason for name, reason in (untrained | unexplained).items() if name not in refused
+        }
+        comparison, tests = study.compare(folds, note)
         write_comparison(out, comparison)
-        sentence = cluster_sentence(tests, OVERALL)
+        sentence = cluster_sentence(tests, request.networks, OVERALL)
         write_page(out, comparison, sentence, failed)
     return StudyReport(out, len(request.networks), time.perf_counter() - started, failed, sentence, comparison)

@@ -19,6 +19,10 @@ class Schedule:
     lr: float = 1e-4
     epochs: int = 2
 
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{self.optimizer} {self.lr:g}, {self.epochs} epochs"
+
 
 @dataclass(frozen=True, slots=True)
 class ZooEntry:

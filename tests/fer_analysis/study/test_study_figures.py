@@ -14,7 +14,9 @@ from aupipe.fer_analysis.comparison.global_maps import GlobalMap
 from aupipe.fer_analysis.comparison.similarity import OVERALL, Tree, make_tree
 from aupipe.fer_analysis.study.clusters import adjusted_rand, cluster_test
 from aupipe.fer_analysis.study.merging import merge_maps
+from aupipe.fer_analysis.study.plan import StudyNetwork
 from aupipe.fer_analysis.study.results import cluster_sentence, recognition
+from aupipe.fer_models.backbones.zoo import Schedule
 
 
 def averaged(values: np.ndarray, valid: np.ndarray) -> GlobalMap:
@@ -60,7 +62,9 @@ def test_the_p_value_is_the_share_of_all_orders() -> None:
         every = [adjusted_rand_score(sides, order) for order in permutations(kinds)]
         assert found.rand == pytest.approx(adjusted_rand_score(sides, kinds))
         assert found.p == pytest.approx(np.mean([value >= found.rand - 1e-9 for value in every]))
-        assert found.least == pytest.approx(np.mean([value >= max(every) - 1e-9 for value in every]))
+        assert found.least == pytest.approx(
+            np.mean([adjusted_rand_score(kinds, one) == 1 for one in permutations(kinds)])
+        )
     assert cluster_test(tree, frozenset()) is None and cluster_test(tree, frozenset(tree.networks)) is None
 
 
@@ -71,16 +75,23 @@ def test_many_networks_are_dealt_at_random_and_the_same_each_time() -> None:
     assert first == second and first is not None and first.rand == 1 and first.p < 0.001
 
 
+def network(name: str, pretrained: bool) -> StudyNetwork:
+    return StudyNetwork(name, name, pretrained, 48, Schedule())
+
+
 def test_the_sentence_says_no_more_than_the_test() -> None:
     def said(positions: list[float], pretrained: set[str]) -> str:
         found = cluster_test(tree_of(positions), frozenset(pretrained))
-        return cluster_sentence([] if found is None else [found], OVERALL)
+        networks = [network(f"n{number}", f"n{number}" in pretrained) for number in range(len(positions))]
+        return cluster_sentence([] if found is None else [found], networks, OVERALL)
 
     twelve = [0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.8, 0.82, 0.84, 0.86]
     assert "do cluster apart (adjusted Rand index 1.00, p = 0.002" in said(twelve, {f"n{n}" for n in range(8)})
     assert "are not shown to cluster apart" in said(twelve, {f"n{n}" for n in range(0, 12, 2)})
     assert "are not shown to" in said([0, 0.1, 0.9], {"n0", "n1"}), "three networks are too few for any p below 1 in 3"
-    assert "cannot be asked here" in said(twelve, set())
+    assert "cannot be asked here: all networks start alike" in said(twelve, set())
+    lost = cluster_sentence([], [network("n0", True), network("n1", False)], OVERALL)
+    assert "of one of the two kinds no network has a map" in lost
 
 
 def folds(true: np.ndarray, named: np.ndarray, k: int) -> Iterator[dict[str, object]]:
