@@ -96,7 +96,7 @@ def histogram(title: str, unit: str, values: Float[np.ndarray, "n"]) -> Chart:
     if not len(values):
         return Chart(name, (Note("no faces"),))
     edges, counts = bins(values)
-    digits = _digits(float(edges[1] - edges[0]))
+    digits = _digits(float(edges[1] - edges[0])) if len(counts) > 1 else 2
     low, middle, high = (_number(float(value), digits) for value in np.percentile(values, (5, 50, 95)))
     said = f"median {middle} · 5th to 95th percentile: {low} to {high}"
     return Chart(name, (Note(said),), svg_of(draw_histogram(edges, counts), f"Histogram of {name}: {said}"))

@@ -10,6 +10,7 @@ from typing import Literal
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 PNG_MARK = b"Software\0aupipe"
 """What every PNG file of :func:`png_bytes` holds, so that it is known as one of ours."""
@@ -26,9 +27,16 @@ def new_figure(
 
 def png_bytes(figure: Figure) -> bytes:
     """Encode a figure as a PNG file; the bytes name this program, without the version of Matplotlib."""
+    _take_text_literally(figure)
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": "aupipe"})
     return data.getvalue()
+
+
+def _take_text_literally(figure: Figure) -> None:
+    """Take a name with two dollar signs for a name: Matplotlib would set it as a formula, or fail at it."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def framed_figure(
@@ -65,6 +73,7 @@ def svg_of(figure: Figure, label: str) -> str:
     Returns:
         The same text for the same figure and label.
     """
+    _take_text_literally(figure)
     data = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": label, "font.family": "sans-serif"}):

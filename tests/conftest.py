@@ -17,6 +17,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 __all__ = ["built", "dataset", "model", "own"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order of the files where pytest-xdist deals them: it would begin with those of the most tests."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of slow tests: none of them is left to one process when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The development data; tests that use it skip where it is absent."""

@@ -172,6 +172,7 @@ def story(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tup
         os.chdir(before)
 
 
+@pytest.mark.slow
 def test_the_examples_run(story: tuple[Path, str]) -> None:
     assert story[1] == ""
 

@@ -127,6 +127,7 @@ def test_the_wheel_holds_one_import_name_and_every_file(wheel: Path) -> None:
     assert set(names) == expected
 
 
+@pytest.mark.slow
 def test_the_wheel_works_in_a_fresh_environment(wheel: Path, tmp_path: Path) -> None:
     """Beside the dependencies of this one: the editable install of the checkout is not seen."""
     fresh = tmp_path / "site"

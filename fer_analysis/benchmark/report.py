@@ -17,6 +17,7 @@ from aupipe.fer_analysis.benchmark.published import Published
 from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables
 from aupipe.fer_data.files import write_bytes, write_text
 from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards.preview import through_fold
 from aupipe.fer_data.types import spoken
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.table_picture import draw_table
@@ -113,6 +114,7 @@ def _how(
     request: GridRequest, plan: Sequence[RunSpec], results: Results, store: Store, out: Path, how: GridProvenance
 ) -> list[str]:
     index, base = store.index, request.base.as_json()
+    seen = through_fold(store, request.base.fold).index  # the images that were trained on and measured
     trained = {result.spec.folder: result for result in results.all}
     seconds = sum(result.train_seconds for result in trained.values())
     rows: list[tuple[str, Any]] = [
@@ -120,8 +122,8 @@ def _how(
         ("runs", f"{len(results.all)} of {len(plan)} finished, from {len(trained)} trainings"),
         ("seeds", ", ".join(map(str, range(request.seeds)))),
         ("settings", ", ".join(f"{name} {base[name]}" for name in (*SHOWN, *filter(base.get, UNUSUAL)))),
-        ("measured on", f"{how.split} split ({index.rows(how.split)} images)"),
-        ("kept", describe_selection(request.base, index.rows("val"))),
+        ("measured on", f"{how.split} split ({seen.rows(how.split)} images)"),
+        ("kept", describe_selection(request.base, seen.rows("val"))),
         ("store", f"`{index.digest[:16]}`, {', '.join(index.classes)}"),
         ("codebook", f"{store.codebook.name} (`{index.codebook_digest[:16]}`)"),
         ("training time", f"{spoken(seconds)} over all processes; this call took {spoken(how.seconds)}"),

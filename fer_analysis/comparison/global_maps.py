@@ -23,7 +23,7 @@ from aupipe.fer_analysis.comparison.classifiers import Classifier
 from aupipe.fer_analysis.comparison.explainers import Explainer, to_tensor
 from aupipe.fer_analysis.comparison.scores import count_levels, otsu_iou
 from aupipe.fer_data.errors import RunError, paragraph
-from aupipe.fer_data.files import atomic_path
+from aupipe.fer_data.files import atomic_path, write_bytes
 from aupipe.fer_data.shards import SplitReader
 from aupipe.fer_data.types import Progress
 from aupipe.fer_models.metrics.resampling import draw_counts, percentile_interval
@@ -226,13 +226,18 @@ def iou_interval(
 
 def save_map(folder: Path, name: str, found: GlobalMap, key: str) -> None:
     """Write ``NAME.png`` (8 bits) and ``NAME.npz`` (everything, with the key of what it was made from)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(".png", found.picture)
-    with atomic_path(folder / f"{name}.png") as temporary:
-        temporary.write_bytes(data.tobytes())
+    save_picture(folder, name, found)
     content: dict[str, Any] = {name: value for name, value in vars(found).items() if value is not None}
     with atomic_path(folder / f"{name}.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, scaled=found.scaled, valid=found.valid, key=np.array(key), **content)
+
+
+def save_picture(folder: Path, name: str, found: GlobalMap) -> None:
+    """Write ``NAME.png`` where it is not there as it should be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, data = folder / f"{name}.png", cv2.imencode(".png", found.picture)[1].tobytes()
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
 
 
 def load_map(folder: Path, name: str, key: str) -> GlobalMap | None:

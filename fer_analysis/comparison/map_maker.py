@@ -19,6 +19,7 @@ from aupipe.fer_analysis.comparison.global_maps import (
     load_map,
     predict,
     save_map,
+    save_picture,
 )
 from aupipe.fer_analysis.comparison.map_files import LeftOut, MapSet, MaskSet
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
@@ -104,6 +105,7 @@ class MapMaker:
         measured = [PERSONS_RESAMPLED, np.packbits(mask).tolist()] if self.options.resamples else []
         key = digest([classifier.identity, self.reader.store.index.digest, settings, measured])
         if (kept := load_map(self.folder, name, key)) is not None:
+            save_picture(self.folder, name, kept)
             return kept
         target = self.reader.store.index.classes.index(expression)
         options = self.options
@@ -111,6 +113,8 @@ class MapMaker:
             self.reader, self._predictions(classifier), target, options.select, options.images, options.seed
         )
         if not rows:
+            for ending in (".png", ".npz"):  # of an earlier choice of faces
+                (self.folder / f"{name}{ending}").unlink(missing_ok=True)
             return NO_FACE
         self.progress.start(f"{name}: {options.explainer}", len(rows), "faces")
         made = explain_expression(

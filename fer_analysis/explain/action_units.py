@@ -37,7 +37,7 @@ MIN_PEAK = REGION_THRESHOLD
 
 @dataclass(frozen=True)
 class MapShare:
-    """A map's mass in one region; ``left`` and ``right`` of the face's midline, as the image shows them, add up to
+    """A map's mass in one region; ``left`` and ``right`` of the midline of the upright face, add up to
     ``share``."""
 
     share: float
@@ -78,7 +78,7 @@ class ActionUnitCard:
             expression's own map would give them.
         outside: AUs, expected or not, that lie outside of what the network saw: nothing is known about them.
         shared: Groups of AUs that share a place; attention there may mean any of them.
-        asymmetry: (right - left) / (right + left) of all the attention, in [-1, 1], right being image right.
+        asymmetry: (right - left) / (right + left) of all the attention, in [-1, 1], the face seen upright.
         cosine: Cosine of the attention and the expression's AU map; None where it has no map.
         cosine_uniform: The same of an even map.
     """
@@ -128,7 +128,7 @@ class Regions:
         outside: The other AUs.
         shared: Groups of AUs that share a place.
         target: The expression's AU map, in [0, 1]; None where it has none.
-        right: True in the half of the image to the right of the face's midline.
+        right: True right of the midline of the upright face.
     """
 
     expression: str
@@ -187,7 +187,7 @@ def face_regions(landmarks: Float[np.ndarray, "68 2"], canvas: Canvas, expressio
 
 
 def right_of_midline(points: Float[np.ndarray, "68 2"], size: int) -> Bool[np.ndarray, "m m"]:
-    """Mark the pixels to the image's right of the line from nose bridge to chin, which turns with the face."""
+    """Mark the pixels right of the line from nose bridge to chin, which turns with the face."""
     (x0, y0), (x1, y1) = points[BRIDGE], points[CHIN]
     y, x = np.mgrid[:size, :size]
     return np.asarray((x - x0) * (y1 - y0) - (y - y0) * (x1 - x0) > 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -47,6 +48,11 @@ def film_frame(opened: OpenRun, seen: SeenPicture, picture: UInt8[np.ndarray, "h
     """
     low, high = SIDES
     shown = view.resized_view(picture, np.zeros(2), int(np.clip(max(picture.shape[:2]), low, high)))
+    if seen.picture is not None and seen.picture.image.shape != picture.shape:  # faces lie where the frame had them
+        (high_was, wide_was), (high_is, wide_is) = seen.picture.image.shape[:2], picture.shape[:2]
+        across, down = wide_is / wide_was, high_is / high_was
+        fitted = np.array([[across, 0.0, across / 2 - 0.5], [0.0, down, down / 2 - 0.5]])
+        shown = replace(shown, from_photo=view.compose(shown.from_photo, fitted))
     drawn = shown.image
     for result in seen.faces:
         drawn = _draw_face(opened, result, shown, drawn)

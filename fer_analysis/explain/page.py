@@ -72,7 +72,9 @@ def card_sentences(card: ActionUnitCard) -> list[str]:
             f"Cosine of attention and AU map {card.cosine:.2f}; an even map on this face has {card.cosine_uniform:.2f}."
         )
     side = "right" if card.asymmetry > 0 else "left"
-    sentences.append(f"{0.5 + abs(card.asymmetry) / 2:.0%} of the attention lies on the image's {side} of the midline.")
+    sentences.append(
+        f"{0.5 + abs(card.asymmetry) / 2:.0%} of the attention lies {side} of the midline, the face seen upright."
+    )
     return sentences
 
 

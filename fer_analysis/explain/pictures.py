@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,9 @@ ATTENTION, CAM = "#0072b2", "#d55e00"
 
 OTHERS = 5
 """AUs shown besides the expected ones."""
+
+NOTE_LETTERS = 180
+"""Letters of a line of notes below a face's picture."""
 
 OWN_MAPS = 4
 """Maps of single action units that are drawn."""
@@ -110,12 +114,12 @@ def _strongest(card: ActionUnitCard, kind: str) -> str:
 
 
 def photo_picture(
-    photo: UInt8[np.ndarray, "h w 3"], corners: Sequence[Float64[np.ndarray, "4 2"]], name: str
+    photo: UInt8[np.ndarray, "h w 3"], corners: Mapping[int, Float64[np.ndarray, "4 2"]], name: str
 ) -> Picture:
-    """Draw the whole photo with the numbered windows of its faces; ``corners`` ``(x, y)`` in photo pixels."""
+    """Draw the whole photo with the numbered windows of its faces; ``corners`` ``(x, y)`` in photo pixels, by face."""
     seen = view.resized_view(photo, np.zeros(2), side=2 * view.SIDE)
     drawn = seen.image
-    for number, window_ in enumerate(corners, 1):
+    for number, window_ in corners.items():
         frame = geometry.apply_affine(seen.from_photo, window_)
         drawn = view.draw_outline(drawn, frame, 2)
         place = (int(np.clip(frame[:, 0].min() + 6, 2, drawn.shape[1] - 24)), int(max(frame[:, 1].min() + 24, 24)))
@@ -144,7 +148,8 @@ def write_face_png(path: Path, opened: OpenRun, result: FaceResult, panels: Sequ
         axes.set_axis_off()
     draw_action_units(figure.add_axes((0.2, 0.085, 0.44, 0.36)), result.card)
     draw_probabilities(figure.add_axes((0.75, 0.085, 0.23, 0.36)), opened.record.classes, result.prediction.probability)
-    figure.text(0.01, 0.012, " ".join([*unseen_sentences(result.card), *result.notes]), fontsize=8)
+    notes = textwrap.fill(" ".join([*unseen_sentences(result.card), *result.notes]), NOTE_LETTERS)
+    figure.text(0.01, 0.008, notes, fontsize=8, va="bottom")
     write_bytes(path, png_bytes(figure))
 
 

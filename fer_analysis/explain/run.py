@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
@@ -99,12 +100,13 @@ class ExplainReport:
 
 @dataclass
 class _Work:
-    """Results that gather while the pictures pass: no pixels are kept."""
+    """Results that gather while the pictures pass: no pixels are kept. ``shown``: faces on the page."""
 
     files: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
+    shown: int = 0
     times: list[float] = field(default_factory=list)
     probability: list[Float64[np.ndarray, "k"]] = field(default_factory=list)
     limits: tuple[str, ...] = ()
@@ -118,6 +120,13 @@ class _Work:
         self.explained += bool(seen.faces)
         self.failures += seen.missed
         self.predicted.update(opened.record.classes[result.prediction.predicted] for result in seen.faces)
+
+    def see_frame(self, opened: OpenRun, seen: SeenPicture) -> None:
+        """Keep when a frame of a video is shown and what was seen in it; NaN where nothing was."""
+        seconds = seen.picture.seconds if seen.picture is not None else None
+        self.times.append(math.nan if seconds is None else seconds)
+        blank = np.full(len(opened.record.classes), np.nan)
+        self.probability.append(seen.faces[0].prediction.probability if seen.faces else blank)
 
 
 def explain(
@@ -157,6 +166,8 @@ def explain(
                 (out / name).unlink(missing_ok=True)
             for one in seen:
                 work.count(opened, one)
+                if source.kind == "video":
+                    work.see_frame(opened, one)
                 _explain_picture(opened, one, out, work)
             report = _finish(opened, source, out, work, (*opened.notes, *notes), film)
             made = set(report.files)
@@ -180,12 +191,8 @@ def _watched(
 
 def _explain_picture(opened: OpenRun, seen: SeenPicture, out: Path, work: _Work) -> None:
     picture, results = seen.picture, seen.faces
-    if picture is not None and picture.frame is not None:
-        work.times.append(picture.frame if picture.seconds is None else picture.seconds)
-        blank = np.full(len(opened.record.classes), np.nan)
-        work.probability.append(results[0].prediction.probability if results else blank)
-    if picture is not None and len(results) > 1 and len(work.blocks) < MAX_SECTIONS:
-        corners = [window(opened, result)[1] for result in results]
+    if picture is not None and len(results) > 1 and work.shown < MAX_SECTIONS:
+        corners = {result.number: window(opened, result)[1] for result in results}
         work.blocks.append(Wide(photo_picture(picture.image, corners, picture.name)))
     for result in results:
         _write_face(opened, result, out, work)
@@ -199,7 +206,8 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
     work.files += [f"{stem}.png", f"{stem}.json"]
     work.rows.append(summary_row(result, opened))
     work.limits = work.limits or limits(opened, result.prediction)
-    if len(work.blocks) < MAX_SECTIONS:
+    if work.shown < MAX_SECTIONS:
+        work.shown += 1
         own = [panel.encoded() for panel in own_panels(opened, result)]
         work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels], own))
 
@@ -250,8 +258,10 @@ def _more_notes(source: Source, work: _Work) -> tuple[str, ...]:
     notes = []
     if source.ignored:
         notes.append(f"{source.ignored} files of the folder are no photos by their name and were passed over.")
-    if len(work.rows) > MAX_SECTIONS:
-        notes.append(f"The page shows the first faces only; {TABLE} and {FACES}/ hold all {len(work.rows)}.")
+    if len(work.rows) > work.shown:
+        notes.append(
+            f"The page shows the first {work.shown} faces only; {TABLE} and {FACES}/ hold all {len(work.rows)}."
+        )
     return tuple(notes)
 
 
@@ -264,8 +274,7 @@ def _about(opened: OpenRun) -> str:
 def _timeline(opened: OpenRun, source: Source, out: Path, work: _Work) -> Wide:
     times, probability = np.array(work.times), np.stack(work.probability)
     classes = opened.record.classes
-    unit = "seconds" if any(isinstance(time, float) for time in work.times) else "frame"
-    figure = draw_timeline(times, probability, classes, unit)
+    figure = draw_timeline(times, probability, classes)
     png = png_bytes(figure)
     write_bytes(out / TIMELINE, png)
     means = dict(zip(classes, np.nanmean(probability, 0).tolist(), strict=True))

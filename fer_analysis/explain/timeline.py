@@ -17,9 +17,12 @@ STYLES = ("-", "--", "-.", ":")
 
 
 def draw_timeline(
-    times: Float64[np.ndarray, "t"], probability: Float64[np.ndarray, "t k"], classes: Sequence[str], unit: str
+    times: Float64[np.ndarray, "t"], probability: Float64[np.ndarray, "t k"], classes: Sequence[str]
 ) -> Figure:
-    """Draw one line a class; a time without a face (a row of NaN) leaves a gap, marked below the lines."""
+    """Draw one line a class; a time without a face (a row of NaN) leaves a gap, marked below the lines.
+
+    A frame that could not be decoded has no time (NaN) and leaves a gap only.
+    """
     figure = new_figure(11, 4)
     axes = figure.subplots()
     for k, name in enumerate(classes):
@@ -31,7 +34,7 @@ def draw_timeline(
     if absent.any():
         axes.plot(times[absent], np.full(absent.sum(), -0.04), "x", color="black", markersize=5, label="no face")
     axes.set_ylim(-0.08, 1.02)
-    axes.set_xlabel(unit)
+    axes.set_xlabel("seconds")
     axes.set_ylabel("probability")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

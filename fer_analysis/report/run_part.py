@@ -21,6 +21,7 @@ from aupipe.fer_analysis.evaluation.predictions import (
     load_metrics,
     read_predictions,
 )
+from aupipe.fer_analysis.evaluation.summary import CONTROLS
 from aupipe.fer_analysis.evaluation.text import figure_rows, shown, span
 from aupipe.fer_analysis.explanations import Explanation, explain_batch
 from aupipe.fer_analysis.faithfulness import load_faithfulness, summary_line
@@ -189,7 +190,9 @@ def cosine_section(run: EvaluatedRun) -> Section:
         (f"{name} ({count})", [Cell(shown(value), value) for value in values])
         for name, count, values in zip(matrix["classes"], matrix["counts"], matrix["values"], strict=True)
     ]
-    said = "Mean cosine with the AU map, by true expression; the colour runs from 0 to 1. The last three are controls."
+    controls = sum(name in CONTROLS for name in matrix["maps"])
+    said = "Mean cosine with the AU map, by true expression; the colour runs from 0 to 1. "
+    said += f"The last {controls} are controls."
     return Section("Cosines by expression", [HeatTable(("expression", *titles), rows), Text(said)])
 
 

@@ -24,7 +24,7 @@ from aupipe.fer_models.training.preflight import training_bytes
 PASSES = {"cam": 1, "attention": 1, "occlusion": 200}
 """Passes a face of explainers whose number of samples is not asked for, about."""
 
-IMAGES = 4
+IMAGES = 16
 """Images in the batch that is timed."""
 
 

@@ -112,7 +112,10 @@ def _spaced(name: str) -> str:
 
 
 def _draw(title: str, notes: str, sections: Sequence[MapSection]) -> Figure:
-    columns = min(COLUMNS, max(len(section.tiles) for section in sections))
+    sections = [section for section in sections if section.tiles]
+    if not sections:
+        notes += "\nNothing is drawn: no expression has a map in both."
+    columns = min(COLUMNS, max((len(section.tiles) for section in sections), default=0))
     columns = max(columns, 5)
     row_height = TILE + CAPTION + GAP
     rows = sum(-(-len(section.tiles) // columns) for section in sections)

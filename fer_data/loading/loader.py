@@ -115,6 +115,7 @@ class TripletLoader:
         target: The AU map of the class, or a control (:class:`~aupipe.fer_data.loading.targets.Targets`).
         neutral: What classes without AUs get: no target (``skip``), or a ``uniform`` one.
         per_au: Give each batch the regions and weights of its faces' action units too.
+        learned: The faces whose mean is the target ``mean``; None: the train split's.
         mean: Of each channel in [0, 1], taken from images before a network sees them: those it was trained with. None:
             the store's.
         std: The deviation of each channel, by which they are divided then. None: the store's.
@@ -149,6 +150,7 @@ class TripletLoader:
         target: Target = "class",
         neutral: Neutral = "skip",
         per_au: bool = False,
+        learned: SplitReader | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
@@ -164,7 +166,7 @@ class TripletLoader:
         self.reader, self.batch_size, self.config = reader, batch_size, config
         self.seed, self.mode, self.device = seed, mode, torch.device(device)
         self.threads, self.resident = threads, resident
-        self.maps, self.target, self.neutral, self.per_au = maps, target, neutral, per_au
+        self.maps, self.target, self.neutral, self.per_au, self.learned = maps, target, neutral, per_au, learned
         self.rows = len(reader) if limit is None else min(limit, len(reader))
         labels = reader.labels[: self.rows] if mode == "balanced" else None
         self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels, even)
@@ -215,16 +217,19 @@ class TripletLoader:
         """Yield the same batches as bytes, before the device's part of the work; each is valid until the next."""
         started, self._progress = time.perf_counter(), (number, skip_batches)
         images = size = 0
-        first = 0.0
+        first = waited = 0.0
         batches = self.plan.batches(number)[skip_batches:]
-        with contextlib.closing(self._fetched(batches, number)) as fetched:
-            for batch, waited in fetched:
-                self._progress = (number, self._progress[1] + 1)
-                images += len(batch.rows)
-                size += batch.images.nbytes + (0 if batch.maps is None else batch.maps.nbytes)
-                first = first or time.perf_counter() - started
-                yield batch
-                self.report = LoadReport(images, size, time.perf_counter() - started, waited, first)
+        try:
+            with contextlib.closing(self._fetched(batches, number)) as fetched:
+                for batch, so_far in fetched:
+                    waited = so_far
+                    self._progress = (number, self._progress[1] + 1)
+                    images += len(batch.rows)
+                    size += batch.images.nbytes + (0 if batch.maps is None else batch.maps.nbytes)
+                    first = first or time.perf_counter() - started
+                    yield batch
+        finally:
+            self.report = LoadReport(images, size, time.perf_counter() - started, waited, first)
 
     def _fetched(self, batches: list[np.ndarray], number: int) -> Generator[tuple[HostBatch, float]]:
         """Batches taken from the resident split or read through the buffers, with the seconds waited so far."""
@@ -244,7 +249,7 @@ class TripletLoader:
     def _targets(self) -> Targets:
         if self._made_targets is None:
             choices: dict[str, Any] = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
-            self._made_targets = Targets(self.reader, self.device, seed=self.seed, **choices)
+            self._made_targets = Targets(self.reader, self.device, seed=self.seed, learned=self.learned, **choices)
         return self._made_targets
 
     def _load_split(self) -> ResidentSplit:

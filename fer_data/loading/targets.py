@@ -66,6 +66,7 @@ class Targets:
             units of another face of the same class, always the same one (:func:`other_face`).
         neutral: Classes without AUs get no target (``skip``) or a ``uniform`` one.
         maps: Source of a class's map, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`.
+        learned: The faces of :func:`mean_map`; None: the reader's of the train split, else the whole train split.
 
     Raises:
         UserInputError: Another choice.
@@ -80,6 +81,7 @@ class Targets:
         neutral: Neutral = "skip",
         maps: MapSource = "stored",
         seed: int = 0,
+        learned: SplitReader | None = None,
     ) -> None:
         choices = {"target": (target, Target), "neutral": (neutral, Neutral), "maps": (maps, MapSource)}
         for name, (value, known) in choices.items():
@@ -98,7 +100,7 @@ class Targets:
         if target == "shuffled":
             self._drawn_label = other_expression(self._mapped, seed)
         if target == "mean":
-            learned = reader if reader.split == "train" else None  # which may be a few of the split's faces
+            learned = learned or (reader if reader.split == "train" else None)  # which may be a few of its faces
             self._template = torch.from_numpy(mean_map(store, learned).astype(np.float32)).to(device)
         elif target == "landmarks":
             self._plan = make_plan(landmark_codebook(), ["face"], store.index.image_size)

@@ -102,7 +102,7 @@ def _points(axes: Axes, points: np.ndarray) -> None:
 
 def _text(axes: Axes, x: int, y: int, text: str, size: int, colour: str, *, bold: bool = False) -> None:
     weight = "bold" if bold else "normal"
-    axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="baseline", parse_math=False)
+    axes.text(x, y, text, fontsize=size, color=colour, weight=weight, va="baseline")
 
 
 def _shortened(text: str, length: int) -> str:

@@ -160,7 +160,9 @@ class _Trainer:
             **options,
         )  # fmt: skip
         val_size = max(config.batch_size // ranks.size, 1)
-        self.val = TripletLoader(store.split("val"), val_size, config.centre_crop, mode="none", **options)
+        self.val = TripletLoader(
+            store.split("val"), val_size, config.centre_crop, mode="none", learned=learned, **options
+        )
         # The share of the whole split, so that its figures do not depend on how it falls into batches.
         share = torch.tensor(self.val.share_with_map, device=self.device)
         self.val_objective = Objective(
@@ -172,10 +174,11 @@ class _Trainer:
     def run(self) -> TrainReport:
         """Train all epochs that are left."""
         resumed = self._resume()
+        self._check_same_place()
         self.step_module = self.ranks.wrap(self.step_module)
         started, first_step = time.perf_counter(), self.state.step
         with self.stop_signal.watching(), self.views:
-            while not self._finished():
+            while not self._finished() or self._unlogged:
                 self._train_epoch()
                 complete = self.state.batches == len(self.loader)
                 self._close_epoch(self._log_row(complete), complete)
@@ -196,12 +199,18 @@ class _Trainer:
         limit = self.config.max_steps
         return self.state.epoch >= self.config.epochs or (limit is not None and self.state.step >= limit)
 
+    @property
+    def _unlogged(self) -> bool:
+        """Steps were taken that no row of the log tells of: it was stopped between the last step and its row."""
+        rows = self.state.history
+        return self.state.batches > 0 and (not rows or rows[-1]["step"] < self.state.step)
+
     def _train_epoch(self) -> None:
         """Take optimisation steps up to the end of the epoch or ``max_steps``."""
         state, config = self.state, self.config
         todo = len(self.loader) - state.batches
         if config.max_steps is not None:
-            todo = min(todo, config.max_steps - state.step)
+            todo = max(min(todo, config.max_steps - state.step), 0)
         sums = state.sums.to(self.device)
         self.clock = time.perf_counter()
         self.model.train()
@@ -215,7 +224,7 @@ class _Trainer:
                 sums += self._step(batch, images).stacked() * images
                 state.step += 1
                 state.batches += 1
-                if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left:
+                if self.device.type == "cpu" or state.step % CHECK_EVERY == 0 or not left or self._asked_for():
                     self._between_steps(sums)
                 self.progress.advance(images)
         self.progress.finish()
@@ -241,6 +250,10 @@ class _Trainer:
         if self.average:
             self.average.update(self.model, self.state.step + 1)
         return terms
+
+    def _asked_for(self) -> bool:
+        """Tell whether a checkpoint is due; several ranks ask together, every :data:`CHECK_EVERY` steps."""
+        return self.ranks.size == 1 and self.stop_signal.next_action(self.state.step) != Action.GO_ON
 
     def _between_steps(self, sums: Tensor) -> None:
         """Check on all ranks together that the loss is finite, and save or stop when it is time."""
@@ -366,11 +379,26 @@ class _Trainer:
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
             self.state.history = rows
+        if self._finished() and not self._unlogged:
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
             run_record.check_can_continue(self.folder, self.record)
             self.progress.note(f"{self.folder}: continuing in epoch {self.state.epoch + 1}, step {self.state.step + 1}")
         return True
+
+    def _check_same_place(self) -> None:
+        state = self.state
+        here = (state.epoch, state.batches, state.step)
+        if (first := self.ranks.broadcast(here if self.ranks.first else None)) != here:
+            raise RunError(
+                paragraph(
+                    "The processes do not continue from the same place: they do not see the same run folder.",
+                    where=self.folder,
+                    expected="epoch, batches and step of the first process: {}, {}, {}".format(*first),
+                    got="of process {}: {}, {}, {}".format(self.ranks.rank, *here),
+                    fix="Put --out on storage that all machines share.",
+                )
+            )
 
     def _mend(self, rows: list[dict[str, Any]]) -> None:
         """Make ``log.jsonl`` and ``best.pt`` again where they are missing or damaged and the last checkpoint can tell.

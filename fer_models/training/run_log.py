@@ -80,15 +80,14 @@ def best_row(rows: Sequence[dict[str, Any]], select: str) -> dict[str, Any]:
 
     Ties of the figure: the lower cross-entropy, then the earlier epoch.
 
-    An epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again when the run
-    continues, and the best checkpoint must be the one an undisturbed run would keep.
+    Among figures an epoch that ``--max-steps`` cut short counts only while there is no complete one: it is done again
+    when the run continues, and the best checkpoint must be the one an undisturbed run would keep.
     """
     kept = [row for row in rows if not row.get("lost")]
     complete = [row for row in kept if row["complete"]]
-    candidates = complete or kept or rows
     if select in ("last", "ema"):
-        return candidates[-1]
-    return max(candidates, key=lambda row: (row[f"val_{select}"], -row["val_ce"], -row["step"]))
+        return (kept or rows)[-1]
+    return max(complete or kept or rows, key=lambda row: (row[f"val_{select}"], -row["val_ce"], -row["step"]))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

@@ -32,6 +32,9 @@ from aupipe.pipeline.planning import hash_order
 
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"
+MADE_OF_IT = ("sheet.png", "landmarks.csv", "landmarks.parquet")
+"""What `--sheet` and `--export` leave in WORK."""
+
 PARTS_FOLDER = "landmarks"
 _PART_NAME = re.compile(r"part-[0-9]{5,}\.h5")
 FOLLOW_LINKS = "follow_links"
@@ -227,7 +230,12 @@ def save_report(
 
 
 def withdraw_report(folder: Path) -> None:
-    """Take WORK's report back, before its parts change: its landmarks are unfinished until the next one."""
+    """Take back WORK's report, before its parts change, and what was drawn or exported of it.
+
+    Its landmarks are unfinished until the next report.
+    """
+    for name in MADE_OF_IT:
+        (folder / name).unlink(missing_ok=True)
     withdraw(folder / REPORT_NAME)
 
 

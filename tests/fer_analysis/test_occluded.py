@@ -256,6 +256,7 @@ def test_a_changed_table_is_measured_again(pair: tuple[Path, Path], tmp_path: Pa
     assert "au is measured" not in done.output
 
 
+@pytest.mark.slow
 def test_neither_codes_nor_hidden_parts_are_lost_on_the_way(pair: tuple[Path, Path], tmp_path: Path) -> None:
     plain, au = ours(pair, tmp_path)
     codes = tmp_path / "codes.csv"

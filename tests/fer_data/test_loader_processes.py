@@ -118,6 +118,7 @@ def reading(folder: Path, mode: Mode, mapped: bool, answer: Connection) -> None:
     answer.send((found, any(Path(one.path).parent == folder for one in process.memory_maps())))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("mode", ["block", "full"])
 def test_memory_stays_flat_while_a_store_is_read(tmp_path: Path, mode: Mode, mapped: bool) -> None:

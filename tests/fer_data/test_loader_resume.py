@@ -62,6 +62,7 @@ def loaders(store: Store, plan: EpochPlan, world: int, threads: int) -> list[Tri
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(interruptions())
 def test_a_resumed_epoch_has_the_samples_that_were_left(

@@ -81,6 +81,7 @@ def test_any_changed_byte_is_found(lasting: Path, name: str, where: float, flip:
 COLUMNS = tuple(column.name for column in columns(16, 8, 16))
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from([0, 1]), st.sampled_from((*COLUMNS, "crc32")), st.integers(0, 2), st.floats(0, 1, exclude_max=True),
     st.integers(1, 255),

@@ -34,6 +34,11 @@ def bar_heights(svg: str) -> list[float]:
     return [max(down) - min(down) for down in corners]
 
 
+def test_quantiles_of_one_value_are_that_value() -> None:
+    (note,) = charts.histogram("score", "", np.array([0.62], np.float32)).legend
+    assert "median 0.62" in str(note)
+
+
 @pytest.mark.parametrize("values", [[1.0, 1.0], [0.0], [-3.5, 1000.25], [0.2, 0.21]])
 def test_a_histogram_is_drawn_of_anything(values: list[float]) -> None:
     drawn = charts.histogram("score", "", np.array(values, np.float32)).svg

@@ -228,6 +228,7 @@ def test_a_face_s_page_shows_the_highest_by_name(trained: Path, many: Store, tmp
     assert unit["own"] == pytest.approx(height) and list(written["au_maps"]) == list(map(str, DRAWN_AUS))
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_on_coded_faces(trained: Path, many: Store, tmp_path: Path) -> None:
     runs = [Path(shutil.copytree(trained, tmp_path / name)) for name in ("one", "other")]
     train(many.folder, tmp_path / "merged", replace(CONFIG, guidance="merged", max_steps=1))

@@ -17,6 +17,7 @@ import torch
 
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.types import Silent
+from aupipe.fer_models.training import run_log
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from aupipe.fer_models.training.stop_signal import Action, StopSignal
@@ -170,3 +171,33 @@ def test_a_run_without_mixed_precision_is_continued_with_it(
         torch.amp.GradScaler("cpu", enabled=True).load_state_dict(empty)
     monkeypatch.setattr(torch.amp.GradScaler, "load_state_dict", lambda *_: pytest.fail("loads nothing"))
     assert train(small.folder, run, replace(CONFIG, max_steps=2)).steps == 2
+
+
+@pytest.mark.parametrize("limit", [2, 1])
+def test_a_run_stopped_before_its_row_was_written_gets_it(
+    small: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    """Killed while it validates after the last step that --max-steps allows; then continued with fewer steps too."""
+    run, config = tmp_path / "run", replace(CONFIG, max_steps=2, checkpoint_steps=1)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("aupipe.fer_models.training.run.validate", _killed)
+        train(small.folder, run, config)
+    assert saved(run)["step"] == 2 and not (run / "best.pt").exists()
+    report = train(small.folder, run, replace(config, max_steps=limit))
+    assert (report.steps, report.new_steps, report.best_epoch) == (2, 0, 1)
+    train(small.folder, tmp_path / "whole", config)
+    left, whole = (run_log.read_log(folder)[-1] for folder in (run, tmp_path / "whole"))
+    assert {name: left[name] for name in ("step", "train_total", "val_ce")} == {
+        name: whole[name] for name in ("step", "train_total", "val_ce")
+    }
+    assert train(small.folder, run, replace(config, max_steps=limit)).new_steps == 0
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_the_last_weights_are_kept_where_the_steps_end_within_an_epoch(small: Store, tmp_path: Path) -> None:
+    train(small.folder, tmp_path / "run", replace(CONFIG, select="last", max_steps=6))  # four steps are an epoch
+    best = torch.load(tmp_path / "run" / "best.pt", weights_only=True)
+    assert (best["epoch"], best["step"]) == (2, 6)

@@ -313,3 +313,22 @@ def test_a_run_from_a_url_remembers_it(small: Store, tmp_path: Path, monkeypatch
     monkeypatch.setenv("AUPIPE_CACHE", str(tmp_path / "elsewhere"))
     store = measured_run.run_store(tmp_path / "run", run_record.load_record(tmp_path / "run"), None)
     assert store.index.digest == small.index.digest and cache_folder() in store.folder.parents
+
+
+def test_a_finished_run_keeps_the_versions_that_trained_it(run: Path, small: Store) -> None:
+    record = run_record.load_record(run)
+    run_record.save_record(run, replace(record, versions={**record.versions, "torch": "1.2.3"}))
+    assert train(small.folder, run, CONFIG).new_steps == 0
+    assert run_record.load_record(run).versions["torch"] == "1.2.3"
+
+
+def test_a_run_that_starts_again_is_of_this_version(run: Path, small: Store) -> None:
+    of_an_earlier_version(run)
+    (run / "last.pt").unlink()
+    train(small.folder, run, CONFIG)
+    assert run_record.load_record(run).semantics == run_record.SEMANTICS
+
+
+def test_maps_that_nothing_would_train_are_refused() -> None:
+    with pytest.raises(UserInputError, match=r"nothing would train the maps"):
+        replace(CONFIG, guidance="per-au", align_weight=0)

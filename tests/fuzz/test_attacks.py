@@ -49,6 +49,7 @@ def fast_count(target: Target) -> int:
     return len(mutations_of(target)) if target.command[0] in ("verify", "export") else 33
 
 
+@pytest.mark.slow
 def test_no_attack_gets_through(scene: Path) -> None:
     chosen = [case for target in TARGETS for case in cases(target, fast_count(target), SEED)]
     assert len(chosen) >= LEAST
@@ -69,6 +70,7 @@ def planted(command: str, *, own: bool = True) -> Target:
     return Target("planted", "m.csv", (f"fuzz.planted:{command}", "m.csv"), "csv", "two.csv", own)
 
 
+@pytest.mark.slow
 def test_the_judge_finds_planted_faults(scene: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attack, "PATIENCE", 3.0)
     chosen = [case for command in PLANTED for case in cases(planted(command), 1 + (command != "endless"), SEED)]

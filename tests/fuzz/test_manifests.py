@@ -8,6 +8,7 @@ from random import Random
 
 import cv2
 import numpy as np
+import pytest
 
 from aupipe.fer_data.errors import ManifestError
 from aupipe.fer_data.manifest import check_manifest, read_manifest, write_manifest
@@ -17,6 +18,7 @@ from fuzz.mutations import CSV, changed_by
 COUNT = 5_000
 
 
+@pytest.mark.slow
 def test_five_thousand_damaged_manifests(tmp_path: Path) -> None:
     for number in range(4):
         assert cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8), number, np.uint8))

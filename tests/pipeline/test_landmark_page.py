@@ -14,7 +14,7 @@ from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import write_summary
 from aupipe.pipeline.landmark_views.summary import summarise
-from aupipe.pipeline.landmarks.work import open_work
+from aupipe.pipeline.landmarks.work import open_work, withdraw_report
 from landmark_works import failed, make_work, samples_of
 from offline import Built
 
@@ -121,6 +121,9 @@ def test_the_sheet_is_linked_where_it_lies(tmp_path: Path) -> None:
     assert 'href="sheet.png"' not in page_of(work).text
     (work / "sheet.png").write_bytes(b"")
     assert 'href="sheet.png"' in page_of(work).text
+    (work / "landmarks.csv").write_bytes(b"")
+    withdraw_report(work)  # as every part does that is made anew
+    assert not {"sheet.png", "landmarks.csv", "landmarks.json"} & {path.name for path in work.iterdir()}
 
 
 def test_no_faces_at_all(tmp_path: Path) -> None:

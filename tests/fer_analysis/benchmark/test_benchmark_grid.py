@@ -84,6 +84,7 @@ def rows(out: Path) -> list[dict[str, str]]:
     return [{name: value for name, value in row.items() if name not in TIMES} for row in read]
 
 
+@pytest.mark.slow
 def test_a_grid_is_continued_and_finished_runs_are_left_alone(small: Store, out: Path, tmp_path: Path) -> None:
     before = {path: time for path, time in modified(out).items() if "-w4-" in path}
     lines = Lines()

@@ -18,8 +18,9 @@ import pytest
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_analysis.evaluation.predictions import load_metrics
 from aupipe.fer_analysis.evaluation.text import beside_the_majority, knows_something
-from aupipe.fer_analysis.explain import ExplainReport, OpenRun, explain, open_run, open_source
+from aupipe.fer_analysis.explain import ExplainReport, InputPicture, OpenRun, Source, explain, open_run, open_source
 from aupipe.fer_analysis.explain import run as explain_run
+from aupipe.fer_analysis.explain.pictures import photo_picture
 from aupipe.fer_analysis.explain.result import face_notes
 from aupipe.fer_analysis.explain.run import REPORT
 from aupipe.fer_analysis.explain.timeline import draw_timeline
@@ -197,6 +198,34 @@ def test_what_an_earlier_report_names_outside_of_the_folder_stays(
     assert precious.exists()
 
 
+def test_every_face_of_the_page_is_a_face(
+    photos: Path, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aupipe.fer_analysis.explain.run.MAX_SECTIONS", 3)
+    report = explain(opened, open_source(photos), tmp_path, preparer, Silent())
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert report.faces == 4 and page.count("the face with its 68") == 3
+    assert "The page shows the first 3 faces only; faces.csv and faces/ hold all 4." in report.notes
+
+
+def test_the_whole_photo_numbers_its_faces_as_their_sections_do(
+    photos: Path, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[int]] = []
+    monkeypatch.setattr(
+        "aupipe.fer_analysis.explain.run.photo_picture",
+        lambda image, corners, name: drawn.append(list(corners)) or photo_picture(image, corners, name),
+    )
+
+    def third_first(image: np.ndarray, box: object, known: object) -> list[AlignedFace | Failure]:
+        return [Failure("", "", "implausible_face"), *preparer(image, None, None)]
+
+    write_png(tmp_path / "a$x_$y.png", read_image(photos / "two.png"))
+    report = explain(opened, open_source(tmp_path / "a$x_$y.png"), tmp_path / "out", third_first, Silent())
+    assert report.faces == 2 and drawn == [[2, 3]]
+    assert (tmp_path / "out" / "faces" / "a$x_$y.png.face3.png").is_file()
+
+
 def test_a_manifest_brings_labels(trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path) -> None:
     few = tmp_path / "few"
     shutil.copytree(trained.built.dataset.root / "test" / "happiness", few / "happiness")
@@ -238,12 +267,29 @@ def test_a_video_that_breaks_off_or_is_none(opened: OpenRun, preparer: PhotoPrep
 
 def test_the_timeline_leaves_gaps_and_names_every_class() -> None:
     probability = np.array([[0.2, 0.8], [np.nan, np.nan], [0.6, 0.4]])
-    axes = draw_timeline(np.arange(3.0), probability, ["calm", "happy"], "seconds").axes[0]
+    axes = draw_timeline(np.arange(3.0), probability, ["calm", "happy"]).axes[0]
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["calm", "happy", "no face"]
     assert np.isnan(axes.lines[0].get_ydata()[1]) and axes.lines[2].get_xdata().tolist() == [1.0]
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 3
+
+
+def test_a_frame_that_cannot_be_decoded_leaves_a_gap_in_the_timeline(
+    trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pictures(_: object) -> list[InputPicture | Failure]:
+        frames = [InputPicture(f"f{n}", portrait(trained), frame=n, seconds=n / 10) for n in (0, 2)]
+        return [frames[0], Failure("f1", "clip.avi", "unreadable"), frames[1]]
+
+    drawn: list[np.ndarray] = []
+    monkeypatch.setattr("aupipe.fer_analysis.explain.inputs.Source.pictures", pictures)
+    monkeypatch.setattr(
+        "aupipe.fer_analysis.explain.run.draw_timeline",
+        lambda times, probability, classes: drawn.append(probability) or draw_timeline(times, probability, classes),
+    )
+    explain(opened, Source(Path("clip.avi"), "video", 3, rate=10.0), tmp_path, preparer, Silent())
+    assert np.isnan(drawn[0]).any(1).tolist() == [False, True, False]
 
 
 def test_a_method_without_a_class_map_shows_its_attention(

@@ -23,7 +23,7 @@ from aupipe.fer_analysis.explain.film_frame import ROWS, film_frame, looked_at
 from aupipe.fer_analysis.explain.seen import SeenPicture, seen_pictures
 from aupipe.fer_data import videos
 from aupipe.fer_data.errors import UserInputError
-from aupipe.fer_data.images import read_image
+from aupipe.fer_data.images import read_image, write_png
 from aupipe.fer_data.types import Failure, Silent
 from aupipe.fer_data.video_files import VideoFacts, read_facts
 from aupipe.pipeline.photos import PhotoPreparer
@@ -220,6 +220,19 @@ def test_a_frame_of_another_size_is_fitted(opened: OpenRun, tmp_path: Path) -> N
     assert film.facts is not None and read_facts(film.path).frames == 2
     first, second = frames_of(film.path)
     assert first.shape == second.shape and second[:384].mean() > 190
+
+
+def test_a_face_lies_where_it_is_in_a_frame_of_another_size(
+    trained: Trained, opened: OpenRun, preparer: PhotoPreparer, tmp_path: Path
+) -> None:
+    large = cv2.resize(face_frame(trained), None, fx=2, fy=2)
+    write_png(tmp_path / "large.png", large)
+    (seen,) = seen_pictures(opened, open_source(tmp_path / "large.png"), preparer)
+    fitted = cv2.resize(large, (150, 120), interpolation=cv2.INTER_AREA)
+    own, other = film_frame(opened, seen, large), film_frame(opened, seen, fitted)
+    assert seen.faces and own.shape == other.shape
+    changed = [np.abs(one[:384, :480].astype(int) - cv2.resize(large, (480, 384))).max(2) > 60 for one in (own, other)]
+    assert (changed[0] & changed[1]).sum() > 0.7 * (changed[0] | changed[1]).sum()
 
 
 def test_a_stop_in_between_leaves_no_file(

@@ -99,6 +99,7 @@ def test_what_was_lost_is_made_again_and_the_tables_are_the_same(
     assert (out / "maps" / "fold1" / "test_resnet-fold1_anger.npz").stat().st_mtime_ns == kept
 
 
+@pytest.mark.slow
 def test_one_process_writes_what_two_do(
     done: StudyReport, people: Store, request_: StudyRequest, tmp_path: Path
 ) -> None:
@@ -106,6 +107,7 @@ def test_one_process_writes_what_two_do(
     assert tables(tmp_path / "one") == tables(done.out)
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_trained_is_named_and_the_others_go_on(
     people: Store, request_: StudyRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +146,7 @@ def test_other_settings_in_the_same_folder_are_refused(
         run_study(people.folder, done.out, replace(request_, folds=10))
 
 
+@pytest.mark.slow
 def test_the_command_plans_and_makes_it(people: Store, tmp_path: Path) -> None:
     words = [
         "study",
@@ -158,9 +161,10 @@ def test_the_command_plans_and_makes_it(people: Store, tmp_path: Path) -> None:
     planned = CliRunner().invoke(cli, [*words, "--dry-run", "--json"])
     found = json.loads(planned.stdout)
     assert found["trainings"] == 5 and found["maps"] == 30 and found["seconds"] > 0 and not (tmp_path / "out").exists()
-    made = CliRunner().invoke(cli, [*words, "--smoke", "--jobs", "1"])
+    made = CliRunner().invoke(cli, [*words, "--smoke", "--input-size", "48", "--jobs", "1"])
     assert made.exit_code == 0, made.output
     assert "networks: 1; this call" in made.output and (tmp_path / "out" / "maps.png").is_file()
+    assert run_record.load_record(tmp_path / "out" / "runs" / "test_resnet-fold1").config.input_size == 48
 
 
 def test_folds_deal_the_same_persons_to_every_network(done: StudyReport) -> None:
