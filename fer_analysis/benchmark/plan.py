@@ -169,7 +169,7 @@ def training_config(config: TrainConfig, options: str = "") -> TrainConfig:
     if trained_as != config.method:
         changes |= {"method": trained_as, "method_options": options}
     if config.align_weight == 0:
-        changes |= {name: getattr(TrainConfig, name) for name in ("align_layers", "align_target", "guidance")}
+        changes |= {"align_layers": TrainConfig.align_layers, "align_target": TrainConfig.align_target}
     return replace(config, **changes)
 
 

@@ -84,7 +84,10 @@ def draw_diff(a: Codebook, b: Codebook, diff: CodebookDiff) -> Figure:
             )
     headings = [f"A: {a.name}", f"B: {b.name}", "B - A"]
     sections = [MapSection(heading, tuple(tiles)) for heading, tiles in zip(headings, rows, strict=True)]
-    return _draw(f"Codebooks {a.name} and {b.name}", f"A  {a.source}\nB  {b.source}", sections)
+    notes = f"A  {a.source}\nB  {b.source}"
+    if not shared:
+        notes = f"Nothing is drawn: no expression has a map in both.\n{notes}"
+    return _draw(f"Codebooks {a.name} and {b.name}", notes, sections)
 
 
 def _map(codebook: Codebook, expression: str) -> Float32[np.ndarray, "m m"] | None:
@@ -113,8 +116,6 @@ def _spaced(name: str) -> str:
 
 def _draw(title: str, notes: str, sections: Sequence[MapSection]) -> Figure:
     sections = [section for section in sections if section.tiles]
-    if not sections:
-        notes += "\nNothing is drawn: no expression has a map in both."
     columns = min(COLUMNS, max((len(section.tiles) for section in sections), default=0))
     columns = max(columns, 5)
     row_height = TILE + CAPTION + GAP

@@ -187,8 +187,6 @@ class TrainConfig:
         if self.guidance != "merged" and self.align_target in MERGED_TARGETS:
             expected = "class or other_face with --guidance per-au: this control has no maps of single action units"
             _refuse("align_target", expected, self.align_target)
-        if self.guidance != "merged" and not self.align_weight:
-            _refuse("guidance", "merged with --align-weight 0: nothing would train the maps", self.guidance)
         if self.fold:
             object.__setattr__(self, "fold", str(parse_fold(self.fold)))
         if self.balance and self.order != "full":

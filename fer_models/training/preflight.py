@@ -40,6 +40,9 @@ def collect_notes(train: SplitReader, val: SplitReader, config: TrainConfig) -> 
         _without_map(train),
         few_choose(config, len(val)),
         without_persons(train),
+        "--align-weight is 0: nothing trains the maps of single action units"
+        if config.guidance != "merged" and not config.align_weight
+        else None,
     ]
     for reader in (train, val):
         if absent := absent_classes(reader):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -103,8 +103,6 @@ def train(
             shown = progress or Silent()
             trainer = _Trainer(run_folder, record, ranks, shown if ranks.first else Silent())
             trainer.open_splits(open_previewed(store_folder, store, shown))
-            if ranks.first:
-                run_record.save_record(run_folder, trainer.record)
             return trainer.run()
 
 
@@ -175,10 +173,12 @@ class _Trainer:
         """Train all epochs that are left."""
         resumed = self._resume()
         self._check_same_place()
+        if self.ranks.first and not (self._done and (self.folder / run_record.CONFIG).is_file()):
+            run_record.save_record(self.folder, self.record)  # that of a run with nothing left to do stays
         self.step_module = self.ranks.wrap(self.step_module)
         started, first_step = time.perf_counter(), self.state.step
         with self.stop_signal.watching(), self.views:
-            while not self._finished() or self._unlogged:
+            while not self._done:
                 self._train_epoch()
                 complete = self.state.batches == len(self.loader)
                 self._close_epoch(self._log_row(complete), complete)
@@ -200,9 +200,11 @@ class _Trainer:
         return self.state.epoch >= self.config.epochs or (limit is not None and self.state.step >= limit)
 
     @property
-    def _unlogged(self) -> bool:
-        """Steps were taken that no row of the log tells of: it was stopped between the last step and its row."""
-        rows = self.state.history
+    def _done(self) -> bool:
+        return self._finished() and not self._lacks_row(self.state.history)
+
+    def _lacks_row(self, rows: Sequence[dict[str, Any]]) -> bool:
+        """Tell whether steps were taken that no row of the log tells of: it was stopped between the two."""
         return self.state.batches > 0 and (not rows or rows[-1]["step"] < self.state.step)
 
     def _train_epoch(self) -> None:
@@ -379,7 +381,7 @@ class _Trainer:
         if self._finished():
             # The row of an epoch that --max-steps cut short belongs to the run as long as it is not continued.
             self.state.history = rows
-        if self._finished() and not self._unlogged:
+        if self._done:
             self.progress.note(f"{self.folder}: nothing left to do")
         else:
             run_record.check_can_continue(self.folder, self.record)
@@ -410,14 +412,16 @@ class _Trainer:
         if self.ranks.first and not _sound(lambda: run_log.read_log(self.folder)):
             run_log.write_log(self.folder, rows)
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
-        if _sound(lambda: checkpoint.load_checkpoint(self.folder / run_record.BEST, self.device, ("model", "epoch"))):
-            return
         best = run_log.best_row(rows, self.config.select)
-        if best["step"] == self.state.step:
+        kept, can_write = self._kept_epoch(), best["step"] == self.state.step
+        if kept == best["epoch"] or (kept and not can_write):  # one that is ahead is of an epoch that is done again
+            return
+        if can_write:
             if self.ranks.first:
                 self._save_best(best)
-            self.progress.note(f"{self.folder}: best.pt was missing or damaged, and is written again from last.pt")
-        elif self._finished():
+            what = "of another epoch" if kept else "missing or damaged"
+            self.progress.note(f"{self.folder}: best.pt was {what}, and is written again from last.pt")
+        elif self._finished() and not self._lacks_row(rows):
             raise RunError(preflight.lost_best(self.folder, best["epoch"]))
         else:
             for row in self.state.history:
@@ -426,6 +430,14 @@ class _Trainer:
                 f"{self.folder}: best.pt was missing or damaged; the weights of epoch {best['epoch']} are lost, and "
                 "the best of the epochs to come is kept. To have them all, remove last.pt: training then starts again"
             )
+
+    def _kept_epoch(self) -> int:
+        """Return the epoch whose weights ``best.pt`` holds; 0 where it is missing or damaged."""
+        try:
+            saved, _ = checkpoint.load_checkpoint(self.folder / run_record.BEST, self.device, ("model", "epoch"))
+        except RunError:
+            return 0
+        return int(saved["epoch"])
 
 
 def _sound(read: Callable[[], object]) -> bool:

@@ -89,14 +89,9 @@ class RunRecord(_Origins):
 
 
 def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunRecord:
-    """Make the record of a run on this store; one that was begun keeps its versions and what its settings meant."""
+    """Make the record of a run on this store; one that was begun keeps what its settings meant."""
     index = store.index
-    begun = load_record(run_folder) if (run_folder / CONFIG).is_file() and (run_folder / LAST).is_file() else None
-    versions = {
-        **library_versions(),
-        **installed_versions(("aupipe", "numpy"), "not installed"),
-        "python": platform.python_version(),
-    }
+    begun = load_record(run_folder) if (run_folder / CONFIG).is_file() else None
     return RunRecord(
         config=config,
         store=store.url or _relative(store.folder, run_folder),
@@ -108,7 +103,11 @@ def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunReco
         map_size=index.map_size,
         channel_mean=tuple(index.channel_mean),
         channel_std=tuple(index.channel_std),
-        versions=begun.versions if begun else versions,
+        versions={
+            **library_versions(),
+            **installed_versions(("aupipe", "numpy"), "not installed"),
+            "python": platform.python_version(),
+        },
         preparation=Preparation.of_store(index).as_json(),
         method_settings=begun.method_settings if begun else method_settings(config),
         initial_weights=begun.initial_weights if begun else {},

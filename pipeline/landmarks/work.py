@@ -32,8 +32,8 @@ from aupipe.pipeline.planning import hash_order
 
 MANIFEST_NAME = "manifest.csv"
 REPORT_NAME = "landmarks.json"
-MADE_OF_IT = ("sheet.png", "landmarks.csv", "landmarks.parquet")
-"""What `--sheet` and `--export` leave in WORK."""
+MADE_OF_IT = ("summary.html", "sheet.png", "landmarks.csv", "landmarks.parquet")
+"""What the command leaves in WORK for people and other programs."""
 
 PARTS_FOLDER = "landmarks"
 _PART_NAME = re.compile(r"part-[0-9]{5,}\.h5")

@@ -55,3 +55,14 @@ def test_curves_pass_through_their_points_and_close() -> None:
     for points in (circle, circle[:4]):
         distances = np.linalg.norm(smooth_curve(points)[:, None] - points[None], axis=-1)
         assert distances.min(0).max() < 1e-9
+
+
+def test_books_without_a_common_expression_are_told_on_their_page(tmp_path: Path) -> None:
+    own, path = tmp_path / "own.toml", tmp_path / "diff.png"
+    head = 'schema = 1\nversion = 1\nname = "mine"\nsource = "a test"\nregions = "default"\n'
+    own.write_text(f"{head}[expressions]\nFreude = {{ AU6 = 0.5, AU12 = 1.0 }}\n")
+    result = CliRunner().invoke(codebook, ["diff", "default", str(own), "--png", str(path)])
+    assert result.exit_code == 0, result.output
+    image = cv2.imread(str(path))
+    edge = np.concatenate([image[:, :20].ravel(), image[:, -20:].ravel(), image[:20].ravel(), image[-20:].ravel()])
+    assert (edge == 255).all()

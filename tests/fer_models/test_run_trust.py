@@ -322,13 +322,11 @@ def test_a_finished_run_keeps_the_versions_that_trained_it(run: Path, small: Sto
     assert run_record.load_record(run).versions["torch"] == "1.2.3"
 
 
-def test_a_run_that_starts_again_is_of_this_version(run: Path, small: Store) -> None:
-    of_an_earlier_version(run)
-    (run / "last.pt").unlink()
-    train(small.folder, run, CONFIG)
-    assert run_record.load_record(run).semantics == run_record.SEMANTICS
-
-
-def test_maps_that_nothing_would_train_are_refused() -> None:
-    with pytest.raises(UserInputError, match=r"nothing would train the maps"):
-        replace(CONFIG, guidance="per-au", align_weight=0)
+def test_weights_of_another_epoch_than_the_best_are_written_again(small: Store, tmp_path: Path) -> None:
+    """Runs with `--select last` of earlier versions kept the last whole epoch where --max-steps ended in the next."""
+    run, config = tmp_path / "run", replace(CONFIG, select="last", max_steps=3)  # two steps are an epoch
+    train(small.folder, run, config)
+    best = torch.load(run / "best.pt", weights_only=True)
+    checkpoint.save_checkpoint(run / "best.pt", {**best, "epoch": 1, "step": 2})
+    assert train(small.folder, run, config).new_steps == 0
+    assert torch.load(run / "best.pt", weights_only=True)["epoch"] == best["epoch"] == 2

@@ -123,7 +123,7 @@ def test_the_sheet_is_linked_where_it_lies(tmp_path: Path) -> None:
     assert 'href="sheet.png"' in page_of(work).text
     (work / "landmarks.csv").write_bytes(b"")
     withdraw_report(work)  # as every part does that is made anew
-    assert not {"sheet.png", "landmarks.csv", "landmarks.json"} & {path.name for path in work.iterdir()}
+    assert not {"summary.html", "sheet.png", "landmarks.csv", "landmarks.json"} & {path.name for path in work.iterdir()}
 
 
 def test_no_faces_at_all(tmp_path: Path) -> None:

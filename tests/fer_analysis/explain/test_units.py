@@ -102,7 +102,7 @@ def test_one_side_shows_as_asymmetry_and_a_mirror_image_turns_it() -> None:
     smile = next(unit for unit in card.action_units if unit.number == 12).attention
     assert card.asymmetry == pytest.approx(1) and smile.left == pytest.approx(0) and smile.right > 0.2
     assert mirrored.asymmetry == pytest.approx(-1, abs=0.05)
-    assert "image's right" in card_sentences(card)[-1] and "image's left" in card_sentences(mirrored)[-1]
+    assert "lies right of" in card_sentences(card)[-1] and "lies left of" in card_sentences(mirrored)[-1]
 
 
 def test_the_midline_leans_with_the_face() -> None:

@@ -28,7 +28,16 @@ from aupipe.fer_models.training import run_record
 from synthetic import store_of_persons
 
 MAPS = MapOptions(images=2, samples=24, select="labelled", resamples=0, device="cpu")
-TABLES = ("iou.csv", "scores.csv", "merge_heights.csv", "recognition.csv", "folds.csv", "clusters.csv", "results.md")
+TABLES = (
+    "iou.csv",
+    "scores.csv",
+    "merge_heights.csv",
+    "recognition.csv",
+    "faces.csv",
+    "folds.csv",
+    "clusters.csv",
+    "results.md",
+)
 
 
 @pytest.fixture(scope="module")
