@@ -435,9 +435,9 @@ class _Trainer:
         """Return the epoch whose weights ``best.pt`` holds; 0 where it is missing or damaged."""
         try:
             saved, _ = checkpoint.load_checkpoint(self.folder / run_record.BEST, self.device, ("model", "epoch"))
-        except RunError:
+            return int(saved["epoch"])
+        except (RunError, TypeError, ValueError):  # an epoch that is none must not be blamed on last.pt
             return 0
-        return int(saved["epoch"])
 
 
 def _sound(read: Callable[[], object]) -> bool:

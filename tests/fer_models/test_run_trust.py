@@ -330,3 +330,11 @@ def test_weights_of_another_epoch_than_the_best_are_written_again(small: Store, 
     checkpoint.save_checkpoint(run / "best.pt", {**best, "epoch": 1, "step": 2})
     assert train(small.folder, run, config).new_steps == 0
     assert torch.load(run / "best.pt", weights_only=True)["epoch"] == best["epoch"] == 2
+
+
+def test_a_damaged_epoch_of_the_best_weights_is_not_blamed_on_the_last(run: Path, small: Store) -> None:
+    choose_best(run, 2)
+    best = torch.load(run / "best.pt", weights_only=True)
+    checkpoint.save_checkpoint(run / "best.pt", {**best, "epoch": "x"})
+    assert train(small.folder, run, CONFIG).new_steps == 0
+    assert checkpoint.load_best(run, CPU)[2].epoch == 2
