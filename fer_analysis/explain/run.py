@@ -100,13 +100,12 @@ class ExplainReport:
 
 @dataclass
 class _Work:
-    """Results that gather while the pictures pass: no pixels are kept. ``shown``: faces on the page."""
+    """Results that gather while the pictures pass: no pixels are kept."""
 
     files: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
-    shown: int = 0
     times: list[float] = field(default_factory=list)
     probability: list[Float64[np.ndarray, "k"]] = field(default_factory=list)
     limits: tuple[str, ...] = ()
@@ -191,7 +190,7 @@ def _watched(
 
 def _explain_picture(opened: OpenRun, seen: SeenPicture, out: Path, work: _Work) -> None:
     picture, results = seen.picture, seen.faces
-    if picture is not None and len(results) > 1 and work.shown < MAX_SECTIONS:
+    if picture is not None and len(results) > 1 and len(work.rows) < MAX_SECTIONS:
         corners = {result.number: window(opened, result)[1] for result in results}
         work.blocks.append(Wide(photo_picture(picture.image, corners, picture.name)))
     for result in results:
@@ -206,8 +205,7 @@ def _write_face(opened: OpenRun, result: FaceResult, out: Path, work: _Work) -> 
     work.files += [f"{stem}.png", f"{stem}.json"]
     work.rows.append(summary_row(result, opened))
     work.limits = work.limits or limits(opened, result.prediction)
-    if work.shown < MAX_SECTIONS:
-        work.shown += 1
+    if len(work.rows) <= MAX_SECTIONS:
         own = [panel.encoded() for panel in own_panels(opened, result)]
         work.blocks.append(page.face_section(opened, result, [panel.encoded() for panel in panels], own))
 
@@ -258,9 +256,9 @@ def _more_notes(source: Source, work: _Work) -> tuple[str, ...]:
     notes = []
     if source.ignored:
         notes.append(f"{source.ignored} files of the folder are no photos by their name and were passed over.")
-    if len(work.rows) > work.shown:
+    if len(work.rows) > MAX_SECTIONS:
         notes.append(
-            f"The page shows the first {work.shown} faces only; {TABLE} and {FACES}/ hold all {len(work.rows)}."
+            f"The page shows the first {MAX_SECTIONS} faces only; {TABLE} and {FACES}/ hold all {len(work.rows)}."
         )
     return tuple(notes)
 
