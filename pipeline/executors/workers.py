@@ -35,7 +35,9 @@ CONNECT_SECONDS = 8.0
 FIRST_WORKER_SECONDS = 300.0
 """A batch system may need its time to start one."""
 
-_OF_DEATHS = {
+_OWN_WORKERS = {
+    # Dask looks every 10 ms at what a worker's thread does, for a page that nobody opens: a tenth of two workers' rate.
+    "distributed.worker.profile.enabled": False,
     # The first one tells: a job that is tried again kills the next worker, too.
     "distributed.scheduler.allowed-failures": 0,
     # The next worker may take its time on a busy machine: after 15 seconds Dask would do without.
@@ -66,7 +68,7 @@ class DaskExecutor:
 
         with (
             _quiet(),
-            dask.config.set(_OF_DEATHS),
+            dask.config.set(_OWN_WORKERS),
             _own_workers(self.workers) as cluster,
             Client(cluster) as client,
         ):
