@@ -6,7 +6,8 @@ Every arm is trained with every seed, all else equal, and the best epoch chosen 
 is measured on the test split (accuracy, with eyes and mouth hidden, calibration) and on the coded faces of another
 dataset (accuracy, cosine with the coded action units, area within a class). The three stores hold the same faces with
 the maps of ``build-maps --aus class``, ``fused`` and ``estimated``. What a call finished is kept, and the same call
-continues; what was measured with other weights, stores, codes or estimates is measured again.
+continues; what was measured with other weights, stores, codes or estimates is measured again. To learn from few
+faces, in an OUT of its own: ``--faces-per-class 25 --epochs 30``.
 
 Writes OUT/guidance.csv, a row a training, and OUT/guidance.md: every arm's means and standard deviations over the
 seeds, then what it has more than another arm, with its legend.
@@ -20,7 +21,7 @@ import multiprocessing
 import statistics
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ from aupipe.fer_models.training.run import train
 PROGRAM = 1
 """Raised where the measurements change: what was measured before is measured again."""
 
-CONFIG = TrainConfig(backbone="test_resnet", output_stride=8, crop_size=64, epochs=6, lr=0.002, align_weight=4)
+CONFIG = TrainConfig(backbone="test_resnet", output_stride=8, crop_size=64, epochs=6, lr=0.002, align_weight=4.0)
+CHANGED = ("faces_per_class", "epochs", "align_weight")
+"""What of it options change."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Job:
-    """A training with its measurements."""
+    """A training with its measurements. ``changes``: of every arm's configuration, but for what the arm is about."""
 
     arm: str
     seed: int
@@ -87,6 +90,7 @@ class Job:
     stores: Mapping[str, Path]
     codes: Path
     estimate: Path | None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -98,8 +102,9 @@ def carry_out(job: Job) -> str:
     """Train and measure what is left; return its name, and what went wrong."""
     use_threads(1)
     arm = ARMS[job.arm]
+    config = replace(CONFIG, seed=job.seed, **{**job.changes, **arm.changes})
     try:
-        train(job.stores[arm.store], job.folder, replace(CONFIG, seed=job.seed, **arm.changes))
+        train(job.stores[arm.store], job.folder, config)
         _measure(job.folder, job.stores[arm.store], job.folder, {})
         _measure(job.folder, job.stores["coded"], job.folder / "coded", {"aus": job.codes, "estimate": job.estimate})
     except FerError as error:
@@ -305,12 +310,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help=f"some of {', '.join(ARMS)}")
     parser.add_argument("--seeds", type=numbers, default="0,1,2,3,4")
     parser.add_argument("--jobs", type=int, default=2)
+    for name in CHANGED:
+        usual = getattr(CONFIG, name)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(usual), default=usual)
     given = parser.parse_args(arguments)
     stores = {name: getattr(given, f"{name}_store") for name in ("class", "fused", "estimated", "coded")}
     arms, seeds = given.arms.split(","), given.seeds
     if unknown := set(arms) - set(ARMS):
         parser.error(f"there is no arm {', '.join(sorted(unknown))}; there are {', '.join(ARMS)}")
-    jobs = [Job(arm, seed, given.out, stores, given.codes, given.estimate) for seed in seeds for arm in arms]
+    changes = {name: getattr(given, name) for name in CHANGED}
+    jobs = [Job(arm, seed, given.out, stores, given.codes, given.estimate, changes) for seed in seeds for arm in arms]
     given.out.mkdir(parents=True, exist_ok=True)
     with multiprocessing.get_context("spawn").Pool(given.jobs, maxtasksperchild=1) as pool:
         for name in pool.imap_unordered(carry_out, jobs):

@@ -4,6 +4,9 @@ import os
 import signal
 from pathlib import Path
 
+# Before torch is loaded, here and in all that is started: its threads would take turns with those of other processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from aupipe.fer_data.shards import Store
