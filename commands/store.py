@@ -184,6 +184,7 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
     from aupipe.fer_data.shards import verify_store
     from aupipe.fer_data.shards.croissant import CROISSANT_NAME
     from aupipe.fer_data.shards.remote import is_copy, local_store
+    from aupipe.fer_data.shards.verify import STRAY
 
     store = local_store(store, progress())
     findings = verify_store(store, rows=rows)
@@ -193,7 +194,9 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
         "findings": [{"file": f.file, "what": f.what, "samples": list(f.samples)} for f in findings],
     }
     show(lines or [f"{store}: intact"], content, as_json)
-    if any(found.file != CROISSANT_NAME for found in findings):
+    if findings and all(found.what == STRAY for found in findings) and not is_copy(store):
+        echo("Nothing is damaged; move away what is not part of the store.", err=True)
+    elif any(found.file != CROISSANT_NAME for found in findings):
         echo(
             "This is the copy of a remote store: run `aupipe repair` with its URL to fetch again what is damaged."
             if is_copy(store)

@@ -42,6 +42,9 @@ YAW_FADE = (PROFILE_YAW, 75.0)
 FLIP_68 = _mirror_permutation()
 """``points[..., FLIP_68, :]`` renames the points of a mirrored face; its own inverse."""
 
+RIGHT_68 = frozenset([*range(9, 17), *range(22, 27), 34, 35, *range(42, 48), *range(52, 57), 63, 64, 65])
+"""Points in the image's right half, the left of a face that is seen from the front."""
+
 
 def flip_points(points: Points, width: float) -> Points:
     """Mirror points horizontally in an image of ``width`` pixels: ``x -> width - 1 - x``, points renamed."""

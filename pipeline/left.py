@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -75,5 +76,8 @@ def run_stage(
 
 def photo_seconds(root: Path, paths: Iterable[str]) -> float:
     """Estimate how long a photo takes to read and decode: by the size of the first few files that are there."""
-    sizes = [path.stat().st_size for name in islice(paths, SAMPLED) if (path := root / name).is_file()]
+    sizes = list[int]()
+    for name in islice(paths, SAMPLED):
+        with contextlib.suppress(OSError):  # why a photo cannot be reached is told in its row
+            sizes.append((root / name).stat().st_size)
     return sum(sizes) / max(len(sizes), 1) / PHOTO_BYTES_PER_SECOND

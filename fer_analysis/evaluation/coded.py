@@ -54,8 +54,9 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     elif str(aus) == ANNOTATED:
         codes = stored_codes(reader, rows)
     else:
-        labels = [reader.store.index.classes[label] for label in reader.labels[:rows]]
-        codes = read_face_codes(aus, reader.sample_ids[:rows], reader.groups[:rows], labels)
+        labels = [reader.store.index.classes[label] for label in reader.labels]
+        # Of the whole split: which faces are onsets is told by the others of their sequence.
+        codes = read_face_codes(aus, reader.sample_ids, reader.groups, labels)
     faces = coded_faces(codes, reader, rows, reader.store.codebook)
     scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.group, faces.numbers)
     return CodedSplit(codes, faces, scores)

@@ -110,9 +110,15 @@ def coded_faces(codes: FaceCodes, reader: SplitReader, rows: int, book: Codebook
     """Choose the coded ones of the first ``rows`` of a split; at least one must be coded.
 
     Raises:
-        UserInputError: The codebook draws none of the action units that were coded.
+        UserInputError: None is coded, or the codebook draws none of the action units that were coded.
     """
     chosen = [row for row in range(rows) if reader.sample_ids[row] in codes.codes]
+    if not chosen:
+        raise UserInputError(
+            paragraph(
+                f"None of the first {rows} faces of the split {reader.split!r} is coded.", fix="Use a larger --limit."
+            )
+        )
     its_codes = [codes.codes[reader.sample_ids[row]] for row in chosen]
     coded = [{code.number for code in its} for its in its_codes]
     count = Counter(number for numbers in coded for number in numbers)

@@ -189,8 +189,9 @@ class _CropDrawing:
         return self._tensor(render_faces(self.points, weights, self.book, self.crop, self.size))
 
     def of_classes(self, names: Sequence[str]) -> Float32[Tensor, "b m m"]:
-        """Draw the AU map of a class on each face."""
-        return self._tensor(render_maps(self.points, names, self.book, self.crop, self.size))
+        """Draw the AU map of a class on each face; an empty one where the codebook does not know the class."""
+        known = [name if name in self.book.expressions else "" for name in names]
+        return self._tensor(render_maps(self.points, known, self.book, self.crop, self.size))
 
     def _tensor(self, maps: Float32[np.ndarray, "b m m"]) -> Float32[Tensor, "b m m"]:
         return torch.from_numpy(maps).to(self.device)

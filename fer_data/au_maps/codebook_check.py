@@ -30,6 +30,7 @@ from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.mean_face import mean_face
 from aupipe.fer_data.au_maps.shapes import SHAPES
 from aupipe.fer_data.errors import CodebookError, unknown_name
+from aupipe.fer_data.files import digest
 from aupipe.fer_data.manifest.labels import COMPOUND_EXPRESSIONS, EXPRESSIONS, misspelt
 
 ERROR, WARNING = "error", "warning"
@@ -110,6 +111,14 @@ def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
     for key, kind, words in _KINDS:
         if key in content and not isinstance(content[key], kind):
             yield CodebookFinding(ERROR, key, f"{key} is {content[key]!r}, not {words}")
+    try:
+        int(content.get("version", 1))
+    except (TypeError, ValueError):
+        yield CodebookFinding(ERROR, "version", f"version is {content['version']!r}, not a whole number")
+    try:
+        digest(content)
+    except (TypeError, ValueError) as error:  # a date or a NaN, perhaps in a key that nothing reads
+        yield CodebookFinding(ERROR, "file", f"a value has no digest: {error}")
     known = {"schema", "version", "name", "kind", "description", "source", "expressions", "au"}
     for key in sorted(set(content) - known):
         yield CodebookFinding(WARNING, key, f"the key {key!r} has no meaning")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from aupipe.fer_data.loading import augment
@@ -25,14 +26,20 @@ class TripletDataset(torch.utils.data.Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, reader: SplitReader, config: AugmentConfig, seed: int, rows: int, choices: Mapping[str, Any] | None = None
+        self,
+        reader: SplitReader,
+        config: AugmentConfig,
+        seed: int,
+        rows: int,
+        choices: Mapping[str, Any],
+        *,
+        mean: Float32[Tensor, "3"],
+        std: Float32[Tensor, "3"],
     ) -> None:
         """``choices``: of :class:`~aupipe.fer_data.loading.targets.Targets`, as the loader has them."""
-        index = reader.store.index
-        self.choices = dict(choices or {})
+        self.choices = dict(choices)
         self.reader, self.config, self.seed, self.rows, self.epoch = reader, config, seed, rows, 0
-        self.mean = torch.tensor(index.channel_mean, dtype=torch.float32)
-        self.std = torch.tensor(index.channel_std, dtype=torch.float32).clamp_min(1e-6)
+        self.mean, self.std = mean, std
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep the settings; targets are made in the process that needs them."""

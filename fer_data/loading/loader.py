@@ -267,17 +267,25 @@ class TripletLoader:
                 ahead = (block * BLOCK, (block + 1) * BLOCK) if self.mode == "block" and block != before else None
                 yield Request(rows, prepared[-1][1], ahead)
 
-        if not self._buffers:
-            self._buffers = self._make_buffers()
-        feed = Prefetcher(self.reader, self._buffers, self.threads)
-        with contextlib.closing(feed.run(requests())) as buffers:
-            for buffer, draws in zip(buffers, batches, strict=True):
+        with contextlib.ExitStack() as stack:
+            feed = Prefetcher(self.reader, stack.enter_context(self._lent_buffers()), self.threads)
+            filled = stack.enter_context(contextlib.closing(feed.run(requests())))
+            for buffer, draws in zip(filled, batches, strict=True):
                 parameters, cuts = prepared.popleft()
                 images, maps = buffer.batch(len(draws))
                 yield (
                     HostBatch(images, maps, draws % self.rows, parameters, cuts is not None, buffer.copied),
                     feed.wait_seconds,
                 )
+
+    @contextlib.contextmanager
+    def _lent_buffers(self) -> Iterator[list[PrefetchBuffer]]:
+        """Lend the buffers to one iterator: another that is alive beside it makes its own."""
+        lent, self._buffers = self._buffers or self._make_buffers(), []
+        try:
+            yield lent
+        finally:
+            self._buffers = lent
 
     def _make_buffers(self) -> list[PrefetchBuffer]:
         index = self.reader.store.index
@@ -367,5 +375,7 @@ class TripletLoader:
             raise UserInputError(
                 paragraph("A balanced loader is no map-style data set.", fix="Use mode='full' and your own sampler.")
             )
-        choices = {"target": self.target, "neutral": self.neutral, "maps": self.maps}
-        return TripletDataset(self.reader, self.config, self.seed, self.rows, choices)
+        choices = {"target": self.target, "neutral": self.neutral, "maps": self.maps, "learned": self.learned}
+        return TripletDataset(
+            self.reader, self.config, self.seed, self.rows, choices, mean=self.mean.cpu(), std=self.std.cpu()
+        )

@@ -117,8 +117,7 @@ class Targets:
     def maps(self, rows: Int64[np.ndarray, "b"], stored: Float32[Tensor, "b m m"] | None) -> Float32[Tensor, "b m m"]:
         """Make whole targets of some rows in [0, 1]; zero where :meth:`has_map` is False. ``stored``: what was read."""
         drawn = self._draw(rows) if stored is None else stored
-        if stored is None:
-            drawn = drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
+        drawn = drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
         blank = self._blank[self.reader.labels[rows]]
         return drawn.masked_fill(self._put(blank)[:, None, None], 1.0) if blank.any() else drawn
 

@@ -68,7 +68,9 @@ def class_warnings(samples: Sequence[Sample]) -> Iterator[str]:
     if len(counts) < 2:
         yield f"there is a single class, {next(iter(counts))}: nothing can be trained on it"
     for label in sorted(label for label, count in counts.items() if count == 1):
-        yield f"{label} has a single image, which is in one split only: add some, or leave it out: --alias {label}=drop"
+        word = next(sample.source_label for sample in samples if sample.label == label)
+        drop = shlex.quote(f"{word}=drop")
+        yield f"{label} has a single image, which is in one split only: add some, or leave it out: --alias {drop}"
     here = {(sample.split, sample.label) for sample in samples}
     splits = [split for split in SPLITS if any(pair[0] == split for pair in here)]
     for split in splits if len(counts) > 1 else ():

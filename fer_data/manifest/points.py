@@ -54,27 +54,43 @@ def attach_points(
     return out, array[good], int((~good).sum())
 
 
-def write_points(path: Path, points: np.ndarray | Path, rows: int) -> str:
+def write_points(path: Path, points: np.ndarray | Path, rows: int, former: str = "") -> str:
     """Write the landmarks file ``path`` from an array or another such file, and return its SHA-256.
 
     Args:
         path: The file to write.
         points: Points ``(k, 68, 2)`` in pixels, or a file that holds them.
         rows: Number of rows that the samples refer to.
+        former: SHA-256 of a file that may be replaced.
 
     Raises:
-        ManifestError: There are fewer rows, or the points are of another shape.
+        ManifestError: There are fewer rows, the points are of another shape, or another file is there already.
     """
     if isinstance(points, Path):
         read_points(points, rows)
         if not (path.exists() and path.samefile(points)):
             with atomic_path(path) as temporary:
                 shutil.copyfile(points, temporary)
+                _check_replaced(path, temporary, former)
     else:
         _check_shape(points, rows, path)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(points, "<f4"), allow_pickle=False)
+        with atomic_path(path) as temporary:
+            with temporary.open("wb") as file:
+                np.save(file, np.ascontiguousarray(points, "<f4"), allow_pickle=False)
+            _check_replaced(path, temporary, former)
     return sha256_file(path)
+
+
+def _check_replaced(path: Path, new: Path, former: str) -> None:
+    """Refuse to replace a file that no manifest wrote; the same bytes are left by a build that was killed."""
+    if path.exists() and sha256_file(path) not in (former, sha256_file(new)):
+        raise ManifestError(
+            paragraph(
+                "The points that ship with the dataset would replace a file that no manifest wrote.",
+                where=path,
+                fix="Choose another name for the manifest, or move that file away.",
+            )
+        )
 
 
 def read_points(path: Path, rows: int, sha256: str = "") -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow
-from aupipe.fer_data.manifest.problems import Problem, ProblemReason
+from aupipe.fer_data.manifest.problems import NOT_PLAIN, Problem, ProblemReason, is_plain
 from aupipe.fer_data.types import Box
 
 # Of identical images in several splits the one in test stays: its copy in train would leak, the reverse would not.
@@ -49,7 +49,9 @@ def screen_rows(listing: DatasetListing, vocabulary: Vocabulary) -> ScreenedRows
     for row in listing.rows:
         label = vocabulary.canonical(row.source_label)
         dropped = vocabulary.drop_reason(row.source_label)
-        if dropped is not None:
+        if not is_plain(row.path):
+            problems.append(_problem(row, ProblemReason.BAD_ROW, NOT_PLAIN))
+        elif dropped is not None:
             detail = f"the label {row.source_label} means {dropped}"
             problems.append(_problem(row, ProblemReason.DROPPED_LABEL, detail))
         elif some_split and not row.split:

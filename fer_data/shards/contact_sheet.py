@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import write_bytes
+from aupipe.fer_data.shards.index import load_index
 from aupipe.fer_data.shards.reader import Store, open_store
 from aupipe.fer_data.shards.thumbnails import Example, example, random_rows
 from aupipe.fer_display.figures import new_figure, png_bytes
@@ -50,7 +51,7 @@ def save_sheet(path: Path, out: Path, *, split: str | None = None, per_class: in
     title = f"{path.name if path.is_file() else path.resolve().name}   {reader.split}   {len(reader)} samples"
     note = (
         f"up to {per_class} random rows of each class (seed {seed}): the crop, and over it the map of the expression's "
-        f"action units and the 68 landmarks.   store {store.index.digest[:16]}"
+        f"action units and the 68 landmarks.   store {load_index(store.folder).digest[:16]}"
     )
     _draw(out, title, note, headings, groups)
 

@@ -65,7 +65,8 @@ class TripletRow:
 class ShardHeader:
     """The statements of every shard about itself, HDF5 attributes of the root.
 
-    ``crop_digest``: identity of everything but the maps; shards that agree in it differ in their maps only.
+    ``crop_digest``: identity of everything but the maps and what they were drawn from: shards that agree in it differ
+    in these only.
     ``jpeg_quality`` matters where ``encoding`` is ``jpeg``.
     """
 

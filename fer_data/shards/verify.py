@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_data.files import sha256_file
+from aupipe.fer_data.folders import SYSTEM_FILES
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.croissant import CROISSANT_NAME, is_outdated
 from aupipe.fer_data.shards.encoding import offsets_fit
@@ -14,6 +15,7 @@ from aupipe.fer_data.shards.index import INDEX_NAME, ShardEntry, StoreIndex, ind
 from aupipe.fer_data.shards.shard_file import Finding, ShardFile, damaged_rows, open_shard, stored_images
 from aupipe.fer_data.shards.structure import UNREADABLE
 
+STRAY = "not part of the store"
 _OTHER_BYTES = "not the bytes that the index describes"
 
 
@@ -67,10 +69,10 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
             findings.append(Finding(name, _OTHER_BYTES))
     if (folder / CROISSANT_NAME).is_file() and is_outdated(folder):
         findings.append(Finding(CROISSANT_NAME, "describes another index: run `aupipe export --to croissant` again"))
-    known = set(expected) | {INDEX_NAME, CROISSANT_NAME, ".lock"}
+    known = {*expected, INDEX_NAME, CROISSANT_NAME, *SYSTEM_FILES}
     for path in sorted(folder.iterdir()):
         if path.name not in known:
-            what = "left by an interrupted write" if path.name.endswith(".tmp") else "not part of the store"
+            what = "left by an interrupted write" if path.name.endswith(".tmp") else STRAY
             findings.append(Finding(path.name, what))
     return findings
 

@@ -252,6 +252,7 @@ def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
         layout=manifest.layout,
         options=options,
         landmarks=manifest.landmarks,
+        codes=manifest.codes,
     )
     return expected
 

@@ -222,7 +222,17 @@ def is_current(job: PartJob) -> bool:
         return False
     ids = tuple(sample.sample_id for sample in job.samples)
     stated = (job.plan_digest, job.config_json, ids)
-    return (part.plan_digest, part.config_json, part.sample_ids) == stated and _sources_unchanged(part, job)
+    same = (part.plan_digest, part.config_json, part.sample_ids) == stated
+    return same and _sources_unchanged(part, job) and not _some_are_read_now(part, job)
+
+
+def _some_are_read_now(part: LandmarkPart, job: PartJob) -> bool:
+    """Tell whether a photo is read that was not: a decoder was installed, or the limit of pixels raised, since."""
+    return any(
+        load_photo(job.root / sample.path, sample.path).reason is Reason.OK
+        for sample, reason in zip(job.samples, part.reasons, strict=True)
+        if reason in (Reason.UNREADABLE, Reason.TOO_LARGE)
+    )
 
 
 def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:

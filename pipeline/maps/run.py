@@ -25,7 +25,7 @@ from aupipe.fer_data.errors import (
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
 from aupipe.fer_data.files import digest, sha256_file
-from aupipe.fer_data.folders import STORE, output_folder
+from aupipe.fer_data.folders import LOCK_NAME, STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.manifest.unit_scores import EstimateTable, read_estimates
@@ -99,6 +99,7 @@ def run_maps(
     config = replace(config, estimates=None if table is None else table.source)
     plan = plan_store(finished, config, existing=images_from or store, estimates=table)
     _check_options(plan, codebook)
+    _refuse_other_files(store)
     with output_folder(store, STORE):
         plan = plan.without(_unusable_before(plan, store, images_from, repair))
         if repair:
@@ -267,6 +268,25 @@ def _without_map(plan: StorePlan, codebook: Codebook) -> str:
         if unknown
         else ""
     )
+
+
+def _refuse_other_files(store: Path) -> None:
+    """Refuse files of other people that merely have the names of a store's, in a folder that nobody claimed."""
+    names = sorted(path.name for sign in STORE.signs for path in store.glob(sign))
+    if not names or (store / LOCK_NAME).exists() or any(read_notes(store / name) for name in names):
+        return
+    try:
+        load_index(store)
+    except SchemaVersionError:
+        return
+    except StoreError as error:
+        raise UserInputError(
+            paragraph(
+                f"{store} holds files that are named like those of a store, and are none.",
+                got=", ".join(names[:4]),
+                fix="Choose another --out, or move them away.",
+            )
+        ) from error
 
 
 def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:

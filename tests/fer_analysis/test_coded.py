@@ -158,6 +158,20 @@ def test_the_coded_faces_are_chosen_and_the_others_counted(codes: FaceCodes, loa
     assert few.sample_id == tuple(f"test/{row:04d}" for row in (0, 1, 2, 3, 4, 6, 7, 8, 9))
     assert (few.another == NOBODY).sum() == 3  # of classes with one coded face
     assert not few.shown_by_another[few.another == NOBODY].any()
+    with pytest.raises(UserInputError, match="None of the first 3 faces of the split 'test' is coded"):
+        coded_faces(FaceCodes({"test/0009": (FacsCode(12),)}, CodeSource()), loader.reader, 3, BOOK)
+
+
+def test_an_onset_is_told_by_faces_beyond_the_limit(loader: TripletLoader, tmp_path: Path) -> None:
+    table, classes = tmp_path / "facs.csv", loader.reader.store.index.classes
+    persons = {loader.reader.groups[row] for row in range(loader.rows)}
+    table.write_text("\n".join(["subject,aus", *(f"{person},12" for person in sorted(persons))]))
+    whole = choose_coded(table, None, loader).codes.codes
+    neutral = classes.index("neutral")
+    few = TripletLoader(loader.reader, 10, loader.config, mode="none", limit=10)
+    found = choose_coded(table, None, few).faces
+    assert set(found.sample_id) == whole.keys() & {loader.reader.sample_ids[row] for row in range(10)}
+    assert (found.label != neutral).all() and found.uncoded
 
 
 def test_codes_that_the_codebook_does_not_draw_are_refused(loader: TripletLoader) -> None:

@@ -40,6 +40,15 @@ def test_the_reference_s_slips_are_warnings() -> None:
 
 
 CASES = {
+    "text as height": (
+        MINE.replace("mirror = true", 'mirror = true, weight = "1.0"'),
+        ERROR,
+        "[[au]] number = 12",
+        "weight 1.0 is not",
+    ),
+    "written for the right": (MINE.replace("[48]", "[54]"), ERROR, "[[au]] number = 12", "with `mirror` write [48]"),
+    "version": (MINE.replace("[expr", 'version = "2b"\n[expr', 1), ERROR, "version", "not a whole number"),
+    "date": (MINE.replace("[expr", "day = 2020-01-01\n[expr", 1), ERROR, "file", "has no digest"),
     "undescribed": (MINE.replace("[12]", "[12, 6]"), ERROR, "[expressions] happiness", "names AU 6, which is not"),
     "weight": (MINE.replace("[12]", '{ "12" = 1.5 }'), ERROR, "[expressions] happiness", "not in (0, 1]"),
     "named twice": (MINE.replace("[12]", "[12, 12]"), ERROR, "[expressions] happiness", "named twice"),

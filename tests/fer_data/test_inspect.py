@@ -215,6 +215,15 @@ def test_the_sheet_is_repeatable_and_follows_seed_and_split(own: Store, tmp_path
     assert holds(read_image(tmp_path / "val.png"), example(own.split("val"), 0, 160).crop)
 
 
+def test_the_sheet_of_a_shard_names_the_store(own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = []
+    monkeypatch.setattr(
+        "aupipe.fer_data.shards.contact_sheet._draw", lambda out, title, note, *rest: notes.append(note)
+    )
+    save_sheet(own.folder / "train-00001.h5", tmp_path / "a.png", per_class=1)
+    assert notes[0].endswith(f"store {own.index.digest[:16]}")
+
+
 def test_points_are_drawn_on_the_overlay_only_and_never_outside(
     own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.counters import counter_hash
 from aupipe.fer_data.loading.loader import Batch, TripletLoader, order
 from aupipe.fer_data.loading.speed import memcpy_limit
-from aupipe.fer_data.shards import SplitReader, Store
+from aupipe.fer_data.shards import SplitReader, Store, TripletRow
 from aupipe.fer_data.shards import rows as rows_module
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
@@ -121,6 +122,21 @@ def test_drop_last_and_limit(store: Store) -> None:
     assert [len(b) for b in TripletLoader(reader, 100, CONFIG).epoch(0)] == [56]
     limited = TripletLoader(reader, 4, CONFIG, mode="none", limit=6)
     assert [b.index.tolist() for b in limited.epoch(0)] == [[0, 1, 2, 3], [4, 5]]
+
+
+def test_two_epochs_side_by_side_do_not_mix(store: Store) -> None:
+    loader = TripletLoader(store.split("train"), 8, AugmentConfig(56))
+    expected = [[batch.image.clone() for batch in loader.epoch(number)] for number in range(2)]
+    for number, both in enumerate(zip(loader.epoch(0), loader.epoch(1), strict=True)):
+        assert all(torch.equal(batch.image, expected[epoch][number]) for epoch, batch in enumerate(both))
+
+
+def test_maps_of_faces_that_have_none_are_never_used(tmp_path: Path) -> None:
+    def loud(row: TripletRow) -> TripletRow:
+        return replace(row, has_map=False, au_map=np.full_like(row.au_map, 200))
+
+    store = synthetic_store(tmp_path / "loud", change=loud)
+    assert all(not batch.au_map.any() for batch in TripletLoader(store.split("train"), 8, AugmentConfig(56)).epoch(0))
 
 
 def test_an_error_while_reading_reaches_the_consumer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,8 @@ def test_a_pickled_loader_keeps_its_place_not_its_buffers(store: Store) -> None:
     ("workers", "choices"),
     [
         (0, {}), (2, {}), (0, {"target": "mean"}), (0, {"target": "shuffled"}), (2, {"target": "landmarks"}),
-        (0, {"maps": "rendered"}), (0, {"neutral": "uniform"}), (0, {"maps": "rendered", "neutral": "uniform"}),
+        (0, {"mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}), (0, {"maps": "rendered"}),
+        (0, {"neutral": "uniform"}), (0, {"maps": "rendered", "neutral": "uniform"}),
     ],
 )  # fmt: skip
 def test_as_torch_dataset_under_a_plain_dataloader(store: Store, workers: int, choices: dict[str, Any]) -> None:

@@ -51,6 +51,16 @@ def test_folder_with_splits_and_other_words(root: Path, out: Path) -> None:
     assert read_manifest(out).samples[0].source_label == "Happy"
 
 
+@pytest.mark.parametrize(("around", "split"), [("images/train", "train"), ("subject7", ""), ("", "")])
+def test_classes_of_ones_own_lie_beside_the_known_ones(root: Path, out: Path, around: str, split: str) -> None:
+    for number, name in enumerate(("happy", "sad", "boredom", "hapiness") * 2):
+        image(root / around / name / "deep" / f"{number}.png", number)
+    build_manifest("folder", root, out, val_fraction=0, test_fraction=0)
+    read = {sample.source_label: sample.split for sample in read_manifest(out).samples}
+    assert read == dict.fromkeys(("happy", "sad", "boredom"), split or "train")
+    assert [(row[2], row[3]) for row in problems(out)] == [("hapiness", "unknown_label")] * 2
+
+
 def test_folder_lists_odd_files(root: Path, out: Path) -> None:
     image(root / "happy" / "a.png", 1)
     image(root / "loose.png", 2)

@@ -56,6 +56,21 @@ def test_a_copy_carries_the_file(written: Manifest, tmp_path: Path) -> None:
     assert again == made and np.array_equal(np.load(made.landmarks), THREE)
 
 
+def test_a_file_that_no_manifest_wrote_is_kept(tmp_path: Path) -> None:
+    own = tmp_path / "M.landmarks.npy"
+    np.save(own, THREE[:1])
+    before = own.read_bytes()
+    write_manifest(tmp_path / "M.csv", [sample("a")], root=tmp_path, layout="csv")
+    assert own.read_bytes() == before
+    with pytest.raises(ManifestError, match="would replace a file that no manifest wrote"):
+        write_manifest(tmp_path / "M.csv", [sample("a", 2)], root=tmp_path, layout="csv", landmarks=THREE)
+    assert own.read_bytes() == before and not list(tmp_path.glob(".*.tmp"))
+    np.save(own, THREE)  # what a build that was killed has left
+    write_manifest(tmp_path / "M.csv", [sample("a", 2)], root=tmp_path, layout="csv", landmarks=THREE)
+    write_manifest(tmp_path / "M.csv", [sample("a", 1)], root=tmp_path, layout="csv", landmarks=THREE[:2])
+    assert len(np.load(own)) == 2
+
+
 def test_points_of_a_former_manifest_go(written: Manifest, tmp_path: Path) -> None:
     manifest = write_manifest(tmp_path / "M.csv", [sample("a")], root=tmp_path, layout="csv", landmarks=THREE)
     assert manifest.landmarks is None and not (tmp_path / "M.landmarks.npy").exists()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 import unicodedata
 from pathlib import Path
 from zlib import crc32
 
+import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -377,6 +379,24 @@ def test_images_with_yolo_label_files(root: Path, out: Path) -> None:
     sample = read_manifest(out).samples[0]
     assert (sample.label, sample.split) == ("anger", "train") and sample.box is not None
     assert (sample.box.x0, sample.box.x1) == pytest.approx((50, 70))
+
+
+def test_yolo_names_and_sizes_that_are_hard_to_read(root: Path, out: Path) -> None:
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    (root / "data.yaml").write_text("names: [anger, happy]\n")
+    bare, names = np.zeros((100, 200, 3), np.uint8), (b"a.ppm", b"b.ppm", b"caf\xe9.ppm", b"c.ppm")
+    for number, name in enumerate(names):
+        photo = root / "images" / os.fsdecode(name)
+        photo.write_bytes(cv2.imencode(".ppm", bare + number)[1].tobytes())
+        label = root / "labels" / photo.with_suffix(".txt").name
+        label.write_text(f"{number % 2} 0.3 0.4 0.1 0.3\n")
+    (root / "images" / "c.ppm").write_bytes(b"P6")
+    build_manifest("auto", root, out, val_fraction=0, test_fraction=0)
+    boxes = [sample.box for sample in read_manifest(out).samples]
+    assert [box.x0 for box in boxes if box is not None] == pytest.approx([50, 50])
+    told = {row[1]: row[3] for row in problems(out)}
+    assert told["images/c.ppm"] == "bad_row" and sorted(told.values()) == ["bad_row", "bad_row"]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,11 @@ def test_a_part_is_opened_here_only_where_its_digest_is_known(tmp_path: Path, mo
     assert run_landmarks(manifest, tmp_path / "work", config, recorder, Silent()).parts_skipped == 3 and not opened
 
 
+def test_photos_that_cannot_be_reached_stop_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x" * 1000)
+    assert left.photo_seconds(tmp_path, ["a.png", "x" * 300]) == left.photo_seconds(tmp_path, ["a.png"]) > 0
+
+
 def test_large_photos_take_longer(tmp_path: Path) -> None:
     assert left.photo_seconds(tmp_path, ["none.jpg"]) == 0
     (tmp_path / "large.jpg").write_bytes(bytes(2_000_000))

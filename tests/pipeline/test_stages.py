@@ -13,16 +13,20 @@ import pytest
 import aupipe.fer_data.files
 from aupipe.fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
 from aupipe.fer_data.geometry import inter_ocular, roll
+from aupipe.fer_data.images import UnreadableImageError
 from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.shards import open_store, verify_store
-from aupipe.fer_data.types import Silent
+from aupipe.fer_data.types import Reason, Silent, StageReport
 from aupipe.fer_demo.portrait import portrait_faces
 from aupipe.pipeline.executors import SerialExecutor
+from aupipe.pipeline.landmarks import tasks
 from aupipe.pipeline.landmarks.run import run_landmarks
 from aupipe.pipeline.landmarks.tasks import LandmarkConfig
 from aupipe.pipeline.landmarks.work import open_work
 from aupipe.pipeline.maps.run import run_maps
 from offline import LANDMARKS, MAPS, Built, Dataset, snapshot
+from simulated_detectors import simulated_config, simulated_manifest
 
 
 def failures(folder: Path) -> dict[str, str]:
@@ -223,6 +227,39 @@ def test_other_options_are_refused_unless_overwriting(own: Built) -> None:
     assert snapshot(own.store) == before
     run_maps(own.work, own.store, larger, SerialExecutor(), Silent(), overwrite=True)
     assert open_store(own.store).index.image_size == 80 and verify_store(own.store, rows=True) == []
+
+
+@pytest.mark.parametrize("name", ["index.json", "train-00007.h5"])
+def test_files_that_merely_have_a_stores_names_are_kept(built: Built, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"of": "another program"}')
+    with pytest.raises(UserInputError, match=f"named like those of a store, and are none.*Got: {name}"):
+        run_maps(built.work, tmp_path, MAPS, SerialExecutor(), Silent(), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_work_keeps_whose_codes_they_are(dataset: Dataset, tmp_path: Path) -> None:
+    source = CodeSource("openface.csv", "OpenFace", observed=(12,))
+    manifest = replace(dataset.manifest, samples=dataset.manifest.samples[:1], codes=source)
+    run_landmarks(manifest, tmp_path / "w", LANDMARKS, SerialExecutor(), Silent())
+    assert read_manifest(tmp_path / "w" / "manifest.csv").codes == source
+
+
+def test_photos_that_can_be_read_now_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, decode = simulated_manifest(tmp_path, 6), tasks.decode_photo
+
+    def without_a_decoder(data: bytes, name: str) -> object:
+        if name.endswith("0003.png"):
+            raise UnreadableImageError(name, Reason.UNREADABLE, "install it")
+        return decode(data, name)
+
+    def run() -> StageReport:
+        return run_landmarks(manifest, tmp_path / "w", simulated_config(part_size=3), SerialExecutor(), Silent())
+
+    monkeypatch.setattr(tasks, "decode_photo", without_a_decoder)
+    assert run().failed == {"unreadable": 1} and run().parts_skipped == 2
+    monkeypatch.setattr(tasks, "decode_photo", decode)
+    found = run()
+    assert (found.failed, found.parts_skipped) == ({}, 1) and run().parts_skipped == 2
 
 
 def test_unfinished_landmarks_are_refused(own: Built, tmp_path: Path) -> None:

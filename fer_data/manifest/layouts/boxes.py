@@ -19,6 +19,8 @@ _HEAD = 1 << 18
 QUARTER_TURNS = range(5, 9)
 """EXIF's orientations that exchange height and width."""
 
+NO_SIZE = "the size of the image, of which the box gives shares, cannot be read"
+
 _OVER = 0.1  # of the image's side; faces at the edge have boxes that stand out a little
 _HANDFUL = 10  # below, one slip is a large share
 _COMMON = ("xyxy", "xywh", "yolo")  # the others only where they fit strictly better: they often fit as well
@@ -96,13 +98,22 @@ def _inside(box: Box, size: Size) -> bool:
 
 @lru_cache(maxsize=1024)
 def read_size(file: Path) -> Size | None:
-    """Read from its head the height and width that an image is shown with; None when it is absent or does not tell."""
+    """Read the height and width that an image is shown with; None when it is absent or does not tell."""
     try:
         with file.open("rb") as opened:
-            size = image_size(opened.read(_HEAD))
+            size = image_size(opened.read(_HEAD)) or _size_by_pillow(file)
     except OSError:
         return None
     return size if size is None or not _lies_on_its_side(file) else size[::-1]
+
+
+def _size_by_pillow(file: Path) -> Size | None:
+    """Ask Pillow for the size: of formats whose head is not known here, or does not hold it."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
+            return opened.height, opened.width
+    except Exception:  # of damaged files it raises nearly anything
+        return None
 
 
 def _lies_on_its_side(file: Path) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
@@ -39,12 +40,15 @@ class FolderReader:
         folder, found = request.folder, Gathering()
         if not folder.is_dir():
             raise request.not_there("No class folders")
-        seen = dict[str, tuple[str | None, str]]()
-        for path in walk_files(folder, found):
-            place = path.rpartition("/")[0]
-            if place not in seen:
-                seen[place] = class_and_split(path, request.splits, request.vocabulary)
-            label, split = seen[place]
+        paths = list(walk_files(folder, found))
+        places = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+        depth = class_depth(places, request.vocabulary)
+        seen = {
+            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, depth)
+            for place in places
+        }
+        for path in paths:
+            label, split = seen[path.rpartition("/")[0]]
             if label is not None:
                 known = is_plain(path) and is_image(folder, path)
                 found.add(RawRow(path, label, Place(path), split) if known else _odd_file(path, label))
@@ -54,13 +58,27 @@ class FolderReader:
         return found.listing(folder)
 
 
+def class_depth(places: Iterable[str], vocabulary: Vocabulary) -> int | None:
+    """Find below how many folders most classes lie that the vocabulary knows; None where it knows none.
+
+    >>> class_depth(["images/train/happy", "images/train/sad", "images/train/boredom"], Vocabulary())
+    2
+    """
+    depths = Counter(at for place in places if (at := _known_folder(place.split("/"), vocabulary)) is not None)
+    return min(depths, key=lambda at: (-depths[at], at), default=None)
+
+
+def _known_folder(folders: Iterable[str], vocabulary: Vocabulary) -> int | None:
+    return next((at for at, name in enumerate(folders) if vocabulary.knows(name)), None)
+
+
 def class_and_split(
-    path: str, splits: Mapping[str, str], vocabulary: Vocabulary | None = None
+    path: str, splits: Mapping[str, str], vocabulary: Vocabulary | None = None, depth: int | None = None
 ) -> tuple[str | None, str]:
     """Read the class folder (None when there is none) and the split off a relative file path.
 
-    The class is the first folder that the vocabulary knows, else the first that names no split; folders around the
-    classes may have any name, so that a dataset is found below them.
+    The class is the first folder that the vocabulary knows, else the one at the ``depth`` of those that it knows, else
+    the first that names no split; folders around the classes may have any name, so that a dataset is found below them.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -68,9 +86,13 @@ def class_and_split(
     (None, '')
     >>> class_and_split("images/Val_Set/sad/test/1.png", {}, Vocabulary())
     ('sad', 'val')
+    >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), 2)
+    ('boredom', 'train')
     """
     folders = path.split("/")[:-1]
-    known = next((at for at, name in enumerate(folders) if vocabulary is not None and vocabulary.knows(name)), None)
+    known = None if vocabulary is None else _known_folder(folders, vocabulary)
+    if known is None and depth is not None and depth < len(folders) and not canonical_split(folders[depth], splits):
+        known = depth
     around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
     found = ((at, canonical_split(folders[at], splits)) for at in around)
     place, split = next((item for item in found if item[1]), (None, None))

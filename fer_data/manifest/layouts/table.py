@@ -22,10 +22,11 @@ from aupipe.fer_data.manifest.layouts.base import (
     ReadRequest,
     canonical_split,
     choose_variant,
+    is_file,
     register_reader,
     relative_path,
 )
-from aupipe.fer_data.manifest.layouts.boxes import read_size, settle_format
+from aupipe.fer_data.manifest.layouts.boxes import NO_SIZE, read_size, settle_format
 from aupipe.fer_data.manifest.layouts.cells import (
     POINT_COLUMNS,
     box_parts,
@@ -230,7 +231,11 @@ def _with_box(row: RawRow, parts: Sequence[str], form: str, root: Path, near: st
     elif parts:
         size = read_size(root / row.path) if form == "yolo" else None
         row = replace(row, box=to_box(read_numbers(parts), form, size))
-        detail = f"not a box: {' '.join(parts)}; {_NO_BOX}" if row.box is None else ""
+        if row.box is None and form == "yolo" and size is None:
+            # Of a photo that is absent, screening says so.
+            detail = NO_SIZE if is_file(root / row.path) else ""
+        elif row.box is None:
+            detail = f"not a box: {' '.join(parts)}; {_NO_BOX}"
     return Problem(row.place, row.path, row.source_label, ProblemReason.BAD_ROW, detail) if detail else row
 
 

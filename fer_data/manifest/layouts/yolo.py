@@ -19,7 +19,7 @@ from aupipe.fer_data.manifest.layouts.base import (
     first_images,
     register_reader,
 )
-from aupipe.fer_data.manifest.layouts.boxes import read_size
+from aupipe.fer_data.manifest.layouts.boxes import NO_SIZE, read_size
 from aupipe.fer_data.manifest.layouts.cells import read_numbers, to_box
 from aupipe.fer_data.manifest.layouts.walk import scan, walk_files
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason
@@ -90,11 +90,12 @@ def _read_labels(root: Path, text: str, path: str, names: dict[str, str]) -> Ite
     place, lines = Place(printable(text)), _lines(root / text)
     for number, line in enumerate(lines, start=1):
         code, *parts = line.split() or [""]
-        box = to_box(read_numbers(parts), "yolo", read_size(root / path))
+        size = read_size(root / path)
+        box = to_box(read_numbers(parts), "yolo", size)
         if box is not None and code in names:
             yield RawRow(path, names[code], Place(place.file, number), split, box=box)
         elif code:
-            detail = "expected the number of a class and four shares of the image"
+            detail = "expected the number of a class and four shares of the image" if size else NO_SIZE
             yield Problem(Place(place.file, number), path, code, ProblemReason.BAD_ROW, detail)
     if not any(map(str.strip, lines)):
         yield Problem(place, path, "", ProblemReason.NO_LABEL, "the label file is empty, or not text")
