@@ -194,9 +194,10 @@ def verify(store: Path | str, rows: bool, as_json: bool) -> int:
         "findings": [{"file": f.file, "what": f.what, "samples": list(f.samples)} for f in findings],
     }
     show(lines or [f"{store}: intact"], content, as_json)
-    if findings and all(found.what == STRAY for found in findings) and not is_copy(store):
+    others = [found for found in findings if found.file != CROISSANT_NAME]
+    if others and all(found.what == STRAY for found in others) and not is_copy(store):
         echo("Nothing is damaged; move away what is not part of the store.", err=True)
-    elif any(found.file != CROISSANT_NAME for found in findings):
+    elif others:
         echo(
             "This is the copy of a remote store: run `aupipe repair` with its URL to fetch again what is damaged."
             if is_copy(store)

@@ -137,7 +137,10 @@ def parse_codebook(text: str, where: str) -> Codebook:
 
     Raises :class:`CodebookError` naming ``where``.
     """
-    return codebook_from_dict(parse_toml(text, where), where)
+    codebook = codebook_from_dict(parse_toml(text, where), where)
+    if found := slips(codebook):
+        raise CodebookError(paragraph("A codebook has a slip.", where=where, got="; ".join(what for _, what in found)))
+    return codebook
 
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
@@ -307,6 +310,16 @@ def contradictions(codebook: Codebook) -> list[tuple[str, str]]:
             for problem in shape.problems()
         ]
     return found
+
+
+def slips(codebook: Codebook) -> list[tuple[str, str]]:
+    """List what a codebook must not say any more, though stores were built with such: pairs of place and problem."""
+    return [
+        (f"[[au]] number = {action_unit.number}", f"AU {action_unit.number}: {slip}")
+        for action_unit in codebook.action_units.values()
+        for shape in action_unit.shapes
+        for slip in shape.slips()
+    ]
 
 
 def describe(codebook: Codebook) -> list[str]:

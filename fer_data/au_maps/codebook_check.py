@@ -25,6 +25,7 @@ from aupipe.fer_data.au_maps.codebook import (
     parse_action_unit,
     parse_toml,
     parse_weights,
+    slips,
 )
 from aupipe.fer_data.au_maps.heatmaps import render_aus
 from aupipe.fer_data.au_maps.mean_face import mean_face
@@ -96,7 +97,7 @@ def check_content(content: Mapping[str, Any]) -> list[CodebookFinding]:
         expressions=expressions,
         content=content,
     )
-    findings += [CodebookFinding(ERROR, where, message) for where, message in contradictions(book)]
+    findings += [CodebookFinding(ERROR, *found) for found in (*contradictions(book), *slips(book))]
     findings += _expression_findings(book)
     findings += _region_findings(book, {finding.where for finding in findings if finding.level == ERROR})
     return sorted(dict.fromkeys(findings), key=lambda finding: finding.level != ERROR)
@@ -113,7 +114,7 @@ def _header_findings(content: Mapping[str, Any]) -> Iterator[CodebookFinding]:
             yield CodebookFinding(ERROR, key, f"{key} is {content[key]!r}, not {words}")
     try:
         int(content.get("version", 1))
-    except (TypeError, ValueError):
+    except MALFORMED:
         yield CodebookFinding(ERROR, "version", f"version is {content['version']!r}, not a whole number")
     try:
         digest(content)

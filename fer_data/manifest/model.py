@@ -24,7 +24,7 @@ import numpy as np
 
 from aupipe.fer_data.action_units.facs import FacsError, format_facs, parse_facs
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.files import sha256_bytes, sha256_file, write_json, write_text
+from aupipe.fer_data.files import sha256_bytes, write_json, write_text
 from aupipe.fer_data.frames import csv_frame
 from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.manifest.labels import canonical_label, misspelt, order_classes, own_label
@@ -194,8 +194,9 @@ def write_manifest(
     rows = _rows_of_points(samples)
     if rows and landmarks is None:
         raise ManifestError(paragraph("Samples have a landmarks_row, but no landmarks were given.", where=path))
-    former = _recorded_points(path)
-    points_digest = write_points(points_file, landmarks, rows, former) if rows and landmarks is not None else ""
+    former, points_digest = _recorded_points(path), ""
+    if rows and landmarks is not None:
+        points_digest = write_points(points_file, landmarks, rows, replaces=bool(former))
     text = render_csv(samples)
     ordered = tuple(sorted(samples, key=lambda sample: sample.sample_id))
     manifest = Manifest(
@@ -224,16 +225,17 @@ def write_manifest(
         **({"codes": asdict(codes)} if codes is not None else {}),
     }
     write_json(companion_path(path, ".meta.json"), meta)
-    if not rows and former and points_file.is_file() and sha256_file(points_file) == former:
-        points_file.unlink()  # points of a former manifest of this name belong to nobody now
+    if not rows and former:
+        # Points of a former manifest of this name belong to nobody now.
+        points_file.unlink(missing_ok=True)
     return manifest
 
 
 def _recorded_points(path: Path) -> str:
-    """Return the SHA-256 of a former manifest's landmarks; empty where it has none, or is not there."""
+    """Return the SHA-256 that a former manifest's meta data state of its landmarks; empty where they state none."""
     try:
-        return read_meta(path)[1].landmarks_sha256
-    except ManifestError:
+        return read_json(companion_path(path, ".meta.json"), ManifestMeta).landmarks_sha256
+    except (UnreadableTextError, OSError):
         return ""
 
 

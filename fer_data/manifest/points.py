@@ -54,14 +54,14 @@ def attach_points(
     return out, array[good], int((~good).sum())
 
 
-def write_points(path: Path, points: np.ndarray | Path, rows: int, former: str = "") -> str:
+def write_points(path: Path, points: np.ndarray | Path, rows: int, *, replaces: bool = False) -> str:
     """Write the landmarks file ``path`` from an array or another such file, and return its SHA-256.
 
     Args:
         path: The file to write.
         points: Points ``(k, 68, 2)`` in pixels, or a file that holds them.
         rows: Number of rows that the samples refer to.
-        former: SHA-256 of a file that may be replaced.
+        replaces: A file of that name is a former manifest's.
 
     Raises:
         ManifestError: There are fewer rows, the points are of another shape, or another file is there already.
@@ -71,19 +71,19 @@ def write_points(path: Path, points: np.ndarray | Path, rows: int, former: str =
         if not (path.exists() and path.samefile(points)):
             with atomic_path(path) as temporary:
                 shutil.copyfile(points, temporary)
-                _check_replaced(path, temporary, former)
+                _check_replaced(path, temporary, replaces)
     else:
         _check_shape(points, rows, path)
         with atomic_path(path) as temporary:
             with temporary.open("wb") as file:
                 np.save(file, np.ascontiguousarray(points, "<f4"), allow_pickle=False)
-            _check_replaced(path, temporary, former)
+            _check_replaced(path, temporary, replaces)
     return sha256_file(path)
 
 
-def _check_replaced(path: Path, new: Path, former: str) -> None:
+def _check_replaced(path: Path, new: Path, allowed: bool) -> None:
     """Refuse to replace a file that no manifest wrote; the same bytes are left by a build that was killed."""
-    if path.exists() and sha256_file(path) not in (former, sha256_file(new)):
+    if not allowed and path.exists() and sha256_file(path) != sha256_file(new):
         raise ManifestError(
             paragraph(
                 "The points that ship with the dataset would replace a file that no manifest wrote.",

@@ -148,7 +148,7 @@ def _stage(jobs: Sequence[PartJob]) -> Stage[PartJob, PartResult]:
     stated = stated_digests(first.path.parents[1])
 
     def finished(job: PartJob) -> PartResult | None:
-        return finished_part(job) if sha256_file(job.path) == stated[job.path.name] else None
+        return finished_part(job, decode=False) if sha256_file(job.path) == stated[job.path.name] else None
 
     return Stage(
         task=detect_part,
@@ -242,9 +242,10 @@ def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
                     fix="Choose another --out, or delete that folder if it is no longer needed.",
                 )
             )
-        if found.root == manifest.root and found.options.get(FOLLOW_LINKS, False) is follow_links:
+        same = (found.root, found.codes) == (manifest.root, manifest.codes)
+        if same and found.options.get(FOLLOW_LINKS, False) is follow_links:
             return expected
-        manifest = replace(found, root=manifest.root)
+        manifest = replace(found, root=manifest.root, codes=manifest.codes)
     write_manifest(
         copy,
         manifest.samples,

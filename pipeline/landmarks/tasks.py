@@ -85,9 +85,12 @@ def detect_part(job: PartJob) -> PartResult:
     return PartResult(len(rows), skipped=False, tally=tally(job.samples, rows))
 
 
-def finished_part(job: PartJob) -> PartResult | None:
-    """Return the result of a part that is there, intact, of this plan and of these very photos."""
-    return PartResult(len(job.samples), skipped=True) if is_current(job) else None
+def finished_part(job: PartJob, *, decode: bool = True) -> PartResult | None:
+    """Return the result of a part that is there, intact, of this plan and of these very photos.
+
+    Whether photos can be read now that could not takes decoding them; without ``decode`` such a part is left to do.
+    """
+    return PartResult(len(job.samples), skipped=True) if is_current(job, decode=decode) else None
 
 
 def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:
@@ -214,7 +217,7 @@ def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
     }
 
 
-def is_current(job: PartJob) -> bool:
+def is_current(job: PartJob, *, decode: bool = True) -> bool:
     """Tell whether the part is there, intact, of this plan, and its photos are still those it was made of."""
     try:
         part = read_part(job.path)
@@ -223,16 +226,14 @@ def is_current(job: PartJob) -> bool:
     ids = tuple(sample.sample_id for sample in job.samples)
     stated = (job.plan_digest, job.config_json, ids)
     same = (part.plan_digest, part.config_json, part.sample_ids) == stated
-    return same and _sources_unchanged(part, job) and not _some_are_read_now(part, job)
-
-
-def _some_are_read_now(part: LandmarkPart, job: PartJob) -> bool:
-    """Tell whether a photo is read that was not: a decoder was installed, or the limit of pixels raised, since."""
-    return any(
-        load_photo(job.root / sample.path, sample.path).reason is Reason.OK
-        for sample, reason in zip(job.samples, part.reasons, strict=True)
-        if reason in (Reason.UNREADABLE, Reason.TOO_LARGE)
-    )
+    if not (same and _sources_unchanged(part, job)):
+        return False
+    # A decoder may be installed by now, or the limit of pixels raised.
+    reasons = zip(job.samples, part.reasons, strict=True)
+    unread = [sample for sample, reason in reasons if reason in (Reason.UNREADABLE, Reason.TOO_LARGE)]
+    if unread and not decode:
+        return False
+    return not any(load_photo(job.root / sample.path, sample.path).reason is Reason.OK for sample in unread)
 
 
 def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:

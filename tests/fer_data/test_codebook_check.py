@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aupipe.commands.codebook import codebook
-from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.au_maps.codebook import codebook_from_dict, load_codebook, parse_codebook, parse_toml
 from aupipe.fer_data.au_maps.codebook_check import ERROR, WARNING, check_codebook
 from aupipe.fer_data.au_maps.codebook_diff import diff_codebooks
 from aupipe.fer_data.errors import CodebookError
@@ -48,6 +48,7 @@ CASES = {
     ),
     "written for the right": (MINE.replace("[48]", "[54]"), ERROR, "[[au]] number = 12", "with `mirror` write [48]"),
     "version": (MINE.replace("[expr", 'version = "2b"\n[expr', 1), ERROR, "version", "not a whole number"),
+    "endless version": (MINE.replace("[expr", "version = inf\n[expr", 1), ERROR, "version", "not a whole number"),
     "date": (MINE.replace("[expr", "day = 2020-01-01\n[expr", 1), ERROR, "file", "has no digest"),
     "undescribed": (MINE.replace("[12]", "[12, 6]"), ERROR, "[expressions] happiness", "names AU 6, which is not"),
     "weight": (MINE.replace("[12]", '{ "12" = 1.5 }'), ERROR, "[expressions] happiness", "not in (0, 1]"),
@@ -98,6 +99,13 @@ def test_one_slip_does_not_hide_the_next(tmp_path: Path) -> None:
     )
     places = [finding.where for finding in check_codebook(str(path)) if finding.level == ERROR]
     assert {"[expressions] happiness", "[[au]] number = 12", "[[au]] number = 15"} <= set(places)
+
+
+def test_a_store_is_drawn_by_the_slip_it_was_built_with() -> None:
+    slip = MINE.replace("[48]", "[54]")
+    with pytest.raises(CodebookError, match="lie in the image's right half"):
+        parse_codebook(slip, "mine.toml")
+    assert 12 in codebook_from_dict(parse_toml(slip, "mine.toml"), "a store's index").action_units
 
 
 def test_the_command_fails_on_errors_alone(tmp_path: Path) -> None:

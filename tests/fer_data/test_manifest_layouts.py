@@ -61,6 +61,16 @@ def test_classes_of_ones_own_lie_beside_the_known_ones(root: Path, out: Path, ar
     assert [(row[2], row[3]) for row in problems(out)] == [("hapiness", "unknown_label")] * 2
 
 
+def test_classes_of_ones_own_where_depths_are_mixed(root: Path, out: Path) -> None:
+    places = ("happy", "boredom/s1", "boredom/s2", "posed/happy", "posed/sad", "posed/fear", "posed/calm")
+    for number, place in enumerate(places * 2):
+        image(root / place / f"{number}.png", number)
+    build_manifest("folder", root, out, val_fraction=0, test_fraction=0)
+    assert {sample.source_label for sample in read_manifest(out).samples} == {
+        "happy", "boredom", "sad", "fear", "calm"
+    }  # fmt: skip
+
+
 def test_folder_lists_odd_files(root: Path, out: Path) -> None:
     image(root / "happy" / "a.png", 1)
     image(root / "loose.png", 2)

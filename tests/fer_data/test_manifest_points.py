@@ -69,6 +69,10 @@ def test_a_file_that_no_manifest_wrote_is_kept(tmp_path: Path) -> None:
     write_manifest(tmp_path / "M.csv", [sample("a", 2)], root=tmp_path, layout="csv", landmarks=THREE)
     write_manifest(tmp_path / "M.csv", [sample("a", 1)], root=tmp_path, layout="csv", landmarks=THREE[:2])
     assert len(np.load(own)) == 2
+    own.write_bytes(b"damaged")
+    (tmp_path / "M.csv").unlink()
+    write_manifest(tmp_path / "M.csv", [sample("a", 2)], root=tmp_path, layout="csv", landmarks=THREE)
+    assert np.array_equal(np.load(own), THREE)
 
 
 def test_points_of_a_former_manifest_go(written: Manifest, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from aupipe.commands.manifest import manifest
 from aupipe.fer_data.errors import ManifestError, UserInputError
 from aupipe.fer_data.image_names import is_image_name
+from aupipe.fer_data.image_size import image_size
 from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import BuildReport, build_manifest, check_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.content import content_keys
@@ -379,6 +380,13 @@ def test_images_with_yolo_label_files(root: Path, out: Path) -> None:
     sample = read_manifest(out).samples[0]
     assert (sample.label, sample.split) == ("anger", "train") and sample.box is not None
     assert (sample.box.x0, sample.box.x1) == pytest.approx((50, 70))
+
+
+def test_the_size_of_a_large_turned_tiff_is_that_of_the_upright_image(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={274: 6})
+    data = (tmp_path / "a.tif").read_bytes()
+    assert image_size(data[: 1 << 18]) is None and read_size(tmp_path / "a.tif") == (400, 300)
 
 
 def test_yolo_names_and_sizes_that_are_hard_to_read(root: Path, out: Path) -> None:

@@ -14,7 +14,7 @@ import aupipe.fer_data.files
 from aupipe.fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
 from aupipe.fer_data.geometry import inter_ocular, roll
 from aupipe.fer_data.images import UnreadableImageError
-from aupipe.fer_data.manifest import build_manifest, read_manifest
+from aupipe.fer_data.manifest import build_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.action_units import CodeSource
 from aupipe.fer_data.shards import open_store, verify_store
 from aupipe.fer_data.types import Reason, Silent, StageReport
@@ -241,7 +241,11 @@ def test_work_keeps_whose_codes_they_are(dataset: Dataset, tmp_path: Path) -> No
     source = CodeSource("openface.csv", "OpenFace", observed=(12,))
     manifest = replace(dataset.manifest, samples=dataset.manifest.samples[:1], codes=source)
     run_landmarks(manifest, tmp_path / "w", LANDMARKS, SerialExecutor(), Silent())
-    assert read_manifest(tmp_path / "w" / "manifest.csv").codes == source
+    copy = tmp_path / "w" / "manifest.csv"
+    assert read_manifest(copy).codes == source
+    write_manifest(copy, manifest.samples, root=manifest.root, layout="folder", landmarks=manifest.landmarks)
+    run_landmarks(manifest, tmp_path / "w", LANDMARKS, SerialExecutor(), Silent())  # of an earlier version
+    assert read_manifest(copy).codes == source
 
 
 def test_photos_that_can_be_read_now_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,10 @@ class Shape(ABC):
     def problems(self) -> list[str]:
         """List what is wrong with a shape that could be read, in words."""
 
+    def slips(self) -> list[str]:
+        """List what a codebook must not say any more, in words; what a store was built with is drawn all the same."""
+        return []
+
     @classmethod
     @abstractmethod
     def describe(cls, shapes: Sequence[Any]) -> str:

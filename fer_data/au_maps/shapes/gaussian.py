@@ -89,9 +89,6 @@ class Gaussian(Shape):
             problems.append(f"points {list(self.points)} are not landmark numbers 0-67")
         elif not self.mirror and ({int(geometry.FLIP_68[p]) for p in self.points} != set(self.points) or self.out != 0):
             problems.append(f"points {list(self.points)} are off the midline, so `mirror` must be true")
-        elif self.mirror and geometry.RIGHT_68.issuperset(self.points):
-            left = sorted(int(geometry.FLIP_68[p]) for p in self.points)
-            problems.append(f"points {list(self.points)} lie in the image's right half; with `mirror` write {left}")
         if len(self.sigma) != 2 or not all(is_number(sigma) and sigma >= LEAST_SIGMA for sigma in self.sigma):
             problems.append(f"sigma {list(self.sigma)} is not two positive numbers")
         if not (is_number(self.out) and is_number(self.up)):
@@ -99,6 +96,13 @@ class Gaussian(Shape):
         if not (is_number(self.weight) and 0 < self.weight <= 1):
             problems.append(f"weight {self.weight} is not in (0, 1]")
         return problems
+
+    def slips(self) -> list[str]:
+        """Find a mirrored Gaussian that is written for the image's right half, whose sides would be exchanged."""
+        if not (self.mirror and are_landmarks(self.points) and geometry.RIGHT_68.issuperset(self.points)):
+            return []
+        left = sorted(int(geometry.FLIP_68[p]) for p in self.points)
+        return [f"points {list(self.points)} lie in the image's right half; with `mirror` write {left}"]
 
     @classmethod
     def describe(cls, shapes: Sequence[Gaussian]) -> str:

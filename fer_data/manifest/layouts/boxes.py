@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
 from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.image_size import Size, image_size
@@ -108,9 +108,11 @@ def read_size(file: Path) -> Size | None:
 
 
 def _size_by_pillow(file: Path) -> Size | None:
-    """Ask Pillow for the size: of formats whose head is not known here, or does not hold it."""
+    """Ask Pillow for the stored size: of formats whose head is not known here, or does not hold it."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
+            if isinstance(opened, TiffImagePlugin.TiffImageFile):  # whose size may be turned already
+                return opened.tag_v2[TiffImagePlugin.IMAGELENGTH], opened.tag_v2[TiffImagePlugin.IMAGEWIDTH]
             return opened.height, opened.width
     except Exception:  # of damaged files it raises nearly anything
         return None

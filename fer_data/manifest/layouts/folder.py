@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
@@ -42,9 +42,9 @@ class FolderReader:
             raise request.not_there("No class folders")
         paths = list(walk_files(folder, found))
         places = dict.fromkeys(path.rpartition("/")[0] for path in paths)
-        depth = class_depth(places, request.vocabulary)
+        above = above_classes(places, request.vocabulary)
         seen = {
-            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, depth)
+            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, above)
             for place in places
         }
         for path in paths:
@@ -58,14 +58,27 @@ class FolderReader:
         return found.listing(folder)
 
 
-def class_depth(places: Iterable[str], vocabulary: Vocabulary) -> int | None:
-    """Find below how many folders most classes lie that the vocabulary knows; None where it knows none.
+Folders = tuple[str, ...]
 
-    >>> class_depth(["images/train/happy", "images/train/sad", "images/train/boredom"], Vocabulary())
-    2
+
+def above_classes(places: Iterable[str], vocabulary: Vocabulary) -> set[Folders]:
+    """Find the folders in which class folders lie that the vocabulary knows.
+
+    >>> above_classes(["images/train/happy/deep", "images/train/boredom"], Vocabulary())
+    {('images', 'train')}
     """
-    depths = Counter(at for place in places if (at := _known_folder(place.split("/"), vocabulary)) is not None)
-    return min(depths, key=lambda at: (-depths[at], at), default=None)
+    folders = [tuple(place.split("/")) for place in places]
+    known = ((one, _known_folder(one, vocabulary)) for one in folders)
+    return {one[:at] for one, at in known if at is not None}
+
+
+def _beside_known(folders: Folders, above: Collection[Folders]) -> int | None:
+    """Find the folder that lies beside known classes, or else as deep as they mostly lie; None where there is none."""
+    deepest = max((at for at in range(len(folders)) if folders[:at] in above), default=None)
+    depths = Counter(map(len, above))
+    usual = min(depths, key=lambda at: (-depths[at], at), default=None)
+    found = usual if deepest is None else deepest
+    return found if found is not None and found < len(folders) else None
 
 
 def _known_folder(folders: Iterable[str], vocabulary: Vocabulary) -> int | None:
@@ -73,12 +86,16 @@ def _known_folder(folders: Iterable[str], vocabulary: Vocabulary) -> int | None:
 
 
 def class_and_split(
-    path: str, splits: Mapping[str, str], vocabulary: Vocabulary | None = None, depth: int | None = None
+    path: str,
+    splits: Mapping[str, str],
+    vocabulary: Vocabulary | None = None,
+    above: Collection[Folders] = (),
 ) -> tuple[str | None, str]:
     """Read the class folder (None when there is none) and the split off a relative file path.
 
-    The class is the first folder that the vocabulary knows, else the one at the ``depth`` of those that it knows, else
-    the first that names no split; folders around the classes may have any name, so that a dataset is found below them.
+    The class is the first folder that the vocabulary knows, else the one beside those that it knows, which lie in the
+    folders ``above``, else the first that names no split; folders around the classes may have any name, so that a
+    dataset is found below them.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -86,13 +103,13 @@ def class_and_split(
     (None, '')
     >>> class_and_split("images/Val_Set/sad/test/1.png", {}, Vocabulary())
     ('sad', 'val')
-    >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), 2)
+    >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), {("images", "train")})
     ('boredom', 'train')
     """
     folders = path.split("/")[:-1]
     known = None if vocabulary is None else _known_folder(folders, vocabulary)
-    if known is None and depth is not None and depth < len(folders) and not canonical_split(folders[depth], splits):
-        known = depth
+    if known is None and (beside := _beside_known(tuple(folders), above)) is not None:
+        known = None if canonical_split(folders[beside], splits) else beside
     around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
     found = ((at, canonical_split(folders[at], splits)) for at in around)
     place, split = next((item for item in found if item[1]), (None, None))
