@@ -65,17 +65,17 @@ class Arm:
 
 ARMS = {
     "none": Arm("nothing", "class", {"align_weight": 0}),
-    "class": Arm("the class's AU map", "class", {}, ("none",)),
-    "mean": Arm("one map for all classes", "class", {"align_target": "mean"}, ("none", "class")),
+    "class": Arm("the class's AU map", "class", {}, ("none", "mean", "landmarks")),
+    "mean": Arm("one map for all classes", "class", {"align_target": "mean"}, ("none",)),
     "shuffled": Arm("another class's AU map", "class", {"align_target": "shuffled"}, ("none", "class")),
-    "landmarks": Arm("the landmarks", "class", {"align_target": "landmarks"}, ("none", "class")),
+    "landmarks": Arm("the landmarks", "class", {"align_target": "landmarks"}, ("none",)),
     "fused": Arm("`fused`", "fused", {}, ("none", "class", "fused-other")),
     "fused-other": Arm("another face's `fused`", "fused", {"align_target": "other_face"}),
     "estimated": Arm("`estimated`", "estimated", {}, ("none", "class", "fused", "estimated-other")),
     "estimated-other": Arm("another face's `estimated`", "estimated", {"align_target": "other_face"}),
     "per-au": Arm("`fused`, `--guidance per-au`", "fused", {"guidance": "per-au"}, ("none", "class", "per-au-other")),
     "per-au-other": Arm(
-        "the same with another face's weights", "fused", {"guidance": "per-au", "align_target": "other_face"}
+        "the same with another face's weights", "fused", {"guidance": "per-au", "align_target": "other_face"}, ("none",)
     ),
 }
 
