@@ -106,9 +106,10 @@ def test_a_part_is_opened_here_only_where_its_digest_is_known(tmp_path: Path, mo
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     opened = list[str]()
 
-    def noted(job: PartJob) -> PartResult | None:
+    def noted(job: PartJob, *, decode: bool) -> PartResult | None:
+        assert not decode, "a photo may end the process that decodes it"
         opened.append(job.path.name)
-        return finished_part(job)
+        return finished_part(job, decode=decode)
 
     monkeypatch.setattr("aupipe.pipeline.landmarks.run.finished_part", noted)
     recorder = Recorder()
