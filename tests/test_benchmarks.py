@@ -63,8 +63,8 @@ def test_the_rasteriser_is_timed_beside_the_reference(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run("rasteriser", monkeypatch, "--faces", "4", "--repeats", "1")
-    means = re.findall(r"^ +(\d+) +mean +(?:[\d.]+ +){5}(?:[\d.]+x *){3}(\(aim 25x\))?$", capsys.readouterr().out, re.M)
-    assert means == [("256", ""), ("64", "(aim 25x)")] * 2
+    means = re.findall(r"^ +(\d+) +mean +(?:[\d.]+ +){5}(?:[\d.]+x *){3}(\(aim 40x\))?$", capsys.readouterr().out, re.M)
+    assert means == [("256", ""), ("64", "(aim 40x)")] * 2
     program = importlib.import_module("rasteriser")
     for points in program.faces(2, 0.3):
         shapes = program.reference_ellipses(points, "fear", BOOK)

@@ -30,7 +30,7 @@ from aupipe.fer_data.action_units.face_weights import coded_weights
 from aupipe.fer_data.action_units.facs import FacsCode, format_facs
 from aupipe.fer_data.action_units.modes import DRAWN_AUS
 from aupipe.fer_data.au_maps.codebook import Codebook
-from aupipe.fer_data.au_maps.heatmaps import render_faces, render_maps
+from aupipe.fer_data.au_maps.heatmaps import known_or_blank, render_faces, render_maps
 from aupipe.fer_data.files import sha256_bytes
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.recorded import write_recorded
@@ -190,7 +190,7 @@ class _CropDrawing:
 
     def of_classes(self, names: Sequence[str]) -> Float32[Tensor, "b m m"]:
         """Draw the AU map of a class on each face; an empty one where the codebook does not know the class."""
-        known = [name if name in self.book.expressions else "" for name in names]
+        known = known_or_blank(self.book, names)
         return self._tensor(render_maps(self.points, known, self.book, self.crop, self.size))
 
     def _tensor(self, maps: Float32[np.ndarray, "b m m"]) -> Float32[Tensor, "b m m"]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from aupipe.fer_data.au_maps.heatmaps import render_maps
+from aupipe.fer_data.au_maps.heatmaps import known_or_blank, render_maps
 from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch
@@ -53,7 +53,7 @@ class ControlMaps:
         if index.aus == "class":
             return batch.au_map
         names = [index.classes[label] for label in batch.label.tolist()]
-        known = [name if name in self.expressions else "" for name in names]
+        known = known_or_blank(self.store.codebook, names)
         points = self.reader.landmarks[batch.index.cpu().numpy()]
         maps = render_maps(points, known, self.store.codebook, index.image_size, index.map_size)
         return self._crop(maps).to(batch.au_map.device)

@@ -9,7 +9,7 @@ A face's map does not depend on the faces drawn with it, to the last few units o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64
@@ -109,6 +109,11 @@ def place_faces(
         return drawn, np.zeros((0, 0, 0))
     shape = shape_class(codebook.kind)
     return drawn, shape.weigh(shape.place(regions, points[drawn], image_size, map_size), regions, own[drawn])
+
+
+def known_or_blank(codebook: Codebook, names: Iterable[str]) -> list[str]:
+    """Replace the names of expressions that the codebook lacks by "", whose maps are empty."""
+    return [name if name in codebook.expressions else "" for name in names]
 
 
 def aus_of(codebook: Codebook, expression: str) -> Mapping[int, float]:

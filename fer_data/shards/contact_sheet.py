@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
 from aupipe.fer_data.files import write_bytes
-from aupipe.fer_data.shards.index import load_index
 from aupipe.fer_data.shards.reader import Store, open_store
 from aupipe.fer_data.shards.thumbnails import Example, example, random_rows
 from aupipe.fer_display.figures import new_figure, png_bytes
@@ -36,7 +35,8 @@ def save_sheet(path: Path, out: Path, *, split: str | None = None, per_class: in
         StoreError: The rows cannot be read.
         UserInputError: ``split`` is not the shard's.
     """
-    store = open_store(path) if path.is_dir() else _store_of_shard(path)
+    whole = open_store(path if path.is_dir() else path.parent)
+    store = whole if path.is_dir() else _shard_alone(whole, path)
     if not store.index.splits:
         raise StoreError(paragraph("There is nothing to draw: the store has no rows.", where=path))
     if path.is_file() and split not in (None, store.index.splits[0]):
@@ -51,13 +51,12 @@ def save_sheet(path: Path, out: Path, *, split: str | None = None, per_class: in
     title = f"{path.name if path.is_file() else path.resolve().name}   {reader.split}   {len(reader)} samples"
     note = (
         f"up to {per_class} random rows of each class (seed {seed}): the crop, and over it the map of the expression's "
-        f"action units and the 68 landmarks.   store {load_index(store.folder).digest[:16]}"
+        f"action units and the 68 landmarks.   store {whole.index.digest[:16]}"
     )
     _draw(out, title, note, headings, groups)
 
 
-def _store_of_shard(path: Path) -> Store:
-    store = open_store(path.parent)
+def _shard_alone(store: Store, path: Path) -> Store:
     entries = tuple(entry for entry in store.index.shards if entry.name == path.name)
     if not entries:
         raise StoreError(paragraph(f"{path.name} is not a shard of the store around it.", where=path.parent))

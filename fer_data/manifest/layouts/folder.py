@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 from aupipe.fer_data.errors import printable
@@ -42,9 +43,9 @@ class FolderReader:
             raise request.not_there("No class folders")
         paths = list(walk_files(folder, found))
         places = dict.fromkeys(path.rpartition("/")[0] for path in paths)
-        above = above_classes(places, request.vocabulary)
+        known_places = KnownPlaces.among(places, request.vocabulary)
         seen = {
-            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, above)
+            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, known_places)
             for place in places
         }
         for path in paths:
@@ -58,27 +59,33 @@ class FolderReader:
         return found.listing(folder)
 
 
-Folders = tuple[str, ...]
+@dataclass(frozen=True, slots=True)
+class KnownPlaces:
+    """Where in a dataset class folders lie that the vocabulary knows.
 
-
-def above_classes(places: Iterable[str], vocabulary: Vocabulary) -> set[Folders]:
-    """Find the folders in which class folders lie that the vocabulary knows.
-
-    >>> above_classes(["images/train/happy/deep", "images/train/boredom"], Vocabulary())
-    {('images', 'train')}
+    ``above``: the folders that hold them. ``depth``: of how many folders most of these paths are; None of none.
     """
-    folders = [tuple(place.split("/")) for place in places]
-    known = ((one, _known_folder(one, vocabulary)) for one in folders)
-    return {one[:at] for one, at in known if at is not None}
 
+    above: Set[tuple[str, ...]] = frozenset()
+    depth: int | None = None
 
-def _beside_known(folders: Folders, above: Collection[Folders]) -> int | None:
-    """Find the folder that lies beside known classes, or else as deep as they mostly lie; None where there is none."""
-    deepest = max((at for at in range(len(folders)) if folders[:at] in above), default=None)
-    depths = Counter(map(len, above))
-    usual = min(depths, key=lambda at: (-depths[at], at), default=None)
-    found = usual if deepest is None else deepest
-    return found if found is not None and found < len(folders) else None
+    @classmethod
+    def among(cls, places: Iterable[str], vocabulary: Vocabulary) -> KnownPlaces:
+        """Find them.
+
+        >>> KnownPlaces.among(["images/train/happy/deep", "images/train/boredom"], Vocabulary())
+        KnownPlaces(above={('images', 'train')}, depth=2)
+        """
+        folders = [tuple(place.split("/")) for place in places]
+        known = ((one, _known_folder(one, vocabulary)) for one in folders)
+        above = {one[:at] for one, at in known if at is not None}
+        depths = Counter(map(len, above))
+        return cls(above, min(depths, key=lambda at: (-depths[at], at), default=None))
+
+    def beside(self, folders: Sequence[str]) -> int | None:
+        """Return which of ``folders`` lies beside known classes, or as deep as they mostly lie; None: none does."""
+        found = max((at for at in range(len(folders)) if tuple(folders[:at]) in self.above), default=self.depth)
+        return found if found is not None and found < len(folders) else None
 
 
 def _known_folder(folders: Iterable[str], vocabulary: Vocabulary) -> int | None:
@@ -89,13 +96,12 @@ def class_and_split(
     path: str,
     splits: Mapping[str, str],
     vocabulary: Vocabulary | None = None,
-    above: Collection[Folders] = (),
+    known_places: KnownPlaces = KnownPlaces(),
 ) -> tuple[str | None, str]:
     """Read the class folder (None when there is none) and the split off a relative file path.
 
-    The class is the first folder that the vocabulary knows, else the one beside those that it knows, which lie in the
-    folders ``above``, else the first that names no split; folders around the classes may have any name, so that a
-    dataset is found below them.
+    The class is the first folder that the vocabulary knows, else the one beside the ``known_places``, else the first
+    that names no split; folders around the classes may have any name, so that a dataset is found below them.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -103,12 +109,12 @@ def class_and_split(
     (None, '')
     >>> class_and_split("images/Val_Set/sad/test/1.png", {}, Vocabulary())
     ('sad', 'val')
-    >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), {("images", "train")})
+    >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), KnownPlaces({("images", "train")}, 2))
     ('boredom', 'train')
     """
     folders = path.split("/")[:-1]
     known = None if vocabulary is None else _known_folder(folders, vocabulary)
-    if known is None and (beside := _beside_known(tuple(folders), above)) is not None:
+    if known is None and (beside := known_places.beside(folders)) is not None:
         known = None if canonical_split(folders[beside], splits) else beside
     around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
     found = ((at, canonical_split(folders[at], splits)) for at in around)
