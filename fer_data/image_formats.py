@@ -6,6 +6,8 @@ HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"})
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG"
 
+NEEDS_EXTRA = "a HEIC photo: `pip install 'aupipe[heic]'` reads it, or convert it to JPEG"
+
 _OTHER_FILES = (
     (b"\xef\xbb\xbf<", "a web page or an SVG drawing"),
     (b"<", "a web page or an SVG drawing"),
@@ -27,7 +29,7 @@ def undecodable(data: bytes) -> str:
     if not data:
         return "an empty file"
     if is_heic(data):
-        return "a HEIC photo: `pip install 'aupipe[heic]'` reads it, or convert it to JPEG"
+        return NEEDS_EXTRA
     if _brands(data):
         return "a damaged AVIF image" if b"avif" in _brands(data) else "a video, or a photo of an unknown kind"
     if data.startswith(JPEG_START):

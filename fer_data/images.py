@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import io
 import os
 import stat
@@ -17,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from aupipe.fer_data.errors import FerError, paragraph
-from aupipe.fer_data.image_formats import avif_turn, is_heic, undecodable
+from aupipe.fer_data.image_formats import NEEDS_EXTRA, avif_turn, is_heic, undecodable
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, SIDE_LIMIT, image_size
 from aupipe.fer_data.types import Reason
 
@@ -112,7 +113,7 @@ def decode_photo(data: bytes, name: str = "image") -> tuple[UInt8[np.ndarray, "h
             image, note = (_decoded_heic(data, name), "") if is_heic(data) else _decoded(data)
     except cv2.error as error:
         if "CV_IO_MAX_IMAGE" in str(error):  # of a format whose size image_size() does not know
-            why = f"an image larger than {LIMIT_VARIABLE} allows"
+            why = f"an image of {_more_than(_pixel_limit())}"
             raise UnreadableImageError(name, Reason.TOO_LARGE, why) from error
     if image is None:
         raise UnreadableImageError(name, Reason.UNREADABLE, _undecodable(data))
@@ -204,11 +205,25 @@ def _pixel_limit() -> int:
 
 def _too_large(height: int, width: int, most: int) -> str:
     if height * width > most:
-        limit = f"{most / 1e6:g} megapixels"
-        return f"{width} x {height} pixels, more than {limit} ({LIMIT_VARIABLE} sets another limit for photos)"
+        return f"{width} x {height} pixels, {_more_than(most)}"
     if max(height, width) > SIDE_LIMIT:
         return f"{width} x {height} pixels, a side longer than {SIDE_LIMIT}"
     return ""
+
+
+def _more_than(most: int) -> str:
+    return f"more than {most / 1e6:g} megapixels ({LIMIT_VARIABLE} sets another limit for photos)"
+
+
+def may_be_decoded_now(detail: str) -> bool:
+    """Tell whether an image may be decoded by now that could not be.
+
+    It may where the extra it needs is installed, or where the limit of pixels is another one. ``detail``: what the
+    :class:`UnreadableImageError` said.
+    """
+    if NEEDS_EXTRA in detail:
+        return importlib.util.find_spec("pillow_heif") is not None
+    return LIMIT_VARIABLE in detail and _more_than(_pixel_limit()) not in detail
 
 
 def read_photo(path: Path) -> bytes:

@@ -213,7 +213,7 @@ def parse_part(data: bytes, path: Path, *, mesh: bool = False, sha256: str = "")
         columns = {name: _column(data, found[name]) for name in names if name in found}
         if not sha256 and _crc32(columns, plan_digest + config_json) != stated:
             raise _damaged(path, "its checksum does not fit")
-        texts = {name: tuple(value.decode() for value in columns[name].tolist()) for name in _TEXTS if name in columns}
+        texts = {name: tuple(map(bytes.decode, columns[name].tolist())) for name in _TEXTS if name in columns}
         reasons = tuple(_REASONS.get(value) or Reason(value) for value in columns["reason"].tolist())
     except UNREADABLE as error:
         raise error if isinstance(error, StoreError) else _damaged(path, str(error)) from error

@@ -364,7 +364,8 @@ def parse_samples(
 def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | str:
     if any(column not in cells for column in MANIFEST_COLUMNS):
         return f"A row has {len(cells)} cells, fewer than it needs."
-    if odd := next((name for name, cell in cells.items() if not is_plain(cell)), None):
+    if not is_plain("".join(cells.values())):
+        odd = next(name for name, cell in cells.items() if not is_plain(cell))
         return f"The cell {odd} holds control characters, or is not UTF-8: {cells[odd]!r}."
     sample_id, path, label, source_label, split = (cells[column] for column in MANIFEST_COLUMNS)
     if not sample_id.strip():
@@ -380,14 +381,19 @@ def _parse_sample(cells: Mapping[str, str], classes: Sequence[str]) -> Sample | 
     box = parse_box(corners) if any(corners) else None
     if any(corners) and box is None:
         return f"Not a box: {' '.join(corners)}; expected x0 y0 x1 y1 with x0 < x1 and y0 < y1."
-    points = re.sub(r"[.,]0+$", "", cells.get(_POINTS, ""))  # pandas writes 2.0 where other cells are empty
+    points, codes = _whole(cells.get(_POINTS, "")), _whole(cells.get(_AUS, ""))
     if points and not (points.isascii() and points.isdigit()):
         return f"Not a row of the landmarks file: {points!r}; expected a whole number from 0, or nothing."
     row = int(points) if points else None
     try:
-        aus = parse_facs(re.sub(r"[.,]0+$", "", cells.get(_AUS, "")))
+        aus = parse_facs(codes) if codes else None
     except FacsError as error:
         return f"Not action units: {error}."
     # One object for each word, not for each row: a large manifest takes half of the memory.
     label, source_label, split, subject = map(sys.intern, (label, source_label, split, cells.get("subject", "")))
     return Sample(sample_id, path, label, source_label, split, subject, box, row, aus)
+
+
+def _whole(text: str) -> str:
+    """Read 2.0 as 2: so pandas writes whole numbers of a column that has empty cells."""
+    return re.sub(r"[.,]0+$", "", text) if text else ""

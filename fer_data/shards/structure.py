@@ -195,11 +195,10 @@ def _piece(file: h5f.FileID, name: bytes, size: int) -> Piece | str:
     found = h5o.open(file, name)
     if not isinstance(found, h5d.DatasetID):
         return "is a group or a type"
-    made, start = found.get_create_plist(), found.get_offset()
-    if made.get_layout() != h5d.CONTIGUOUS or made.get_external_count() or made.get_nfilters():
+    start, dtype, shape = found.get_offset(), found.dtype, found.shape
+    if start is None:  # chunked, compressed, in another file, or never written
         return "is not one piece of the file itself"
-    dtype, shape = found.dtype, found.shape
-    if start is None or start + dtype.itemsize * math.prod(shape) > size:
+    if start + dtype.itemsize * math.prod(shape) > size:
         return "ends beyond the file"
     return Piece(dtype, shape, start)
 

@@ -148,7 +148,7 @@ def _stage(jobs: Sequence[PartJob]) -> Stage[PartJob, PartResult]:
     stated = stated_digests(first.path.parents[1])
 
     def finished(job: PartJob) -> PartResult | None:
-        return finished_part(job, decode=False) if sha256_file(job.path) == stated[job.path.name] else None
+        return finished_part(job) if sha256_file(job.path) == stated[job.path.name] else None
 
     return Stage(
         task=detect_part,

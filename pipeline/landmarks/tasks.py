@@ -14,7 +14,13 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.files import sha256_bytes
-from aupipe.fer_data.images import UnreadableImageError, decode_photo, one_opencv_thread, read_photo
+from aupipe.fer_data.images import (
+    UnreadableImageError,
+    decode_photo,
+    may_be_decoded_now,
+    one_opencv_thread,
+    read_photo,
+)
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.types import Reason, Sample
 from aupipe.pipeline.detectors import LandmarkDetector, create_detector
@@ -85,12 +91,9 @@ def detect_part(job: PartJob) -> PartResult:
     return PartResult(len(rows), skipped=False, tally=tally(job.samples, rows))
 
 
-def finished_part(job: PartJob, *, decode: bool = True) -> PartResult | None:
-    """Return the result of a part that is there, intact, of this plan and of these very photos.
-
-    Whether photos can be read now that could not takes decoding them; without ``decode`` such a part is left to do.
-    """
-    return PartResult(len(job.samples), skipped=True) if is_current(job, decode=decode) else None
+def finished_part(job: PartJob) -> PartResult | None:
+    """Return the result of a part that is there, intact, of this plan and of these very photos."""
+    return PartResult(len(job.samples), skipped=True) if is_current(job) else None
 
 
 def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:
@@ -217,8 +220,11 @@ def stage_identity(config: LandmarkConfig) -> dict[str, Any]:
     }
 
 
-def is_current(job: PartJob, *, decode: bool = True) -> bool:
-    """Tell whether the part is there, intact, of this plan, and its photos are still those it was made of."""
+def is_current(job: PartJob) -> bool:
+    """Tell whether the part is there, intact, of this plan, and its photos are still those it was made of.
+
+    It is not current where a photo may be decoded by now that could not be.
+    """
     try:
         part = read_part(job.path)
     except StoreError:
@@ -226,14 +232,7 @@ def is_current(job: PartJob, *, decode: bool = True) -> bool:
     ids = tuple(sample.sample_id for sample in job.samples)
     stated = (job.plan_digest, job.config_json, ids)
     same = (part.plan_digest, part.config_json, part.sample_ids) == stated
-    if not (same and _sources_unchanged(part, job)):
-        return False
-    # A decoder may be installed by now, or the limit of pixels raised.
-    reasons = zip(job.samples, part.reasons, strict=True)
-    unread = [sample for sample, reason in reasons if reason in (Reason.UNREADABLE, Reason.TOO_LARGE)]
-    if unread and not decode:
-        return False
-    return not any(load_photo(job.root / sample.path, sample.path).reason is Reason.OK for sample in unread)
+    return same and _sources_unchanged(part, job) and not any(map(may_be_decoded_now, part.details))
 
 
 def _sources_unchanged(part: LandmarkPart, job: PartJob) -> bool:

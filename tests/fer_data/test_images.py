@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.machinery
 import io
 import os
 import resource
 import struct
 import subprocess
 import sys
+import types
 import zlib
 from pathlib import Path
 
@@ -16,12 +18,14 @@ import pytest
 
 from aupipe.fer_data.errors import FerError
 from aupipe.fer_data.image_names import photo_suffixes
-from aupipe.fer_data.image_size import SIDE_LIMIT, image_size
+from aupipe.fer_data.image_size import LIMIT_VARIABLE, SIDE_LIMIT, image_size
 from aupipe.fer_data.images import (
     FILE_LIMIT,
+    STRETCHED,
     UnreadableImageError,
     decode_image,
     is_photo,
+    may_be_decoded_now,
     one_opencv_thread,
     read_image,
     write_png,
@@ -337,6 +341,25 @@ def test_what_cannot_be_decoded_says_why(data: bytes, cause: str, monkeypatch: p
     with pytest.raises(UnreadableImageError) as caught:
         decode_image(data)
     assert caught.value.reason is Reason.UNREADABLE and cause in caught.value.detail
+
+
+def test_only_an_extra_or_another_limit_can_make_a_photo_decodable(monkeypatch: pytest.MonkeyPatch) -> None:
+    def detail(data: bytes) -> str:
+        with pytest.raises(UnreadableImageError) as caught:
+            decode_image(data)
+        return caught.value.detail
+
+    heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # not installed
+    without_extra, damaged = detail(heic), detail(PNG[:-30])
+    monkeypatch.setenv(LIMIT_VARIABLE, "4799")
+    too_large = detail(encode(photo(), ".jpg"))
+    assert not any(map(may_be_decoded_now, ("", STRETCHED, without_extra, damaged, too_large)))
+    module = types.ModuleType("pillow_heif")
+    module.__spec__ = importlib.machinery.ModuleSpec("pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", module)
+    monkeypatch.setenv(LIMIT_VARIABLE, "4800")
+    assert [may_be_decoded_now(one) for one in (without_extra, damaged, too_large)] == [True, False, True]
 
 
 def test_heic_is_read_where_its_extra_is_installed() -> None:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import aupipe.pipeline.left as left
 from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.image_size import LIMIT_VARIABLE
+from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Silent
 from aupipe.pipeline.executors import DaskExecutor, Executor, SerialExecutor, workers
 from aupipe.pipeline.executors.base import Job, Result
@@ -22,7 +25,7 @@ from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
 from landmark_works import make_work
 from offline import snapshot
-from simulated_detectors import simulated_config, simulated_manifest
+from simulated_detectors import SIZE, simulated_config, simulated_manifest
 
 MAPS = MapConfig(dict(load_codebook("default").content), image_size=48, map_size=16, rows_per_shard=2)
 
@@ -106,10 +109,9 @@ def test_a_part_is_opened_here_only_where_its_digest_is_known(tmp_path: Path, mo
     part.write_bytes(part.read_bytes()[:-1] + b"?")
     opened = list[str]()
 
-    def noted(job: PartJob, *, decode: bool) -> PartResult | None:
-        assert not decode, "a photo may end the process that decodes it"
+    def noted(job: PartJob) -> PartResult | None:
         opened.append(job.path.name)
-        return finished_part(job, decode=decode)
+        return finished_part(job)
 
     monkeypatch.setattr("aupipe.pipeline.landmarks.run.finished_part", noted)
     recorder = Recorder()
@@ -141,6 +143,23 @@ def test_landmarks_take_one_process_for_a_few_photos_and_none_for_none(tmp_path:
     again = run_landmarks(manifest, tmp_path / "work", config, DaskExecutor(2), Silent())
     assert again.parts_skipped == again.parts == first.parts and started == [1]
     assert snapshot(tmp_path / "work" / "landmarks") == made
+
+
+def test_unreadable_photos_take_no_process_until_they_may_be_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[int]
+) -> None:
+    large, damaged = (tmp_path / "faces" / "fear" / name for name in ("large.png", "damaged.png"))
+    write_png(large, np.full((2 * SIZE, SIZE, 3), 90, np.uint8))
+    damaged.write_bytes(b"no image")
+    manifest, config = simulated_manifest(tmp_path, 4), simulated_config()
+    monkeypatch.setenv(LIMIT_VARIABLE, str(SIZE * SIZE))
+    for _ in range(2):
+        report = run_landmarks(manifest, tmp_path / "work", config, DaskExecutor(2), Silent(), 1)
+        assert report.failed == {"unreadable": 1, "too_large": 1} and started == [1]
+    monkeypatch.delenv(LIMIT_VARIABLE)
+    for skipped in (0, 1):
+        report = run_landmarks(manifest, tmp_path / "work", config, DaskExecutor(2), Silent(), 1)
+        assert report.failed == {"unreadable": 1} and report.parts_skipped == skipped and started == [1, 1]
 
 
 def test_a_small_store_takes_no_process(tmp_path: Path, started: list[int]) -> None:

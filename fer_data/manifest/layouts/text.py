@@ -104,7 +104,7 @@ def csv_rows(lines: Iterable[str], where: object, delimiter: str = "") -> Iterat
     reader = csv.reader(chain([first], lines), delimiter=delimiter or guess_delimiter(first))
     try:
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if any(map(str.strip, cells)):
                 yield skipped + reader.line_num, cells
     except csv.Error as error:
         raise ManifestError(
