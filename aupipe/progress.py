@@ -56,14 +56,19 @@ class _Lines:
     def __init__(self, label: str, total: int, unit: str) -> None:
         self.label, self.total, self.unit, self.count = printable(label), total, unit, 0
         self.started = self.told = time.monotonic()
+        self._marks = [(self.started, 0)]
 
     def update(self, count: int) -> None:
         """Take note that so many more are done."""
         self.count += count
         now = time.monotonic()
-        if now - self.told >= PATIENCE and 0 < self.count < self.total:
+        if now - self._marks[-1][0] >= PATIENCE / 2:
+            # The rate is that of the last half to whole minute: what was there already went by faster.
+            self._marks = [self._marks[-1], (now, self.count)]
+        then, had = self._marks[0]
+        if now - self.told >= PATIENCE and had < self.count < self.total:
             self.told = now
-            left = (now - self.started) / self.count * (self.total - self.count)
+            left = (now - then) / (self.count - had) * (self.total - self.count)
             self._say(f"{self.count:,} of {self.total:,} {self.unit}, about {spoken(left)} left")
 
     def close(self) -> None:

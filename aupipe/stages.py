@@ -36,6 +36,7 @@ def detect_landmarks(
     faces: str = "auto",
     mirror: bool = False,
     follow_links: bool = False,
+    overwrite: bool = False,
     workers: int | None = 0,
     scheduler: str | None = None,
     progress: bool | Progress = False,
@@ -52,6 +53,7 @@ def detect_landmarks(
             none.
         mirror: Look at every face in the mirror image too, for twice the time.
         follow_links: Also take photos that links lead out of the manifest's root.
+        overwrite: Replace finished landmarks that were found with other options.
         workers: At most so many processes on this machine; 0: in this process; None: one for each core it may use.
         scheduler: Address of a running Dask cluster to use instead, ``tcp://head:8786``.
         progress: True shows a bar on stderr.
@@ -64,7 +66,7 @@ def detect_landmarks(
         UserInputError: An option that cannot be used, or a manifest without rows.
         ManifestError: The manifest cannot be read, or links lead photos out of its root.
         ModelFileError: The detector's model is not on this machine.
-        FolderInUseError: ``out`` belongs to another manifest.
+        FolderInUseError: ``out`` belongs to another manifest, or holds landmarks that were found with other options.
 
     Example:
         >>> work = aupipe.detect_landmarks("faces.csv", "work")
@@ -83,7 +85,8 @@ def detect_landmarks(
     config = LandmarkConfig(detector, found, faces, mirror, follow_links=follow_links)
     rows = manifest if isinstance(manifest, Manifest) else read_manifest(manifest)
     shown = shown_progress(progress)
-    run_landmarks(rows, Path(out), config, create_executor(workers, scheduler, shown.note), shown)
+    executor = create_executor(workers, scheduler, shown.note)
+    run_landmarks(rows, Path(out), config, executor, shown, overwrite=overwrite)
     return open_work(Path(out))
 
 

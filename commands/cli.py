@@ -161,6 +161,11 @@ def _run() -> int:
     except FerError as error:
         echo(f"aupipe: {error}", err=True)
         return 1
+    except ImportError as error:
+        if (error.name or "").startswith("aupipe"):
+            raise
+        echo(f"aupipe: A library cannot be loaded: {error}. `aupipe doctor` says what to install.", err=True)
+        return 1
     except OSError as error:
         echo(
             f"aupipe: {error.strerror or error}: {error.filename or ''}. Check the path and its permissions.", err=True

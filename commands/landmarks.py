@@ -37,6 +37,7 @@ from aupipe.commands.console import (
 @click.option("--mirror", is_flag=True, help="Look at every face in the mirror image too, for twice the time: the mean "
               "of both looks is a little better and knows no side.")  # fmt: skip
 @click.option("--follow-links", is_flag=True, help="Also take photos that links lead out of the dataset's folder.")
+@click.option("--overwrite", is_flag=True, help="Replace landmarks that were found with other options.")
 @click.option("--export", type=click.Choice(["csv", "parquet"]), default=None, help="Also write one table of all rows.")
 @click.option("--sheet", is_flag=True, help="Also draw OUT/sheet.png: random faces, the worst ones, the failures.")
 @executor_options
@@ -50,6 +51,7 @@ def landmarks(
     faces: str,
     mirror: bool,
     follow_links: bool,
+    overwrite: bool,
     export: str | None,
     sheet: bool,
     workers: int | None,
@@ -77,9 +79,8 @@ def landmarks(
         follow_links=follow_links,
     )
     told = progress()
-    report = run_landmarks(
-        read_manifest(path), out, config, make_executor(workers, scheduler, told), told, max_failures
-    )
+    executor = make_executor(workers, scheduler, told)
+    report = run_landmarks(read_manifest(path), out, config, executor, told, max_failures, overwrite=overwrite)
     made = {}
     if sheet:
         made["sheet"] = out / "sheet.png"

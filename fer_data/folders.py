@@ -21,7 +21,7 @@ from aupipe.fer_data.files import remove_temporaries
 
 LOCK_NAME = ".lock"
 SYSTEM_FILES = frozenset({LOCK_NAME, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
-"""Names that do not make a folder somebody's."""
+"""Names that do not make a folder somebody's; see :func:`is_system_file`."""
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What file systems without locks answer: NFS without its lock service, Lustre without flock, some FUSE."""
@@ -62,7 +62,8 @@ COMPARISON = FolderKind("comparison", "aupipe compare", ("comparison.json",))
 STUDY = FolderKind("study", "aupipe study", ("runs/*-fold1/config.json",))
 EXPLANATION = FolderKind("explanation", "aupipe explain", ("explain.json",))
 EXPORT = FolderKind("export", "aupipe export", ("export.json",))
-KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, STUDY, EXPLANATION, EXPORT)
+AGREEMENT = FolderKind("agreement", "aupipe landmarks-agreement", ("agreement.json",))
+KINDS = (LANDMARKS, STORE, RUN, GRID, COMPARISON, STUDY, EXPLANATION, EXPORT, AGREEMENT)
 
 
 @contextlib.contextmanager
@@ -109,9 +110,14 @@ def _refuse_other_files(folder: Path, kind: FolderKind) -> None:
         _refuse(folder, kind, ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else ""))
 
 
+def is_system_file(name: str) -> bool:
+    """Tell whether a system or a lock made a file of this name; ``._NAME`` are macOS's, on disks of other systems."""
+    return name in SYSTEM_FILES or name.startswith("._")
+
+
 def _is_nobodys(name: str) -> bool:
     """Return whether a name is a system's, or the temporary of a write that was interrupted."""
-    return name in SYSTEM_FILES or (name.startswith(".") and name.endswith(".tmp"))
+    return is_system_file(name) or (name.startswith(".") and name.endswith(".tmp"))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import errno
 import importlib.util
 import io
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from aupipe.fer_data.errors import FerError, paragraph
+from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.image_formats import NEEDS_EXTRA, avif_turn, is_heic, undecodable
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, PIXEL_LIMIT, SIDE_LIMIT, image_size
 from aupipe.fer_data.types import Reason
@@ -200,7 +201,14 @@ def too_large_image(data: bytes, most: int | None = None) -> str:
 
 
 def _pixel_limit() -> int:
-    return int(os.environ.get(LIMIT_VARIABLE, PIXEL_LIMIT))
+    """Read the variable as OpenCV does. Raises :class:`UserInputError`."""
+    text = os.environ.get(LIMIT_VARIABLE) or str(PIXEL_LIMIT)
+    match = re.fullmatch(r"(\d+)(|MB|Mb|mb|KB|Kb|kb)", text)
+    if match is None:
+        raise UserInputError(
+            paragraph(f"{LIMIT_VARIABLE} is not a number of pixels.", expected="such as 400000000", got=text)
+        )
+    return int(match[1]) * {"": 1, "k": 2**10, "m": 2**20}[match[2][:1].lower()]
 
 
 def _too_large(height: int, width: int, most: int) -> str:

@@ -96,7 +96,7 @@ class StageReport:
     @property
     def failed_share(self) -> float:
         """Failed samples as a share of all samples, in [0, 1]."""
-        return 1 - self.ok / self.total if self.total else 0.0
+        return (self.total - self.ok) / self.total if self.total else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from aupipe.fer_data.errors import paragraph
-from aupipe.fer_data.folders import KINDS, LANDMARKS, LOCK_NAME, RUN, STORE, SYSTEM_FILES, FolderKind
+from aupipe.fer_data.folders import KINDS, LANDMARKS, LOCK_NAME, RUN, STORE, FolderKind, is_system_file
 from aupipe.fer_data.image_names import is_image
 
 MANIFEST_COLUMNS = ("sample_id", "path", "label", "source_label", "split")
@@ -171,7 +171,7 @@ def _said(path: Path) -> str:
 
 
 def _walk(path: Path) -> Iterator[str]:
-    return (one.relative_to(path).as_posix() for one in path.rglob("*") if one.name not in SYSTEM_FILES)
+    return (one.relative_to(path).as_posix() for one in path.rglob("*") if not is_system_file(one.name))
 
 
 def _way(path: Path, given: str, wanted: str) -> str:

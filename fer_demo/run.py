@@ -9,10 +9,12 @@ from typing import Any
 
 from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_data.au_maps.codebook import load_codebook
+from aupipe.fer_data.files import check_replaceable
 from aupipe.fer_data.manifest import build_manifest, read_manifest
 from aupipe.fer_data.types import Progress
 from aupipe.fer_demo.page import comparison_table, write_demo_page
 from aupipe.fer_demo.portrait import write_portrait_dataset
+from aupipe.fer_display.pages import PAGE_MARK
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from aupipe.pipeline.executors import Executor
@@ -53,8 +55,12 @@ def run_demo(out: Path, faces: int, epochs: int, executor: Executor, progress: P
         epochs: Epochs of each training.
         executor: Who runs the two offline stages.
         progress: Told what is done.
+
+    Raises:
+        UserInputError: A file of other people is where the page, a photo or a folder of the demo would be.
     """
     out = out.resolve()
+    check_replaceable(out / "index.html", "a page", PAGE_MARK)
     write_portrait_dataset(out / "faces", train=faces, test=max(faces // 3, 2), progress=progress)
     build_manifest("folder", out / "faces", out / "faces.csv")
     run_landmarks(read_manifest(out / "faces.csv"), out / "work", LandmarkConfig(), executor, progress)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from aupipe.fer_data.errors import ModelFileError, RunError
 from aupipe.fer_data.pretrained_files import EXTRA, list_cached, list_carried
 from aupipe.fer_data.versions import REQUIRED, installed_version, installed_versions
-from aupipe.pipeline.detectors import detector_packages
-from aupipe.pipeline.detectors.model_file import present_model, remedies
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,16 @@ def run_checks() -> list[Check]:
     for name in REQUIRED:
         found = installed_version(name)
         checks.append(Check(name, found is not None, found or "not installed", f"pip install {name}"))
-    return [*checks, _opencv(), *_detectors(), _model(), _pretrained()]
+    try:
+        return [*checks, _opencv(), *_detectors(), _model(), _pretrained()]
+    except ImportError as error:
+        return [*checks, _opencv(), Check("loading", False, f"{error.name or 'a library'}: {error}", _LIBRARIES)]
+
+
+_LIBRARIES = (
+    "install the package that is missing; where it is a file such as libGL.so.1, the system's library: on Debian and "
+    "Ubuntu apt-get install libgl1 libglib2.0-0 libegl1 libgles2"
+)
 
 
 def _opencv() -> Check:
@@ -51,6 +58,9 @@ def _opencv() -> Check:
 
 def _detectors() -> list[Check]:
     """Detectors that need more than an installation must have; nothing is wrong where they are absent."""
+    # The detectors load OpenCV, which may be what is to be found out.
+    from aupipe.pipeline.detectors import detector_packages
+
     checks = []
     for name, packages in detector_packages().items():
         if own := [package for package in packages if package not in REQUIRED]:
@@ -61,6 +71,8 @@ def _detectors() -> list[Check]:
 
 def _model() -> Check:
     """Look for the model; nothing is downloaded."""
+    from aupipe.pipeline.detectors.model_file import present_model, remedies
+
     try:
         found = present_model()
         return Check("face model", found is not None, str(found or "not on this machine"), remedies())

@@ -7,17 +7,30 @@ from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph
 
-IMAGES = "The folder of the images"
+
+def is_seen(images: Path) -> bool:
+    """Tell whether the folder is there and holds anything: a disk that is not mounted often leaves an empty one."""
+    return images.is_dir() and any(True for _ in images.iterdir())
 
 
-def check_seen(what: str, folder: Path) -> None:
-    """Raise :class:`UserInputError` where a folder is not there; ``what`` names it."""
+def check_images(folder: Path) -> None:
+    """Raise :class:`UserInputError` where the folder of the images is not there, or is empty."""
+    if not is_seen(folder):
+        raise _unseen("The folder of the images", "empty" if folder.is_dir() else "not there", folder)
+
+
+def check_work(folder: Path) -> None:
+    """Raise :class:`UserInputError` where the work folder is not there."""
     if not folder.is_dir():
-        raise UserInputError(
-            paragraph(
-                f"{what} is not there.",
-                where=f"{folder} on {socket.gethostname()}",
-                fix="Mount it, or build the manifest again if it moved. The workers of a cluster must see it under the "
-                "same path.",
-            )
+        raise _unseen("The work folder", "not there", folder)
+
+
+def _unseen(what: str, how: str, folder: Path) -> UserInputError:
+    return UserInputError(
+        paragraph(
+            f"{what} is {how}.",
+            where=f"{folder} on {socket.gethostname()}",
+            fix="Mount it, or build the manifest again if it moved. The workers of a cluster must see it under the "
+            "same path.",
         )
+    )

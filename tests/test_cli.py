@@ -346,6 +346,17 @@ def test_doctor_finds_a_wrong_model(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 1 and not checks["face model"] and checks["python"]
 
 
+def test_a_library_that_cannot_be_loaded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slim container lacks what OpenCV loads."""
+    (tmp_path / "cv2.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")')
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    monkeypatch.setenv("PYTHONPATH", paths)
+    (tmp_path / "m.csv").write_text("sample_id,path,label,source_label,split\na,a.png,fear,fear,train\n")
+    checked, used = aupipe("doctor"), aupipe("landmarks", tmp_path / "m.csv", "--out", tmp_path / "work")
+    assert checked.returncode == 1 and "libGL.so.1" in checked.stdout and "apt-get install" in checked.stdout
+    assert used.returncode == 1 and "aupipe doctor" in used.stderr and "Traceback" not in used.stderr + checked.stderr
+
+
 def test_doctor_only_looks_for_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from aupipe.pipeline import doctor
     from aupipe.pipeline.detectors import model_file
@@ -375,11 +386,11 @@ def test_json_holds_any_name_and_no_control_character(capsys: pytest.CaptureFixt
 
 
 def test_doctor_knows_the_packages_of_every_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    from aupipe.pipeline import doctor
+    from aupipe.pipeline import detectors, doctor
 
-    assert {"dlib-bin", "face-recognition-models"} <= set(doctor.detector_packages()["dlib"])
+    assert {"dlib-bin", "face-recognition-models"} <= set(detectors.detector_packages()["dlib"])
     checks = {check.name: check for check in doctor.run_checks()}
-    monkeypatch.setattr(doctor, "detector_packages", lambda: {"own": ("no-such-package", "numpy")})
+    monkeypatch.setattr(detectors, "detector_packages", lambda: {"own": ("no-such-package", "numpy")})
     absent = {check.name: check for check in doctor.run_checks()}
     assert checks["dlib"].ok and absent["own"].ok and absent["own"].found == "not installed (optional: no-such-package)"
 

@@ -35,12 +35,24 @@ def test_a_log_has_a_line_a_minute_and_one_at_the_end(monkeypatch: pytest.Monkey
     bar.finish()
     said = sys.stderr.getvalue()  # type: ignore[attr-defined]
     assert said.splitlines() == [
-        "maps: 410 of 1,000 images, about 1 min 26 s left",
+        "maps: 410 of 1,000 images, about 1 min 28 s left",
         "maps: 810 of 1,000 images, about 28 s left",
         "one is damaged",
         "maps: 1,000 images in 2 min 30 s",
     ]
     assert "\r" not in said and "\x1b" not in said
+
+
+def test_what_is_left_is_told_by_the_present_rate(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    """Of a run that is continued, most went by in seconds because it was there."""
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar()
+    bar.start("landmarks", 10_000, "img")
+    bar.advance(9_000)
+    for _ in range(65):
+        clock[0] += 1
+        bar.advance(4)
+    assert sys.stderr.getvalue() == "landmarks: 9,240 of 10,000 img, about 3 min 10 s left\n"  # type: ignore[attr-defined]
 
 
 def test_what_was_not_finished_is_not_said_to_be(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:

@@ -66,7 +66,7 @@ class ExplainReport:
     @property
     def failed_share(self) -> float:
         """Pictures without an explained face, as a share of all."""
-        return 1 - self.explained / self.pictures if self.pictures else 0.0
+        return (self.pictures - self.explained) / self.pictures if self.pictures else 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that ``--json`` prints."""

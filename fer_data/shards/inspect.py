@@ -128,7 +128,7 @@ def _store_datasets(index: StoreIndex, entries: Sequence[ShardEntry]) -> dict[st
 
 def _inspect_shard(path: Path) -> Inspection:
     attributes, datasets = _shard(path)
-    shown = {name: _short(value) for name, value in attributes.items()}
+    shown = flat_content(attributes)
     lines = [f"shard {path.name}  {path.stat().st_size / 1e6:.1f} MB", *_section("attributes", shown), ""]
     lines += ["  datasets", *(f"    {line}" for line in _tree(datasets))]
     return Inspection(tuple(lines), {"attributes": attributes, "datasets": datasets})
@@ -224,19 +224,31 @@ def _section(title: str, values: Mapping[str, str]) -> list[str]:
     return ["", f"  {title}", *aligned(list(values.items()), indent=4)] if values else []
 
 
-def flat_content(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten a nested mapping to one of dotted names."""
+def flat_content(content: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten a nested mapping to one of dotted names; long values are cut short."""
+    return {name: _short(text) for name, text in _flat(content).items()}
+
+
+def other_options(asked: Mapping[str, Any], was: Mapping[str, Any]) -> tuple[str, str]:
+    """Name the options that differ, as they are asked for and as they were; empty where none does."""
+    flat = _flat(asked), _flat(was)
+    unlike = sorted(name for name in flat[0].keys() | flat[1].keys() if flat[0].get(name) != flat[1].get(name))
+    first, second = (", ".join(f"{name} {_short(one.get(name, 'none'))}" for name in unlike) for one in flat)
+    return first, second
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in content.items():
         if isinstance(value, Mapping) and value:
-            flat |= flat_content(value, f"{prefix}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[f"{prefix}{name}"] = _short(value)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+            flat[f"{prefix}{name}"] = text
     return flat
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+def _short(text: str) -> str:
     return text if len(text) <= _WIDE else f"{text[: _WIDE - 1]}…"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from aupipe.fer_data.files import sha256_file
-from aupipe.fer_data.folders import SYSTEM_FILES
+from aupipe.fer_data.folders import is_system_file
 from aupipe.fer_data.shards import spec
 from aupipe.fer_data.shards.croissant import CROISSANT_NAME, is_outdated
 from aupipe.fer_data.shards.encoding import offsets_fit
@@ -69,9 +69,9 @@ def verify_store(folder: Path, *, rows: bool = False) -> list[Finding]:
             findings.append(Finding(name, _OTHER_BYTES))
     if (folder / CROISSANT_NAME).is_file() and is_outdated(folder):
         findings.append(Finding(CROISSANT_NAME, "describes another index: run `aupipe export --to croissant` again"))
-    known = {*expected, INDEX_NAME, CROISSANT_NAME, *SYSTEM_FILES}
+    known = {*expected, INDEX_NAME, CROISSANT_NAME}
     for path in sorted(folder.iterdir()):
-        if path.name not in known:
+        if path.name not in known and not is_system_file(path.name):
             what = "left by an interrupted write" if path.name.endswith(".tmp") else STRAY
             findings.append(Finding(path.name, what))
     return findings

@@ -19,6 +19,7 @@ from jaxtyping import Float64, UInt8
 
 from aupipe.fer_data.errors import UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import write_text
+from aupipe.fer_data.folders import is_system_file
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.types import Progress, Silent
 from aupipe.fer_demo.portrait.action_units import VARIANTS, displacement
@@ -186,7 +187,8 @@ def _check(count: int, seed: int, size: int) -> None:
 def _refuse_other_files(root: Path, expected: set[str]) -> None:
     for split in ("train", "test"):
         for path in sorted((root / split).rglob("*")):
-            if path.is_file() and path.relative_to(root).as_posix() not in expected:
+            ours = is_system_file(path.name) or path.relative_to(root).as_posix() in expected
+            if path.is_file() and not ours:
                 raise UserInputError(
                     paragraph(
                         f"{root} already holds files that are not part of this dataset.",

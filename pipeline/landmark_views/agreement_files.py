@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aupipe.fer_data.files import atomic_path, write_json
+from aupipe.fer_data.folders import AGREEMENT, output_folder
 from aupipe.fer_data.images import write_png
 from aupipe.fer_display.tables import csv_lines
 from aupipe.pipeline.landmark_views.agreement import ANGLES, OUTCOMES, REGIONS, Agreement, Pair
@@ -33,11 +34,15 @@ def write_agreement(agreement: Agreement, out: Path) -> tuple[Path, ...]:
 
     Returns:
         The paths of JSON, CSV and PNG.
+
+    Raises:
+        UserInputError: The folder holds something else.
     """
     paths = out / "agreement.json", out / "agreement.csv", out / "agreement.png"
-    write_json(paths[0], agreement.as_json())
-    _write_csv(agreement, paths[1])
-    _write_sheet(agreement, paths[2])
+    with output_folder(out, AGREEMENT):
+        write_json(paths[0], agreement.as_json())
+        _write_csv(agreement, paths[1])
+        _write_sheet(agreement, paths[2])
     return paths
 
 

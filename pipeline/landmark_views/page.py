@@ -100,20 +100,23 @@ def _labels(work: FinishedWork, summary: Summary) -> Table:
 def _attempts(work: FinishedWork, summary: Summary) -> tuple[Block, ...]:
     ladder = work.config.get("ladder", [])
     rows = [
-        (str(at), f"{count:,}", _share(count, summary.found), _describe_attempt(ladder[at]) if at < len(ladder) else "")
+        (str(at), f"{count:,}", _share(count, summary.found), describe_attempt(ladder[at]) if at < len(ladder) else "")
         for at, count in summary.attempts.items()
     ]
     note = Text("How many faces each rung of the search found, in order.")
     return note, Table(("Rung", "Faces", "Share", "How it looks"), rows, (0, 3))
 
 
-def _describe_attempt(attempt: Mapping[str, Any]) -> str:
+def describe_attempt(attempt: Mapping[str, Any]) -> str:
+    """Say how a rung of the ladder looks, by its entry in the report."""
     padding, grey = float(attempt.get("padding", 0)), int(attempt.get("grey", 0))
     paper = f" in grey {grey}" if grey else ""
-    border = f"border of {padding:.0%}{paper}" if padding else "plain photo"
+    plain = "overlapping tiles of the photo" if attempt.get("tiles") else "plain photo"
+    border = f"border of {padding:.0%}{paper}" if padding else plain
     twice = ", confirmed on the mirrored photo" if attempt.get("twice") else ""
     turned = f", turned clockwise by {90 * turns}°" if (turns := int(attempt.get("turns", 0))) else ""
-    return f"{border}{turned}, threshold {attempt.get('confidence', 0):g}{twice}"
+    least = f", score at least {score:g}" if (score := float(attempt.get("min_score", 0))) else ""
+    return f"{border}{turned}, threshold {attempt.get('confidence', 0):g}{least}{twice}"
 
 
 def _histograms(summary: Summary) -> Charts:

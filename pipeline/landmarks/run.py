@@ -19,6 +19,7 @@ from aupipe.fer_data.landmark_parts import PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.model import box_cells
 from aupipe.fer_data.manifest.places import check_inside
+from aupipe.fer_data.shards.inspect import other_options
 from aupipe.fer_data.types import Failure, Progress, Sample, StageReport, count_reasons
 from aupipe.pipeline.executors import Executor
 from aupipe.pipeline.landmarks.early import EarlyWarning
@@ -41,6 +42,7 @@ from aupipe.pipeline.landmarks.work import (
     content_digest,
     landmark_failures,
     save_report,
+    stated_config,
     stated_digests,
     withdraw_report,
 )
@@ -61,6 +63,8 @@ def run_landmarks(
     executor: Executor,
     progress: Progress,
     max_failures: float = 0.2,
+    *,
+    overwrite: bool = False,
 ) -> StageReport:
     """Detect landmarks for every sample; finished parts are kept and checked.
 
@@ -71,12 +75,14 @@ def run_landmarks(
         executor: What runs the parts.
         progress: Hears of each finished part, and early where too much is left out.
         max_failures: The share that may be left out before that is said.
+        overwrite: Replace finished landmarks that were found with other options.
 
     Returns:
         Counts of samples and parts, by outcome.
 
     Raises:
-        FolderInUseError: WORK belongs to another manifest.
+        FolderInUseError: WORK belongs to another manifest, or holds finished landmarks that were found with other
+            options and ``overwrite`` is not set.
         ModelFileError: The face model cannot be found.
         ManifestError: Links lead photos out of the manifest's root.
         UserInputError: The manifest is empty.
@@ -89,6 +95,8 @@ def run_landmarks(
     try:
         with output_folder(work, LANDMARKS):
             manifest_digest = _claim(work, manifest, config.follow_links)
+            if not overwrite:
+                _refuse_other_options(work, identity)
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()
             folder.mkdir(exist_ok=True)
@@ -256,6 +264,20 @@ def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
         codes=manifest.codes,
     )
     return expected
+
+
+def _refuse_other_options(work: Path, identity: dict[str, Any]) -> None:
+    """Refuse to replace finished landmarks that another detector, version or option found: that takes hours."""
+    expected, got = other_options(identity, stated_config(work) or identity)
+    if expected:
+        raise FolderInUseError(
+            paragraph(
+                f"{work} already holds the landmarks of these photos, found with other options.",
+                expected=expected,
+                got=got,
+                fix="Choose another --out, or pass --overwrite to replace them.",
+            )
+        )
 
 
 def _remove_leftovers(work: Path, jobs: Sequence[PartJob]) -> None:

@@ -27,7 +27,7 @@ from aupipe.pipeline.detectors import LandmarkDetector, create_detector
 from aupipe.pipeline.landmarks.early import Tally, tally
 from aupipe.pipeline.landmarks.faces import detection_config, find_face
 from aupipe.pipeline.landmarks.work import withdraw_report
-from aupipe.pipeline.mounted import IMAGES, check_seen
+from aupipe.pipeline.mounted import check_images, check_work
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ def replace_part(job: PartJob, rows: Sequence[LandmarkRow]) -> None:
 
 def check_folders(job: PartJob) -> None:
     """Refuse a machine that cannot see the photos or the work folder: it would take every photo for missing."""
-    check_seen(IMAGES, job.root)
-    check_seen("The work folder", job.path.parent)
+    check_images(job.root)
+    check_work(job.path.parent)
 
 
 def known_landmarks(job: PartJob) -> np.ndarray | None:

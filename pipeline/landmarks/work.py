@@ -200,11 +200,21 @@ def open_work(folder: Path) -> FinishedWork:
 
 def stated_digests(folder: Path) -> dict[str, str]:
     """Read the SHA-256 that WORK's report states of each part, by file name; nothing where there is no report."""
+    report = _report(folder)
+    return {} if report is None else {name: one.sha256 for name, one in report.part_digests.items()}
+
+
+def stated_config(folder: Path) -> Mapping[str, Any] | None:
+    """Read the detector's identity and the options that WORK's report states; None where there is no report."""
+    report = _report(folder)
+    return None if report is None else report.config
+
+
+def _report(folder: Path) -> _Report | None:
     try:
-        content = read_json(folder / REPORT_NAME, _Report)
+        return read_json(folder / REPORT_NAME, _Report)
     except UnreadableTextError:
-        return {}
-    return {name: one.sha256 for name, one in content.part_digests.items()}
+        return None
 
 
 def save_report(

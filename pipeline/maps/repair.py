@@ -30,7 +30,7 @@ def stated_config(store: Path, codebook: str | None = None) -> MapConfig:
     try:
         index = load_index(store)
     except StoreError as damage:
-        notes = next(iter(_all_notes(store).values()), None)
+        notes = next(iter(shard_notes(store).values()), None)
         if notes is None:
             raise StoreError(
                 paragraph(
@@ -64,7 +64,7 @@ def check_same_plan(store: Path, plan: StorePlan) -> None:
             index.provenance.get(key) == value for key, value in plan.provenance.items()
         )
     except StoreError:
-        stated = {name: notes.plan_digest for name, notes in _all_notes(store).items()}
+        stated = {name: notes.plan_digest for name, notes in shard_notes(store).items()}
         complete = stated.keys() <= planned.keys()
     other = [name for name, digest in sorted(stated.items()) if planned.get(name) != digest]
     if other or not complete:
@@ -93,7 +93,8 @@ def photos_missing(store: Path, unusable: Sequence[Failure]) -> StoreError:
     )
 
 
-def _all_notes(store: Path) -> dict[str, ShardNotes]:
+def shard_notes(store: Path) -> dict[str, ShardNotes]:
+    """Read what each shard that can be read says of its own making, by file name."""
     found = {path.name: read_notes(path) for path in sorted(store.glob("*-[0-9][0-9][0-9][0-9][0-9].h5"))}
     return {name: notes for name, notes in found.items() if notes is not None}
 

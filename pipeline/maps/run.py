@@ -24,14 +24,14 @@ from aupipe.fer_data.errors import (
     unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
-from aupipe.fer_data.files import digest, sha256_file
+from aupipe.fer_data.files import canonical_json, digest, sha256_file
 from aupipe.fer_data.folders import LOCK_NAME, STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
 from aupipe.fer_data.manifest.unit_scores import EstimateTable, read_estimates
 from aupipe.fer_data.shards import ShardEntry, StoreIndex, load_index
-from aupipe.fer_data.shards.index import save_index, withdraw_index
-from aupipe.fer_data.shards.inspect import flat_content
+from aupipe.fer_data.shards.index import INDEX_NAME, save_index, withdraw_index
+from aupipe.fer_data.shards.inspect import other_options
 from aupipe.fer_data.shards.shard_file import read_notes
 from aupipe.fer_data.shards.spec import SCHEMA_VERSIONS
 from aupipe.fer_data.types import SPLITS, Failure, Progress, StageReport, count_reasons
@@ -40,9 +40,9 @@ from aupipe.pipeline.landmarks.work import FOLLOW_LINKS, FinishedWork, open_work
 from aupipe.pipeline.left import Stage, photo_seconds, run_stage
 from aupipe.pipeline.maps.failures import failures_of_other, failures_still_there, failures_to_keep, origin_of
 from aupipe.pipeline.maps.plan import StorePlan, plan_store, software
-from aupipe.pipeline.maps.repair import check_same_plan, photos_missing
+from aupipe.pipeline.maps.repair import check_same_plan, photos_missing, shard_notes
 from aupipe.pipeline.maps.tasks import MapConfig, ShardJob, ShardResult, build_shard, finished_shard
-from aupipe.pipeline.mounted import IMAGES, check_seen
+from aupipe.pipeline.mounted import check_images, is_seen
 
 LARGEST_CROP = 4096
 """Side of a crop in pixels, far more than any photo of a face has; a task holds a batch of them."""
@@ -108,9 +108,7 @@ def run_maps(
             _claim(store, plan, overwrite)
         if note := _without_map(plan, codebook):
             progress.note(note)
-        progress.start("maps", len(plan.members), "img")
         plan, results = _build(plan, store, images_from, repair, executor, progress)
-        progress.finish()
         if flat := [path for result in results for path in result.flat]:
             progress.note(
                 f"{len(flat)} crops are all but black, white or of one colour, the first of {printable(flat[0])}: they "
@@ -167,18 +165,24 @@ def _build(
     plan: StorePlan, store: Path, images_from: Path | None, repair: bool, executor: Executor, progress: Progress
 ) -> tuple[StorePlan, list[ShardResult]]:
     """Run the shards; samples found unusable on the way are taken out and the plan is made again without them."""
+    made: dict[str, ShardResult] = {}
     while True:
         jobs = plan.jobs(store, images_from)
         if not jobs:
-            raise _nothing_to_store(plan)
-        if not plan.root.is_dir() and any(map(_needs_photos, jobs)):
-            check_seen(IMAGES, plan.root)  # before anything that is there is withdrawn
+            raise _nothing_to_store(plan, store)
+        if not is_seen(plan.root) and any(map(_needs_photos, jobs)):
+            check_images(plan.root)  # before anything that is there is withdrawn
         if not repair:
             _withdraw_stale(store, plan)
         results = []
+        progress.start("maps", len(plan.members), "img")
         for result in run_stage(_stage(jobs), jobs, executor):
-            results.append(result)
+            # What an earlier round of this call made was not there already.
+            earlier = made.get(result.entry.name) if result.skipped and result.entry is not None else None
+            results.append(earlier or result)
             progress.advance(result.rows)
+        progress.finish()
+        made |= {result.entry.name: result for result in results if result.entry is not None and not result.skipped}
         unusable = [failure for result in results for failure in result.failures]
         if not unusable:
             return plan, results
@@ -221,12 +225,12 @@ def _stage(jobs: Sequence[ShardJob]) -> Stage[ShardJob, ShardResult]:
     )
 
 
-def _nothing_to_store(plan: StorePlan) -> StoreError:
+def _nothing_to_store(plan: StorePlan, store: Path) -> StoreError:
     return StoreError(
         paragraph(
-            "No sample has landmarks, so there is nothing to put into a store.",
+            "No sample has both landmarks and a photo that can be used, so there is nothing to put into a store.",
             got=", ".join(f"{count} {reason}" for reason, count in count_reasons(plan.failures).items()),
-            fix="Look at failures.csv in the landmarks' folder.",
+            fix=f"Look at failures.csv in the landmarks' folder, and in {store} where photos are the cause.",
         )
     )
 
@@ -300,20 +304,37 @@ def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
         withdraw_index(store)
         return
     except StoreError:
+        if (store / INDEX_NAME).is_file() and not overwrite:
+            _refuse_other_shards(store, plan)
         return  # none yet, or damaged: it is made anew from the shards
     if index.config == config and origin_of(index.provenance) == origin_of(plan.provenance):
         return
     if not overwrite:
-        was, asked = flat_content(index.config), flat_content(config)
-        unlike = sorted(name for name in was.keys() | asked.keys() if was.get(name) != asked.get(name))
+        expected, got = other_options(config, index.config)
         manifest = index.provenance["manifest_digest"] == plan.provenance["manifest_digest"]
-        other = "with other options" if unlike else "from other landmarks" if manifest else "from another manifest"
+        other = "with other options" if expected else "from other landmarks" if manifest else "from another manifest"
         raise FolderInUseError(
             paragraph(
                 f"{store} already holds a store that was built {other}.",
-                expected=", ".join(f"{name} {asked.get(name, 'none')}" for name in unlike) or None,
-                got=", ".join(f"{name} {was.get(name, 'none')}" for name in unlike) or None,
+                expected=expected or None,
+                got=got or None,
                 fix="Choose another --out, or pass --overwrite to replace it.",
+            )
+        )
+
+
+def _refuse_other_shards(store: Path, plan: StorePlan) -> None:
+    """Refuse to replace the shards of a finished store whose index is damaged, where other options made them."""
+    asked = canonical_json(plan.config.as_json())
+    other = [name for name, notes in shard_notes(store).items() if notes.config_json != asked]
+    if other:
+        raise FolderInUseError(
+            paragraph(
+                f"{store} holds a store whose index is damaged, and its shards were built with other options.",
+                expected=asked,
+                got=f"{len(other)} other shards, the first of them {other[0]}",
+                fix=f"Mend it with `aupipe repair {store} --from WORK`, which reads the options of that time; choose "
+                "another --out; or pass --overwrite to replace it.",
             )
         )
 

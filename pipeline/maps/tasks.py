@@ -32,7 +32,7 @@ from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.writer import ROWS_AT_ONCE, DrawnMaps, redraw_shard
 from aupipe.fer_data.types import Failure, Reason
 from aupipe.pipeline.maps.crops import CropGeometry, is_flat, place_face, warp_crop
-from aupipe.pipeline.mounted import IMAGES, check_seen
+from aupipe.pipeline.mounted import check_images
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ def _redraw(
 
 
 def _from_photos(job: ShardJob) -> ShardResult:
-    check_seen(IMAGES, job.root)
+    check_images(job.root)
     unusable: list[Failure] = []
     flat: list[str] = []
     try:

@@ -90,7 +90,8 @@ def test_a_folder_with_other_peoples_files_is_refused_and_untouched(tmp_path: Pa
 
 
 def test_system_files_do_not_make_a_folder_somebodys(tmp_path: Path) -> None:
-    (tmp_path / ".DS_Store").touch()
+    for name in (".DS_Store", "._.DS_Store"):
+        (tmp_path / name).touch()
     with output_folder(tmp_path, EXPLANATION):
         pass
 

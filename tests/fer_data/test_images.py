@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from aupipe.fer_data.errors import FerError
+from aupipe.fer_data.errors import FerError, UserInputError
 from aupipe.fer_data.image_names import photo_suffixes
 from aupipe.fer_data.image_size import LIMIT_VARIABLE, SIDE_LIMIT, image_size
 from aupipe.fer_data.images import (
@@ -172,8 +172,13 @@ def test_the_limit_is_the_variable_s_where_it_is_set(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "4799")
     with pytest.raises(UnreadableImageError, match="OPENCV_IO_MAX_IMAGE_PIXELS"):
         decode_image(data)
-    monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "4800")
-    assert decode_image(data).shape == (60, 80, 3)
+    for enough in ("4800", "5KB", "1Mb"):
+        monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", enough)
+        assert decode_image(data).shape == (60, 80, 3)
+    for no_size in ("many", "1e9", "4KiB"):
+        monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", no_size)
+        with pytest.raises(UserInputError, match="not a number of pixels"):
+            decode_image(data)
 
 
 def test_opencv_s_settings_are_the_user_s_again_afterwards() -> None:

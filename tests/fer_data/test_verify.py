@@ -160,7 +160,8 @@ def test_extra_and_left_over_files_are_found(folder: Path) -> None:
     (folder / ".train-00002.h5.123.tmp").write_bytes(b"half")
     (folder / "train-00009.h5").write_bytes(b"?")
     (folder / "cache").mkdir()
-    (folder / ".DS_Store").write_bytes(b"a system's")
+    for name in (".DS_Store", "._index.json"):
+        (folder / name).write_bytes(b"a system's")
     assert verify_store(folder) == [
         Finding(".train-00002.h5.123.tmp", "left by an interrupted write"),
         Finding("cache", "not part of the store"),

@@ -14,6 +14,7 @@ import pytest
 from aupipe.fer_data.errors import UserInputError
 from aupipe.fer_data.geometry import flip_points, inter_ocular, roll
 from aupipe.fer_data.images import read_image
+from aupipe.fer_data.types import Silent
 from aupipe.fer_demo import portrait
 from aupipe.fer_demo.portrait import EXPRESSIONS, aus_path, portrait_faces, random_scene, write_portrait_dataset
 from aupipe.fer_demo.portrait.action_units import (
@@ -27,6 +28,8 @@ from aupipe.fer_demo.portrait.action_units import (
 )
 from aupipe.fer_demo.portrait.render import Pose, Scene, draw_scene, face_grid, face_warp, photo_places
 from aupipe.fer_demo.portrait.warps import Mouth, thin_plate
+from aupipe.fer_demo.run import run_demo
+from aupipe.pipeline.executors import SerialExecutor
 
 CODEBOOK = {  # Martinez et al. 2017
     "anger": {4, 5, 7, 10, 17, 22, 23, 24, 25, 26},
@@ -209,9 +212,18 @@ def test_the_dataset_is_a_clean_folder_layout_and_byte_identical(tmp_path):
 
 def test_the_dataset_refuses_a_folder_with_other_files(tmp_path):
     write_portrait_dataset(tmp_path / "faces", train=2, test=0, size=32)
+    for system in (".DS_Store", "._fear_0001.png"):
+        (tmp_path / "faces" / "train" / system).touch()
     write_portrait_dataset(tmp_path / "faces", train=2, test=0, size=32)
     with pytest.raises(UserInputError, match="not part of this dataset"):
         write_portrait_dataset(tmp_path / "faces", train=1, test=0, size=32)
+
+
+def test_the_demo_writes_over_nobody_s_page(tmp_path):
+    (tmp_path / "index.html").write_text("<h1>mine</h1>")
+    with pytest.raises(UserInputError, match="not a page that this command made"):
+        run_demo(tmp_path, 4, 1, SerialExecutor(), Silent())
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
 def test_progress_is_told_every_image(tmp_path):

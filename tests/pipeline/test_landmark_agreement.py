@@ -183,7 +183,13 @@ def test_nothing_in_common_is_no_error(tmp_path: Path) -> None:
     assert canonical_json(agreement.as_json()) and len(agreement.lines()) == 3
     paths = write_agreement(agreement, tmp_path / "out")
     assert [path.name for path in paths] == ["agreement.json", "agreement.csv", "agreement.png"]
-    assert all(path.stat().st_size for path in paths)
+    assert all(path.stat().st_size for path in paths) and write_agreement(agreement, tmp_path / "out") == paths
+    own = tmp_path / "own" / "agreement.csv"
+    own.parent.mkdir()
+    own.write_text("annotator,kappa\n")
+    with pytest.raises(UserInputError, match="holds something else"):
+        write_agreement(agreement, own.parent)
+    assert own.read_text() == "annotator,kappa\n"
 
 
 def test_the_files_of_a_comparison(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from aupipe.fer_data.errors import StoreError
 from aupipe.fer_data.geometry import inter_ocular
 from aupipe.fer_data.types import Reason
 from aupipe.pipeline.landmark_views import write_summary
+from aupipe.pipeline.landmark_views.page import describe_attempt
 from aupipe.pipeline.landmark_views.summary import summarise
+from aupipe.pipeline.landmarks.tasks import shared_detector
 from aupipe.pipeline.landmarks.work import open_work, withdraw_report
 from landmark_works import failed, make_work, samples_of
 from offline import Built
@@ -167,3 +169,10 @@ def test_a_page_of_a_real_run(built: Built, tmp_path: Path) -> None:
     total = sum(numbers(row)[0] for row in page.tables["Outcome"][1:])
     assert total == len(built.dataset.manifest.samples)
     assert page.tables["Tries of the ladder"][1][-1].startswith("plain photo, threshold 0.5")
+
+
+def test_every_rung_of_the_ladder_is_described_as_it_looks() -> None:
+    ladder = [asdict(attempt) for attempt in shared_detector("mediapipe", None).ladder]
+    told = [describe_attempt(attempt) for attempt in ladder]
+    assert len(set(told)) == len(told) and sum("overlapping tiles" in one for one in told) == 1
+    assert [one.count("score at least") for one in told] == [int(one["min_score"] > 0) for one in ladder]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from aupipe.pipeline.landmarks.tasks import detect_sample, shared_detector
 from aupipe.pipeline.landmarks.work import open_work
 from aupipe.pipeline.maps.run import run_maps
 from aupipe.pipeline.maps.tasks import MapConfig
-from simulated_detectors import SimulatedConfig, simulated_config, simulated_manifest
+from simulated_detectors import simulated_config, simulated_manifest
 
 
 def test_links_are_followed_only_when_asked_and_by_both_stages_alike(tmp_path: Path) -> None:
@@ -25,7 +26,7 @@ def test_links_are_followed_only_when_asked_and_by_both_stages_alike(tmp_path: P
     with pytest.raises(ManifestError, match="--follow-links"):
         run_landmarks(manifest, work, config, SerialExecutor(), Silent())
     assert not work.exists()
-    following = SimulatedConfig(config.detector, config.model, follow_links=True)
+    following = replace(config, follow_links=True)
     assert run_landmarks(manifest, work, following, SerialExecutor(), Silent()).ok == 3
     assert open_work(work).manifest.options["follow_links"] is True
     maps = MapConfig(dict(load_codebook("default").content), image_size=32, map_size=16)

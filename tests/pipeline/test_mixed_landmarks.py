@@ -13,7 +13,7 @@ import pytest
 from aupipe.fer_data import landmark_parts
 from aupipe.fer_data.action_units.modes import AuMode
 from aupipe.fer_data.au_maps.codebook import load_codebook
-from aupipe.fer_data.errors import StoreError
+from aupipe.fer_data.errors import FolderInUseError, StoreError
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.landmark_parts import LandmarkPart, LandmarkRow, read_part, write_part
 from aupipe.fer_data.manifest import Manifest, read_manifest, write_manifest
@@ -73,7 +73,7 @@ def part(work: Path, number: int) -> Path:
 def test_landmarks_of_two_runs_do_not_become_a_store(work: Path, manifest: Manifest, config: SimulatedConfig) -> None:
     """The second run has other options and is ended after its first part."""
     with pytest.raises(KeyboardInterrupt):
-        run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Killed(1))
+        run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Killed(1), overwrite=True)
     assert read_part(part(work, 0)).config_json != read_part(part(work, 2)).config_json
     assert not (work / REPORT_NAME).exists()
     with pytest.raises(StoreError, match="not a finished landmarks folder"):
@@ -81,6 +81,17 @@ def test_landmarks_of_two_runs_do_not_become_a_store(work: Path, manifest: Manif
     assert not work.with_name("store").exists()
     again = run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Silent())
     assert 0 < again.parts_skipped < again.parts and build(work).ok == COUNT
+
+
+def test_finished_landmarks_are_not_replaced_by_other_options(
+    work: Path, manifest: Manifest, config: SimulatedConfig
+) -> None:
+    before, mirrored = snapshot(work), replace(config, mirror=True)
+    with pytest.raises(FolderInUseError, match=r"mirror true\. Got: mirror none\..*--overwrite"):
+        run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent())
+    assert snapshot(work) == before and build(work).ok == COUNT
+    assert run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent(), overwrite=True).parts_skipped == 0
+    assert run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent()).parts_skipped == 3
 
 
 def test_the_report_goes_before_the_first_part(
@@ -94,7 +105,7 @@ def test_the_report_goes_before_the_first_part(
 
     monkeypatch.setattr("aupipe.pipeline.landmarks.tasks.write_part", no_disk)
     with pytest.raises(KeyboardInterrupt):
-        run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Silent())
+        run_landmarks(manifest, work, replace(config, mirror=True), SerialExecutor(), Silent(), overwrite=True)
     assert snapshot(work / PARTS_FOLDER) == before
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import errno
+import importlib.machinery
+import sys
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 import aupipe.fer_data.files
 from aupipe.fer_data.errors import FerError, FolderInUseError, ModelFileError, StoreError, UserInputError
 from aupipe.fer_data.geometry import inter_ocular, roll
+from aupipe.fer_data.image_formats import NEEDS_EXTRA
 from aupipe.fer_data.images import UnreadableImageError
 from aupipe.fer_data.manifest import build_manifest, read_manifest, write_manifest
 from aupipe.fer_data.manifest.action_units import CodeSource
@@ -156,8 +160,49 @@ def test_damaged_index_is_made_anew(own: Built) -> None:
     index.write_text(index.read_text().replace('"total": ', '"total": 1'))
     with pytest.raises(StoreError, match="digest does not fit"):
         open_store(own.store)
+    with pytest.raises(FolderInUseError, match=r"index is damaged.*other options.*aupipe repair.*--overwrite"):
+        run_maps(own.work, own.store, replace(MAPS, map_size=24), SerialExecutor(), Silent())
     run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
     assert snapshot(own.store) == before
+
+
+def test_photos_of_an_empty_mount_point_are_not_taken_for_missing(own: Built) -> None:
+    before, root = snapshot(own.work), own.dataset.root
+    root.rename(root.with_name("mounted"))
+    root.mkdir()
+    with pytest.raises(UserInputError, match=r"folder of the images is empty.*Mount it"):
+        run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
+    assert snapshot(own.work) == before
+
+
+class Heard(Silent):
+    """Keeps the total of each task, how much of it was done, and the remarks."""
+
+    def __init__(self) -> None:
+        self.counts, self.notes = list[list[int]](), list[str]()
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        self.counts.append([total, 0])
+
+    def advance(self, count: int) -> None:
+        self.counts[-1][1] += count
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def test_vanished_photos_change_no_count_and_no_remark(tmp_path: Path) -> None:
+    """The plan is made again without them; what its first round made was not there before the call."""
+    manifest, heard = simulated_manifest(tmp_path, 12), Heard()
+    run_landmarks(manifest, tmp_path / "work", simulated_config(), SerialExecutor(), Silent())
+    store, maps = tmp_path / "store", replace(MAPS, rows_per_shard=3)
+    stored = run_maps(tmp_path / "work", tmp_path / "first", maps, SerialExecutor(), Silent())
+    last = open_store(tmp_path / "first").split("train").sample_ids[-1]
+    (manifest.root / open_work(tmp_path / "work").samples[last].path).unlink()
+    report = run_maps(tmp_path / "work", store, maps, SerialExecutor(), heard)
+    assert (report.ok, report.parts_skipped, report.failed) == (stored.ok - 1, 0, {"missing_file": 1})
+    assert heard.counts == [[12, 9], [11, 11]] and heard.notes[0].startswith("11 crops are all but black")
+    assert run_maps(tmp_path / "work", store, maps, SerialExecutor(), Silent()).parts_skipped == report.parts > 1
 
 
 def test_replaced_photo_is_noticed(own: Built) -> None:
@@ -253,15 +298,19 @@ def test_photos_that_can_be_read_now_are_looked_at_again(tmp_path: Path, monkeyp
 
     def without_a_decoder(data: bytes, name: str) -> object:
         if name.endswith("0003.png"):
-            raise UnreadableImageError(name, Reason.UNREADABLE, "install it")
+            raise UnreadableImageError(name, Reason.UNREADABLE, NEEDS_EXTRA)
         return decode(data, name)
 
     def run() -> StageReport:
         return run_landmarks(manifest, tmp_path / "w", simulated_config(part_size=3), SerialExecutor(), Silent())
 
     monkeypatch.setattr(tasks, "decode_photo", without_a_decoder)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # not installed
     assert run().failed == {"unreadable": 1} and run().parts_skipped == 2
     monkeypatch.setattr(tasks, "decode_photo", decode)
+    installed = types.ModuleType("pillow_heif")
+    installed.__spec__ = importlib.machinery.ModuleSpec("pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", installed)
     found = run()
     assert (found.failed, found.parts_skipped) == ({}, 1) and run().parts_skipped == 2
 
