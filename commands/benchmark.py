@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,6 @@ def benchmark(
     Example: aupipe benchmark store --methods all --backbone resnet18 --seeds 3 --align-weight 0,4 --out grid
     """
     from aupipe.fer_analysis.benchmark import plan
-    from aupipe.fer_analysis.benchmark.preflight import layers_of
     from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, estimate, run_benchmark
 
     base = training_config({"backbone": backbone, **shared})
@@ -92,13 +90,11 @@ def benchmark(
         base=base,
         backbones=plan.parse_pairs(backbone_for, "backbone-for"),
         options=plan.parse_pairs(option_for, "option-for"),
+        layers=tuple(filter(None, map(str.strip, layers.split(";")))),
         lambdas=plan.parse_weights(lambdas, "lambdas"),
         targets=tuple(dict.fromkeys(name.strip() for name in align_targets.split(",") if name.strip())),
         ablation=ablation_method,
     )
-    if layers:
-        depth = layers_of(request.backbone(request.ablation))
-        request = replace(request, layers=plan.parse_layer_sets(layers, depth))
     said = without_secrets(shlex.join(["aupipe", *sys.argv[1:]]))
     settings = BenchmarkSettings(jobs, threads, split, published, said)
     if dry_run:

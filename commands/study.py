@@ -81,7 +81,7 @@ def study(
     maps = MapOptions(**{name: rest.pop(name) for name in names}, resamples=0)
     request = make_request(networks, weights_from=weights_from, epochs=epochs, maps=maps, **rest)
     if dry_run:
-        estimate = estimate_study(store, out, request, jobs=jobs, progress=progress())
+        estimate = estimate_study(store, out, request, jobs=jobs, threads=threads, progress=progress())
         show(estimate.lines(), estimate.as_json(), as_json)
         return 0
     report = run_study(store, out, request, jobs=jobs, threads=threads, progress=progress())

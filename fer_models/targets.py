@@ -43,7 +43,10 @@ def attention(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
 
 
 def resize_maps(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b x y"]:
-    """Resize maps to ``(height, width)``: area average where they shrink, bilinear where they grow."""
+    """Resize maps to ``(height, width)``: mean of the pixels under each where they shrink, bilinear where they grow.
+
+    The mean is by area where the sizes divide; else pixels that an edge crosses count in full on both of its sides.
+    """
     if tuple(maps.shape[-2:]) == size:
         return maps
     if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:

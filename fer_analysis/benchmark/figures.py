@@ -139,8 +139,8 @@ def draw_method_matrices(method: str, weights: Sequence[float], results: Results
         return None
     classes = list(shown[0][1][0].metrics["confusion"]["classes"])
     columns = [_matrices(method, weight, runs, classes) for weight, runs in shown]
-    plural = "seed" if len(shown[0][1]) == 1 else "seeds"
-    note = f"{len(shown[0][1])} {plural}: counts summed, cosines averaged"
+    counts = "/".join(dict.fromkeys(str(len(runs)) for _, runs in shown))
+    note = f"{counts} {'seed' if counts == '1' else 'seeds'}: counts summed, cosines averaged"
     return draw_matrices(list(zip(*columns, strict=True)), note, dpi=DPI)
 
 

@@ -7,7 +7,7 @@ aligned layers, the align weight itself, the alignment's target. A run that seve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -173,6 +173,11 @@ def training_config(config: TrainConfig, options: str = "") -> TrainConfig:
     return replace(config, **changes)
 
 
+def ablation_network(request: GridRequest) -> TrainConfig:
+    """Return the configuration of the network that the ablations vary."""
+    return _spec(request, GridCell(request.ablation, 0.0), 0).training
+
+
 def _spec(request: GridRequest, cell: GridCell, seed: int) -> RunSpec:
     config = replace(
         request.base,
@@ -230,16 +235,16 @@ def parse_pairs(pairs: Sequence[str], option: str) -> dict[str, str]:
     return {method_name(name): value for name, _, value in split}
 
 
-def parse_layer_sets(text: str, n_layers: int) -> tuple[str, ...]:
-    """Parse ``last;5;5,4`` into layer sets of a network, each once.
+def parse_layer_sets(sets: Iterable[str], n_layers: int) -> tuple[str, ...]:
+    """Parse ``last``, ``5`` and ``5,4`` into layer sets of a network, each once.
 
     Args:
-        text: Sets separated by ``;``: ``last``, or numbers, deepest first (see ``parse_layers``).
+        sets: ``last``, or numbers, deepest first (see ``parse_layers``).
         n_layers: Number of layers of the network.
 
     Returns:
         The sets. ``last`` and the deepest layer's number are one and the same, and come out as ``last``.
     """
-    numbers = [parse_layers(part, n_layers) for part in text.split(";") if part.strip()]
+    numbers = [parse_layers(part, n_layers) for part in sets if part.strip()]
     named = ["last" if one == (n_layers,) else ",".join(map(str, one)) for one in numbers]
     return tuple(dict.fromkeys(named))

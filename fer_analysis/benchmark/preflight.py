@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from aupipe.fer_analysis.evaluation import evaluate
 from aupipe.fer_data.errors import FerError, UserInputError, paragraph
 from aupipe.fer_data.shards import Store
 from aupipe.fer_data.shards.preview import through_fold
-from aupipe.fer_models.backbones import create_backbone
+from aupipe.fer_models.backbones.weights import read_tensors
 from aupipe.fer_models.targets import parse_layers
 from aupipe.fer_models.training import checkpoint, run_record
 from aupipe.fer_models.training.config import TrainConfig
@@ -24,6 +25,34 @@ from aupipe.fer_models.training.run import train
 from aupipe.fer_models.training.run_log import read_log
 
 MEASURED_STEPS = 4
+
+
+def check_settings(trainings: Sequence[Training], store: Store) -> None:
+    """Check what would end trainings at their start, after hours of others.
+
+    Raises:
+        UserInputError: A batch is larger than what is learned from, or a control needs another store.
+        RunError: The file of weights cannot be read.
+    """
+    for config in (one.config for one in trainings):
+        faces = _faces_learned(config, store)
+        if config.batch_size > faces:
+            raise UserInputError(
+                paragraph(
+                    f"A batch of {config.batch_size} is larger than the {faces} faces that are learned from.",
+                    fix=f"Use --batch-size {faces} or less.",
+                )
+            )
+        if config.align_target == "other_face" and store.index.aus == "class":
+            raise UserInputError(
+                paragraph(
+                    "The control other_face guides by another face's own action units, and this store knows none.",
+                    where=store.folder,
+                    fix="Leave it out of --align-targets, or draw the maps with `aupipe build-maps --aus fused`.",
+                )
+            )
+    for weights in {one.config.weights for one in trainings} - {None}:
+        read_tensors(Path(str(weights)))
 
 
 def check_networks(runs: Sequence[RunSpec], store: Store) -> None:
@@ -34,9 +63,11 @@ def check_networks(runs: Sequence[RunSpec], store: Store) -> None:
         RunError: Settings that no run could use.
     """
     refused: dict[str, str] = {}
-    for config in {_network(run.config): run.config for run in runs}.values():
+    for run in {_network(run.config): run for run in runs}.values():
+        config = run.config
         config.augmentation.check(store.index.image_size)
         try:
+            checkpoint.read_out_settings(run_record.method_settings(run.training), config)
             _try(config, len(store.index.classes))
         except (FerError, RuntimeError, ValueError, AssertionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -65,10 +96,13 @@ def _try(config: TrainConfig, n_classes: int) -> None:
         model.cam(prediction, torch.zeros(2, dtype=torch.long))
 
 
-def layers_of(backbone: str) -> int:
-    """Count the layers of a backbone. Raises :class:`UserInputError` for an unknown one."""
+def layers_of(config: TrainConfig, n_classes: int) -> int:
+    """Count the layers of a network, of which a method may leave some out; the crop must be chosen.
+
+    Raises :class:`UserInputError` for a backbone that is unknown, or that the method cannot use.
+    """
     with torch.random.fork_rng(devices=[]):
-        return create_backbone(backbone).n_layers
+        return checkpoint.build_model(config, n_classes, with_weights=False).backbone.n_layers
 
 
 def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
@@ -101,7 +135,9 @@ def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: s
     total = 0.0
     for one in left:
         epoch, reading = measured[_network(one.config)]
-        total += max(one.config.epochs - state.epochs_done(out / state.RUNS / one.name), 0) * epoch
+        steps = -(-_faces_learned(one.config, store) // one.config.batch_size)
+        epochs = min(one.config.epochs, (one.config.max_steps or math.inf) / steps)
+        total += max(epochs - state.epochs_done(out / state.RUNS / one.name), 0) * epoch
         total += reading * len(one.runs)
     return total
 
@@ -121,10 +157,13 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    index = through_fold(store, config.fold).index
-    faces = [min(count, config.faces_per_class or count) for count in index.label_counts("train").values()]
-    per_epoch = -(-sum(faces) // config.batch_size)
+    per_epoch = -(-_faces_learned(config, store) // config.batch_size)
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
+
+
+def _faces_learned(config: TrainConfig, store: Store) -> int:
+    counts = through_fold(store, config.fold).index.label_counts("train").values()
+    return sum(min(count, config.faces_per_class or count) for count in counts)
 
 
 def _training_seconds(folder: Path) -> float:

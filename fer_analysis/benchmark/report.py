@@ -31,6 +31,9 @@ SHOWN = (
 )  # fmt: skip
 """Shared settings that the report names; every run's ``config.json`` has them all."""
 
+MADE = ("table-*.csv", "table-*.png", "methods*.png", "lambda.png", "matrices-*.png", "average-maps-*.png")
+"""What a report may consist of, beside results.md and results.csv."""
+
 UNUSUAL = ("faces_per_class", "input_size", "fold")
 """Settings that it names where they are not as usual."""
 
@@ -85,6 +88,8 @@ def write_report(
         *(f"![{title}]({name}.png)\n" for name, title, _ in drawn),
     ]
     write_text(out / "results.md", "\n".join(parts))
+    for path in {path for pattern in MADE for path in out.glob(pattern)} - set(files):
+        path.unlink()  # of an earlier call that asked for more, or for other tables
     return [out / "results.md", *files]
 
 

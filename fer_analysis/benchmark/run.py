@@ -10,7 +10,15 @@ from typing import Any
 
 from aupipe.fer_analysis.benchmark import preflight, state
 from aupipe.fer_analysis.benchmark.collect import Results, collect
-from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, Training, plan_grid, trainings
+from aupipe.fer_analysis.benchmark.plan import (
+    GridRequest,
+    RunSpec,
+    Training,
+    ablation_network,
+    parse_layer_sets,
+    plan_grid,
+    trainings,
+)
 from aupipe.fer_analysis.benchmark.processes import default_jobs, run_trainings
 from aupipe.fer_analysis.benchmark.published import AUTO, load_published
 from aupipe.fer_analysis.benchmark.report import GridProvenance, write_report
@@ -121,7 +129,7 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
         RunError: ``out`` holds other runs, or the store lacks a split.
         StoreError: The store is missing or damaged.
     """
-    request = _fitted(request, store_folder, out)
+    request, _ = _fitted(request, store_folder, out)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
@@ -164,7 +172,7 @@ def run_benchmark(
     """
     progress, started = progress or Silent(), time.perf_counter()
     published = load_published(settings.published, preview_store(store_folder))
-    request = _fitted(request, store_folder, out)
+    request, n_layers = _fitted(request, store_folder, out)
     store, plan, trained = _look(store_folder, out, request, settings)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
@@ -178,7 +186,6 @@ def run_benchmark(
         failed = {**_damaged(plan, results, out), **failed}
         seconds = time.perf_counter() - started
         how = GridProvenance(settings.command, settings.split, seconds, failed)
-        n_layers = preflight.layers_of(request.backbone(request.ablation))
         files = write_report(request, plan, results, store, out, how, published, n_layers)
     return GridReport(out, len(plan), len(results.all), len(trained), failed, tuple(files), seconds)
 
@@ -190,11 +197,19 @@ def _damaged(plan: Sequence[RunSpec], results: Results, out: Path) -> dict[str, 
     return {name: reason for name, reason in found.items() if reason}
 
 
-def _fitted(request: GridRequest, store_folder: Path | str, out: Path) -> GridRequest:
-    """Choose the crop of the grid that was begun, or the one that suits the store's images, where none is chosen."""
+def _fitted(request: GridRequest, store_folder: Path | str, out: Path) -> tuple[GridRequest, int]:
+    """Choose the crop of the grid that was begun, or the one that suits the store's images, where none is chosen.
+
+    Returns the request, and how many layers the network has whose aligned layers it varies; 0 where it varies none.
+    """
     begun = min((out / state.RUNS).glob(f"*/{run_record.CONFIG}"), default=None)
     base = request.base if begun is None else run_record.begun_crop(begun.parent, request.base)
-    return replace(request, base=base.fitted(preview_store(store_folder).index.image_size))
+    index = preview_store(store_folder).index
+    fitted = replace(request, base=base.fitted(index.image_size))
+    if not fitted.layers:
+        return fitted, 0
+    n_layers = preflight.layers_of(ablation_network(fitted), len(index.classes))
+    return replace(fitted, layers=parse_layer_sets(fitted.layers, n_layers)), n_layers
 
 
 def _look(
@@ -203,7 +218,7 @@ def _look(
     """Make the plan, after everything that can be refused before training was."""
     store = preview_store(store_folder)
     there = through_fold(store, request.base.fold).index.splits
-    missing = [split for split in ("train", "val", settings.split) if split not in there]
+    missing = [split for split in dict.fromkeys(("train", "val", settings.split)) if split not in there]
     if missing:
         raise RunError(
             paragraph(
@@ -216,5 +231,7 @@ def _look(
     plan = plan_grid(request)
     trained = trainings(plan)
     preflight.check_folders(trained, out, store)
+    left = [one for one in trained if not state.finished(out, one, settings.split, store.index.digest)]
+    preflight.check_settings(left, store)
     preflight.check_networks(plan, store)
     return store, plan, trained

@@ -207,16 +207,31 @@ def _paper_shown(figures: Pair | None) -> str:
 def control_values(results: Results) -> dict[str, Mean]:
     """Gather the controls' cosines by title.
 
-    They depend on the store and the crop, the ceiling on the last layer's size.
+    They depend on the store and the crop, the ceiling on the last layer's size, which some methods change.
     """
     found: dict[str, list[float]] = {}
     for result in results.all:
         controls = result.metrics["controls"]
         for key, title in CONTROLS.items():
             found.setdefault(title, []).append(controls[key])
-        found.setdefault(f"ceiling of {result.spec.config.backbone}", []).append(controls["ceiling"])
+    found |= _ceilings(results)
     means = {title: mean_of([value for value in values if value is not None]) for title, values in found.items()}
     return {title: mean for title, mean in means.items() if mean is not None}
+
+
+def _ceilings(results: Results) -> dict[str, list[float]]:
+    """Gather the ceilings of each backbone; where its methods end in layers of different sizes, of each size."""
+    sizes: dict[str, dict[float, list[str]]] = {}
+    for result in results.all:
+        if (value := result.metrics["controls"]["ceiling"]) is not None:
+            of_size = sizes.setdefault(result.spec.config.backbone, {}).setdefault(round(value, 3), [])
+            of_size.append(method_title(result.spec.cell.method))
+    found: dict[str, list[float]] = {}
+    for backbone, values in sizes.items():
+        for value, methods in values.items():
+            whose = f" in {', '.join(dict.fromkeys(methods))}" if len(values) > 1 else ""
+            found[f"ceiling of {backbone}{whose}"] = [value]
+    return found
 
 
 def _controls(results: Results, width: int, places: Sequence[int]) -> list[tuple[str, ...]]:

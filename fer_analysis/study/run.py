@@ -298,7 +298,13 @@ def _merged(parts: Sequence[GlobalMap | str], least: int) -> GlobalMap | str:
 
 
 def estimate_study(
-    place: Path | str, out: Path, request: StudyRequest, *, jobs: int | None = None, progress: Progress | None = None
+    place: Path | str,
+    out: Path,
+    request: StudyRequest,
+    *,
+    jobs: int | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> StudyEstimate:
     """Estimate what :func:`run_study` would take, from a few blank images through each network. Writes nothing.
 
@@ -306,7 +312,7 @@ def estimate_study(
         UserInputError: A network is unknown, or no class has a mask.
         StoreError: The store is missing or damaged.
     """
-    return _Study(place, out, request, jobs, None, progress or Silent()).estimate()
+    return _Study(place, out, request, jobs, threads, progress or Silent()).estimate()
 
 
 def run_study(

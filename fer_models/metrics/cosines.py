@@ -2,7 +2,7 @@
 
 **How a cosine is computed, for attention and CAM alike.** The map - attention T_l (mean over the channels of layer l)
 or the CAM of the sample's *label* - keeps its own resolution, its negative values are set to 0, it is brought to the
-size of the AU map A (bilinear; area average for layers finer than A), and compared with A as a vector: ``sum(T A) /
+size of the AU map A (bilinear; mean for layers finer than A), and compared with A as a vector: ``sum(T A) /
 (|T| |A|)``. Nothing is shifted or normalised to a range.
 
 Why the positive part: it is what a map says *for* the class and what overlays show. Behind a ReLU the attention is its

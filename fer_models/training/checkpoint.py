@@ -24,6 +24,7 @@ from aupipe.fer_models.methods import (
     create_method,
     method_class,
     method_name,
+    parse_options,
     training_name,
 )
 from aupipe.fer_models.training.config import TrainConfig
@@ -174,11 +175,11 @@ def load_best(
     record = trained = load_record(run_folder)
     check_allowed(trained.config.backbone, run_folder)
     check_meaning(run_folder, trained)
-    if method is not None:
-        config = _read_out_as(run_folder, record.config, method, method_options)
+    if method is not None or method_options:
+        config = _read_out_as(run_folder, record.config, method or record.config.method, method_options)
         record = replace(record, config=config)
         if config != trained.config:
-            record = replace(record, method_settings=_read_out_settings(trained, record))
+            record = replace(record, method_settings=read_out_settings(trained.method_settings, config))
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
     model = build_model(record.config, len(record.classes), with_weights=False, settings=record.method_settings)
@@ -203,11 +204,29 @@ def _ready(model: Method, device: torch.device) -> Method:
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
-def _read_out_settings(trained: RunRecord, record: RunRecord) -> dict[str, Any]:
-    """The settings of another method that reads the maps out, but for those that the trained weights depend on."""
-    names = method_class(record.config.method).network_options
-    fixed = {name: value for name, value in trained.method_settings.items() if name in names}
-    return {**method_settings(record.config), **fixed}
+def read_out_settings(trained: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Give the settings of a method that reads the maps out, those that the trained weights depend on as trained.
+
+    Args:
+        trained: The settings that the network was trained with.
+        config: Names the method that reads, and its options.
+
+    Raises:
+        UserInputError: An option would make another network of it.
+    """
+    names, given = method_class(config.method).network_options, parse_options(config.method, config.method_options)
+    fixed = {name: value for name, value in trained.items() if name in names}
+    other = [f"{name}={given[name]}" for name in given if name in fixed and given[name] != fixed[name]]
+    if other:
+        raise UserInputError(
+            paragraph(
+                "An option belongs to the trained network and cannot be chosen when its maps are read out.",
+                expected=", ".join(f"{name}={fixed[name]}" for name in given if name in fixed),
+                got=", ".join(other),
+                fix="Leave it out, or train another run.",
+            )
+        )
+    return {**method_settings(config), **fixed}
 
 
 def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: str) -> TrainConfig:

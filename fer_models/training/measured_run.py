@@ -37,8 +37,8 @@ def run_store(
         split: What is wanted of it; None: anything.
 
     Raises:
-        RunError: Its classes or the size of its images are not the run's, or the run learned from a fold of another
-            store.
+        RunError: It is not the store that the run was trained on, and no ``override``; its classes or the size of its
+            images are not the run's; or the run learned from a fold of another store.
         StoreError: There is no such store, or it has no such split.
     """
     place = store_place(run_folder, record) if override is None else override
@@ -64,9 +64,35 @@ def run_store(
                 fix="Evaluate on a store built with the same labels.",
             )
         )
+    _check_same_store(run_folder, record, store, override, progress)
     if split is not None:
         store.split(split)
     return open_previewed(place, store, progress)
+
+
+def _check_same_store(
+    run_folder: Path, record: RunRecord, store: Store, override: Path | str | None, progress: Progress | None
+) -> None:
+    """Refuse a store that was rebuilt in the place of the run's; of one that the user names only say it is another."""
+    if store.index.digest == record.store_digest:
+        return
+    if override is not None:
+        if progress is not None:
+            progress.note(
+                f"{store.folder} is not the store that {run_folder} was trained on: where it holds faces that the run "
+                "learned from, figures are too good"
+            )
+        return
+    raise RunError(
+        paragraph(
+            "The store is not the one that the run was trained on: it was built anew, and faces that the run learned "
+            "from may be in another split now.",
+            where=run_folder,
+            expected=f"a store with the digest {record.store_digest[:12]}",
+            got=f"{store.folder}, {store.index.digest[:12]}",
+            fix="Train again on it. To measure on it all the same, name it with --store.",
+        )
+    )
 
 
 def measuring_loader(

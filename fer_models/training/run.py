@@ -138,6 +138,7 @@ class _Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp)
         self.stop_signal = StopSignal(config.checkpoint_minutes, config.checkpoint_steps)
         self.state, self.views = _State(), LogViews(folder)
+        self._ahead = 0  # the epoch that best.pt holds already and that is done again
         self.layers = layers
 
     def open_splits(self, store: Store) -> None:
@@ -313,6 +314,7 @@ class _Trainer:
         """Write checkpoints and log; ``last.pt`` comes last, so whatever was not finished is done again."""
         state = self.state
         rows = [*state.history, row]
+        self._settle_ahead(row, rows)
         if self.ranks.first and run_log.best_row(rows, self.config.select) is row:
             self._save_best(row)
         if self.ranks.first:
@@ -332,6 +334,21 @@ class _Trainer:
             f"epoch {row['epoch']}: loss {row['train_total']:.3f}, val accuracy {row['val_accuracy']:.1%}, "
             f"val alignment {row['val_align']:.3f}"
         )
+
+    def _settle_ahead(self, row: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+        """Where ``best.pt`` was of this epoch already and it is not the best any more, the best one's weights are lost.
+
+        A kill between ``best.pt`` and ``last.pt`` leaves it so; an epoch that is done again on other hardware may end
+        a little differently.
+        """
+        if self._ahead and run_log.best_row(rows, self.config.select) is not row:
+            for earlier in self.state.history:
+                earlier["lost"] = True
+            self.progress.note(
+                f"{self.folder}: best.pt held epoch {self._ahead}, which came out differently when it was done again: "
+                "the best of it and the epochs to come is kept"
+            )
+        self._ahead = 0
 
     def _save_best(self, row: dict[str, Any]) -> None:
         best = {"model": self._best_model.state_dict(), "epoch": row["epoch"], "step": row["step"], "row": row}
@@ -414,7 +431,10 @@ class _Trainer:
             self.progress.note(f"{self.folder}: {run_log.LOG} was missing or damaged, and is written again")
         best = run_log.best_row(rows, self.config.select)
         kept, can_write = self._kept_epoch(), best["step"] == self.state.step
-        if kept == best["epoch"] or (kept and not can_write):  # one that is ahead is of an epoch that is done again
+        if kept == best["epoch"]:
+            return
+        if kept and not can_write:
+            self._ahead = kept  # it is of the epoch that is done again
             return
         if can_write:
             if self.ranks.first:

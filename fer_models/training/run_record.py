@@ -89,9 +89,10 @@ class RunRecord(_Origins):
 
 
 def describe_run(store: Store, run_folder: Path, config: TrainConfig) -> RunRecord:
-    """Make the record of a run on this store; one that was begun keeps what its settings meant."""
+    """Make the record of a run on this store; one that goes on from ``last.pt`` keeps what its settings meant."""
     index = store.index
-    begun = load_record(run_folder) if (run_folder / CONFIG).is_file() else None
+    goes_on = all((run_folder / name).is_file() for name in (CONFIG, LAST))
+    begun = load_record(run_folder) if goes_on else None
     return RunRecord(
         config=config,
         store=store.url or _relative(store.folder, run_folder),

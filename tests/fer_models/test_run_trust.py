@@ -338,3 +338,48 @@ def test_a_damaged_epoch_of_the_best_weights_is_not_blamed_on_the_last(run: Path
     checkpoint.save_checkpoint(run / "best.pt", {**best, "epoch": "x"})
     assert train(small.folder, run, CONFIG).new_steps == 0
     assert checkpoint.load_best(run, CPU)[2].epoch == 2
+
+
+def test_best_weights_of_an_epoch_that_comes_out_differently_are_not_kept(small: Store, tmp_path: Path) -> None:
+    """A kill between best.pt and last.pt, and the epoch again on other hardware: then it is not the best any more."""
+    run, config = tmp_path / "run", replace(CONFIG, epochs=4)
+    train(small.folder, run, replace(config, max_steps=4))  # two epochs
+    choose_best(run, 1)
+    best = torch.load(run / "best.pt", weights_only=True)
+    checkpoint.save_checkpoint(run / "best.pt", {**best, "epoch": 3, "step": 6})
+    notes = Notes()
+    report = train(small.folder, run, config, notes)
+    assert any("best.pt held epoch 3, which came out differently" in line for line in notes.lines)
+    assert report.best_epoch == checkpoint.load_best(run, CPU)[2].epoch > 2
+    assert [row.get("lost", False) for row in run_log.read_log(run)] == [True, True, False, False]
+
+
+def test_a_store_that_was_rebuilt_in_the_same_place_is_refused(run: Path, small: Store) -> None:
+    record, notes = replace(run_record.load_record(run), store_digest="0" * 64), Notes()
+    with pytest.raises(RunError, match=r"not the one that the run was trained on.*--store"):
+        measured_run.run_store(run, record, None)
+    assert measured_run.run_store(run, record, small.folder, notes).folder == small.folder
+    assert any("figures are too good" in line for line in notes.lines)
+
+
+def test_a_training_that_starts_afresh_means_what_this_program_means(run: Path, small: Store) -> None:
+    rewrite(run / "config.json", semantics=1, method_settings={})
+    assert run_record.describe_run(small, run, CONFIG).semantics == 1
+    (run / "last.pt").unlink()
+    fresh = run_record.describe_run(small, run, CONFIG)
+    assert fresh.semantics == run_record.SEMANTICS and fresh.method_settings == run_record.method_settings(CONFIG)
+
+
+def test_options_are_obeyed_without_the_method_s_name(small: Store, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(small.folder, run, replace(CONFIG, method="prm", max_steps=1))
+    record, model, _ = checkpoint.load_best(run, CPU, None, "map=response")
+    assert record.method_settings["map"] == "response" and record.config.method == "prm" and model.has_cam
+    with pytest.raises(UserInputError, match="nonsense"):
+        checkpoint.load_best(run, CPU, None, "nonsense=1")
+
+
+def test_the_trained_head_cannot_be_chosen_by_a_read_out(run: Path) -> None:
+    assert checkpoint.load_best(run, CPU, "gradcam", "")[0].config.method == "gradcam"
+    with pytest.raises(UserInputError, match=r"trained network.*Expected: head=auto.*Got: head=pooled"):
+        checkpoint.load_best(run, CPU, "gradcam", "head=pooled")

@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner
 
-from aupipe.commands.cli import cli
 from aupipe.fer_analysis.benchmark import preflight
 from aupipe.fer_analysis.benchmark.plan import (
-    DEFAULT_BACKBONES,
     GridRequest,
+    ablation_network,
     parse_layer_sets,
     parse_methods,
     parse_pairs,
@@ -21,7 +19,7 @@ from aupipe.fer_analysis.benchmark.plan import (
     trainings,
 )
 from aupipe.fer_analysis.benchmark.published import load_published
-from aupipe.fer_data.errors import RunError, UserInputError
+from aupipe.fer_data.errors import FerError, RunError, UserInputError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_models.methods import METHODS
 from aupipe.fer_models.methods.base import Prediction
@@ -132,7 +130,7 @@ def test_what_the_command_line_gives_is_read() -> None:
     assert parse_methods("fussy, cam,cam") == ("cam", "fussy")
     assert parse_weights("4,0,4,0.5", "lambdas") == (4.0, 0.0, 0.5) and parse_weights("", "lambdas") == ()
     assert parse_pairs(["cam=kmax=0.5,alpha=0.6"], "option-for") == {"cam": "kmax=0.5,alpha=0.6"}
-    assert parse_layer_sets("last;5;4,5; 4", 5) == ("last", "5,4", "4") and parse_layer_sets("", 5) == ()
+    assert parse_layer_sets(["last", "5", "4,5", " 4", ""], 5) == ("last", "5,4", "4") and parse_layer_sets([], 5) == ()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +140,7 @@ def test_what_the_command_line_gives_is_read() -> None:
         (lambda: parse_weights("0,x", "align-weight"), "--align-weight cannot be read"),
         (lambda: parse_weights("-1", "lambdas"), "--lambdas cannot be read"),
         (lambda: parse_pairs(["cam"], "backbone-for"), "METHOD=VALUE"),
-        (lambda: parse_layer_sets("6", 5), "not layers of this network"),
+        (lambda: parse_layer_sets(["6"], 5), "not layers of this network"),
         (lambda: request(weights=(0.0,), layers=("last",)), "vary guided runs"),
         (lambda: request(methods=()), "a method"),
         (lambda: plan_grid(request(targets=("nose",))), "--align-target cannot be 'nose'"),
@@ -183,10 +181,33 @@ def test_published_figures_stand_beside_the_same_dataset_only(store: Store) -> N
         load_published("rafbd", store)
 
 
-def test_layers_are_counted_on_the_backbone_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    def counted(backbone: str) -> int:
-        raise UserInputError(backbone)
+def test_layers_are_those_of_the_method_s_own_network() -> None:
+    """APViT leaves the last ones out, a network of fixed input size takes the grid's crop alone."""
+    base = TrainConfig(backbone="resnet18", crop_size=64)
+    counted = [preflight.layers_of(ablation_network(request(base=base, ablation=name)), 7) for name in ("cam", "apvit")]
+    assert counted[0] == 5 > counted[1]
 
-    monkeypatch.setattr(preflight, "layers_of", counted)
-    asked = ["benchmark", "store", "--out", "grid", "--methods", "tscam", "--ablation-method", "tscam", "--layers", "5"]
-    assert str(CliRunner().invoke(cli, asked).exception) == DEFAULT_BACKBONES["tscam"]
+
+def test_what_would_end_a_training_at_its_start_ends_the_grid_before(store: Store) -> None:
+    def check(**changes: object) -> None:
+        preflight.check_settings(trainings(plan_grid(request(base=replace(BASE, **changes)))), store)
+
+    for changes, message in (
+        ({"batch_size": 100_000}, "larger than the"),
+        ({"weights": "/nowhere.pt"}, "does not exist"),
+    ):
+        with pytest.raises(FerError, match=message):
+            check(**changes)
+    with pytest.raises(UserInputError, match=r"other_face.*--aus fused"):
+        preflight.check_settings(trainings(plan_grid(request(targets=("class", "other_face")))), store)
+
+
+def test_a_limit_of_steps_shortens_the_estimate(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_measure", lambda *_: (10.0, 0.0))
+
+    def seconds(steps: int | None) -> float:
+        grid = request(seeds=1, base=replace(BASE, batch_size=store.index.rows("train"), epochs=30, max_steps=steps))
+        planned = trainings(plan_grid(grid))
+        return preflight.estimate_seconds(planned, tmp_path, store, "test", 1) / len(planned)
+
+    assert (seconds(None), seconds(3)) == (300.0, 30.0)

@@ -15,7 +15,8 @@ from aupipe.fer_analysis.benchmark import figures
 from aupipe.fer_analysis.benchmark.collect import Mean, Result, Results, check_together, mean_of, results_csv
 from aupipe.fer_analysis.benchmark.plan import GridRequest, RunSpec, plan_grid
 from aupipe.fer_analysis.benchmark.published import Published, load_published
-from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables, bold_best, shown
+from aupipe.fer_analysis.benchmark.report import GridProvenance, write_report
+from aupipe.fer_analysis.benchmark.tables import ARROW, ResultTable, all_tables, bold_best, control_values, shown
 from aupipe.fer_data.errors import RunError
 from aupipe.fer_data.shards import Store
 from aupipe.fer_display.table_picture import draw_table
@@ -234,6 +235,26 @@ def test_confusions_and_cosines_of_a_method_are_drawn(results: Results) -> None:
     figure = figures.draw_method_matrices("cam", (0.0, 4.0), results)
     assert figure is not None and len(figure.axes) == 4
     assert figures.draw_method_matrices("acol", (0.0, 4.0), results) is None
+
+
+def test_each_size_of_a_last_layer_has_its_own_ceiling(results: Results) -> None:
+    def ceilings(*runs: Result) -> dict[str, float]:
+        found = control_values(Results([*results.all, *runs]))
+        return {title: mean.mean for title, mean in found.items() if title.startswith("ceiling")}
+
+    assert ceilings() == {"ceiling of test_resnet": 0.9}
+    spec = plan_grid(GridRequest(("apvit",), 1, base=BASE))[0]
+    finer = Result(spec, content(0.5, 0.5, 0.5, controls={**content(0, 0, 0)["controls"], "ceiling": 0.98}), 3, 1.0)
+    assert ceilings(finer) == {"ceiling of test_resnet in CAM": 0.9, "ceiling of test_resnet in APViT": 0.98}
+
+
+def test_a_report_leaves_no_table_of_an_earlier_one(store: Store, tmp_path: Path) -> None:
+    own = tmp_path / "table-notes.txt"
+    for old in (tmp_path / "table-1-w8.csv", tmp_path / "methods-w8.png", own):
+        old.write_bytes(b"of another call")
+    how = GridProvenance("aupipe benchmark", "test", 1.0, {})
+    files = write_report(GRID, plan_grid(GRID), Results([]), store, tmp_path, how, None, 5)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files} | {own.name}
 
 
 def test_a_drawn_table_is_bold_where_its_markdown_is() -> None:
