@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from aupipe.commands import listed
 from aupipe.commands.console import (
@@ -78,8 +79,21 @@ def compare(
         raise click.UsageError("Missing option '--out'.")
     if (maps is not None) == bool(runs or rest["model"]):
         raise click.UsageError("Give either RUN... (or --model), or --maps.")
+    if maps is not None:
+        _refuse(set(rest) - {"shape"}, "They say how maps are made, and with --maps they are there.")
+    elif not rest["model"]:
+        _refuse({"input_size", "normalisation", "weights"}, "They belong to --model, and there is none.")
     comparison = _compared(runs, out, maps, masks, rest)
     show([*comparison.lines(), f"results: {out / 'results.md'}"], comparison.as_json(), as_json)
+
+
+def _refuse(names: set[str], why: str) -> None:
+    """Refuse options that would have no effect, where they were given."""
+    context = click.get_current_context()
+    usual = (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
+    given = [f"--{name.replace('_', '-')}" for name in sorted(names) if context.get_parameter_source(name) not in usual]
+    if given:
+        raise click.UsageError(f"Leave out {', '.join(given)}. {why}")
 
 
 def _compared(runs: tuple[Path, ...], out: Path, maps: Path | None, masks: str | None, rest: dict[str, Any]) -> Any:

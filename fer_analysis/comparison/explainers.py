@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 from torch import Tensor
 
 from aupipe.fer_analysis.comparison import lime
@@ -45,7 +45,9 @@ class Settings:
 
 
 class Explainer(ABC):
-    """An explainer of one face for one class."""
+    """An explainer of one face for one class. ``version``: raised when the same settings give another map."""
+
+    version = 1
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -142,6 +144,7 @@ class Rise(Explainer):
     the noise of the masks themselves. Negative values are 0.
     """
 
+    version = 2
     CELLS, KEPT = 7, 0.5
 
     def explain(
@@ -150,25 +153,36 @@ class Rise(Explainer):
         """See the base class."""
         face, rng = to_tensor(image, classifier.device), self.random(sample_id)
         weighted, plain = torch.zeros(2, *face.shape[1:], dtype=torch.float64, device=face.device)
-        n = left = self.settings.samples
-        answered = 0.0
-        while left > 0:
-            masks = self._masks(rng, min(left, self.settings.batch), face.shape[-1]).to(face.device)
+        n, size, answered = self.settings.samples, face.shape[-1], 0.0
+        # All at once, so that how many are shown at once does not matter.
+        grids = rng.random((n, 1, self.CELLS, self.CELLS)) < self.KEPT
+        shifts = rng.integers(0, self._cell(size), (n, 2))
+        for start in range(0, n, self.settings.batch):
+            part = slice(start, start + self.settings.batch)
+            masks = self._masks(grids[part], shifts[part], size).to(face.device)
             answers = classifier.probabilities(face * masks[:, None])[:, target].double()
             weighted += torch.einsum("n,nhw->hw", answers, masks.double())
             plain += masks.double().sum(0)
             answered += float(answers.sum())
-            left -= len(masks)
         values = (weighted - answered / n * plain) / (n * self.KEPT)
         return Explained(values.clamp_min(0).float().cpu().numpy())
 
-    def _masks(self, rng: np.random.Generator, n: int, size: int) -> Float32[Tensor, "n s s"]:
-        """Draw coarse on-off grids, enlarged smoothly and shifted by up to a cell."""
-        cell = -(-size // self.CELLS)
-        grid = torch.from_numpy((rng.random((n, 1, self.CELLS, self.CELLS)) < self.KEPT).astype(np.float32))
-        grown = F.interpolate(grid, ((self.CELLS + 1) * cell,) * 2, mode="bilinear", align_corners=False)[:, 0]
-        shifts = rng.integers(0, cell, (n, 2)).tolist()
-        return torch.stack([mask[y : y + size, x : x + size] for mask, (y, x) in zip(grown, shifts, strict=True)])
+    def _cell(self, size: int) -> int:
+        return -(-size // self.CELLS)
+
+    def _masks(
+        self, grids: Bool[np.ndarray, "n 1 k k"], shifts: Int64[np.ndarray, "n 2"], size: int
+    ) -> Float32[Tensor, "n s s"]:
+        """Enlarge coarse on-off grids smoothly, and shift them by up to a cell."""
+        grown = F.interpolate(
+            torch.from_numpy(grids.astype(np.float32)),
+            ((self.CELLS + 1) * self._cell(size),) * 2,
+            mode="bilinear",
+            align_corners=False,
+        )[:, 0]
+        return torch.stack(
+            [mask[y : y + size, x : x + size] for mask, (y, x) in zip(grown, shifts.tolist(), strict=True)]
+        )
 
 
 class OwnMap(Explainer):

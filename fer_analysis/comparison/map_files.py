@@ -244,12 +244,19 @@ def _pictures(folder: Path) -> list[Path]:
 def _named_maps(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """Find the pictures with the network and the expression's word that their names hold."""
     for path in _pictures(folder):
-        network, _, word = ENDINGS.sub("", path.stem).rpartition("_")
-        yield path, network, word
+        yield path, *network_and_word(ENDINGS.sub("", path.stem))
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "masks"):
         for path in _pictures(inner):
             stem = ENDINGS.sub("", path.stem)
-            yield path, inner.name, stem if canonical_label(stem) else stem.rpartition("_")[2]
+            yield path, inner.name, stem if canonical_label(stem) else network_and_word(stem)[1]
+
+
+def network_and_word(stem: str) -> tuple[str, str]:
+    """Split ``NET_Anger`` or ``NET_happily_surprised``, whose expression is the longest that the name ends in."""
+    parts = stem.split("_")
+    known = (at for at in range(1, len(parts)) if canonical_label("_".join(parts[at:])))
+    at = next(known, max(len(parts) - 1, 0))
+    return "_".join(parts[:at]), "_".join(parts[at:])
 
 
 def _common_size(found: Iterable[UInt8[np.ndarray, "h w"]], place: Path) -> tuple[int, int]:

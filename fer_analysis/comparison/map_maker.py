@@ -103,7 +103,8 @@ class MapMaker:
         without = ("device", "batch") if self.options.resamples else ("device", "batch", "masks")
         settings = {key: value for key, value in asdict(self.options).items() if key not in without}
         measured = [PERSONS_RESAMPLED, np.packbits(mask).tolist()] if self.options.resamples else []
-        key = digest([classifier.identity, self.reader.store.index.digest, settings, measured])
+        version = [self.explainer.version] if self.explainer.version > 1 else []
+        key = digest([classifier.identity, self.reader.store.index.digest, settings, measured, *version])
         if (kept := load_map(self.folder, name, key)) is not None:
             save_picture(self.folder, name, kept)
             return kept

@@ -166,6 +166,10 @@ def _load(
         )
         for other in externals
     ]
+    specs = [other.spec for other in externals]
+    for one, other in zip(loaded[len(runs) :], externals, strict=True):
+        if other.weights is not None and specs.count(other.spec) > 1:
+            one.name += f"-{other.weights.stem}"  # the same network with several weights
     for one in loaded:
         one.name = re.sub(r"[^\w.-]", "-", one.name)
         if one.crop > size:
@@ -179,9 +183,8 @@ def _load(
             )
     names = [one.name for one in loaded]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise UserInputError(
-            paragraph(f"Several networks have the same name: {', '.join(twice)}.", fix="Rename the folders.")
-        )
+        fix = "Rename the folders of runs, and the --weights files of models."
+        raise UserInputError(paragraph(f"Several networks have the same name: {', '.join(twice)}.", fix=fix))
     return loaded
 
 

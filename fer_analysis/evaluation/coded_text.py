@@ -122,9 +122,11 @@ def _cosine(coded: Mapping[str, Any]) -> list[str]:
         verdict = "; there is no other face of the class, of another person, to compare it with."
     elif lead[0] > 0:
         verdict = f", and less with that of another face of the class ({shown(other)}, by {span(lead)})."
-    else:
+    elif lead[1] <= 0:
         less = f", and no less with that of another face of the class ({shown(other)})"
         verdict = f"{less}: by this figure nothing in it is this face's own."
+    else:
+        verdict = f", and that it has less with that of another face of the class ({shown(other)}) is not shown."
     label, interval = shown(maps["label_map"]["cosine"]), over["label_map"]["cosine"]
     return [start + verdict, f"The AU map of the class has {label}, which the attention {_compared(interval)}."]
 

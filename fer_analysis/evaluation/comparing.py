@@ -14,7 +14,15 @@ from aupipe.fer_analysis.evaluation.coded_comparing import coded_differences
 from aupipe.fer_analysis.evaluation.coded_maps import TABLE
 from aupipe.fer_analysis.evaluation.face_parts import PARTS
 from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
-from aupipe.fer_analysis.evaluation.pairing import RunPair, check_current, difference_rows, paired_difference, run_names
+from aupipe.fer_analysis.evaluation.pairing import (
+    RunPair,
+    against_path,
+    check_current,
+    difference_rows,
+    identities,
+    paired_difference,
+    run_names,
+)
 from aupipe.fer_analysis.evaluation.predictions import (
     EVALUATION,
     PREDICTIONS,
@@ -92,12 +100,13 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         "split": contents[0]["split"],
         "n": len(first.rows),
         "n_groups": len(np.unique(first.group)),
+        **identities(contents),
         "paired_test": resampling.paired_test(first.flags("correct"), second.flags("correct"), first.group).as_json(),
         "differences": differences,
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
     }
-    write_json(folders[0] / f"against-{other.resolve().name}.json", content)
+    write_json(against_path(folders[0], "", other), content)
     return Comparison(content)
 
 

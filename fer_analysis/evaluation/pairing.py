@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from jaxtyping import Float64, Int64
 from aupipe.fer_analysis.evaluation.face_parts import PARTS
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable
 from aupipe.fer_data.errors import RunError, paragraph
+from aupipe.fer_data.files import digest, withdraw
+from aupipe.fer_data.typed import UnreadableTextError, read_json
 from aupipe.fer_models.metrics import resampling
 from aupipe.fer_models.training.measured_run import outdated
 
@@ -76,6 +79,30 @@ class RunPair:
                 fix=f"Run `aupipe {self.command} {self.other}` with the same options first.",
             )
         )
+
+
+AGAINST = "against"
+
+
+def against_path(folder: Path, prefix: str, other: Path) -> Path:
+    """Choose the file of a comparison with ``other``, named after it; by its place, too, where another has the name."""
+    path = folder / f"{prefix}{AGAINST}-{other.resolve().name}.json"
+    with contextlib.suppress(UnreadableTextError):
+        if Path(read_json(path, dict[str, Any])["other"]).resolve() != other.resolve():
+            return path.with_stem(f"{path.stem}-{digest(str(other.resolve()))[:6]}")
+    return path
+
+
+def withdraw_comparisons(folder: Path, prefix: str) -> None:
+    """Remove the comparisons of figures that are about to be measured anew."""
+    for path in folder.glob(f"{prefix}{AGAINST}-*"):
+        withdraw(path)
+
+
+def identities(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say which weights were compared, and on which store, in the words of a comparison's file."""
+    first, second = (content.get("checkpoint_sha256") for content in contents)
+    return {"checkpoint_sha256": first, "other_checkpoint_sha256": second, "store_digest": contents[0]["store_digest"]}
 
 
 def paired_difference(

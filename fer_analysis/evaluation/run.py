@@ -16,6 +16,7 @@ from aupipe.fer_analysis.evaluation.measuring import measure
 from aupipe.fer_analysis.evaluation.occluded import TABLE as OCCLUDED_TABLE
 from aupipe.fer_analysis.evaluation.occluded import measure_occluded, summarise_occluded, write_occluded
 from aupipe.fer_analysis.evaluation.occluded_text import occluded_lines
+from aupipe.fer_analysis.evaluation.pairing import withdraw_comparisons
 from aupipe.fer_analysis.evaluation.predictions import EVALUATION, METRICS, PREDICTIONS, write_predictions
 from aupipe.fer_analysis.evaluation.summary import summarise
 from aupipe.fer_analysis.evaluation.text import summary_lines
@@ -145,6 +146,7 @@ def evaluate(
     out = out or measured_run.results_folder(run_folder, EVALUATION, split, limit, maps=given.name if given else None)
     for name in (METRICS, *CODED_FILES, OCCLUDED_TABLE):  # they would not belong to the files that are written now
         withdraw(out / name)
+    withdraw_comparisons(out, "")
     digest = write_predictions(out / PREDICTIONS, samples, record.classes)
     save_averages(out / AVERAGES, averages, record.classes)
     _draw(out, figures, averages, record.classes, layers, title)

@@ -26,7 +26,7 @@ def draw_timeline(
     figure = new_figure(11, 4)
     axes = figure.subplots()
     for k, name in enumerate(classes):
-        colour, style = COLOURS[k % len(COLOURS)], STYLES[k % len(STYLES)]
+        colour, style = COLOURS[k % len(COLOURS)], STYLES[(k + k // len(COLOURS)) % len(STYLES)]
         axes.plot(
             times, probability[:, k], color=colour, linestyle=style, marker=".", markersize=4, linewidth=1.8, label=name
         )

@@ -16,12 +16,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from aupipe.fer_analysis.evaluation.pairing import SAME, RunPair, difference_rows, paired_difference
+from aupipe.fer_analysis.evaluation.pairing import (
+    SAME,
+    RunPair,
+    against_path,
+    difference_rows,
+    identities,
+    paired_difference,
+)
 from aupipe.fer_analysis.evaluation.predictions import PredictionTable, read_predictions
 from aupipe.fer_analysis.faithfulness.faces import TABLE
 from aupipe.fer_analysis.faithfulness.figures import draw_against
 from aupipe.fer_analysis.faithfulness.regions import REMOVALS
-from aupipe.fer_analysis.faithfulness.run import FAITHFULNESS, LIMIT, load_faithfulness
+from aupipe.fer_analysis.faithfulness.run import COMPARED, FAITHFULNESS, LIMIT, load_faithfulness
 from aupipe.fer_analysis.faithfulness.summary import ROOM, decided
 from aupipe.fer_data.errors import RunError, UserInputError, paragraph
 from aupipe.fer_data.files import write_bytes, write_json, write_text
@@ -124,6 +131,7 @@ def compare_faithfulness(
         "run": str(run),
         "other": str(other),
         "split": contents[0]["split"],
+        **identities(contents),
         "room": ROOM,
         **counts,
         "differences": differences,
@@ -131,7 +139,7 @@ def compare_faithfulness(
         "resamples": resampling.RESAMPLES,
         "seed": resampling.SEED,
     }
-    path = folders[0] / f"faithfulness-against-{other.resolve().name}.json"
+    path = against_path(folders[0], COMPARED, other)
     write_text(path.with_suffix(".csv"), _csv(shares, first, chosen))
     write_bytes(path.with_suffix(".png"), png_bytes(draw_against(content)))
     write_json(path, content)

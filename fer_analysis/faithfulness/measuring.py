@@ -14,7 +14,7 @@ from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.measuring import read, with_given
 from aupipe.fer_analysis.faithfulness import perturbing, regions
-from aupipe.fer_analysis.faithfulness.perturbing import curves, make_baseline, pixel_ranks, random_maps
+from aupipe.fer_analysis.faithfulness.perturbing import curves, make_baseline, pixel_ranks, random_grid, random_maps
 from aupipe.fer_analysis.given_maps import GivenMaps
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.types import Progress
@@ -149,11 +149,13 @@ def _orders(
     """Rank the pixels by each map: the model's own, a random one of each grid, centre, AU map; and say who is whose."""
     size, device = batch.image.shape[-1], batch.image.device
     grown = {kind: resize_maps(values, (size, size)) for kind, values in own.items()}
-    controls = {kind: _random_name(values) for kind, values in own.items()}
-    chance = {}
-    for kind, name in controls.items():
-        grid = (int(own[kind].shape[1]), int(own[kind].shape[2]))
-        chance[name] = resize_maps(random_maps(rows, grid, seed).to(device), (size, size))
+    # Maps of another program may be as fine as the picture: they are compared with what the attention is.
+    grids = {kind: random_grid(own["attention" if kind == GIVEN else kind]) for kind in own}
+    controls = {kind: _random_name(grid) for kind, grid in grids.items()}
+    chance = {
+        _random_name(grid): resize_maps(random_maps(rows, grid, seed).to(device), (size, size))
+        for grid in set(grids.values())
+    }
     centre = torch.from_numpy(np.asarray(metrics.centre_map(size), np.float32)).to(device)
     others = {"centre": centre.expand(len(batch), -1, -1), AU_MAP: resize_maps(batch.au_map, (size, size))}
     controls |= dict.fromkeys(others, controls["attention"])
@@ -161,8 +163,8 @@ def _orders(
     return {kind: pixel_ranks(values, chance[controls.get(kind, kind)]) for kind, values in maps.items()}, controls
 
 
-def _random_name(maps: Tensor) -> str:
-    return f"random_{maps.shape[1]}x{maps.shape[2]}"
+def _random_name(grid: tuple[int, int]) -> str:
+    return f"random_{grid[0]}x{grid[1]}"
 
 
 def _curves(

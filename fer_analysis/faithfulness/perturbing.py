@@ -57,12 +57,21 @@ def replaced(
     return torch.where(mask[:, None], baseline, images)
 
 
+FINEST_GRID = 16
+"""Most cells along a side of a random map."""
+
+
+def random_grid(maps: Float32[Tensor, "b h w"]) -> tuple[int, int]:
+    """Choose the grid of the random maps that these are compared with: their own, up to :data:`FINEST_GRID`."""
+    return min(int(maps.shape[1]), FINEST_GRID), min(int(maps.shape[2]), FINEST_GRID)
+
+
 def random_maps(
     rows: Int64[np.ndarray, "b"], grid: tuple[int, int], seed: int, draw: int = 0
 ) -> Float32[Tensor, "b h w"]:
     """Draw maps that know nothing, in [0, 1): uniform numbers on a coarse grid, the same for a row, seed and draw.
 
-    The grid is that of the map they are to be compared with. Noise by the pixel would thin the picture out everywhere
+    The grid is chosen by :func:`random_grid`. Noise by the pixel would thin the picture out everywhere
     at once, which hurts a network in another way than taking away whole parts, as any map of a coarse layer does. Grids
     of one cell are taken as two: one number orders nothing.
     """

@@ -61,17 +61,20 @@ def stage_parameters(model: Method, images: Float32[Tensor, "b 3 c c"]) -> dict[
 
 
 @torch.no_grad()
-def randomise(model: Method, names: Sequence[str], generator: torch.Generator, images: Tensor) -> None:
+def randomise(
+    model: Method, names: Sequence[str], generator: torch.Generator, images: Tensor, before: Sequence[str] = ()
+) -> None:
     """Replace these parameters, in place, and measure the statistics of their batch normalisations on ``images``.
 
-    Numbers are drawn on the CPU, so that every device has the same.
+    So are those of the parameters that were replaced ``before``: what comes in to them is another now. Numbers are
+    drawn on the CPU, so that every device has the same.
     """
     parameters = dict(model.named_parameters())
     for name in names:
         value = parameters[name]
         noise = torch.randn(value.shape, generator=generator).to(value)
         value.copy_(value.mean() + value.std(correction=0) * noise)
-    owners = {name.rpartition(".")[0] for name in names}
+    owners = {name.rpartition(".")[0] for name in (*before, *names)}
     norms = [module for name, module in model.named_modules() if name in owners and isinstance(module, _BatchNorm)]
     if len(images) > 1:  # one face may be one value a channel, which has no variance
         _measure_statistics(model, norms, images)
@@ -126,9 +129,10 @@ def cascade(
     try:
         for _ in range(DRAWS):
             with _restored(model):
-                drawn = []
+                drawn, replaced = [], list[str]()
                 for names in stages.values():
-                    randomise(model, names, generator, images[:CALIBRATION])
+                    randomise(model, names, generator, images[:CALIBRATION], replaced)
+                    replaced += names
                     drawn.append(_maps(model, images, predicted, batch_size))
                     progress.advance(1)
             for kind, values in before.items():

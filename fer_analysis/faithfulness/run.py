@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aupipe.fer_analysis.evaluation.measuring import memory_message
+from aupipe.fer_analysis.evaluation.pairing import withdraw_comparisons
 from aupipe.fer_analysis.faithfulness import randomising
 from aupipe.fer_analysis.faithfulness.faces import TABLE, write_faces
 from aupipe.fer_analysis.faithfulness.figures import draw_faithfulness
@@ -33,6 +34,9 @@ from aupipe.fer_models.methods import METHODS, Method, method_class, training_na
 from aupipe.fer_models.training import checkpoint, measured_run
 
 FAITHFULNESS = "faithfulness.json"
+COMPARED = "faithfulness-"
+"""What the names of comparisons with other runs begin with."""
+
 FIGURE = "faithfulness.png"
 LIMIT = 200
 """Faces by default: each is shown to the network some two hundred times."""
@@ -120,6 +124,7 @@ def measure_faithfulness(
     }
     place = given.name if given else None
     out = out or measured_run.results_folder(run_folder, "faithfulness", split, limit, LIMIT, maps=place)
+    withdraw_comparisons(out, COMPARED)
     withdraw(out / FAITHFULNESS)  # it would not belong to the files that are written now
     content["faces_sha256"] = write_faces(out / TABLE, faces, record.classes)
     write_bytes(out / FIGURE, png_bytes(draw_faithfulness(content)))

@@ -35,21 +35,35 @@ def _attention(content: Mapping[str, Any]) -> list[str]:
         few = "The faces with an AU map are too few, or of one person, to compare it with anything."
         return [f"Its attention has a cosine of {shown(value)} with the AU maps. {few}"]
     start = f"Its attention has a cosine of {shown(value)} (95 %: {span(interval)}) with the AU maps"
-    if not _above(over["uniform"]):
-        verdict = f", no more than an even map ({shown(controls['uniform'])}): it resembles no AU map."
+    even = shown(controls["uniform"])
+    if _not_above(over["uniform"]):
+        verdict = f", no more than an even map ({even}): it resembles no AU map."
+    elif not _above(over["uniform"]):
+        verdict = f", which is not shown to be more than an even map has ({even})."
     elif over["mean_map"] is None:
-        even = shown(controls["uniform"])
         verdict = f", more than an even map ({even}); there is no mean AU map to compare it with."
-    elif not _above(over["mean_map"]):
-        verdict = (
-            f", more than an even map ({shown(controls['uniform'])}) but no more than one map for all expressions "
-            f"({shown(controls['mean_map'])}): it resembles where faces move, not what this expression moves."
-        )
     else:
-        whose = "the expression's" if content.get("aus", "class") == "class" else "the face's"
-        mean = shown(controls["mean_map"])
-        verdict = f", more than one map for all expressions ({mean}): it resembles a map of {whose} AUs."
-    return [start + verdict, *_after_the_fact(over, controls), *_specificity(content)]
+        verdict = _beside_the_mean(over["mean_map"], even, shown(controls["mean_map"]), _whose(content))
+    return [start + verdict, *_after_the_fact(content), *_specificity(content)]
+
+
+def _beside_the_mean(over: list[float], even: str, mean: str, whose: str) -> str:
+    if _above(over):
+        return f", more than one map for all expressions ({mean}): it resembles a map of {whose} AUs."
+    if _not_above(over):
+        return (
+            f", more than an even map ({even}) but no more than one map for all expressions ({mean}): it resembles "
+            "where faces move, not what this expression moves."
+        )
+    return (
+        f", more than an even map ({even}), and not shown to be more than one map for all expressions ({mean}): that "
+        f"it resembles {whose} AUs rather than where faces move is not shown."
+    )
+
+
+def _whose(content: Mapping[str, Any]) -> str:
+    """Say whose action units the store's maps show."""
+    return "the expression's" if content.get("aus", "class") == "class" else "the face's"
 
 
 def _above(interval: list[float] | None) -> bool:
@@ -57,16 +71,26 @@ def _above(interval: list[float] | None) -> bool:
     return interval is not None and interval[0] > 0
 
 
-def _after_the_fact(over: Mapping[str, Any], controls: Mapping[str, Any]) -> list[str]:
+def _not_above(interval: list[float] | None) -> bool:
+    """Return whether a paired difference is nothing or less; what may be either is not."""
+    return interval is not None and interval[1] <= 0
+
+
+def _after_the_fact(content: Mapping[str, Any]) -> list[str]:
     """Compare with the AU map of the prediction, which any network can draw."""
-    if over["predicted_map"] is None:
+    over, prediction = content["intervals"]["att_cos_over"], shown(content["controls"]["predicted_map"])
+    lead = over["predicted_map"]
+    if lead is None:
         return []
-    start = f"The AU map of the predicted expression, drawn after the fact, has {shown(controls['predicted_map'])}"
-    if _above(over["predicted_map"]):
-        return [
-            f"{start}: the attention resembles the face's AU map more than that (by {span(over['predicted_map'])})."
-        ]
-    return [f"{start}: this cosine shows that guidance took, not that attention explains the prediction."]
+    start = f"The AU map of the predicted expression, drawn after the fact, has {prediction}"
+    if _above(lead):
+        return [f"{start}: the attention resembles the face's AU map more than that (by {span(lead)})."]
+    if content["align_weight"] and _above(over["uniform"]):
+        return [f"{start}: this cosine shows that guidance took, not that attention explains the prediction."]
+    no_more = (
+        "resembles the face's AU map no more than that" if _not_above(lead) else "is not shown to resemble it more"
+    )
+    return [f"{start}: the attention {no_more}."]
 
 
 def _specificity(content: Mapping[str, Any]) -> list[str]:
@@ -74,10 +98,12 @@ def _specificity(content: Mapping[str, Any]) -> list[str]:
     if interval is None:
         return []
     attainable = content["localisation"]["controls"]["au_map"]["all"]["specificity"]
-    if interval[0] > 0:
+    own = f"{_whose(content)} own map than to the other expressions'"
+    if _above(interval):
         more = f"by {span(interval)}, of {shown(attainable)} that a perfect map has"
-        return [f"On the same face it is closer to the expression's own map than to the others' ({more})."]
-    return [f"On the same face it is no closer to the expression's own map than to the others' ({span(interval)})."]
+        return [f"On the same face it is closer to {own} ({more})."]
+    how = "no closer" if _not_above(interval) else "not shown to be closer"
+    return [f"On the same face it is {how} to {own} ({span(interval)})."]
 
 
 def _confidence(content: Mapping[str, Any]) -> list[str]:

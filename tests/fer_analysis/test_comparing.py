@@ -58,6 +58,22 @@ def test_the_differences_are_those_of_the_two_evaluations(runs: tuple[Path, Path
     assert any("McNemar" in line for line in result.lines())
 
 
+def test_a_comparison_goes_with_the_figures_it_was_made_of(
+    runs: tuple[Path, Path], store: Store, tmp_path: Path
+) -> None:
+    first, second, third = (
+        Path(shutil.copytree(runs[at], tmp_path / name / "run")) for at, name in ((0, "a"), (1, "b"), (1, "c"))
+    )
+    for other in (second, third, second):
+        compare(first, other)
+    found = sorted(first.glob("against-run*.json"))
+    assert [json.loads(path.read_text())["other"] for path in found] == [str(third), str(second)]
+    weights = json.loads((second / "metrics.json").read_text())["checkpoint_sha256"]
+    assert {json.loads(path.read_text())["other_checkpoint_sha256"] for path in found} == {weights}
+    evaluate(first, store_folder=store.folder)
+    assert not list(first.glob("against-*"))
+
+
 def test_where_persons_repeat_persons_are_resampled(runs: tuple[Path, Path], tmp_path: Path) -> None:
     """The same faces, seven photos of each of two persons: wider intervals, another test, and it is said."""
     known = synthetic_store(

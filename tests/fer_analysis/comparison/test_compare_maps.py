@@ -16,7 +16,13 @@ from scipy.cluster.hierarchy import linkage
 
 from aupipe.commands import cli
 from aupipe.fer_analysis.comparison import figures
-from aupipe.fer_analysis.comparison.map_files import UnfitMapError, read_grey, read_maps, read_masks
+from aupipe.fer_analysis.comparison.map_files import (
+    UnfitMapError,
+    network_and_word,
+    read_grey,
+    read_maps,
+    read_masks,
+)
 from aupipe.fer_analysis.comparison.run import compare_folder
 from aupipe.fer_analysis.comparison.similarity import OVERALL, correlations, grow_trees, make_tree
 from aupipe.fer_data.errors import UserInputError
@@ -189,6 +195,29 @@ def test_what_cannot_be_compared_is_listed_with_its_reason(folder: Path, tmp_pat
     assert found.scoring is not None and found.scoring.controls is not None and found.scoring.controls.networks == 3
     page = (tmp_path / "out" / "results.md").read_text()
     assert "| e | anger | the same value everywhere |" in page and "Otsu" in page
+
+
+@pytest.mark.parametrize(
+    ("stem", "network", "word"),
+    [
+        ("ResNet_50_Anger", "ResNet_50", "Anger"),
+        ("netA_happily_surprised", "netA", "happily_surprised"),
+        ("net_a_sad", "net_a", "sad"),
+        ("net_dog", "net", "dog"),
+        ("Fear", "", "Fear"),
+    ],
+)
+def test_a_map_is_of_the_longest_expression_its_name_ends_in(stem: str, network: str, word: str) -> None:
+    assert network_and_word(stem) == (network, word)
+
+
+def test_options_that_would_have_no_effect_are_refused(folder: Path, tmp_path: Path) -> None:
+    for given, said in (
+        (["--maps", folder, "--explainer", "cam", "--images", 3], "--explainer, --images. They say how maps are made"),
+        (["run", "--input-size", 64], "--input-size. They belong to --model"),
+    ):
+        done = CliRunner().invoke(cli.cli, ["compare", *map(str, given), "--out", str(tmp_path / "new")])
+        assert done.exit_code == 2 and said in done.output and not (tmp_path / "new").exists()
 
 
 def test_folders_that_hold_nothing_are_told_in_a_paragraph(folder: Path, tmp_path: Path) -> None:

@@ -282,6 +282,15 @@ def test_a_network_without_numbers_is_named(smooth: Store, tmp_path: Path) -> No
         compare_networks([], smooth.folder, tmp_path / "out", PLANTED, [broken])
 
 
+def test_one_network_with_several_weights_is_named_by_them(smooth: Store, tmp_path: Path) -> None:
+    models = []
+    for name, gain in (("first", 3.0), ("second", 6.0)):
+        torch.save({"gain": torch.tensor(gain)}, tmp_path / f"{name}.pt")
+        models.append(replace(MOUTH, weights=tmp_path / f"{name}.pt"))
+    compared = compare_networks([], smooth.folder, tmp_path / "out", PLANTED, models)
+    assert compared.maps.networks == ("mouth_reader-first", "mouth_reader-second")
+
+
 def test_a_changed_factory_is_another_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("sys.dont_write_bytecode", True)

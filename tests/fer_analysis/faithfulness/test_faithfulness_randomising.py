@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn import BatchNorm2d, Module
 
 from aupipe.fer_analysis.faithfulness import randomising
 from aupipe.fer_analysis.faithfulness.randomising import between_faces, cascade, rank_correlation, stage_parameters
@@ -105,6 +106,22 @@ def test_each_stage_is_randomised_and_statistics_are_those_of_the_new_network(im
         model(images)
     assert torch.allclose(norm.running_mean, entered[0].mean((0, 2, 3)), atol=2e-3)
     assert torch.allclose(norm.running_var, entered[0].var((0, 2, 3)), rtol=2e-3)
+
+
+def test_what_was_randomised_before_has_statistics_of_the_new_network_too(images: Tensor) -> None:
+    """Else the last layers' would stay those of what the trained layers below them gave."""
+    model, replaced, entered = network(), list[str](), dict[Module, Tensor]()
+    for names in stage_parameters(model, images[:1]).values():
+        randomising.randomise(model, names, torch.Generator().manual_seed(0), images, replaced)
+        replaced += names
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm2d)]
+    for norm in norms:
+        norm.register_forward_pre_hook(lambda module, inputs: entered.update({module: inputs[0]}))
+    with torch.no_grad():
+        model(images)
+    for norm in norms:
+        mean, spread = entered[norm].mean((0, 2, 3)), entered[norm].std((0, 2, 3))
+        assert ((norm.running_mean - mean).abs() / spread).max() < 0.02
 
 
 def test_one_face_is_enough(images: Tensor) -> None:

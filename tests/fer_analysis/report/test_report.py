@@ -322,14 +322,21 @@ def test_the_reading_is_decided_by_intervals(run: Path) -> None:
     def said(**leads: list[float] | None) -> str:
         return sentences(run, **base, intervals__att_cos_over={**over, **leads})
 
-    assert "it resembles no AU map" in said(uniform=[-0.01, 0.2])
-    assert "where faces move" in said(mean_map=[-0.01, 0.2])
+    assert "it resembles no AU map" in said(uniform=[-0.2, -0.01])
+    assert "which is not shown to be more than an even map has" in said(uniform=[-0.01, 0.2])
+    assert "it resembles where faces move, not what" in said(mean_map=[-0.2, -0.01])
+    assert "rather than where faces move is not shown" in said(mean_map=[-0.01, 0.2])
     assert "resembles a map of the expression's AUs" in said() and "points at" not in said()
     assert "shows that guidance took, not that attention explains" in said()
+    plain = {**base, "align_weight": 0.0, "intervals__att_cos_over": {**over, "predicted_map": [-0.2, -0.1]}}
+    assert "resembles the face's AU map no more than that" in sentences(run, **plain)
+    assert "guidance took" not in sentences(run, **plain) + said(uniform=[-0.1, 0.1])
     assert "more than that (by 0.010 to 0.100)" in said(predicted_map=[0.01, 0.1])
     assert "On the same face it is closer" in said()
     base = {"intervals__att_specificity": [-0.01, 0.05], "accuracy_ci95": [0.1, 0.6]}
-    assert "no closer to the expression's own map" in said() and "no better than always naming" in said()
+    assert "not shown to be closer to the expression's own map" in said() and "no better than always naming" in said()
+    base["intervals__att_specificity"] = [-0.05, -0.01]
+    assert "no closer to the expression's own map" in said()
     last = max(json.loads((run / "metrics.json").read_text())["att_cos"], key=int)
     assert "No face has an AU map" in sentences(run, **base, intervals__att_cos=None, **{f"att_cos__{last}": None})
     one_person = sentences(run, **base, intervals__att_cos=None)
