@@ -121,7 +121,7 @@ def _store_of(
     except (StoreError, RunError) as error:
         if override is not None:
             raise
-        return None, [f"The run's store cannot be read, so no faces are shown; give it with --store. {error}"]
+        return None, [f"The run's store cannot be used, so no faces are shown; give it with --store. {error}"]
 
 
 def _store_body(store: Store, examples: int) -> list[Block]:
