@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import importlib.util
+import importlib
 import io
 import os
 import re
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -151,9 +151,8 @@ def _stretched(packed: UInt8[np.ndarray, "n"], orientation: int) -> UInt8[np.nda
 
 def _decoded_heic(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"] | None:
     """Decode a HEIC photo, upright; None where the extra is not installed or the photo is damaged."""
-    try:
-        import pillow_heif
-    except ImportError:
+    pillow_heif = _heic_decoder()
+    if pillow_heif is None:
         return None
     try:
         photo = pillow_heif.open_heif(io.BytesIO(data))
@@ -163,6 +162,14 @@ def _decoded_heic(data: bytes, name: str) -> UInt8[np.ndarray, "h w 3"] | None:
     except (ValueError, RuntimeError, EOFError, SyntaxError) as error:
         why = "a damaged HEIC photo: " + " ".join(str(error).split())
         raise error if isinstance(error, FerError) else UnreadableImageError(name, Reason.UNREADABLE, why) from error
+
+
+def _heic_decoder() -> Any:
+    """Return the extra's module; None where it is not installed, or cannot be loaded."""
+    try:
+        return importlib.import_module("pillow_heif")
+    except ImportError:
+        return None
 
 
 def _undecodable(data: bytes) -> str:
@@ -230,7 +237,7 @@ def may_be_decoded_now(detail: str) -> bool:
     :class:`UnreadableImageError` said.
     """
     if NEEDS_EXTRA in detail:
-        return importlib.util.find_spec("pillow_heif") is not None
+        return _heic_decoder() is not None
     return LIMIT_VARIABLE in detail and _more_than(_pixel_limit()) not in detail
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 from aupipe.fer_data.errors import UserInputError, paragraph
+from aupipe.fer_data.folders import is_system_file
 
 
 def is_seen(images: Path) -> bool:
-    """Tell whether the folder is there and holds anything: a disk that is not mounted often leaves an empty one."""
-    return images.is_dir() and any(True for _ in images.iterdir())
+    """Tell whether the folder is there and holds anything: a disk that is not mounted often leaves an empty one.
+
+    One that may be entered and not listed counts as there.
+    """
+    try:
+        with os.scandir(images) as entries:
+            return any(not is_system_file(entry.name) for entry in entries)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def check_images(folder: Path) -> None:

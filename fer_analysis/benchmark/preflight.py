@@ -36,6 +36,8 @@ def check_settings(trainings: Sequence[Training], store: Store) -> None:
     """
     for config in (one.config for one in trainings):
         faces = _faces_learned(config, store)
+        if config.balance:
+            faces -= faces % len(store.index.classes)
         if config.batch_size > faces:
             raise UserInputError(
                 paragraph(
@@ -67,7 +69,7 @@ def check_networks(runs: Sequence[RunSpec], store: Store) -> None:
         config = run.config
         config.augmentation.check(store.index.image_size)
         try:
-            checkpoint.read_out_settings(run_record.method_settings(run.training), config)
+            checkpoint.read_out_settings(run.training, run_record.method_settings(run.training), config)
             _try(config, len(store.index.classes))
         except (FerError, RuntimeError, ValueError, AssertionError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from aupipe.fer_data.shards.preview import through_fold
 from aupipe.fer_data.types import spoken
 from aupipe.fer_display.figures import png_bytes
 from aupipe.fer_display.table_picture import draw_table
-from aupipe.fer_models.methods import method_title
+from aupipe.fer_models.methods import METHODS, method_title
 from aupipe.fer_models.training import run_record
 from aupipe.fer_models.training.selection import describe_selection
 
@@ -31,8 +32,12 @@ SHOWN = (
 )  # fmt: skip
 """Shared settings that the report names; every run's ``config.json`` has them all."""
 
-MADE = ("table-*.csv", "table-*.png", "methods*.png", "lambda.png", "matrices-*.png", "average-maps-*.png")
-"""What a report may consist of, beside results.md and results.csv."""
+_WEIGHT = r"(-w[0-9.e+-]+)?"
+MADE = re.compile(
+    rf"table-\d(-paper|-lambda|-targets|-equal)?{_WEIGHT}\.(csv|png)|methods{_WEIGHT}\.png|lambda\.png|"
+    rf"(matrices|average-maps)-({'|'.join(METHODS)})\.png"
+)
+"""Names of what a report may consist of, beside results.md and results.csv."""
 
 UNUSUAL = ("faces_per_class", "input_size", "fold")
 """Settings that it names where they are not as usual."""
@@ -88,8 +93,9 @@ def write_report(
         *(f"![{title}]({name}.png)\n" for name, title, _ in drawn),
     ]
     write_text(out / "results.md", "\n".join(parts))
-    for path in {path for pattern in MADE for path in out.glob(pattern)} - set(files):
-        path.unlink()  # of an earlier call that asked for more, or for other tables
+    for path in set(out.iterdir()) - set(files):
+        if MADE.fullmatch(path.name):
+            path.unlink()  # of an earlier call that asked for more, or for other tables
     return [out / "results.md", *files]
 
 

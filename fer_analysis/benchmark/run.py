@@ -173,7 +173,7 @@ def run_benchmark(
     progress, started = progress or Silent(), time.perf_counter()
     published = load_published(settings.published, preview_store(store_folder))
     request, n_layers = _fitted(request, store_folder, out)
-    store, plan, trained = _look(store_folder, out, request, settings)
+    store, plan, trained = _look(store_folder, out, request, settings, to_train=train)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
         failed: dict[str, str] = {}
@@ -213,7 +213,7 @@ def _fitted(request: GridRequest, store_folder: Path | str, out: Path) -> tuple[
 
 
 def _look(
-    store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings
+    store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings, *, to_train: bool = True
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
     store = preview_store(store_folder)
@@ -231,7 +231,7 @@ def _look(
     plan = plan_grid(request)
     trained = trainings(plan)
     preflight.check_folders(trained, out, store)
-    left = [one for one in trained if not state.finished(out, one, settings.split, store.index.digest)]
-    preflight.check_settings(left, store)
+    if to_train:
+        preflight.check_settings([one for one in trained if state.epochs_done(out / state.RUNS / one.name) == 0], store)
     preflight.check_networks(plan, store)
     return store, plan, trained

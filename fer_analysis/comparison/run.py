@@ -113,6 +113,9 @@ def compare_networks(
     for run, record in records.items():
         measured_run.check_fold(run, record, store)
         measured_run.check_image_size(run, record, store)
+        # The first run's store is the one to use where none is named.
+        named = store_folder if store_folder is not None or run == next(iter(records)) else place
+        measured_run.check_same_store(run, record, store, named, progress)
     store.split(options.split)
     face = canonical_face(options.shape)
     masks = canonical_masks(options.masks, face, store)

@@ -100,7 +100,7 @@ def compare(run: Path, other: Path, split: str = "test", limit: int | None = Non
         "split": contents[0]["split"],
         "n": len(first.rows),
         "n_groups": len(np.unique(first.group)),
-        **identities(contents),
+        **identities(contents, other),
         "paired_test": resampling.paired_test(first.flags("correct"), second.flags("correct"), first.group).as_json(),
         "differences": differences,
         "resamples": resampling.RESAMPLES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,23 +85,40 @@ AGAINST = "against"
 
 def against_path(folder: Path, prefix: str, other: Path) -> Path:
     """Choose the file of a comparison with ``other``, named after it; by its place, too, where another has the name."""
-    path = folder / f"{prefix}{AGAINST}-{other.resolve().name}.json"
-    with contextlib.suppress(UnreadableTextError):
-        if Path(read_json(path, dict[str, Any])["other"]).resolve() != other.resolve():
-            return path.with_stem(f"{path.stem}-{digest(str(other.resolve()))[:6]}")
-    return path
+    place = other.resolve()
+    path = folder / f"{prefix}{AGAINST}-{place.name}.json"
+    try:
+        taken = read_json(path, _Compared).other_place != str(place)
+    except UnreadableTextError:
+        taken = False
+    return path.with_stem(f"{path.stem}-{digest(str(place))[:6]}") if taken else path
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What tells whose a comparison's file is; those of earlier versions do not say it."""
+
+    other_place: str = ""
 
 
 def withdraw_comparisons(folder: Path, prefix: str) -> None:
     """Remove the comparisons of figures that are about to be measured anew."""
-    for path in folder.glob(f"{prefix}{AGAINST}-*"):
-        withdraw(path)
+    for path in folder.glob(f"{prefix}{AGAINST}-*.json"):
+        if path.is_file():
+            withdraw(path)
+            for drawn in (".csv", ".png"):
+                path.with_suffix(drawn).unlink(missing_ok=True)
 
 
-def identities(contents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def identities(contents: Sequence[Mapping[str, Any]], other: Path) -> dict[str, Any]:
     """Say which weights were compared, and on which store, in the words of a comparison's file."""
     first, second = (content.get("checkpoint_sha256") for content in contents)
-    return {"checkpoint_sha256": first, "other_checkpoint_sha256": second, "store_digest": contents[0]["store_digest"]}
+    return {
+        "other_place": str(other.resolve()),
+        "checkpoint_sha256": first,
+        "other_checkpoint_sha256": second,
+        "store_digest": contents[0]["store_digest"],
+    }
 
 
 def paired_difference(

@@ -131,7 +131,7 @@ def compare_faithfulness(
         "run": str(run),
         "other": str(other),
         "split": contents[0]["split"],
-        **identities(contents),
+        **identities(contents, other),
         "room": ROOM,
         **counts,
         "differences": differences,

@@ -24,6 +24,7 @@ class ACoL(Method):
     sees everything, classifies: the erasing needs a class before B can speak.
     """
 
+    network_options = ("width",)
     title = "ACoL"
     order = 5
 

@@ -89,6 +89,7 @@ class APViT(Method):
     paper defines no class activation map. The authors' tokens are 768 wide (preset ``apvit-rafdb``).
     """
 
+    network_options = ("score", "keep", "depth", "heads", "dim", "token_keep")
     title = "APViT"
     order = 11
     has_cam = False

@@ -52,7 +52,7 @@ class Method(nn.Module, ABC):
             (see :func:`method_title`).
         order: Its row in the paper's table; not inherited: methods without it follow the others
             (see :func:`method_names`).
-        network_options: Those of its settings that decide which weights the network has.
+        network_options: Those of its settings that decide which weights the network has, or what it answers by them.
         changed: What the method does otherwise than when runs did not yet record its settings; such runs are refused.
     """
 

@@ -17,6 +17,7 @@ class Wildcat(Method):
     the negative evidence. The map of a class is the mean of its maps, with the bias, as in the paper.
     """
 
+    network_options = ("maps", "kmax", "kmin", "alpha")
     title = "WILDCAT"
     order = 2
 

@@ -179,7 +179,7 @@ def load_best(
         config = _read_out_as(run_folder, record.config, method or record.config.method, method_options)
         record = replace(record, config=config)
         if config != trained.config:
-            record = replace(record, method_settings=read_out_settings(trained.method_settings, config))
+            record = replace(record, method_settings=read_out_settings(trained.config, trained.method_settings, config))
     path = run_folder / BEST
     state, sha256 = load_checkpoint(path, device, ("model", "epoch"))
     model = build_model(record.config, len(record.classes), with_weights=False, settings=record.method_settings)
@@ -204,10 +204,13 @@ def _ready(model: Method, device: torch.device) -> Method:
     return model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload,no-any-return]
 
 
-def read_out_settings(trained: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
-    """Give the settings of a method that reads the maps out, those that the trained weights depend on as trained.
+def read_out_settings(trained_as: TrainConfig, trained: Mapping[str, Any], config: TrainConfig) -> dict[str, Any]:
+    """Give the settings of a method that reads the maps out: those that make the network as trained.
+
+    What the run's own method is not told otherwise stays as trained, too.
 
     Args:
+        trained_as: The run's configuration.
         trained: The settings that the network was trained with.
         config: Names the method that reads, and its options.
 
@@ -216,17 +219,18 @@ def read_out_settings(trained: Mapping[str, Any], config: TrainConfig) -> dict[s
     """
     names, given = method_class(config.method).network_options, parse_options(config.method, config.method_options)
     fixed = {name: value for name, value in trained.items() if name in names}
-    other = [f"{name}={given[name]}" for name in given if name in fixed and given[name] != fixed[name]]
+    other = [name for name in given if name in fixed and given[name] != fixed[name]]
     if other:
         raise UserInputError(
             paragraph(
                 "An option belongs to the trained network and cannot be chosen when its maps are read out.",
-                expected=", ".join(f"{name}={fixed[name]}" for name in given if name in fixed),
-                got=", ".join(other),
+                expected=", ".join(f"{name}={fixed[name]}" for name in other),
+                got=", ".join(f"{name}={given[name]}" for name in other),
                 fix="Leave it out, or train another run.",
             )
         )
-    return {**method_settings(config), **fixed}
+    own = trained if config.method == trained_as.method else {}
+    return {**method_settings(config), **own, **given, **fixed}
 
 
 def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: str) -> TrainConfig:
@@ -240,4 +244,7 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
                 fix=f"Train a run with --method {method}.",
             )
         )
-    return replace(config, method=method_name(method), method_options=options)
+    name = method_name(method)
+    if name == config.method:  # what was trained holds where nothing else is said
+        options = ",".join(filter(None, (config.method_options, options)))
+    return replace(config, method=name, method_options=options)

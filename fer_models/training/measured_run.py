@@ -64,13 +64,13 @@ def run_store(
                 fix="Evaluate on a store built with the same labels.",
             )
         )
-    _check_same_store(run_folder, record, store, override, progress)
+    check_same_store(run_folder, record, store, override, progress)
     if split is not None:
         store.split(split)
     return open_previewed(place, store, progress)
 
 
-def _check_same_store(
+def check_same_store(
     run_folder: Path, record: RunRecord, store: Store, override: Path | str | None, progress: Progress | None
 ) -> None:
     """Refuse a store that was rebuilt in the place of the run's; of one that the user names only say it is another."""

@@ -345,8 +345,8 @@ class _Trainer:
             for earlier in self.state.history:
                 earlier["lost"] = True
             self.progress.note(
-                f"{self.folder}: best.pt held epoch {self._ahead}, which came out differently when it was done again: "
-                "the best of it and the epochs to come is kept"
+                f"{self.folder}: best.pt held epoch {self._ahead}, which came out differently, or was cut short, when "
+                "it was done again: the best of it and the epochs to come is kept"
             )
         self._ahead = 0
 

@@ -94,9 +94,7 @@ def run_landmarks(
     identity = stage_identity(config)
     try:
         with output_folder(work, LANDMARKS):
-            manifest_digest = _claim(work, manifest, config.follow_links)
-            if not overwrite:
-                _refuse_other_options(work, identity)
+            manifest_digest = _claim(work, manifest, config.follow_links, None if overwrite else identity)
             # Workers elsewhere have another current folder.
             folder = (work / PARTS_FOLDER).resolve()
             folder.mkdir(exist_ok=True)
@@ -232,10 +230,11 @@ def _detection_inputs(samples: Sequence[Sample], config: LandmarkConfig, known: 
         yield [None if row is None else sha256_bytes(points[row].tobytes()) for row in rows]
 
 
-def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
+def _claim(work: Path, manifest: Manifest, follow_links: bool, identity: dict[str, Any] | None) -> str:
     """Copy the manifest into WORK and return its digest, or refuse a WORK that holds another one.
 
-    Where the photos have moved since, the copy learns their new place. Its options say whether links are followed.
+    ``identity``: refuse finished landmarks of other options, too. Where the photos have moved since, the copy learns
+    their new place. Its options say whether links are followed.
     """
     copy, expected = work / MANIFEST_NAME, content_digest(manifest)
     options = {**manifest.options, FOLLOW_LINKS: follow_links}
@@ -250,6 +249,8 @@ def _claim(work: Path, manifest: Manifest, follow_links: bool) -> str:
                     fix="Choose another --out, or delete that folder if it is no longer needed.",
                 )
             )
+        if identity is not None:
+            _refuse_other_options(work, identity)
         same = (found.root, found.codes) == (manifest.root, manifest.codes)
         if same and found.options.get(FOLLOW_LINKS, False) is follow_links:
             return expected

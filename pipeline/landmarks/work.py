@@ -7,6 +7,7 @@ runs never pass for the result of one.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,10 +22,10 @@ from jaxtyping import Float32
 from aupipe.fer_data.errors import StoreError, paragraph
 from aupipe.fer_data.files import canonical_json, digest, sha256_file, withdraw, write_json
 from aupipe.fer_data.geometry import is_profile
-from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work
+from aupipe.fer_data.landmark_parts import LandmarkPart, PartFile, mixed_work, read_part
 from aupipe.fer_data.manifest import Manifest, read_manifest
 from aupipe.fer_data.manifest.model import render_lines
-from aupipe.fer_data.typed import UnreadableTextError, read_json
+from aupipe.fer_data.typed import UnreadableTextError, parse_json, read_json
 from aupipe.fer_data.types import Failure, Reason, Sample, count_reasons
 from aupipe.fer_data.wrong_path import wrong_path
 from aupipe.pipeline.landmarks.frame import landmarks_frame
@@ -151,6 +152,13 @@ class _PartDigests:
 
 
 @dataclass(frozen=True)
+class _Options:
+    """What of ``landmarks.json`` every version has."""
+
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Report:
     """``landmarks.json``."""
 
@@ -200,21 +208,26 @@ def open_work(folder: Path) -> FinishedWork:
 
 def stated_digests(folder: Path) -> dict[str, str]:
     """Read the SHA-256 that WORK's report states of each part, by file name; nothing where there is no report."""
-    report = _report(folder)
-    return {} if report is None else {name: one.sha256 for name, one in report.part_digests.items()}
+    try:
+        content = read_json(folder / REPORT_NAME, _Report)
+    except UnreadableTextError:
+        return {}
+    return {name: one.sha256 for name, one in content.part_digests.items()}
 
 
 def stated_config(folder: Path) -> Mapping[str, Any] | None:
-    """Read the detector's identity and the options that WORK's report states; None where there is no report."""
-    report = _report(folder)
-    return None if report is None else report.config
+    """Read the detector's identity and the options of finished landmarks; None where the stage is not finished.
 
-
-def _report(folder: Path) -> _Report | None:
-    try:
-        return read_json(folder / REPORT_NAME, _Report)
-    except UnreadableTextError:
+    They are the report's; where it is of an earlier version, or damaged, those of the first part that can be read.
+    """
+    if not (folder / REPORT_NAME).is_file():
         return None
+    with contextlib.suppress(UnreadableTextError):
+        return read_json(folder / REPORT_NAME, _Options).config
+    for path in sorted((folder / PARTS_FOLDER).glob("part-*.h5")):
+        with contextlib.suppress(StoreError):
+            return parse_json(read_part(path).config_json.encode(), dict[str, Any])
+    return None
 
 
 def save_report(

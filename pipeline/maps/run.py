@@ -24,7 +24,7 @@ from aupipe.fer_data.errors import (
     unknown_name,
 )
 from aupipe.fer_data.failures import FAILURES_NAME, write_failures
-from aupipe.fer_data.files import canonical_json, digest, sha256_file
+from aupipe.fer_data.files import digest, sha256_file
 from aupipe.fer_data.folders import LOCK_NAME, STORE, output_folder
 from aupipe.fer_data.manifest.labels import is_basic
 from aupipe.fer_data.manifest.places import check_inside
@@ -324,15 +324,14 @@ def _claim(store: Path, plan: StorePlan, overwrite: bool) -> None:
 
 
 def _refuse_other_shards(store: Path, plan: StorePlan) -> None:
-    """Refuse to replace the shards of a finished store whose index is damaged, where other options made them."""
-    asked = canonical_json(plan.config.as_json())
-    other = [name for name, notes in shard_notes(store).items() if notes.config_json != asked]
-    if other:
+    """Refuse to replace the shards of a finished store whose index is damaged, where none of them is of this plan."""
+    planned, notes = plan.digests(), shard_notes(store)
+    if notes and not any(planned.get(name) == one.plan_digest for name, one in notes.items()):
         raise FolderInUseError(
             paragraph(
-                f"{store} holds a store whose index is damaged, and its shards were built with other options.",
-                expected=asked,
-                got=f"{len(other)} other shards, the first of them {other[0]}",
+                f"{store} holds a store whose index is damaged, and its shards were built with other options, or from "
+                "other landmarks.",
+                got=f"{len(notes)} shards, none of them of this plan",
                 fix=f"Mend it with `aupipe repair {store} --from WORK`, which reads the options of that time; choose "
                 "another --out; or pass --overwrite to replace it.",
             )

@@ -70,8 +70,11 @@ def test_a_comparison_goes_with_the_figures_it_was_made_of(
     assert [json.loads(path.read_text())["other"] for path in found] == [str(third), str(second)]
     weights = json.loads((second / "metrics.json").read_text())["checkpoint_sha256"]
     assert {json.loads(path.read_text())["other_checkpoint_sha256"] for path in found} == {weights}
+    notes = first / "against-all-odds.txt"
+    notes.write_text("mine")
+    (first / "against-them.json").mkdir()
     evaluate(first, store_folder=store.folder)
-    assert not list(first.glob("against-*"))
+    assert {path.name for path in first.glob("against-*")} == {notes.name, "against-them.json"}
 
 
 def test_where_persons_repeat_persons_are_resampled(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -372,11 +372,30 @@ def test_a_training_that_starts_afresh_means_what_this_program_means(run: Path, 
 
 def test_options_are_obeyed_without_the_method_s_name(small: Store, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(small.folder, run, replace(CONFIG, method="prm", max_steps=1))
-    record, model, _ = checkpoint.load_best(run, CPU, None, "map=response")
-    assert record.method_settings["map"] == "response" and record.config.method == "prm" and model.has_cam
+    train(small.folder, run, replace(CONFIG, method="prm", method_options="layer=2", max_steps=1))
+    for named in (None, "prm"):
+        record = checkpoint.load_best(run, CPU, named, "map=response")[0]
+        assert record.config.method == "prm" and record.config.method_options == "layer=2,map=response"
+        assert record.method_settings == {"map": "response", "layer": 2}, "the rest is as trained"
     with pytest.raises(UserInputError, match="nonsense"):
         checkpoint.load_best(run, CPU, None, "nonsense=1")
+
+
+@pytest.mark.parametrize(
+    ("method", "trained", "given", "kept"),
+    [("wildcat", "maps=3,alpha=0.2", "kmax=0.1", "kmax=0.5"), ("acol", "width=16", "width=8", "width=16")],
+)
+def test_no_option_makes_another_network_of_a_trained_one(
+    small: Store, tmp_path: Path, method: str, trained: str, given: str, kept: str
+) -> None:
+    run = tmp_path / "run"
+    train(small.folder, run, replace(CONFIG, method=method, method_options=trained, max_steps=1))
+    assert (
+        checkpoint.load_best(run, CPU, method, trained)[0].method_settings
+        == run_record.load_record(run).method_settings
+    )
+    with pytest.raises(UserInputError, match=f"belongs to the trained network.*Expected: {kept}"):
+        checkpoint.load_best(run, CPU, None, given)
 
 
 def test_the_trained_head_cannot_be_chosen_by_a_read_out(run: Path) -> None:

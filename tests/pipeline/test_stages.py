@@ -160,7 +160,7 @@ def test_damaged_index_is_made_anew(own: Built) -> None:
     index.write_text(index.read_text().replace('"total": ', '"total": 1'))
     with pytest.raises(StoreError, match="digest does not fit"):
         open_store(own.store)
-    with pytest.raises(FolderInUseError, match=r"index is damaged.*other options.*aupipe repair.*--overwrite"):
+    with pytest.raises(FolderInUseError, match=r"index is damaged.*other options, or.*aupipe repair.*--overwrite"):
         run_maps(own.work, own.store, replace(MAPS, map_size=24), SerialExecutor(), Silent())
     run_maps(own.work, own.store, MAPS, SerialExecutor(), Silent())
     assert snapshot(own.store) == before
@@ -170,6 +170,7 @@ def test_photos_of_an_empty_mount_point_are_not_taken_for_missing(own: Built) ->
     before, root = snapshot(own.work), own.dataset.root
     root.rename(root.with_name("mounted"))
     root.mkdir()
+    (root / "lost+found").mkdir()
     with pytest.raises(UserInputError, match=r"folder of the images is empty.*Mount it"):
         run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
     assert snapshot(own.work) == before

@@ -249,12 +249,13 @@ def test_each_size_of_a_last_layer_has_its_own_ceiling(results: Results) -> None
 
 
 def test_a_report_leaves_no_table_of_an_earlier_one(store: Store, tmp_path: Path) -> None:
-    own = tmp_path / "table-notes.txt"
-    for old in (tmp_path / "table-1-w8.csv", tmp_path / "methods-w8.png", own):
-        old.write_bytes(b"of another call")
+    own = {"table-1-notes.txt", "table-for-the-paper.csv", "methods-poster.png", "matrices-old.png"}
+    old = {"table-1-w8.csv", "table-1-paper-w0.5.png", "table-6-equal.csv", "methods-w8.png", "matrices-cam.png"}
+    for name in own | old:
+        (tmp_path / name).write_bytes(b"of another call")
     how = GridProvenance("aupipe benchmark", "test", 1.0, {})
     files = write_report(GRID, plan_grid(GRID), Results([]), store, tmp_path, how, None, 5)
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files} | {own.name}
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in files} | own
 
 
 def test_a_drawn_table_is_bold_where_its_markdown_is() -> None:

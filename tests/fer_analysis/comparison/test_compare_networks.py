@@ -6,6 +6,7 @@ import csv
 import importlib
 import io
 import json
+import shutil
 import sys
 import zipfile
 from dataclasses import replace
@@ -44,6 +45,7 @@ from aupipe.fer_display.map_rows import EMPTY
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 from planted_models import mouth_reader
+from run_files import rewrite
 
 CONFIG = TrainConfig(backbone="test_resnet", epochs=1, batch_size=14, crop_size=48, max_steps=1, device="cpu")
 MOUTH = ExternalModel("planted_models:mouth_reader", normalisation="none")
@@ -256,6 +258,10 @@ def test_weights_and_normalisation_reach_the_model(tmp_path: Path) -> None:
 def test_what_cannot_be_compared_is_told(runs: list[Path], store: Store, tmp_path: Path) -> None:
     with pytest.raises(UserInputError, match="Give --store"):
         compare_networks([], None, tmp_path, PLANTED, [MOUTH])
+    rebuilt = Path(shutil.copytree(runs[0], tmp_path / "rebuilt"))
+    rewrite(rebuilt / "config.json", store=str(store.folder), store_digest="0" * 64)
+    with pytest.raises(RunError, match="not the one that the run was trained on"):
+        compare_networks([rebuilt], None, tmp_path / "new", PLANTED)
     with pytest.raises(UserInputError, match=r"same name: \S+first"):
         compare_networks([runs[0]] * 2, store.folder, tmp_path, PLANTED)
     with pytest.raises(UserInputError, match="correct, predicted, labelled"):
