@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @click.argument("store", type=PLACE)
 @click.option("--batch-size", type=click.IntRange(1), default=128, show_default=True)
 @click.option("--threads", type=click.IntRange(1), multiple=True, help="Repeat for several.  [default: 1 and 2]")
-@click.option("--mode", type=click.Choice(["none", "full", "block"]), default="full", show_default=True)
+@click.option("--mode", type=click.Choice(["none", "full", "block"]), default="full", show_default=True,
+              help="none: in file order; full, block: shuffled, as --order of train.")  # fmt: skip
 @split_option("train", "Which rows are read.")
 @click.option("--device", type=DEVICE, default="cpu", show_default=True, help="Where finished batches go.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Epochs; the median counts.")

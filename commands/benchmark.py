@@ -55,7 +55,7 @@ def shared_options(command: F) -> F:
     "--align-targets", default="", metavar="NAMES", help="Controls: class,mean,shuffled,landmarks,other_face."
 )
 @click.option("--ablation-method", type=METHOD, default="cam", show_default=True,
-              help="Whose runs the last three vary.")  # fmt: skip
+              help="Whose runs --layers, --lambdas and --align-targets vary.")  # fmt: skip
 @split_option()
 @click.option("--published", default="auto", show_default=True, help="Figures beside: rafdb, affectnet7, none or auto.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs at a time.  [default: one a core, 4 at most; one a GPU]")

@@ -46,7 +46,7 @@ def codebook_show(name: str | None, png: Path | None, as_json: bool) -> None:
         if png is not None:
             raise click.UsageError("--png needs the name of a codebook.")
         books = [load_codebook(builtin) for builtin in builtin_codebooks()]
-        show([f"{b.name:<12}{b.description}" for b in books], {b.name: b.description for b in books}, as_json)
+        show([f"{b.name:<14}{b.description}" for b in books], {b.name: b.description for b in books}, as_json)
         return
     book = load_codebook(name)
     lines, content = describe(book), {**book.content, "digest": book.digest}

@@ -33,7 +33,8 @@ from aupipe.commands.store_argument import PLACE
 @click.option("--store", type=PLACE, default=None, help="Faces to explain.  [default: the first run's store]")
 @split_option()
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression.")
-@click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True)
+@click.option("--select", type=click.Choice(["correct", "predicted", "labelled"]), default="correct", show_default=True,
+              help="Faces explained: of the class and predicted as it; predicted as it; or of the class.")  # fmt: skip
 @click.option(
     "--explainer",
     type=SpelledChoice(listed.explainers()),

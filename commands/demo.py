@@ -12,7 +12,7 @@ from aupipe.commands.console import executor_options, make_executor, out_option,
 @click.command()
 @out_option("Folder for everything the demo makes.")
 @click.option("--faces", default=60, show_default=True, type=click.IntRange(4), help="Training faces per expression.")
-@click.option("--epochs", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--epochs", default=16, show_default=True, type=click.IntRange(1), help="Of each of the two trainings.")
 @executor_options
 @output_options
 def demo(out: Path, faces: int, epochs: int, workers: int | None, scheduler: str | None, as_json: bool) -> None:

@@ -35,7 +35,7 @@ from aupipe.commands.console import (
     "that is large and near the middle; box: the same, or else the largest; error: none, leave the image out.",
 )
 @click.option("--mirror", is_flag=True, help="Look at every face in the mirror image too, for twice the time: the mean "
-              "of both looks is a little better and knows no side.")  # fmt: skip
+              "of both looks, which knows no side; the error is about the same.")  # fmt: skip
 @click.option("--follow-links", is_flag=True, help="Also take photos that links lead out of the dataset's folder.")
 @click.option("--overwrite", is_flag=True, help="Replace landmarks that were found with other options.")
 @click.option("--export", type=click.Choice(["csv", "parquet"]), default=None, help="Also write one table of all rows.")

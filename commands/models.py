@@ -96,7 +96,9 @@ def train(store: Path | str, out: Path, as_json: bool, **options: Any) -> None:
 @click.option("--estimate", type=PATH, default=None, metavar="FILE", help="With --aus: what another program says of "
               "them, such as landmarks --export csv, OpenFace or py-feat.")  # fmt: skip
 @click.option("--maps", type=PATH, default=None, help="Folder of maps made elsewhere, SAMPLE_ID.npy or .png.")
-@click.option("--occlude", is_flag=True, help="Also name the faces with their eyes, and with their mouth, hidden.")
+@click.option(
+    "--occlude", is_flag=True, help="Also measure accuracy with the eyes and brows, and with the mouth, hidden."
+)
 @output_options
 def evaluate(
     run: Path,

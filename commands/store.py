@@ -51,7 +51,7 @@ from aupipe.fer_data.action_units.modes import MISSING, MODES, AuMissing, AuMode
 )
 @click.option("--image-size", default=256, show_default=True, help="Side of the aligned crop in pixels.")
 @click.option("--map-size", default=64, show_default=True, help="Side of the AU map in pixels.")
-@click.option("--rows-per-shard", default=2048, show_default=True)
+@click.option("--rows-per-shard", default=2048, show_default=True, help="Faces in a file of the store.")
 @click.option(
     "--encoding",
     type=click.Choice(["raw", "jpeg", "auto"]),

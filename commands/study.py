@@ -34,9 +34,14 @@ SMOKE = {"folds": 2, "images": 1, "samples": 16, "least": 1, "batch_size": 4, "m
 @click.option("--images", type=click.IntRange(1), default=100, show_default=True, help="Faces an expression and fold.")
 @click.option("--samples", type=click.IntRange(2), default=1000, show_default=True, help="Of LIME and RISE, a face.")
 @click.option("--weights-from", default="hub", show_default=True, metavar="DIR|hub|none",
-              help="Pretrained weights: a folder of files, timm's, or none (all networks from scratch).")  # fmt: skip
+              help="Pretrained weights: a folder with BACKBONE.safetensors, .pth or .pt, timm's, or none (all from "
+              "scratch).")  # fmt: skip
 @click.option(
-    "--select", type=click.Choice(["correct", "predicted", "labelled"]), default="predicted", show_default=True
+    "--select",
+    type=click.Choice(["correct", "predicted", "labelled"]),
+    default="predicted",
+    show_default=True,
+    help="Faces explained: of the class and predicted as it; predicted as it; or of the class.",
 )
 @click.option("--least", type=click.IntRange(1), default=30, show_default=True,
               help="Explained faces of all folds from which a map counts.")  # fmt: skip

@@ -17,6 +17,7 @@ from aupipe.fer_data.manifest.layouts.base import ReadRequest, get_reader
 from aupipe.fer_data.manifest.problems import ProblemReason
 from aupipe.fer_data.types import Reason
 from aupipe.fer_demo.portrait import portrait_faces
+from aupipe.fer_models.methods import method_names, option_defaults
 from aupipe.pipeline.detectors import detector_names
 from aupipe.pipeline.landmarks.faces import POLICIES
 
@@ -95,3 +96,15 @@ def test_every_picture_of_the_gallery_exists_and_is_small() -> None:
     assert max(there.values()) <= 250_000 and sum(there.values()) <= 2_500_000
     program = (DOCS / "make_gallery.py").read_text(encoding="utf-8")
     assert [name for name in named if f'Picture("{Path(name).name}"' not in program] == []
+
+
+def test_every_setting_of_a_method_is_documented_with_its_default() -> None:
+    text = (DOCS / "benchmark.md").read_text()
+    rows = [line for line in text.split("### A method's own settings")[1].split("###")[0].splitlines() if "| `" in line]
+    for method in method_names():
+        (row,) = (line for line in rows if f"`{method}`" in line.split("|")[1])
+        told = dict(re.findall(r"`(\w+)=([\w.]+)`", row))
+        defaults = option_defaults(method)
+        assert told.keys() == defaults.keys(), method
+        for name, value in defaults.items():
+            assert told[name] == (f"{value:.4g}" if isinstance(value, float) and value != round(value) else str(value))

