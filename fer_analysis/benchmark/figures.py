@@ -29,7 +29,7 @@ from aupipe.fer_models.methods import method_title
 
 WITHOUT, WITH, OTHER = "#D55E00", "#0072B2", "#009E73"
 QUIET, INK = "#6b7280", "#1b1f24"
-DASHES = ("--", "-.", ":", (0, (6, 2, 1, 2)), (0, (1, 3)))
+DASHES = ("--", "-.", ":", (0, (9, 3)), (0, (1, 3)))
 """One for each control."""
 DPI = 110
 
