@@ -19,7 +19,7 @@ def is_seen(images: Path) -> bool:
         with os.scandir(images) as entries:
             return any(not is_system_file(entry.name) for entry in entries)
     except PermissionError:
-        return True
+        return os.access(images, os.X_OK)
     except OSError:
         return False
 
@@ -27,7 +27,7 @@ def is_seen(images: Path) -> bool:
 def check_images(folder: Path) -> None:
     """Raise :class:`UserInputError` where the folder of the images is not there, or is empty."""
     if not is_seen(folder):
-        raise _unseen("The folder of the images", "empty" if folder.is_dir() else "not there", folder)
+        raise _unseen("The folder of the images", "empty or closed" if folder.is_dir() else "not there", folder)
 
 
 def check_work(folder: Path) -> None:

@@ -212,6 +212,10 @@ def _fitted(request: GridRequest, store_folder: Path | str, out: Path) -> tuple[
     return replace(fitted, layers=parse_layer_sets(fitted.layers, n_layers)), n_layers
 
 
+def _begun(out: Path, training: Training) -> bool:
+    return (out / state.RUNS / training.name / run_record.LAST).is_file()
+
+
 def _look(
     store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings, *, to_train: bool = True
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
@@ -232,6 +236,6 @@ def _look(
     trained = trainings(plan)
     preflight.check_folders(trained, out, store)
     if to_train:
-        preflight.check_settings([one for one in trained if state.epochs_done(out / state.RUNS / one.name) == 0], store)
+        preflight.check_settings([one for one in trained if not _begun(out, one)], store)
     preflight.check_networks(plan, store)
     return store, plan, trained

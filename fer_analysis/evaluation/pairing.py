@@ -88,7 +88,8 @@ def against_path(folder: Path, prefix: str, other: Path) -> Path:
     place = other.resolve()
     path = folder / f"{prefix}{AGAINST}-{place.name}.json"
     try:
-        taken = read_json(path, _Compared).other_place != str(place)
+        said = read_json(path, _Compared).other_place
+        taken = said != str(place) and bool(said) and Path(said).is_dir()
     except UnreadableTextError:
         taken = False
     return path.with_stem(f"{path.stem}-{digest(str(place))[:6]}") if taken else path

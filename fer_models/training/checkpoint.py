@@ -246,5 +246,8 @@ def _read_out_as(run_folder: Path, config: TrainConfig, method: str, options: st
         )
     name = method_name(method)
     if name == config.method:  # what was trained holds where nothing else is said
-        options = ",".join(filter(None, (config.method_options, options)))
+        trained = parse_options(name, config.method_options)
+        wanted = {**trained, **parse_options(name, options)}
+        told = ",".join(f"{option}={value}" for option, value in wanted.items())
+        options = config.method_options if wanted == trained else told
     return replace(config, method=name, method_options=options)

@@ -238,19 +238,20 @@ def _claim(work: Path, manifest: Manifest, follow_links: bool, identity: dict[st
     """
     copy, expected = work / MANIFEST_NAME, content_digest(manifest)
     options = {**manifest.options, FOLLOW_LINKS: follow_links}
-    if copy.exists() and copy.with_suffix(".meta.json").exists():
-        found = read_manifest(copy)
-        if (got := content_digest(found)) != expected:
-            raise FolderInUseError(
-                paragraph(
-                    f"{work} holds the landmarks of another manifest, or of this one before it was changed.",
-                    expected=f"manifest {expected[:12]}",
-                    got=f"manifest {got[:12]}",
-                    fix="Choose another --out, or delete that folder if it is no longer needed.",
-                )
+    there = copy.exists() and copy.with_suffix(".meta.json").exists()
+    found = read_manifest(copy) if there else None
+    if found is not None and (got := content_digest(found)) != expected:
+        raise FolderInUseError(
+            paragraph(
+                f"{work} holds the landmarks of another manifest, or of this one before it was changed.",
+                expected=f"manifest {expected[:12]}",
+                got=f"manifest {got[:12]}",
+                fix="Choose another --out, or delete that folder if it is no longer needed.",
             )
-        if identity is not None:
-            _refuse_other_options(work, identity)
+        )
+    if identity is not None:
+        _refuse_other_options(work, identity)
+    if found is not None:
         same = (found.root, found.codes) == (manifest.root, manifest.codes)
         if same and found.options.get(FOLLOW_LINKS, False) is follow_links:
             return expected

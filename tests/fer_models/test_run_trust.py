@@ -377,6 +377,9 @@ def test_options_are_obeyed_without_the_method_s_name(small: Store, tmp_path: Pa
         record = checkpoint.load_best(run, CPU, named, "map=response")[0]
         assert record.config.method == "prm" and record.config.method_options == "layer=2,map=response"
         assert record.method_settings == {"map": "response", "layer": 2}, "the rest is as trained"
+    same = checkpoint.load_best(run, CPU, "prm", "layer=2")[0]
+    assert same.config == run_record.load_record(run).config, "as a grid measures it"
+    assert checkpoint.load_best(run, CPU, "prm", "layer=3")[0].config.method_options == "layer=3"
     with pytest.raises(UserInputError, match="nonsense"):
         checkpoint.load_best(run, CPU, None, "nonsense=1")
 

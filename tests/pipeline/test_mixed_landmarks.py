@@ -94,6 +94,9 @@ def test_finished_landmarks_are_not_replaced_by_other_options(
         with pytest.raises(FolderInUseError, match=r"mirror true\. Got: mirror none\..*--overwrite"):
             run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent())
         assert snapshot(work) == before
+    (work / "manifest.meta.json").unlink()
+    with pytest.raises(FolderInUseError, match="--overwrite"):
+        run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent())
     assert run_landmarks(manifest, work, config, SerialExecutor(), Silent()).parts_skipped == 3
     assert build(work).ok == COUNT
     assert run_landmarks(manifest, work, mirrored, SerialExecutor(), Silent(), overwrite=True).parts_skipped == 0

@@ -171,7 +171,7 @@ def test_photos_of_an_empty_mount_point_are_not_taken_for_missing(own: Built) ->
     root.rename(root.with_name("mounted"))
     root.mkdir()
     (root / "lost+found").mkdir()
-    with pytest.raises(UserInputError, match=r"folder of the images is empty.*Mount it"):
+    with pytest.raises(UserInputError, match=r"folder of the images is empty or closed.*Mount it"):
         run_landmarks(own.dataset.manifest, own.work, LANDMARKS, SerialExecutor(), Silent())
     assert snapshot(own.work) == before
 
