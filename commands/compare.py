@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from aupipe.commands import listed
 from aupipe.commands.console import (
@@ -18,6 +17,7 @@ from aupipe.commands.console import (
     progress,
     show,
     split_option,
+    was_given,
 )
 from aupipe.commands.store_argument import PLACE
 
@@ -90,9 +90,7 @@ def compare(
 
 def _refuse(names: set[str], why: str) -> None:
     """Refuse options that would have no effect, where they were given."""
-    context = click.get_current_context()
-    usual = (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-    given = [f"--{name.replace('_', '-')}" for name in sorted(names) if context.get_parameter_source(name) not in usual]
+    given = [f"--{name.replace('_', '-')}" for name in sorted(names) if was_given(name)]
     if given:
         raise click.UsageError(f"Leave out {', '.join(given)}. {why}")
 

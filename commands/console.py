@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from aupipe.commands import listed
@@ -173,6 +174,12 @@ def finish_stage(
         )
         return TOO_MANY_FAILURES
     return 0
+
+
+def was_given(name: str) -> bool:
+    """Tell whether an option of the running command was given, rather than left at its default."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
 
 
 max_failures_option = click.option(

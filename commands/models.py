@@ -20,6 +20,7 @@ from aupipe.commands.console import (
     progress,
     show,
     split_option,
+    was_given,
 )
 from aupipe.commands.grouped_help import GroupedHelp
 from aupipe.commands.store_argument import PLACE
@@ -56,9 +57,7 @@ def training_config(options: Mapping[str, Any]) -> TrainConfig:
 
     if not options["preset"]:
         return TrainConfig(**options)
-    default, context = click.core.ParameterSource.DEFAULT, click.get_current_context()
-    given = {name: value for name, value in options.items() if context.get_parameter_source(name) is not default}
-    return preset_config(options["preset"], given)
+    return preset_config(options["preset"], {name: value for name, value in options.items() if was_given(name)})
 
 
 @click.command(cls=GroupedHelp)

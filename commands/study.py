@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from aupipe.commands import listed
 from aupipe.commands.console import (
@@ -17,6 +16,7 @@ from aupipe.commands.console import (
     output_options,
     progress,
     show,
+    was_given,
 )
 from aupipe.commands.store_argument import PLACE
 
@@ -80,8 +80,7 @@ def study(
     from aupipe.fer_analysis.study import estimate_study, make_request, run_study
 
     if smoke:
-        source = click.get_current_context().get_parameter_source
-        rest |= {name: value for name, value in SMOKE.items() if source(name) in (None, ParameterSource.DEFAULT)}
+        rest |= {name: value for name, value in SMOKE.items() if not was_given(name)}
     names = ("images", "samples", "select", "explainer", "masks", "shape", "seed", "device")
     maps = MapOptions(**{name: rest.pop(name) for name in names}, resamples=0)
     request = make_request(networks, weights_from=weights_from, epochs=epochs, maps=maps, **rest)

@@ -34,8 +34,9 @@ def check_settings(trainings: Sequence[Training], store: Store) -> None:
         UserInputError: A batch is larger than what is learned from, or a control needs another store.
         RunError: The file of weights cannot be read.
     """
+    seen = _through_folds(trainings, store)
     for config in (one.config for one in trainings):
-        faces = _faces_learned(config, store)
+        faces = _faces_learned(config, seen[config.fold])
         if config.balance:
             faces -= faces % len(store.index.classes)
         if config.batch_size > faces:
@@ -113,8 +114,7 @@ def check_folders(plan: Sequence[Training], out: Path, store: Store) -> None:
     Raises:
         RunError: There is one.
     """
-    folds = {training.config.fold for training in plan}
-    seen = {fold: through_fold(store, fold) for fold in folds}
+    seen = _through_folds(plan, store)
     for training in plan:
         folder, its = out / state.RUNS / training.name, seen[training.config.fold]
         run_record.check_same_run(folder, run_record.describe_run(its, folder, training.config))
@@ -134,10 +134,10 @@ def estimate_seconds(plan: Sequence[Training], out: Path, store: Store, split: s
         measured = {key: _measure(config, store, split) for key, config in costs.items()}
     finally:
         torch.set_num_threads(before)
-    total = 0.0
+    total, seen = 0.0, _through_folds(left, store)
     for one in left:
         epoch, reading = measured[_network(one.config)]
-        steps = -(-_faces_learned(one.config, store) // one.config.batch_size)
+        steps = -(-_faces_learned(one.config, seen[one.config.fold]) // one.config.batch_size)
         epochs = min(one.config.epochs, (one.config.max_steps or math.inf) / steps)
         total += max(epochs - state.epochs_done(out / state.RUNS / one.name), 0) * epoch
         total += reading * len(one.runs)
@@ -159,12 +159,18 @@ def _measure(config: TrainConfig, store: Store, split: str) -> tuple[float, floa
         started = time.perf_counter()
         evaluate(folder, store.folder, split=split, device=config.device)
         reading = time.perf_counter() - started
-    per_epoch = -(-_faces_learned(config, store) // config.batch_size)
+    per_epoch = -(-_faces_learned(config, through_fold(store, config.fold)) // config.batch_size)
     return steps / MEASURED_STEPS * per_epoch + max(report.seconds - steps, 0.0), reading
 
 
-def _faces_learned(config: TrainConfig, store: Store) -> int:
-    counts = through_fold(store, config.fold).index.label_counts("train").values()
+def _through_folds(trainings: Sequence[Training], store: Store) -> dict[str, Store]:
+    """See the store as the trainings do, by fold: to deal persons to folds takes reading all of them."""
+    return {fold: through_fold(store, fold) for fold in {one.config.fold for one in trainings}}
+
+
+def _faces_learned(config: TrainConfig, seen: Store) -> int:
+    """Count the faces of an epoch; ``seen``: the store through the training's fold."""
+    counts = seen.index.label_counts("train").values()
     return sum(min(count, config.faces_per_class or count) for count in counts)
 
 
