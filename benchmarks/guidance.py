@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import multiprocessing
 import statistics
 import sys
@@ -28,6 +29,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
+from aupipe.fer_analysis.benchmark.equivalence import MARGIN, AccuracyDifference, accuracy_difference
 from aupipe.fer_analysis.benchmark.worker import use_threads
 from aupipe.fer_analysis.evaluation import METRICS, evaluate
 from aupipe.fer_analysis.evaluation.coded_comparing import unit_scores
@@ -158,6 +160,8 @@ FIGURES = {
     "within_units": "coded: its maps of single AUs",
 }
 COMPARED = tuple(name for name in FIGURES if name != "ece")
+EQUAL = {"accuracy": "equal within, points", "coded_accuracy": "coded: equal within, points"}
+"""Accuracies for which it is also tested whether they are equal."""
 PERCENT = {name for name, title in FIGURES.items() if title.endswith("%")}
 
 
@@ -216,15 +220,26 @@ def lead(ours: Sequence[Measured], theirs: Sequence[Measured], name: str) -> Lea
         return None
     value = statistics.fmean(one.figures[name] for one in ours) - statistics.fmean(one.figures[name] for one in theirs)
     if name in ours[0].faces:
-        first = ours[0].faces[name]
-        if any(one.faces[name].identity != first.identity for one in both):
-            sys.exit(f"{FIGURES[name]} was not measured on the same faces everywhere: build the stores anew.")
-        values = np.stack([a.faces[name].values - b.faces[name].values for a, b in zip(ours, theirs, strict=True)])
-        told = len(ours) > 1 and len(np.unique(first.group)) > 1
-        return value, percentile_interval(two_level_means(values, first.group)) if told else None
+        values, group = differences(ours, theirs, name)
+        told = len(ours) > 1 and len(np.unique(group)) > 1
+        return value, percentile_interval(two_level_means(values, group)) if told else None
     areas = np.stack([a.areas[name] - b.areas[name] for a, b in zip(ours, theirs, strict=True)], 1)
     trainings = draw_counts(len(ours), RESAMPLES, SEED + 1) / len(ours)  # not those that drew the persons
     return value, within_class.area_interval((trainings * areas).sum(1)) if len(ours) > 1 else None
+
+
+def differences(
+    ours: Sequence[Measured], theirs: Sequence[Measured], name: str
+) -> tuple[Float64[np.ndarray, "s n"], Int64[np.ndarray, "n"]]:
+    """Compute face by face what trainings have more than others of the same seeds, and whose faces they are.
+
+    Ends the program where they were not measured on the same faces.
+    """
+    first = ours[0].faces[name]
+    if any(one.faces[name].identity != first.identity for one in (*ours, *theirs)):
+        sys.exit(f"{FIGURES[name]} was not measured on the same faces everywhere: build the stores anew.")
+    values = np.stack([a.faces[name].values - b.faces[name].values for a, b in zip(ours, theirs, strict=True)])
+    return values, first.group
 
 
 # --- tables ---
@@ -260,8 +275,17 @@ def table_of_leads(found: Mapping[str, Mapping[int, Measured]]) -> str:
             seeds = sorted(its.keys() & found[other].keys())
             ours, theirs = ([one[seed] for seed in seeds] for one in (its, found[other]))
             cells = [_lead(lead(ours, theirs, name), name) for name in COMPARED]
-            rows.append((ARMS[arm].title, ARMS[other].title, str(len(seeds)), *cells))
-    return markdown_table(("guided by", "less", "seeds", *(FIGURES[name] for name in COMPARED)), rows, align="llr")
+            margins = [_margin(accuracy_difference(*differences(ours, theirs, name))) for name in EQUAL]
+            rows.append((ARMS[arm].title, ARMS[other].title, str(len(seeds)), *cells, *margins))
+    head = ("guided by", "less", "seeds", *(FIGURES[name] for name in COMPARED), *EQUAL.values())
+    return markdown_table(head, rows, align="llr")
+
+
+def _margin(found: AccuracyDifference) -> str:
+    if not found.told:
+        return ""
+    cell = f"{math.ceil(10 * found.margin) / 10:.1f}"
+    return f"**{cell}**" if found.margin <= MARGIN else cell
 
 
 def _lead(found: Lead | None, name: str) -> str:
@@ -284,7 +308,8 @@ there.
 
 Below, what an arm has more than another (the column *less*): 95 % intervals, trainings and persons resampled, paired
 by seed and face. Of so few trainings they are somewhat too narrow. Bold: intervals that leave out 0; of {cells} here
-about {chance:.0f} would by chance alone.
+about {chance:.0f} would by chance alone. *Equal within*: the smallest margin within which two one-sided tests at 5 %
+call the two accuracies equal; bold: within the {margin:g} point that was fixed before.
 """
 
 
@@ -337,7 +362,7 @@ def write(out: Path, arms: Sequence[str], seeds: Sequence[int]) -> None:
     (out / "guidance.csv").write_text(csv_of_records(list(records(found))))
     leads = table_of_leads(found)
     cells = leads.count("(")
-    text = f"{table_of_means(found)}\n{LEGEND.format(cells=cells, chance=cells / 20)}\n{leads}"
+    text = f"{table_of_means(found)}\n{LEGEND.format(cells=cells, chance=cells / 20, margin=MARGIN)}\n{leads}"
     (out / "guidance.md").write_text(text)
     print((out / "guidance.md").read_text())
 

@@ -80,6 +80,17 @@ def test_an_interval_that_leaves_out_0_is_bold_and_never_ends_in_0(program: Modu
     assert program._lead((0.0123, None), "within") == "+0.012"
 
 
+@pytest.mark.parametrize(("gain", "equal"), [(0.0, True), (0.05, False)])
+def test_accuracies_are_tested_for_being_equal(program: ModuleType, gain: float, equal: bool) -> None:
+    rng = np.random.default_rng(2)
+    right = (rng.random((3, 20_000)) < 0.5).astype(float)
+    more = np.where(rng.random(right.shape) < gain, 1.0, right)  # of which half were right before
+    ours, theirs = ([measured(program, row, row) for row in rows] for rows in (more, right))
+    margin = program._margin(program.accuracy_difference(*program.differences(ours, theirs, "accuracy")))
+    assert margin.startswith("**") == equal
+    assert float(margin.strip("*")) == (0 if equal else pytest.approx(2.5, abs=0.3))
+
+
 def coded(row: TripletRow) -> TripletRow:
     split, number = row.sample_id.split("/")
     person, label = divmod(int(number), len(CLASSES))
@@ -118,6 +129,7 @@ def test_arms_are_trained_measured_and_set_against_one_another(program: ModuleTy
         }
         assert {name: float(row[name]) for name in expected} == pytest.approx(expected)
     text = (tmp_path / "out" / "guidance.md").read_text()
+    assert text.count("equal within, points |") == 2 and "within the 1 point that was fixed before" in text
     assert (
         "| nothing | 2 |" in text
         and "| `fused`, `--guidance per-au` | the same with another face's weights | 2 |" in text
