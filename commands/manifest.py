@@ -117,7 +117,7 @@ def manifest_build(
 @click.argument("path", type=PATH)
 @output_options
 def manifest_check(path: Path, as_json: bool) -> int:
-    """Check a manifest: files present, labels known, no person or photo in two splits.
+    """Check a manifest: files present, labels known, no person or face in two splits.
 
     \b
     Example: aupipe manifest check faces.csv

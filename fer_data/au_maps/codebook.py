@@ -122,7 +122,7 @@ def codebook_text(name_or_path: str) -> str:
         if not path.is_file():
             raise CodebookError(paragraph(f"The codebook file {path} does not exist."))
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             got = f"the byte {error.object[error.start]:#x} in place {error.start + 1}"
             fix = "Save it as UTF-8."
@@ -180,7 +180,7 @@ def _with_regions(content: dict[str, Any], where: str) -> dict[str, Any]:
     own = content.get("au", [])
     if not (isinstance(own, list) and all(isinstance(entry, dict) for entry in own)):
         raise CodebookError(paragraph("A codebook's `au` is not a list of tables.", where=where, got=own))
-    replaced = [entry.get("number") for entry in own]
+    replaced = [_plain_number(entry.get("number")) for entry in own]
     action_units = [*(entry for entry in shared["au"] if entry["number"] not in replaced), *own]
     rest = {key: value for key, value in content.items() if key != "regions"}
     return {**rest, "kind": shared["kind"], "au": action_units}
@@ -243,10 +243,15 @@ def parse_weights(aus: Any) -> dict[int, float]:
     return weights
 
 
+def _plain_number(number: Any) -> Any:
+    """Read ``"6"`` and ``"AU6"`` as 6; anything else is left as it is."""
+    said = isinstance(number, str) and re.fullmatch(r"(?:AU[ _]?)?(\d{1,3})", number.strip(), re.IGNORECASE)
+    return int(said[1]) if said else number
+
+
 def _whole(number: Any) -> int:
     """The number of an AU, which is no 6.7, date or truth value; ``6``, ``"6"`` and ``"AU6"`` are the same."""
-    if isinstance(number, str) and (found := re.fullmatch(r"(?:AU[ _]?)?(\d{1,3})", number.strip(), re.IGNORECASE)):
-        return int(found[1])
+    number = _plain_number(number)
     if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f'{number!r} is not the number of an AU, such as 6, "6" or "AU6"')
     return number

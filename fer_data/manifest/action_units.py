@@ -74,11 +74,6 @@ def count_coded(samples: Sequence[Sample]) -> int:
     return sum(sample.aus is not None for sample in samples)
 
 
-def shared_photos(count: int, table: Path) -> str:
-    """Say which faces a table could not mean."""
-    return f"{count} faces share their photo with others, so {table.name} cannot mean them: name faces by sample_id"
-
-
 def _from_table(samples: Sequence[Sample], path: Path) -> CodedSamples:
     table = read_unit_table(path, UnitRow.codes, samples)
     found, header = table.find(samples), table.header
@@ -90,8 +85,7 @@ def _from_table(samples: Sequence[Sample], path: Path) -> CodedSamples:
     notes = _notes(coded, problems, f"{path.name} ({header.scale}, by {header.key})")
     if unused := len(table.values.keys() - found):
         notes.append(f"{unused} of {len(table.values)} rows of {path.name} name no sample")
-    if table.shared:
-        notes.append(shared_photos(table.shared, path))
+    notes += table.notes()
     source = CodeSource(path.name, header.scale, count_coded(coded), tuple(header.units), table.sha256)
     return CodedSamples(coded, source, problems, notes)
 

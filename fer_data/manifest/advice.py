@@ -23,6 +23,8 @@ def split_notes(given: Set[str], cut: Set[str]) -> Iterator[str]:
         yield f"the dataset names no splits: {f'{made} samples were cut from it' if made else 'all samples are train'}"
     elif "val" not in given and "val" in cut:
         yield "the dataset has no validation split: it was cut from train"
+    if "train" not in given | cut:
+        yield f"there is no training split: the dataset names {' and '.join(sorted(given - {''}))} alone"
     if "test" not in given | cut:
         yield "there is no test split"
 
@@ -93,6 +95,8 @@ def validation_warnings(
             break
     else:
         way = "there are too few images, or persons, to cut one: add some"
+    if not any(sample.split == "train" for sample in samples):
+        way = "it is cut from the training split, which has no image"
     yield f"there is no validation split, and `aupipe train` needs one to choose the best epoch: {way}"
 
 

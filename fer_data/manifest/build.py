@@ -30,7 +30,7 @@ from aupipe.fer_data.manifest.layouts import ChosenLayout, choose_layout, unread
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, ReadRequest, choose_variant, describe_folder
 from aupipe.fer_data.manifest.layouts.cells import BOX_FORMATS
 from aupipe.fer_data.manifest.model import box_cells, companion_path, recorded_digest, write_manifest
-from aupipe.fer_data.manifest.persons import person_of, take_persons
+from aupipe.fer_data.manifest.persons import NO_PERSONS, person_of, take_persons
 from aupipe.fer_data.manifest.points import attach_points
 from aupipe.fer_data.manifest.problems import Problem, count_problems, write_problems
 from aupipe.fer_data.manifest.reorder import refuse_reordered
@@ -252,7 +252,8 @@ def make_samples(kept: Sequence[LabelledRow], pattern: re.Pattern[str] | None) -
         row, sample_id = item.row, name
         if faces[name] > 1 and row.box is not None:
             sample_id = f"{name}@{','.join(box_cells(row.box))}"
-        told = row.subject or (person_of(row.path, pattern) if pattern is not None else "")
+        told = "" if row.subject.casefold() in NO_PERSONS else row.subject
+        told = told or (person_of(row.path, pattern) if pattern is not None else "")
         subject = unicodedata.normalize("NFC", told)
         samples.append(Sample(sample_id, row.path, item.label, row.source_label, row.split, subject, row.box))
     return samples

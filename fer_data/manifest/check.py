@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from aupipe.fer_data.manifest.model import ManifestMeta, check_points, count_sam
 from aupipe.fer_data.manifest.persons import persons_in_names, torn_persons
 from aupipe.fer_data.manifest.places import paths_outside
 from aupipe.fer_data.manifest.problems import Place
-from aupipe.fer_data.types import Box, Sample
+from aupipe.fer_data.manifest.same_faces import group_faces
+from aupipe.fer_data.types import Sample
 
 _Lines = Sequence[tuple[int, Sample]]
 
@@ -116,11 +116,8 @@ def _check_files(lines: _Lines, root: Path) -> Iterator[ManifestFinding]:
         message = f"{path} is a link out of the root, to {target}: `aupipe landmarks` needs --follow-links."
         yield ManifestFinding(Level.WARNING, "outside_root", line, message)
     keys = content_keys(root, sizes)
-    images = defaultdict[tuple[str, Box | None], list[tuple[int, Sample]]](list)
-    for line, sample in lines:
-        if sample.path in keys:
-            images[keys[sample.path], sample.box].append((line, sample))
-    for group in images.values():
+    here = (((line, sample), keys[sample.path], sample.box) for line, sample in lines if sample.path in keys)
+    for group in group_faces(here):
         first_line, first = group[0]
         for line, sample in group[1:]:
             yield from _compare(line, sample, first_line, first)

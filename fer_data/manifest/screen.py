@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from aupipe.fer_data.manifest.content import content_keys, file_sizes
 from aupipe.fer_data.manifest.labels import Vocabulary
 from aupipe.fer_data.manifest.layouts.base import DatasetListing, RawRow
 from aupipe.fer_data.manifest.problems import NOT_PLAIN, Problem, ProblemReason, is_plain
-from aupipe.fer_data.types import Box
+from aupipe.fer_data.manifest.same_faces import group_faces
 
 # Of identical images in several splits the one in test stays: its copy in train would leak, the reverse would not.
 _KEEP_FIRST = {"test": 0, "val": 1, "train": 2, "": 3}
@@ -74,15 +74,12 @@ def screen_rows(listing: DatasetListing, vocabulary: Vocabulary) -> ScreenedRows
 def separate_duplicates(
     usable: Sequence[LabelledRow], keys: Mapping[str, str]
 ) -> tuple[list[LabelledRow], list[Problem]]:
-    """Separate rows that stay from problems: one row per image (and box) stays, none of them if labels disagree.
+    """Separate rows that stay from problems: one row per face stays, none of them if labels disagree.
 
     ``keys`` gives byte-identical files the same key. Pure.
     """
-    groups = defaultdict[tuple[str, Box | None], list[LabelledRow]](list)
-    for item in usable:
-        groups[keys[item.row.path], item.row.box].append(item)
     kept, problems = list[LabelledRow](), list[Problem]()
-    for group in groups.values():
+    for group in group_faces((item, keys[item.row.path], item.row.box) for item in usable):
         if len({item.label for item in group}) > 1:
             problems.extend(_conflict(item, group) for item in group)
             continue

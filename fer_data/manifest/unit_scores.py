@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64
 
 from aupipe.fer_data.errors import ManifestError, paragraph
-from aupipe.fer_data.manifest.action_units import shared_photos
 from aupipe.fer_data.manifest.face_codes import faces_of_store
 from aupipe.fer_data.manifest.unit_tables import UnitRow, UnitTable, read_unit_table
 from aupipe.fer_data.types import Sample
@@ -79,8 +78,7 @@ def read_estimates(path: Path, samples: Sequence[Sample]) -> EstimateTable:
     common = [float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else 0.0 for values in known.T]
     source = EstimateSource(table.header.scale, table.sha256, numbers, tuple(round(v, 6) for v in common))
     notes = [f"{len(told)} of {len(samples)} samples are told by {path.name} ({source.scale}, by {table.header.key})"]
-    notes += [shared_photos(table.shared, path)] if table.shared else []
-    return EstimateTable(source, told, tuple(notes))
+    return EstimateTable(source, told, (*notes, *table.notes()))
 
 
 def read_unit_scores(

@@ -22,7 +22,7 @@ from aupipe.fer_data.errors import ManifestError, paragraph
 from aupipe.fer_data.files import sha256_file
 from aupipe.fer_data.manifest.labels import NEUTRAL
 from aupipe.fer_data.manifest.layouts.cells import plain_word
-from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, find_column, table_rows
+from aupipe.fer_data.manifest.layouts.text import HEADER_ROLES, SURPLUS, find_column, has_surplus, table_rows
 from aupipe.fer_data.types import Sample
 from aupipe.fer_display.tables import plain_cell
 
@@ -175,6 +175,7 @@ class UnitTable(Generic[T]):
     """A table that was read: what it says, and on which line, by the text that names a face.
 
     ``shared``: faces that were not found because they share their photo, which is all that the table names.
+    ``elsewhere``: files that were found by their name alone, with the path in another folder that the table gives.
     """
 
     path: Path
@@ -184,6 +185,23 @@ class UnitTable(Generic[T]):
     lines: dict[str, int] = field(default_factory=dict)
     unread: list[UnreadRow] = field(default_factory=list)
     shared: int = 0
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    _written: dict[str, str] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """Write sentences on faces that it could not mean, or may not have meant."""
+        notes = list[str]()
+        if self.shared:
+            notes.append(
+                f"{self.shared} faces share their photo with others, so {self.path.name} cannot mean them: name faces "
+                "by sample_id"
+            )
+        for face, said in islice(self.elsewhere.items(), 1):
+            notes.append(
+                f"{len(self.elsewhere)} faces are told by {self.path.name} of files in other folders, found by their "
+                f"names alone: {face} by {said}"
+            )
+        return notes
 
     def find(self, samples: Sequence[Sample]) -> list[str | None]:
         """Return the key of :attr:`values` that each sample has; None where the table does not name it.
@@ -200,6 +218,9 @@ class UnitTable(Generic[T]):
             if key and self.header.key == "file" and photos[sample.path] > 1 and key != _plain(sample.sample_id):
                 key, self.shared = None, self.shared + 1
             found.append(key)
+            written = self._written.get(key or "", sample.path)
+            if _folder(written) not in ("", _folder(_plain(sample.path))):
+                self.elsewhere[sample.path] = written
             if key and self.header.key == "file" and whose.setdefault(key, sample.path) != sample.path:
                 raise _two_files(self.path, self.lines[key], key, (whose[key], sample.path))
         if not any(found):
@@ -215,6 +236,7 @@ class UnitTable(Generic[T]):
         bare = all(sample.path == sample.sample_id for sample in samples)
         short = {key: _short(key, here, bare) for key in self.values}
         if len(set(short.values())) == len(short):
+            self._written = {short[key]: key for key in short}
             self.values = {short[key]: value for key, value in self.values.items()}
             self.lines = {short[key]: line for key, line in self.lines.items()}
 
@@ -264,6 +286,8 @@ def read_unit_table(path: Path, read: Callable[[UnitRow], T], samples: Sequence[
         written = plain_cell(cells[header.name])
         name = _plain(written)
         try:
+            if has_surplus(given, names):
+                raise FacsError(SURPLUS)
             value = read(UnitRow(header, cells))
         except FacsError as error:
             table.unread.append(UnreadRow(line, written, str(error)))
@@ -331,6 +355,11 @@ def _plain(text: str) -> str:
 def _short(key: str, here: Collection[str], bare: bool) -> str:
     name = posixpath.splitext(key)[0] if bare and key not in here else key
     return name if name in here else posixpath.basename(name)
+
+
+def _folder(path: str) -> str:
+    """Name the last folder of a path."""
+    return posixpath.basename(posixpath.dirname(path))
 
 
 def _two_files(path: Path, line: int, key: str, files: Sequence[str]) -> ManifestError:

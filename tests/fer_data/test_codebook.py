@@ -165,6 +165,12 @@ def test_own_regions_replace_or_add_to_the_shared_ones() -> None:
     assert book.action_units[12].shapes[0].up == 0.05 != default.action_units[12].shapes[0].up
     assert set(book.action_units) == {*default.action_units, 18}
     assert book.action_units[1] == default.action_units[1]
+    assert parse_codebook(SHARED + own.replace("12", '"AU12"'), "mine.toml").action_units[12] == book.action_units[12]
+
+
+def test_a_codebook_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(SHARED, encoding="utf-8-sig")
+    assert load_codebook(tmp_path / "mine.toml").digest == parse_codebook(SHARED, "mine.toml").digest
 
 
 def test_the_reference_codebook_keeps_the_reference_s_slips() -> None:

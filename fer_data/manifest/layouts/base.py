@@ -171,21 +171,24 @@ def first_images(folder: Path) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def _common_split(name: str) -> str | None:
+def _common_split(name: str, whole: bool) -> str | None:
     words = re.split(r"[\W\d_]+", name)
-    found = {SPLIT_ALIASES.get(word, word) for word in ("".join(words), *words)} & set(SPLITS)
+    found = {SPLIT_ALIASES.get(word, word) for word in ("".join(words), *(() if whole else words))} & set(SPLITS)
     return found.pop() if len(found) == 1 else None
 
 
-def canonical_split(text: str, splits: Mapping[str, str]) -> str | None:
+def canonical_split(text: str, splits: Mapping[str, str], whole: bool = False) -> str | None:
     """Translate a dataset's word into ``train``, ``val`` or ``test``, by ``splits`` or the aliases; None if unknown.
+
+    With ``whole`` the text must be that word; without it other words may stand beside it.
 
     >>> canonical_split("Train_Aligned_Faces", {}), canonical_split("PublicTest", {"publictest": "test"})
     ('train', 'test')
     >>> canonical_split("train_and_val", {})
+    >>> canonical_split("Val_Kilmer", {}, whole=True)
     """
     name = text.strip().casefold()
-    return splits.get(name) or _common_split(name)
+    return splits.get(name) or _common_split(name, whole)
 
 
 def write_once(path: Path, data: bytes) -> None:

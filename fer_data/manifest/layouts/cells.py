@@ -26,8 +26,8 @@ _EDGES = {
     "top": "y0 ymin miny top starty ytl tly toplefty ytop y y1",
     "right": "x2 xmax maxx right endx xbr brx bottomrightx xright x1",
     "bottom": "y2 ymax maxy bottom endy ybr bry bottomrighty ybottom y1",
-    "width": "width w",
-    "height": "height h",
+    "width": "w width",
+    "height": "h height",
     "middle": "cx xc xcenter centerx xcentre centrex",
     "level": "cy yc ycenter centery ycentre centrey",
 }
@@ -37,7 +37,7 @@ _IN_COLUMNS = {
     "xywh": ("left", "top", "width", "height"),
 }
 _BEFORE = re.compile(r"^(?:face|bbox|bndbox|boundingbox|box|rect|roi)+(?=.)")
-"""Header names of a box in four columns, each kind best first; such a word may come before."""
+"""Header names of a box in four columns, each kind best first; such a word may come before, best before all four."""
 
 POINT_COLUMNS = tuple(f"{axis}{number}" for number in range(68) for axis in "xy")
 """Header names of the 68 points, in the order of the array's elements."""
@@ -53,15 +53,26 @@ def box_columns(names: Sequence[str]) -> dict[str, int]:
 
     >>> box_columns(["path", "facex", "facey", "facewidth", "faceheight"])
     {'xywh 0': 1, 'xywh 1': 2, 'xywh 2': 3, 'xywh 3': 4}
+    >>> box_columns(["width", "height", "facex", "facey", "facewidth", "faceheight"])  # the first two: of the image
+    {'xywh 0': 2, 'xywh 1': 3, 'xywh 2': 4, 'xywh 3': 5}
     """
     short = [_BEFORE.sub("", name) for name in names]
+    before = [name.removesuffix(rest) for name, rest in zip(names, short, strict=True)]
+    for word in dict.fromkeys(filter(None, before)):
+        if found := _four_columns([rest if one == word else "" for one, rest in zip(before, short, strict=True)]):
+            return found
+    told = next(filter(short.__contains__, BOX_FORMATS), None)
+    named = {"box": short.index(told), f"{told} 0": short.index(told)} if told is not None else {}
+    return _four_columns(short) or named
+
+
+def _four_columns(short: Sequence[str]) -> dict[str, int]:
     at = {edge: next(filter(short.__contains__, words.split()), "") for edge, words in _EDGES.items()}
     for form, edges in _IN_COLUMNS.items():
         columns = [at[edge] for edge in edges]
         if all(columns) and len(set(columns)) == len(columns):
             return {f"{form} {number}": short.index(column) for number, column in enumerate(columns)}
-    told = next(filter(short.__contains__, BOX_FORMATS), None)
-    return {"box": short.index(told), f"{told} 0": short.index(told)} if told is not None else {}
+    return {}
 
 
 def box_parts(cells: Mapping[str, str]) -> list[str]:

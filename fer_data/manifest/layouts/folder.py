@@ -101,7 +101,8 @@ def class_and_split(
     """Read the class folder (None when there is none) and the split off a relative file path.
 
     The class is the first folder that the vocabulary knows, else the one beside the ``known_places``, else the first
-    that names no split; folders around the classes may have any name, so that a dataset is found below them.
+    that names no split; folders around the classes may have any name, so that a dataset is found below them. Below a
+    class, where persons are, only a folder whose whole name is a split's is one.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -109,6 +110,8 @@ def class_and_split(
     (None, '')
     >>> class_and_split("images/Val_Set/sad/test/1.png", {}, Vocabulary())
     ('sad', 'val')
+    >>> class_and_split("sad/Val_Kilmer/1.png", {}, Vocabulary())
+    ('sad', '')
     >>> class_and_split("images/train/boredom/1.png", {}, Vocabulary(), KnownPlaces({("images", "train")}, 2))
     ('boredom', 'train')
     """
@@ -117,7 +120,7 @@ def class_and_split(
     if known is None and (beside := known_places.beside(folders)) is not None:
         known = None if canonical_split(folders[beside], splits) else beside
     around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
-    found = ((at, canonical_split(folders[at], splits)) for at in around)
+    found = ((at, canonical_split(folders[at], splits, known is not None and at > known)) for at in around)
     place, split = next((item for item in found if item[1]), (None, None))
     first = next((name for at, name in enumerate(folders) if at != place), None)
     return first if known is None else folders[known], split or ""

@@ -45,9 +45,10 @@ class NamesReader:
         if not folder.is_dir():
             raise request.not_there()
         chosen, others = compile_name_pattern(choose_variant(form, request.variant), "the layout"), _patterns(form)
+        persons = dict[str, str]()
         for path in filter(is_image_name, walk_files(folder, found)):
             match = chosen.search(path)
-            found.add(_row(match, path, request) if match is not None else _left_out(path, others))
+            found.add(_row(match, path, request, persons) if match is not None else _left_out(path, others))
         return found.listing(folder)
 
 
@@ -55,7 +56,7 @@ def _patterns(form: Form) -> list[re.Pattern[str]]:
     return [compile_name_pattern(text, "the layout") for text in form.variants.values() or [form.pattern]]
 
 
-def _row(match: re.Match[str], path: str, request: ReadRequest) -> RawRow | Problem:
+def _row(match: re.Match[str], path: str, request: ReadRequest, persons: dict[str, str]) -> RawRow | Problem:
     groups = {name: text or "" for name, text in match.groupdict().items()}
     split = canonical_split(groups["split"], request.splits) if groups.get("split") else ""
     detail = "" if is_plain(path) else NOT_PLAIN
@@ -63,7 +64,9 @@ def _row(match: re.Match[str], path: str, request: ReadRequest) -> RawRow | Prob
         detail = f"unknown split {groups['split']!r}"
     if detail or split is None:
         return Problem(Place(printable(path)), path, groups["label"], ProblemReason.BAD_ROW, detail)
-    return RawRow(path, groups["label"], Place(path), split, groups.get("subject", ""))
+    subject = groups.get("subject", "")
+    # Case does not matter in the patterns: AF01 and af01 are one person, spelt as first seen.
+    return RawRow(path, groups["label"], Place(path), split, persons.setdefault(subject.casefold(), subject))
 
 
 def _left_out(path: str, patterns: list[re.Pattern[str]]) -> Problem:

@@ -1,7 +1,7 @@
 """Finding the files that a table means where its paths lead nowhere: made on another system, or below another root.
 
-Over the whole table one rule is sought that gives every row its own file; where there is none, the nearest file is
-named and nothing is guessed.
+Over the whole table one rule is sought that gives every row its own file; where there is none, or where two fit as
+well, the nearest file is named and nothing is guessed.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -37,6 +39,11 @@ class Folders:
             self._listed[folder] = names if len(self._log.problems) == faults else None
         return self._listed[folder]
 
+    @cached_property
+    def files(self) -> list[str]:
+        """All files below the root, by their paths."""
+        return list(walk_files(self.root))
+
     def holds(self, path: str) -> bool:
         """Return whether something of that name exists, as far as can be known."""
         folder, _, name = path.rpartition("/")
@@ -46,7 +53,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class FoundPaths:
-    """Files for paths that lead nowhere: ``moved`` by a rule, or only ``near``; ``note`` says the rule."""
+    """Files for paths that lead nowhere: ``moved`` by a rule, or only ``near``; ``note`` says the rule, or why none."""
 
     moved: Mapping[str, str] = field(default_factory=dict)
     near: Mapping[str, str] = field(default_factory=dict)
@@ -92,32 +99,49 @@ _IN_PLACE = (_composed, _plain, _folded)
 _FEW = 3
 
 
-def find_paths(paths: Sequence[str], folders: Folders) -> FoundPaths:
+def find_paths(
+    paths: Sequence[str], folders: Folders, split: str = "", every: Collection[str] | None = None
+) -> FoundPaths:
     """Find the files that paths mean, over all rows of a table at once.
 
     Args:
         paths: The paths of the rows, normalised, with forward slashes.
         folders: The folder they are relative to.
+        split: The split of these rows: what lies in another split's folder is another image. Empty: not known.
+        every: The paths of all rows of the table, whose files are taken; None: ``paths`` are all.
     """
-    unique = dict.fromkeys(paths)
-    absent = [path for path in unique if not folders.holds(path)]
+    absent = [path for path in dict.fromkeys(paths) if not folders.holds(path)]
     if not absent:
         return FoundPaths()
-    files = list(walk_files(folders.root))
-    best, said = dict[str, str](), ""
-    for words, moved in _rules(absent, files, unique.keys() - set(absent)):
-        if len(moved) > len(best):
-            best, said = moved, words
+    taken = {path for path in (paths if every is None else every) if folders.holds(path)}
+    files = [file for file in folders.files if not (split and _splits(file.split("/")[:-1]) - {split})]
+    best, said, note, least = dict[str, str](), "", "", 1
+    for rules in _rules(absent, files, taken):
+        longest = max((len(moved) for _, moved in rules), default=0)
+        if longest < least:
+            continue
+        (words, moved), *others = [rule for rule in rules if len(rule[1]) == longest]
+        rival = next((words for words, other in others if other != moved), "")
+        if rival:
+            fit = f"{longest} of {len(absent)} paths that lead nowhere fit {words}, and {rival} as well"
+            note = f"{fit}: write the folder into the table"
+        else:
+            best, said, note = moved, words, ""
         if len(best) == len(absent):
             break
+        least = longest + 1
+    best = {} if note else best
     near = _nearest([path for path in absent if path not in best], files)
-    path, file = next(iter(best.items()), ("", ""))
-    note = f"{len(best)} of {len(absent)} paths that lead nowhere were found {said}: {path} is {file}" if best else ""
+    for path, file in islice(best.items(), 1):
+        note = f"{len(best)} of {len(absent)} paths that lead nowhere were found {said}: {path} is {file}"
     return FoundPaths(best, near, note)
 
 
-def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield each rule, in words, that leads enough paths to a file of their own, and these.
+_Rule = tuple[str, dict[str, str]]
+
+
+def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iterator[list[_Rule]]:
+    """Yield the rules of each kind, in words, that lead enough paths to a file of their own, and these.
 
     Files may be missing besides: a rule is one that fits half of the paths; all of several where other rows are right.
     """
@@ -125,16 +149,19 @@ def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iter
     for key, words in _KEYS:
         index = _index(files, key)
         if key in _IN_PLACE:
-            yield words, _matches(absent, index, key, taken)
+            yield [(words, _matches(absent, index, key, taken))]
+        moves = list[_Rule]()
         for dropped, prefix in _moves(absent, files, key) if len(absent) >= least else ():
             moved = _matches(absent, index, _after(key, dropped, prefix), taken)
             without = f"without {'/'.join(absent[0].split('/')[:dropped])}/" if dropped else ""
             if len(moved) >= least:
-                yield ", ".join(filter(None, (without, f"below {prefix}" if prefix else "", words))), moved
+                said = ", ".join(filter(None, (without, f"below {prefix}" if prefix else "", words)))
+                moves.append((said, moved))
+        yield moves
     for key, words in _KEYS if not any("/" in path for path in absent) else ():
         moved = _matches(absent, _index(files, _of_name(key)), _of_name(key), taken)
         if len(moved) >= least:
-            yield ", ".join(filter(None, ("in folders that the table leaves out", words))), moved
+            yield [(", ".join(filter(None, ("in folders that the table leaves out", words))), moved)]
 
 
 def _after(key: Callable[[str], str], dropped: int, prefix: str) -> Callable[[str], str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -32,13 +33,24 @@ from aupipe.fer_data.manifest.layouts.cells import (
     box_parts,
     declared_format,
     parse_points,
+    plain_word,
     read_numbers,
     to_box,
 )
 from aupipe.fer_data.manifest.layouts.paths import Folders, find_paths, is_outside
-from aupipe.fer_data.manifest.layouts.text import column_roles, point_columns, read_header, read_lines, table_rows
+from aupipe.fer_data.manifest.layouts.text import (
+    HEADER_ROLES,
+    SURPLUS,
+    column_roles,
+    has_surplus,
+    point_columns,
+    read_header,
+    read_lines,
+    table_rows,
+)
 from aupipe.fer_data.manifest.layouts.walk import scan
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
+from aupipe.fer_data.types import Box
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _NEEDED = {"path", "label"}
@@ -120,12 +132,18 @@ def list_tables(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """A table: its rows by role with their line numbers, and its columns that nothing is read from."""
+    """A table: its rows by role with their line numbers.
+
+    ``surplus``: lines with more cells than the header has columns. ``unread``: columns that nothing is read from.
+    ``found_split``: name of a column that is read as the split for what it holds, empty where its name says so.
+    """
 
     path: Path
     roles: Mapping[str, int]
     rows: Sequence[tuple[int, dict[str, str]]]
+    surplus: Set[int]
     unread: Sequence[str]
+    found_split: str
 
 
 def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
@@ -144,29 +162,41 @@ def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
     roles = column_roles(header)
     _check_header(header, roles, path)
     listed = list(rows)
-    if "split" not in roles:
-        roles |= _split_column(header, listed, roles)
+    at = None if split else _split_column(header, listed, roles, request.splits)
+    roles.pop("split", None)
+    roles |= {} if at is None else {"split": at}
     cells = [(line, {role: row[at].strip() for role, at in roles.items() if at < len(row)}) for line, row in listed]
-    given = {row.get("split", "") for _, row in cells} - {""}
-    if split or not any(canonical_split(text, request.splits) for text in given):
-        # Folds with numbers are no splits; where the file tells the split, a column does not.
-        roles.pop("split", None)
-        for _, row in cells:
-            row["split"] = split
+    for _, row in cells if at is None else ():
+        row["split"] = split  # where the file tells the split, a column does not
     used = set(roles.values())
     unread = [name for at, name in enumerate(header) if at not in used and name and not name.startswith("Unnamed")]
-    return _Table(path, roles, cells, [] if form.columns else unread)
+    surplus = {line for line, row in listed if has_surplus(row, header)}
+    found = "" if at is None or plain_word(header[at]) in HEADER_ROLES["split"].split() else header[at]
+    return _Table(path, roles, cells, surplus, [] if form.columns else unread, found)
 
 
 def _split_column(
-    header: Sequence[str], rows: Sequence[tuple[int, Sequence[str]]], roles: Mapping[str, int]
-) -> dict[str, int]:
-    """Find a column of another name that holds words for splits and nothing else."""
-    for at in set(range(len(header))) - set(roles.values()):
-        words = {row[at].strip() for _, row in rows if at < len(row)}
-        if words and all(len(word) < _LONG and canonical_split(word, {}) for word in words):
-            return {"split": at}
-    return {}
+    header: Sequence[str],
+    rows: Sequence[tuple[int, Sequence[str]]],
+    roles: Mapping[str, int],
+    splits: Mapping[str, str],
+) -> int | None:
+    """Find the column that tells the split.
+
+    One with a name for it that holds a word for one (folds with numbers are no splits), or else one that holds nothing
+    but such words, those for training among them.
+    """
+    names, taken = [plain_word(cell) for cell in header], {at for role, at in roles.items() if role != "split"}
+    named = [names.index(alias) for alias in HEADER_ROLES["split"].split() if alias in names]
+    words = {at: {row[at].strip() for _, row in rows if at < len(row)} for at in range(len(header)) if at not in taken}
+    for at in filter(words.__contains__, named):
+        if any(canonical_split(word, splits) for word in words[at]):
+            return at
+    for at, those in words.items():
+        told = {canonical_split(word, {}) if len(word) < _LONG else None for word in those}
+        if "train" in told and None not in told:
+            return at
+    return None
 
 
 def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) -> None:
@@ -196,21 +226,63 @@ def _read_table(table: _Table, request: ReadRequest, folders: Folders, found: Ga
     parsed = list[tuple[RawRow, Sequence[str]]]()
     for line, cells in table.rows:
         try:
+            if line in table.surplus:
+                raise _BadRowError(SURPLUS)
             parsed.append((parser.parse(cells, Place(name, line)), box_parts(cells)))
         except _BadRowError as error:
             path, label = parser.path_of(cells), cells.get("label", "")
             found.add(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
-    paths = find_paths([row.path for row, _ in parsed], folders)
-    rows = [(replace(row, path=paths.moved[row.path]) if row.path in paths.moved else row, box) for row, box in parsed]
-    found.notes += [paths.note] if paths.note else []
+    told, note = _splits_of_folders([row for row, _ in parsed], request.splits)
+    found.notes += [note] if note else []
+    if table.found_split:
+        found.notes.append(f"the column {table.found_split} of {name} is read as the split")
+    rows, near = _with_files(told, folders, found)
     if table.unread:
         more = f" and {len(table.unread) - 8} more" if len(table.unread) > 8 else ""
         found.notes.append(f"columns of {name} that are not used: {', '.join(table.unread[:8])}{more}")
-    form, note = _box_format(rows, table, request, folders.root)
+    boxed = [(row, parts) for row, (_, parts) in zip(rows, parsed, strict=True)]
+    form, note = _box_format(boxed, table, request, folders.root)
     found.notes += [note] if note else []
-    for row, parts in rows:
-        found.add(_with_box(row, parts, form, folders.root, paths.near.get(row.path, "")))
-    return paths.near
+    faces = Counter(row.path for row in rows)
+    for row, parts in boxed:
+        alone = bool(parts) or faces[row.path] == 1
+        found.add(_with_box(row if alone else _boxed_by_points(row), parts, form, folders.root, near.get(row.path, "")))
+    return near
+
+
+def _splits_of_folders(rows: Sequence[RawRow], splits: Mapping[str, str]) -> tuple[Sequence[RawRow], str]:
+    """Give rows without a split the one that the folders of their paths name, where all do and they differ."""
+    folders = [row.path.split("/")[:-1] for row in rows]
+    told = [next(filter(None, (canonical_split(name, splits) for name in names)), "") for names in folders]
+    if any(row.split for row in rows) or "" in told or "train" not in told or len(set(told)) == 1:
+        return rows, ""
+    shown = ", ".join(sorted({next(name for name in names if canonical_split(name, splits)) for names in folders})[:4])
+    return (
+        [replace(row, split=split) for row, split in zip(rows, told, strict=True)],
+        f"the folders in the paths are read as the split: {shown}",
+    )
+
+
+def _with_files(
+    rows: Sequence[RawRow], folders: Folders, found: Gathering
+) -> tuple[Sequence[RawRow], Mapping[str, str]]:
+    """Give rows the files that they mean, split by split; return also the nearest files of those that have none."""
+    moved, near = dict[tuple[str, str], str](), dict[str, str]()
+    every = {row.path for row in rows}
+    for split in sorted({row.split for row in rows}):
+        paths = find_paths([row.path for row in rows if row.split == split], folders, split, every)
+        moved |= {(split, path): file for path, file in paths.moved.items()}
+        near |= paths.near
+        found.notes += [paths.note] if paths.note else []
+    return [replace(row, path=moved.get((row.split, row.path), row.path)) for row in rows], near
+
+
+def _boxed_by_points(row: RawRow) -> RawRow:
+    """Tell faces of one photo apart by their landmarks, where no box does."""
+    if row.points is None or not np.isfinite(row.points).all():
+        return row
+    (x0, y0), (x1, y1) = row.points.min(0).tolist(), row.points.max(0).tolist()
+    return replace(row, box=Box(x0, y0, x1, y1)) if x0 < x1 and y0 < y1 else row
 
 
 def _box_format(
