@@ -98,7 +98,7 @@ def benchmark(
     said = without_secrets(shlex.join(["aupipe", *sys.argv[1:]]))
     settings = BenchmarkSettings(jobs, threads, split, published, said)
     if dry_run:
-        planned = estimate(store, out, request, settings)
+        planned = estimate(store, out, request, settings, progress())
         show(planned.lines(), planned.as_json(), as_json)
         return 0
     report = run_benchmark(store, out, request, settings, progress(), train=not report_only)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aupipe.fer_data.errors import StoreError, UserInputError, paragraph
+from aupipe.fer_data.folders import NO_LOCKS
 
 DEFAULT_LIMIT = 50 * 10**9
 _USE = ".use"
@@ -44,15 +45,32 @@ def cache_limit() -> int:
         raise UserInputError(
             paragraph("AUPIPE_CACHE_BYTES is not a size.", expected="a number of bytes, such as 20GB", got=text)
         )
-    return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
+    return int(min(float(match[1]), 1e30) * 1000 ** " kmgt".index(match[2] or " "))
 
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Hold ``path`` as a lock, waiting for the process that holds it."""
     with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file.fileno(), fcntl.LOCK_EX, path)
         yield
+
+
+def _lock(descriptor: int, operation: int, path: Path) -> None:
+    """Lock a file. Raises :class:`StoreError` on a disk without locks, where copies in use could be removed."""
+    try:
+        fcntl.flock(descriptor, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise StoreError(
+            paragraph(
+                "The disk of the cache has no locks, by which several processes share it.",
+                where=path.parent,
+                got=error.strerror,
+                fix="Set AUPIPE_CACHE to a folder on a local disk.",
+            )
+        ) from error
 
 
 class Cache:
@@ -137,7 +155,7 @@ def _locked(path: Path) -> int:
     """A shared lock on the file that is at ``path`` once the lock is ours: an evicted entry's file goes away."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _lock(descriptor, fcntl.LOCK_SH, path)
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(descriptor).st_ino:
                 return descriptor

@@ -23,7 +23,7 @@ LOCK_NAME = ".lock"
 SYSTEM_FILES = frozenset({LOCK_NAME, ".DS_Store", "Thumbs.db", "desktop.ini", "lost+found"})
 """Names that do not make a folder somebody's; see :func:`is_system_file`."""
 
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL})
 """What file systems without locks answer: NFS without its lock service, Lustre without flock, some FUSE."""
 
 
@@ -150,7 +150,7 @@ def _hold(lock: int, folder: Path) -> None:
             )
         ) from error
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
         message = f"The file system of {folder} has no locks: do not run two commands on one folder at once."
         warnings.warn(message, NoLocksWarning, stacklevel=4)

@@ -27,7 +27,7 @@ from aupipe.fer_data.errors import RunError, paragraph
 from aupipe.fer_data.folders import GRID, output_folder
 from aupipe.fer_data.machine import usable_cpus
 from aupipe.fer_data.shards import Store
-from aupipe.fer_data.shards.preview import open_previewed, preview_store, through_fold
+from aupipe.fer_data.shards.preview import open_previewed, preview_store
 from aupipe.fer_data.types import Progress, Silent, spoken
 from aupipe.fer_models.training import run_record
 
@@ -112,7 +112,13 @@ class Estimate:
         return [*lines, f"about {spoken(self.seconds)} in {self.jobs} processes of {self.threads} threads"]
 
 
-def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings) -> Estimate:
+def estimate(
+    store_folder: Path | str,
+    out: Path,
+    request: GridRequest,
+    settings: BenchmarkSettings,
+    progress: Progress | None = None,
+) -> Estimate:
     """Estimate the work of :func:`run_benchmark` from a few steps of each network. Writes nothing.
 
     Args:
@@ -120,6 +126,7 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
         out: Folder of the benchmark; what is finished there is not counted.
         request: The grid.
         settings: Processes and threads the time is told for, and the split to measure on.
+        progress: Told what is copied of a store at a URL, where folds need it.
 
     Returns:
         The plan, and the seconds that are left.
@@ -130,7 +137,7 @@ def estimate(store_folder: Path | str, out: Path, request: GridRequest, settings
         StoreError: The store is missing or damaged.
     """
     request, _ = _fitted(request, store_folder, out)
-    store, plan, trained = _look(store_folder, out, request, settings)
+    store, plan, trained = _look(store_folder, out, request, settings, progress or Silent())
     jobs, threads = settings.resolved(request.base.device, len(trained))
     digest = store.index.digest
     finished = sum(state.finished(out, one, settings.split, digest) for one in trained)
@@ -173,7 +180,7 @@ def run_benchmark(
     progress, started = progress or Silent(), time.perf_counter()
     published = load_published(settings.published, preview_store(store_folder))
     request, n_layers = _fitted(request, store_folder, out)
-    store, plan, trained = _look(store_folder, out, request, settings, to_train=train)
+    store, plan, trained = _look(store_folder, out, request, settings, progress, to_train=train)
     jobs, threads = settings.resolved(request.base.device, len(trained))
     with output_folder(out, GRID):
         failed: dict[str, str] = {}
@@ -217,11 +224,17 @@ def _begun(out: Path, training: Training) -> bool:
 
 
 def _look(
-    store_folder: Path | str, out: Path, request: GridRequest, settings: BenchmarkSettings, *, to_train: bool = True
+    store_folder: Path | str,
+    out: Path,
+    request: GridRequest,
+    settings: BenchmarkSettings,
+    progress: Progress,
+    *,
+    to_train: bool = True,
 ) -> tuple[Store, Sequence[RunSpec], Sequence[Training]]:
     """Make the plan, after everything that can be refused before training was."""
     store = preview_store(store_folder)
-    there = through_fold(store, request.base.fold).index.splits
+    there = preview_store(store_folder, request.base.fold, progress).index.splits  # a URL's copy serves from here on
     missing = [split for split in dict.fromkeys(("train", "val", settings.split)) if split not in there]
     if missing:
         raise RunError(

@@ -8,11 +8,12 @@ on any number of threads and of training processes.
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -133,18 +134,18 @@ class TripletLoader:
     def __init__(
         self,
         reader: SplitReader,
-        batch_size: int = 32,
+        batch_size: SupportsIndex = 32,
         config: AugmentConfig | None = None,
         *,
-        seed: int = 0,
+        seed: SupportsIndex = 0,
         device: torch.device | str = "cpu",
         mode: Mode = "full",
         drop_last: bool = False,
         even: bool = False,
-        limit: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-        threads: int = 1,
+        limit: SupportsIndex | None = None,
+        rank: SupportsIndex = 0,
+        world_size: SupportsIndex = 1,
+        threads: SupportsIndex = 1,
         resident: bool = False,
         maps: MapSource = "stored",
         target: Target = "class",
@@ -159,6 +160,10 @@ class TripletLoader:
         config.check(index.image_size)
         check_whole(batch_size=batch_size, seed=seed, rank=rank, world_size=world_size, threads=threads)
         check_whole(limit=limit or 0)
+        # NumPy's integers would overflow in seeds, and not be those of a state that was read back.
+        batch_size, seed, threads = operator.index(batch_size), operator.index(seed), operator.index(threads)
+        rank, world_size = operator.index(rank), operator.index(world_size)
+        limit = None if limit is None else operator.index(limit)
         if threads < 1:
             raise UserInputError(
                 paragraph("The loader needs a thread.", expected="1 or more", got=f"{threads} threads")
@@ -171,8 +176,9 @@ class TripletLoader:
         labels = reader.labels[: self.rows] if mode == "balanced" else None
         self.plan = EpochPlan(self.rows, batch_size, seed, mode, drop_last, rank, world_size, labels, even)
         self.plan.check()
-        self.mean = torch.tensor(mean or index.channel_mean, dtype=torch.float32, device=self.device)
-        self.std = torch.tensor(std or index.channel_std, dtype=torch.float32, device=self.device).clamp_min(1e-6)
+        self.mean = torch.tensor(index.channel_mean if mean is None else mean, dtype=torch.float32, device=self.device)
+        self.std = torch.tensor(index.channel_std if std is None else std, dtype=torch.float32, device=self.device)
+        self.std.clamp_min_(1e-6)
         self.report = LoadReport()
         self._store_digest = index.digest
         self._progress = (0, 0)

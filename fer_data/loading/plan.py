@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -129,9 +129,19 @@ class EpochPlan:
                 paragraph(
                     f"The {'smallest' if self.even else 'last'} batch of an epoch has {smallest} rows for "
                     f"{self.world_size} processes: some would wait for the others for ever.",
-                    fix=f"Use a batch size of {2 * self.world_size}{'' if self.even else ', or drop_last=True'}.",
+                    fix=f"Use {' or '.join(self._ways_to_share())}.",
                 )
             )
+
+    def _ways_to_share(self) -> Iterator[str]:
+        """Name what leaves every process a row of each batch: the smallest batch size that does, if one does."""
+        for size in range(self.world_size, self.length + 1, self.world_size):
+            other = replace(self, batch_size=size)
+            rows = [other.samples(number + 1) - other.samples(number) for number in range(len(other))]
+            if min(rows) >= self.world_size:
+                yield f"a batch size of {size}"
+                break
+        yield "fewer processes" if self.even else "drop_last=True"
 
     def __len__(self) -> int:
         """Count the batches of an epoch; ``even`` has one less where two rows a batch could not be had otherwise."""

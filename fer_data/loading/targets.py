@@ -64,7 +64,8 @@ class Targets:
             class-agnostic :func:`mean_map`; ``shuffled`` the AU map of another expression, always the same one
             (:func:`other_expression`); ``landmarks`` a Gaussian at each of the 68 points; ``other_face`` the action
             units of another face of the same class, always the same one (:func:`other_face`).
-        neutral: Classes without AUs get no target (``skip``) or a ``uniform`` one.
+        neutral: Faces of classes without AUs that have no map of their own get no target (``skip``) or a ``uniform``
+            one.
         maps: Source of a class's map, see :class:`~aupipe.fer_data.loading.loader.TripletLoader`.
         learned: The faces of :func:`mean_map`; None: the reader's of the train split, else the whole train split.
 
@@ -101,6 +102,8 @@ class Targets:
             self._drawn_label = other_expression(self._mapped, seed)
         if target == "mean":
             learned = learned or (reader if reader.split == "train" else None)  # which may be a few of its faces
+            if learned is None and "train" not in store.index.splits:
+                raise _no_faces_to_average(store)
             self._template = torch.from_numpy(mean_map(store, learned).astype(np.float32)).to(device)
         elif target == "landmarks":
             self._plan = make_plan(landmark_codebook(), ["face"], store.index.image_size)
@@ -117,17 +120,21 @@ class Targets:
     def maps(self, rows: Int64[np.ndarray, "b"], stored: Float32[Tensor, "b m m"] | None) -> Float32[Tensor, "b m m"]:
         """Make whole targets of some rows in [0, 1]; zero where :meth:`has_map` is False. ``stored``: what was read."""
         drawn = self._draw(rows) if stored is None else stored
-        drawn = drawn * self._put(self.reader.has_map[rows].astype(np.float32))[:, None, None]
-        blank = self._blank[self.reader.labels[rows]]
+        mapped = self._has_own(rows)
+        drawn = drawn * self._put(mapped.astype(np.float32))[:, None, None]
+        blank = self._blank[self.reader.labels[rows]] & ~mapped
         return drawn.masked_fill(self._put(blank)[:, None, None], 1.0) if blank.any() else drawn
 
     def has_map(self, rows: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
         """Tell which rows have a target."""
-        labels = self.reader.labels[rows]
+        return np.asarray(self._has_own(rows) | self._blank[self.reader.labels[rows]])
+
+    def _has_own(self, rows: Int64[np.ndarray, "b"]) -> Bool[np.ndarray, "b"]:
+        """Tell which rows have a target that is not uniform: a face's own map counts, whatever its class."""
         mapped = self.reader.has_map[rows] > 0
         if self.target == "shuffled":  # drawn by the label, which may have no map where the face has
-            mapped &= self._mapped[labels]
-        return np.asarray(mapped | self._blank[labels])
+            mapped &= self._mapped[self.reader.labels[rows]]
+        return np.asarray(mapped)
 
     def action_units(
         self, rows: Int64[np.ndarray, "b"], points: Float32[np.ndarray, "b 68 2"], crop: int, size: int
@@ -220,6 +227,16 @@ def _no_weights(store: Store) -> UserInputError:
             expected="a store of format 1.4, 2.3 or later",
             got=store.index.schema_version,
             fix="Build it again with `aupipe build-maps`, best with --aus fused.",
+        )
+    )
+
+
+def _no_faces_to_average(store: Store) -> UserInputError:
+    return UserInputError(
+        paragraph(
+            "The target `mean` is the mean map of the faces that were learned from, and the store has no train split.",
+            where=store.place,
+            fix="Give these faces: learned=open_store(...).split('train').",
         )
     )
 

@@ -7,6 +7,7 @@ licence, is left out, never guessed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ _MEDIA = {
 }
 _NAMED, _DESCRIBED = "faces-", "Aligned face crops of"
 """How name and description begin where nobody says them."""
+_OUR_NAME = re.compile(rf"{_NAMED}[0-9a-f]{{8}}")
+_OUR_DESCRIPTION = re.compile(rf"{_DESCRIBED} \d+ x \d+ pixels \(.*\), each with an expression label \(.*", re.DOTALL)
 
 _OWN_WORDS = (
     "arrayShape citeAs column containedIn equivalentProperty extract field fileObject fileProperty fileSet format "
@@ -94,13 +97,18 @@ def kept_about(folder: Path) -> dict[str, str]:
     except UnreadableTextError:
         return {}
     said = {key: content[key] for key in ABOUT if key in content}
-    said = {key: value.get("name") if isinstance(value, dict) else value for key, value in said.items()}
-    ours = {"name": _NAMED, "description": _DESCRIBED}
-    return {
-        key: value
-        for key, value in said.items()
-        if isinstance(value, str) and not (key in ours and value.startswith(ours[key]))
-    }
+    said = {key: _in_words(value) for key, value in said.items()}
+    ours = {"name": _OUR_NAME, "description": _OUR_DESCRIPTION}
+    return {key: value for key, value in said.items() if value and not (key in ours and ours[key].fullmatch(value))}
+
+
+def _in_words(value: object) -> str:
+    """Write a value as text: the name of a person, or those of several; empty for what has none."""
+    if isinstance(value, list):
+        return ", ".join(filter(None, map(_in_words, value)))
+    if isinstance(value, dict):
+        return _in_words(value.get("name"))
+    return value if isinstance(value, str) else ""
 
 
 def metadata(

@@ -30,7 +30,7 @@ import numpy as np
 
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError, paragraph, unknown_name
 from aupipe.fer_data.files import atomic_path, sha256_bytes, write_json
-from aupipe.fer_data.folders import EXPORT, output_folder
+from aupipe.fer_data.folders import EXPORT, is_system_file, output_folder
 from aupipe.fer_data.shards import SplitReader, Store
 from aupipe.fer_data.shards.export_parquet import export_parquet, load_library
 from aupipe.fer_data.shards.exported_files import check_count, export_by_shard, image_file, image_suffix, map_file
@@ -106,7 +106,7 @@ def check_export(store: Store, form: str, out: Path) -> dict[str, str]:
 
 def _refuse_other_content(out: Path, record: dict[str, str]) -> None:
     names = [path.name for path in out.iterdir()] if out.is_dir() else []
-    present = sorted(name for name in names if name != ".lock" and not name.endswith(".tmp"))
+    present = sorted(name for name in names if not is_system_file(name) and not name.endswith(".tmp"))
     if not present:
         return
     try:
@@ -158,6 +158,7 @@ def _tar_members(reader: SplitReader, row: int) -> Iterator[tuple[str, bytes]]:
     yield "landmarks.npy", points.getvalue()
     about = {
         "sample_id": reader.sample_ids[row],
+        "subject": _person(reader, row),
         "split": reader.split,
         "label": label,
         "class": reader.store.index.classes[label],
@@ -189,10 +190,11 @@ def _export_folder(store: Store, out: Path, progress: Progress) -> tuple[str, ..
         temporary.open("w", encoding="utf-8", newline="") as table,
     ):
         axes = [f"{axis}{point}" for point in range(68) for axis in "xy"]
-        header = ["sample_id", "split", "class", "image", "map", *axes]
+        header = ["sample_id", "subject", "split", "class", "image", "map", *axes]
         table.writelines(csv_lines(header, _written_rows(store, out, progress)))
     for split in store.index.splits:
-        written = sum(path.is_file() for path in (out / "images" / split).glob("*/*"))
+        found = (out / "images" / split).glob("*/*")
+        written = sum(path.is_file() and not is_system_file(path.name) for path in found)
         check_count(f"images/{split}", written, store.index.rows(split))
     return ("landmarks.csv",)
 
@@ -214,7 +216,13 @@ def _write_row(reader: SplitReader, row: int, name: str, out: Path) -> list[str]
     if au_map:
         _put(out / au_map, lambda: map_file(reader, row))
     points = [f"{value:.3f}" for value in reader.landmarks[row].ravel()]
-    return [reader.sample_ids[row], reader.split, label, image, au_map, *points]
+    return [reader.sample_ids[row], _person(reader, row), reader.split, label, image, au_map, *points]
+
+
+def _person(reader: SplitReader, row: int) -> str:
+    """Name the person of a face; empty where it is not known."""
+    group, sample_id = reader.groups[row], reader.sample_ids[row]
+    return "" if group == sample_id else group
 
 
 def _put(path: Path, make: Callable[[], bytes]) -> None:

@@ -315,7 +315,8 @@ def _blocks(url: str, name: str) -> Generator[bytes]:
 def _open_http(url: str, name: str) -> Iterator[IO[bytes]]:
     place = urllib.parse.urlsplit(url)
     user, host = place.netloc.rpartition("@")[::2]
-    address = place._replace(netloc=host, path=f"{place.path.rstrip('/')}/{name}").geturl()
+    path = urllib.parse.quote(f"{place.path.rstrip('/')}/{name}", safe="/%:@!$&'()*+,;=~")  # as people may write it
+    address = place._replace(netloc=host, path=path).geturl()
     request = urllib.request.Request(address, headers={"User-Agent": "aupipe"})
     if user:  # not sent on to where the server redirects
         token = base64.b64encode(urllib.parse.unquote(user).encode()).decode()

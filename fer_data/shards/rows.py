@@ -41,7 +41,9 @@ class RowFiles:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = paths
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        size = sum(path.stat().st_size for path in paths)
+        found = [path.stat() for path in paths]
+        self._files = [(one.st_dev, one.st_ino) for one in found]
+        size = sum(one.st_size for one in found)
         self._keep = len(paths) <= most // 2
         self._may_map = len(paths) <= most // 4 and size <= MAPPED_SHARE * usable_memory()
         self._open: dict[int, int] = {}
@@ -104,18 +106,33 @@ class RowFiles:
 
     @contextlib.contextmanager
     def _opened(self, shard: int) -> Iterator[int]:
-        descriptor = os.open(self.paths[shard], os.O_RDONLY)
+        descriptor = self._open_again(shard)
         try:
             yield descriptor
         finally:
             os.close(descriptor)
+
+    def _open_again(self, shard: int) -> int:
+        """Open a file; it must be the one that was there at first, whose labels and landmarks are in memory."""
+        descriptor = os.open(self.paths[shard], os.O_RDONLY)
+        now = os.fstat(descriptor)
+        if (now.st_dev, now.st_ino) == self._files[shard]:
+            return descriptor
+        os.close(descriptor)
+        raise StoreError(
+            paragraph(
+                f"The shard {self.paths[shard].name} was replaced by another file while the store was read.",
+                where=self.paths[shard].parent,
+                fix="Run the same command again; do not build a store that is being read.",
+            )
+        )
 
     def _kept(self, shard: int) -> int:
         descriptor = self._open.get(shard)
         if descriptor is None:
             with self._lock:
                 if shard not in self._open:
-                    self._open[shard] = os.open(self.paths[shard], os.O_RDONLY)
+                    self._open[shard] = self._open_again(shard)
                 descriptor = self._open[shard]
         return descriptor
 

@@ -134,7 +134,9 @@ class TrainConfig:
         "Align the layer with one map of all action units; per-au: also read a map of each out of it, as high as the "
         "action unit's weight on the face; per-au-contrast: and higher than on a face of its class with less of it.",
     )  # fmt: skip
-    neutral: Neutral = _option(ALIGNMENT, "skip", "Classes without AUs: no alignment, or with a uniform map.")  # noqa: RUF009
+    neutral: Neutral = _option(  # noqa: RUF009
+        ALIGNMENT, "skip", "Faces without a map, as of classes without AUs: no alignment, or with a uniform map."
+    )
 
     epochs: int = _option(OPTIMISATION, 30, "Passes over the training split.")
     batch_size: int = _option(OPTIMISATION, 32, "Images a step.")

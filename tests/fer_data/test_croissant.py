@@ -144,6 +144,13 @@ def test_what_people_said_stays_and_damaged_stores_are_not_described(store: Stor
     assert again["license"] == "https://other/licence" and kept_about(folder) == {**SAID, "license": again["license"]}
     describe_store(silent, store.index, {})
     assert kept_about(silent) == {}, "our own words are nobody's"
+    said = {"name": "faces-2024", "description": "Aligned face crops of my lab, 2024"}
+    describe_store(silent, store.index, said)
+    assert kept_about(silent) == said, "words that begin like ours are people's"
+    content = read(silent / CROISSANT_NAME)
+    content["creator"] = [{"@type": "sc:Person", "name": "Ann"}, {"@type": "sc:Person", "name": "Bo"}]
+    (silent / CROISSANT_NAME).write_text(json.dumps(content), encoding="utf-8")
+    assert kept_about(silent) == {**said, "creator": "Ann, Bo"}
     shard = folder / store.index.shards[0].name
     shard.write_bytes(shard.read_bytes()[:-1])
     for _ in range(2):

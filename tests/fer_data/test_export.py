@@ -17,7 +17,7 @@ import aupipe.fer_data.shards.export
 from aupipe.fer_data.errors import FolderInUseError, StoreError, UserInputError
 from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import build_manifest, read_manifest
-from aupipe.fer_data.shards import Store, open_store, write_shard
+from aupipe.fer_data.shards import Store, TripletRow, open_store, write_shard
 from aupipe.fer_data.shards.export import RECORD_NAME, export_store
 from aupipe.fer_data.shards.index import save_index
 from aupipe.fer_data.shards.spec import ShardHeader
@@ -91,7 +91,7 @@ def test_every_row_is_in_a_tar(source: Store, tmp_path: Path) -> None:
             np.testing.assert_array_equal(points, reader.landmarks[row])
             assert int(found[f"{key}.cls"]) == reader.labels[row]
             assert json.loads(found[f"{key}.json"]) == {
-                "sample_id": reader.sample_ids[row], "split": split, "label": int(reader.labels[row]),
+                "sample_id": reader.sample_ids[row], "subject": "", "split": split, "label": int(reader.labels[row]),
                 "class": CLASSES[reader.labels[row]], "has_map": bool(reader.has_map[row]),
                 "to_source": reader.to_source[row].tolist(),
             }  # fmt: skip
@@ -191,6 +191,22 @@ def test_the_folder_is_read_back_with_labels_and_splits(source: Store, tmp_path:
          for name, count in zip(CLASSES, np.bincount(source.split(split).labels, minlength=7), strict=True)}
     )  # fmt: skip
     assert Counter((sample.split, sample.label) for sample in samples) == expected
+
+
+def test_persons_are_read_back(tmp_path: Path) -> None:
+    def person(row: TripletRow) -> TripletRow:
+        return dataclasses.replace(row, group="" if row.sample_id.endswith("3") else f"P{row.sample_id[-1]}")
+
+    store = synthetic_store(tmp_path / "store", train=12, val=0, test=0, size=16, map_size=8, change=person)
+    export_store(store, "folder", tmp_path / "out")
+    (tmp_path / "out" / ".DS_Store").touch()
+    (tmp_path / "out" / "images" / "train" / CLASSES[0] / ".DS_Store").touch()
+    export_store(store, "folder", tmp_path / "out")  # a system's files are no images
+    build_manifest("csv", tmp_path / "out" / "landmarks.csv", tmp_path / "M.csv")
+    reader = store.split("train")
+    expected = Counter("" if g == i else g for g, i in zip(reader.groups, reader.sample_ids, strict=True))
+    assert Counter(sample.subject for sample in read_manifest(tmp_path / "M.csv").samples) == expected
+    assert expected[""] and len(expected) > 3
 
 
 def test_ids_become_file_names_that_stay_apart(raw: Store, tmp_path: Path) -> None:

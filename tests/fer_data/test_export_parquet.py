@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.images import decode_image
 from aupipe.fer_data.manifest import build_manifest, read_manifest
-from aupipe.fer_data.shards import Store, open_store
+from aupipe.fer_data.shards import Store, TripletRow, open_store
 from aupipe.fer_data.shards.croissant import CROISSANT_NAME
 from aupipe.fer_data.shards.export import RECORD_NAME, export_store
 from aupipe.fer_data.shards.export_parquet import ARRAYS, ROWS_PER_GROUP
@@ -143,3 +145,16 @@ def test_without_pyarrow_it_is_said_how_to_get_it(raw: Store, tmp_path: Path, mo
     with pytest.raises(UserInputError, match=r"needs the library pyarrow.*aupipe\[parquet\]"):
         export_store(raw, "parquet", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_persons_are_read_back_from_tables(tmp_path: Path) -> None:
+    def person(row: TripletRow) -> TripletRow:
+        return dataclasses.replace(row, group="" if row.sample_id.endswith("3") else f"P{row.sample_id[-1]}")
+
+    store = synthetic_store(tmp_path / "store", train=12, val=0, test=0, size=16, map_size=8, change=person)
+    export_store(store, "parquet", tmp_path / "out")
+    build_manifest("auto", tmp_path / "out", tmp_path / "M.csv", test_fraction=0)
+    reader = store.split("train")
+    expected = Counter("" if g == i else g for g, i in zip(reader.groups, reader.sample_ids, strict=True))
+    assert Counter(sample.subject for sample in read_manifest(tmp_path / "M.csv").samples) == expected
+    assert expected[""] and len(expected) > 3

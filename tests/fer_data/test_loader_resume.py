@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,3 +249,29 @@ def test_a_balanced_loader_continues_and_repeats_with_other_augmentations(tmp_pa
         plain.load_state_dict(loader.state_dict())
     with pytest.raises(UserInputError, match="no map-style data set"):
         loader.as_torch_dataset()
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers(small: Store) -> None:
+    reader, crop = small.split("train"), AugmentConfig(24)
+    numbers: Any = {"limit": np.int64(30), "seed": np.int64(3), "threads": np.int32(2)}
+    loader = TripletLoader(reader, np.int64(8), crop, **numbers)
+    assert sum(map(len, loader.epoch(0))) == 30
+    state = json.loads(json.dumps(loader.state_dict()))
+    TripletLoader(reader, 8, crop, limit=30, seed=3).load_state_dict(state)
+    loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch", "world", "even", "way"),
+    [
+        (41, 8, 4, False, "a batch size of 12 or drop_last=True"),
+        (9, 4, 4, False, "drop_last=True"),
+        (5, 4, 4, True, "fewer processes"),
+    ],
+)
+def test_the_advised_way_to_share_is_one_that_works(rows: int, batch: int, world: int, even: bool, way: str) -> None:
+    with pytest.raises(UserInputError, match=rf"rows for {world} processes.*Use {way}\.$"):
+        EpochPlan(rows, batch, world_size=world, even=even).check()
+    EpochPlan(rows, batch, drop_last=not even, world_size=1 if even else world, even=even).check()
+    if "size" in way:
+        EpochPlan(rows, int(re.findall(r"\d+", way)[0]), world_size=world, even=even).check()

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
+import fcntl
 import functools
 import http.server
 import json
@@ -25,11 +27,14 @@ from click.testing import CliRunner
 from aupipe.commands.export import export
 from aupipe.commands.inspect import inspect
 from aupipe.commands.store import repair, verify
+from aupipe.fer_analysis.benchmark.plan import GridRequest
+from aupipe.fer_analysis.benchmark.run import BenchmarkSettings, estimate
 from aupipe.fer_data.cache import cache_folder, cache_limit
 from aupipe.fer_data.errors import StoreError, UserInputError
 from aupipe.fer_data.shards import Store, open_store, remote, verify_store
 from aupipe.fer_data.shards.remote import is_url, local_store
 from aupipe.fer_data.types import Silent
+from aupipe.fer_models.training.config import TrainConfig
 from jpeg_store import jpeg_copy
 from synthetic import synthetic_store
 
@@ -562,3 +567,37 @@ def test_a_password_is_not_sent_on_to_another_server(server: Server, origin: Sto
     other.stop()
     assert other.paths and other.headers["Authorization"] is None
     assert server.headers["Authorization"] is not None
+
+
+def test_a_url_is_asked_as_people_may_write_it(server: Server) -> None:
+    local_store(server.url.replace("/faces/", "/mine und Göttingen/"))
+    assert server.paths[0] == "/mine%20und%20G%C3%B6ttingen/store/index.json"
+    local_store(server.url.replace("/faces/", "/mine%20too/"))
+    assert server.paths[-1].startswith("/mine%20too/store/")
+
+
+def test_a_cache_on_a_disk_without_locks_names_the_way_out(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(StoreError, match=r"has no locks.*Set AUPIPE_CACHE to a folder on a local disk"):
+        local_store(server.url)
+
+
+def test_a_grid_on_folds_asks_with_the_password(server: Server, tmp_path: Path) -> None:
+    def checked(handler: http.server.BaseHTTPRequestHandler) -> None:
+        if handler.headers["Authorization"] is None:
+            handler.send_error(401)
+            return
+        body = (tmp_path / "origin" / "index.json").read_bytes()
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    server.answers["index.json"] = checked
+    base = TrainConfig(backbone="test_resnet", crop_size=14, fold="1/3", epochs=1, batch_size=2)
+    request, url = GridRequest(("cam",), 1, base=base), server.url.replace("//", "//me:secret@")
+    planned = estimate(url, tmp_path / "grid", request, BenchmarkSettings(1, 1))
+    assert len(planned.runs) == 2 and all(name.endswith(".h5") or name == "index.json" for name in server.asked)

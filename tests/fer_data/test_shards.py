@@ -28,6 +28,7 @@ from aupipe.fer_data.shards import (
     write_shard,
 )
 from aupipe.fer_data.shards.reader import SplitReader
+from aupipe.fer_data.shards.rows import RowFiles
 from aupipe.fer_data.shards.shard_file import open_shard
 from aupipe.fer_data.shards.spec import JPEG_SCHEMA_VERSION, LATER, columns
 from synthetic import CLASSES, synthetic_rows, synthetic_store
@@ -373,3 +374,23 @@ def test_persons_are_kept_and_a_damaged_one_is_found(tmp_path: Path) -> None:
         assert structure.later_faults(shard.file, ("group",))
     with pytest.raises(StoreError, match=r"(?s)group of sample .* does not fit.*S16"):
         write_shard(path, [dataclasses.replace(rows[0], group="x" * 17), *rows[1:]], 5, HEADER)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_shard_that_is_replaced_while_it_is_read_gives_no_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: bool
+) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (8 if keep else 2, 8))
+    paths = [tmp_path / f"{name}.h5" for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"old!")
+    files, out = RowFiles(paths), np.empty(4, np.uint8)
+    files.read(0, 0, out)
+    for path in paths:
+        (tmp_path / "new").write_bytes(b"new!")
+        (tmp_path / "new").replace(path)
+    with pytest.raises(StoreError, match=r"b\.h5 was replaced by another file"):
+        files.read(1, 0, out)
+    if keep:
+        files.read(0, 0, out)  # the old file is open still
+        assert out.tobytes() == b"old!"

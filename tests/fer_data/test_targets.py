@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from aupipe.fer_data.loading import augment
 from aupipe.fer_data.loading.augment import AugmentConfig
 from aupipe.fer_data.loading.loader import Batch, TripletLoader
 from aupipe.fer_data.loading.targets import Targets, absent_classes, mean_map, other_expression, other_face
-from aupipe.fer_data.shards import Store
+from aupipe.fer_data.shards import Store, TripletRow
 from synthetic import CLASSES, synthetic_store
 
 WILD = AugmentConfig(56, rotation=30, rotation_p=1.0, erasing=0.5)
@@ -96,6 +97,28 @@ def test_controls_do_not_read_the_stored_maps(store: Store) -> None:
     loader = TripletLoader(store.split("train"), 14, WILD, target="mean")
     batch = next(loader.uint8_epoch(0))
     assert batch.maps is None
+
+
+def test_a_neutral_face_keeps_its_own_map(tmp_path: Path) -> None:
+    def resting(row: TripletRow) -> TripletRow:
+        shown = row.label == CLASSES.index("neutral") and row.sample_id.endswith(tuple("02468"))
+        return replace(row, has_map=1, au_map=np.full_like(row.au_map, 51)) if shown else row
+
+    store = synthetic_store(tmp_path / "store", change=resting, config={"aus": "estimated"})
+    plain = batches(store, WHOLE)
+    for batch, skipped in zip(batches(store, WHOLE, neutral="uniform"), plain, strict=True):
+        assert batch.has_map.all() and torch.equal(batch.au_map[skipped.has_map], skipped.au_map[skipped.has_map])
+        assert (batch.au_map[~skipped.has_map] == 1).all()
+    neutral = torch.cat([one.label for one in plain]) == CLASSES.index("neutral")
+    own = torch.cat([one.has_map for one in plain])[neutral]
+    assert own.any() and not own.all()
+
+
+def test_a_mean_of_no_faces_is_refused(tmp_path: Path) -> None:
+    reader = synthetic_store(tmp_path / "store", train=0).split("test")
+    with pytest.raises(UserInputError, match="the store has no train split"):
+        TripletLoader(reader, 7, target="mean")
+    TripletLoader(reader, 7, target="mean", learned=reader)
 
 
 @pytest.mark.parametrize("choice", [{"target": "means"}, {"neutral": "uniforms"}, {"maps": "store"}])

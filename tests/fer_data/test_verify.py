@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,3 +196,18 @@ def test_a_shard_that_is_no_shard(tmp_path: Path) -> None:
     (tmp_path / "s.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(500))
     (finding,) = verify_shard(tmp_path / "s.h5", rows=True)
     assert finding.what.startswith("not a complete shard")
+
+
+def test_a_disk_that_fails_is_named_and_its_pages_are_never_mapped(
+    pristine: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, plain = Path(shutil.copytree(pristine.folder, tmp_path / "store")), hashlib.file_digest
+
+    def failing(stream: Any, name: str) -> Any:
+        if Path(stream.name).name == "train-00000.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(stream, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", failing)
+    monkeypatch.setattr(np, "memmap", lambda *_: pytest.fail("a failing page under a map ends the process"))
+    assert verify_store(folder, rows=True) == [Finding("train-00000.h5", "cannot be read (Input/output error)")]

@@ -104,6 +104,8 @@ def _read_file(file: Path, name: str, request: ReadRequest) -> Iterator[RawRow |
         return
     schema = opened.schema_arrow
     roles = {role: schema.names[at] for role, at in column_roles(schema.names).items() if role in ("split", "subject")}
+    if {"group", "sample_id"} <= {*schema.names}:  # our own export: a face without a known person is its own group
+        roles |= {"subject": "group", "sample_id": "sample_id"}
     words = _class_names(schema.metadata or {}, columns[1])
     split = next(filter(None, (canonical_split(part, {}) for part in (file.stem, file.parent.name))), "")
     number = 0
@@ -111,6 +113,8 @@ def _read_file(file: Path, name: str, request: ReadRequest) -> Iterator[RawRow |
         for batch in opened.iter_batches(batch_size=256, columns=[*columns, *roles.values()]):
             for row in batch.to_pylist():
                 cells = {role: "" if row[column] is None else str(row[column]) for role, column in roles.items()}
+                if cells.get("subject") == cells.get("sample_id"):
+                    cells.pop("subject", None)
                 stated = canonical_split(cells.get("split", ""), request.splits) or split
                 yield _row(row[columns[0]], _word(row[columns[1]], words), name, number, stated, cells, request)
                 number += 1
