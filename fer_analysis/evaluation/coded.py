@@ -49,6 +49,8 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
         UserInputError: The store carries no codes, or its codebook draws none of the action units.
     """
     reader, rows = loader.reader, loader.rows
+    splits = map(reader.store.split, reader.store.index.splits)
+    others = [name for split in splits if split.split != reader.split for name in split.sample_ids]
     if isinstance(aus, FaceCodes):
         codes = aus
     elif str(aus) == ANNOTATED:
@@ -56,9 +58,12 @@ def choose_coded(aus: Path | FaceCodes, estimate: Path | None, loader: TripletLo
     else:
         labels = [reader.store.index.classes[label] for label in reader.labels]
         # Of the whole split: which faces are onsets is told by the others of their sequence.
-        codes = read_face_codes(aus, reader.sample_ids, reader.groups, labels)
+        codes = read_face_codes(aus, reader.sample_ids, reader.groups, labels, others)
     faces = coded_faces(codes, reader, rows, reader.store.codebook)
-    scores = None if estimate is None else read_unit_scores(estimate, faces.sample_id, faces.group, faces.numbers)
+    scores = None
+    if estimate is not None:
+        others += set(reader.sample_ids) - set(faces.sample_id)
+        scores = read_unit_scores(estimate, faces.sample_id, faces.group, faces.numbers, others)
     return CodedSplit(codes, faces, scores)
 
 

@@ -5,7 +5,7 @@ What cannot be read is listed and leaves its faces uncoded; nothing is guessed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,19 +44,22 @@ class CodedSamples:
     notes: Sequence[str] = ()
 
 
-def attach_codes(samples: Sequence[Sample], texts: Sequence[tuple[str, Place]], table: Path | None) -> CodedSamples:
+def attach_codes(
+    samples: Sequence[Sample], texts: Sequence[tuple[str, Place]], table: Path | None, others: Iterable[str] = ()
+) -> CodedSamples:
     """Give samples the action units that lie with the dataset, or those of a table.
 
     Args:
         samples: The samples.
         texts: By sample, what the dataset itself says in FACS notation (empty: nothing), and where.
         table: A table to read instead; None: none.
+        others: Ids of more samples of the same dataset, which the table may name.
 
     Raises:
         ManifestError: The table cannot be read, or names no face of this dataset.
     """
     if table is not None:
-        return _from_table(samples, table)
+        return _from_table(samples, table, others)
     if not any(text for text, _ in texts):
         return CodedSamples(samples)
     coded, problems = list[Sample](), list[Problem]()
@@ -74,9 +77,9 @@ def count_coded(samples: Sequence[Sample]) -> int:
     return sum(sample.aus is not None for sample in samples)
 
 
-def _from_table(samples: Sequence[Sample], path: Path) -> CodedSamples:
+def _from_table(samples: Sequence[Sample], path: Path, others: Iterable[str]) -> CodedSamples:
     table = read_unit_table(path, UnitRow.codes, samples)
-    found, header = table.find(samples), table.header
+    found, header = table.find(samples, others), table.header
     coded = [
         sample if key is None else replace(sample, aus=table.values[key])
         for sample, key in zip(samples, found, strict=True)

@@ -6,7 +6,7 @@ A manifest tells them by its ``sample_id`` and ``aus``; a table beside the datas
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,7 +34,11 @@ class FaceCodes:
 
 
 def read_face_codes(
-    path: Path, sample_ids: Sequence[str], persons: Sequence[str], labels: Sequence[str] = ()
+    path: Path,
+    sample_ids: Sequence[str],
+    persons: Sequence[str],
+    labels: Sequence[str] = (),
+    others: Iterable[str] = (),
 ) -> FaceCodes:
     """Read the action units of some faces from a manifest, or from a table that names faces.
 
@@ -44,6 +48,7 @@ def read_face_codes(
         persons: The person of each, or else its sample id.
         labels: The expression of each, so that a sequence's neutral onset is not given its peak's codes. Empty: not
             known.
+        others: Ids of more faces of the same dataset, which the table may name.
 
     Raises:
         ManifestError: It cannot be read, says two things of one face, or none of these faces is coded in it.
@@ -51,7 +56,7 @@ def read_face_codes(
     if path.is_file() and is_manifest(path):
         return _of_manifest(path, sample_ids)
     samples = faces_of_store(sample_ids, persons, labels)
-    joined = attach_codes(samples, (), path)
+    joined = attach_codes(samples, (), path, others)
     codes = {sample.sample_id: sample.aus for sample in joined.samples if sample.aus is not None}
     if not codes or joined.source is None:
         raise _none_coded(path, f"{len(samples)} faces, all without codes")

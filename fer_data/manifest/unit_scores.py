@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,11 @@ def read_estimates(path: Path, samples: Sequence[Sample]) -> EstimateTable:
 
 
 def read_unit_scores(
-    path: Path, sample_ids: Sequence[str], persons: Sequence[str], numbers: Sequence[int]
+    path: Path,
+    sample_ids: Sequence[str],
+    persons: Sequence[str],
+    numbers: Sequence[int],
+    others: Iterable[str] = (),
 ) -> Float64[np.ndarray, "n k"]:
     """Read what another program says of each face's action units, in as many degrees as it tells: intensities first.
 
@@ -92,6 +96,7 @@ def read_unit_scores(
         sample_ids: The faces.
         persons: The person of each, or else its sample id.
         numbers: The action units.
+        others: Ids of more faces of the same dataset, which the table may name.
 
     Returns:
         A row a face, a column an action unit; NaN where the table says nothing.
@@ -101,7 +106,7 @@ def read_unit_scores(
     """
     faces = faces_of_store(sample_ids, persons)
     table = _read_numbers(path, UnitRow.scores, faces)
-    keys = table.find(faces)
+    keys = table.find(faces, others)
     column = {number: at for at, number in enumerate(table.header.units)}
     scores = np.full((len(sample_ids), len(numbers)), np.nan)
     for face, row in enumerate(table.values[key] if key is not None else None for key in keys):

@@ -10,7 +10,7 @@ import posixpath
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -203,14 +203,18 @@ class UnitTable(Generic[T]):
             )
         return notes
 
-    def find(self, samples: Sequence[Sample]) -> list[str | None]:
+    def find(self, samples: Sequence[Sample], others: Iterable[str] = ()) -> list[str | None]:
         """Return the key of :attr:`values` that each sample has; None where the table does not name it.
+
+        Args:
+            samples: The samples.
+            others: Ids of more samples of the same dataset, whose rows are not taken for one of these.
 
         Raises:
             ManifestError: It names none of them, or a row names two files.
         """
         if self.header.key == "file":
-            self._shorten(samples)
+            self._shorten(samples, others)
         found, whose = list[str | None](), dict[str, str]()
         photos = Counter(sample.path for sample in samples)
         for sample in samples:
@@ -227,12 +231,13 @@ class UnitTable(Generic[T]):
             raise self._names_none(samples)
         return found if self.header.key in ("sample_id", "file") else _without_onsets(samples, found)
 
-    def _shorten(self, samples: Sequence[Sample]) -> None:
+    def _shorten(self, samples: Sequence[Sample], others: Iterable[str]) -> None:
         """Let paths of another machine be found by the file's name, where the names of all such rows differ.
 
         Of a store's faces the files are not known: they are found without the suffix.
         """
         here = {name for sample in samples for name in islice(_names(sample, self.header.key), _EXACT)}
+        here |= set(map(_plain, others))
         bare = all(sample.path == sample.sample_id for sample in samples)
         short = {key: _short(key, here, bare) for key in self.values}
         if len(set(short.values())) == len(short):

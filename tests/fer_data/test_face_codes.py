@@ -46,6 +46,14 @@ def test_a_table_of_files_finds_the_faces_without_their_suffix(tmp_path: Path) -
     assert found.source.scale == "OpenFace"
 
 
+def test_a_row_of_another_split_s_face_is_not_taken_for_one_of_these(tmp_path: Path) -> None:
+    table = tmp_path / "facs.csv"
+    table.write_text("path,aus\ntrain/a/1.png,4\ntest/a/2.png,12\n")
+    ids = ["test/a/1", "test/a/2"]
+    assert set(read_face_codes(table, ids, ids).codes) == {*ids}  # nothing says that train/a/1 is another face
+    assert set(read_face_codes(table, ids, ids, others=["train/a/1"]).codes) == {"test/a/2"}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
