@@ -135,10 +135,11 @@ class EpochPlan:
 
     def _ways_to_share(self) -> Iterator[str]:
         """Name what leaves every process a row of each batch: the smallest batch size that does, if one does."""
-        for size in range(self.world_size, self.length + 1, self.world_size):
-            other = replace(self, batch_size=size)
-            rows = [other.samples(number + 1) - other.samples(number) for number in range(len(other))]
-            if min(rows) >= self.world_size:
+        plain = replace(self, rows=self.length, labels=None, mode="full")
+        for size in range(self.world_size, plain.rows + 1, self.world_size):
+            other = replace(plain, batch_size=size)
+            last = plain.rows - other.samples(len(other) - 1)
+            if (plain.rows // len(other) if self.even else last) >= self.world_size:
                 yield f"a batch size of {size}"
                 break
         yield "fewer processes" if self.even else "drop_last=True"

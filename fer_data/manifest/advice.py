@@ -24,7 +24,7 @@ def split_notes(given: Set[str], cut: Set[str]) -> Iterator[str]:
     elif "val" not in given and "val" in cut:
         yield "the dataset has no validation split: it was cut from train"
     if "train" not in given | cut:
-        yield f"there is no training split: the dataset names {' and '.join(sorted(given - {''}))} alone"
+        yield f"there is no training split: what can be used is {' and '.join(sorted(given - {''}))} alone"
     if "test" not in given | cut:
         yield "there is no test split"
 

@@ -22,8 +22,8 @@ PATTERNS = (
 )
 """How file names (or folders) in use tell the person, most telling first; the last is only proposed, never applied."""
 
-NO_PERSONS = frozenset(("nan", "none", "null", "na", "n/a", "<na>", "unknown", "?", "-", "-1"))
-"""What tables write, in some case, where they know no person: not one person of that name."""
+NO_PERSONS = frozenset(("nan", "none", "null", "n/a", "<na>", "unknown", "?", "-1"))
+"""What tables write, in some case, where they know no person: not one person of that name. ``NA`` is one of JAFFE's."""
 
 _LOOKED_AT = 50  # before all names are
 

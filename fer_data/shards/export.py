@@ -42,6 +42,9 @@ from aupipe.fer_display.tables import csv_lines
 RECORD_NAME = "export.json"
 """What an export was made from, and whether it is complete."""
 
+TARS = "2"
+"""Form of the tars; from 2 on a row's JSON names its person (``subject``)."""
+
 _MAX_NAME = 120
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -100,6 +103,8 @@ def check_export(store: Store, form: str, out: Path) -> dict[str, str]:
     if form == "parquet":
         load_library()
     record = {"form": form, "store": store.index.digest}
+    if form == "webdataset":
+        record["version"] = TARS  # finished tars are kept, so they must be of this form
     _refuse_other_content(out, record)
     return record
 

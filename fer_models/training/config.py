@@ -135,7 +135,9 @@ class TrainConfig:
         "action unit's weight on the face; per-au-contrast: and higher than on a face of its class with less of it.",
     )  # fmt: skip
     neutral: Neutral = _option(  # noqa: RUF009
-        ALIGNMENT, "skip", "Faces without a map, as of classes without AUs: no alignment, or with a uniform map."
+        ALIGNMENT,
+        "skip",
+        "Faces of classes without AUs, unless they have a map of their own: no alignment, or with a uniform one.",
     )
 
     epochs: int = _option(OPTIMISATION, 30, "Passes over the training split.")

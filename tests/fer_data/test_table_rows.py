@@ -102,7 +102,7 @@ def test_a_row_with_more_cells_than_columns_is_not_read_shifted(root: Path, out:
     )
     build_manifest("auto", root, out, val_fraction=0, test_fraction=0)
     assert "5.png" not in placed(out) and problems(out) == [("labels.csv, line 7", "5.png", "fear", "bad_row")]
-    assert "holds the delimiter needs quotes" in out.with_suffix(".problems.csv").read_text()
+    assert "a text or number holds the delimiter" in out.with_suffix(".problems.csv").read_text()
 
 
 def test_decimal_commas_of_a_table_of_action_units_are_not_read_shifted(root: Path, out: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_person_whose_name_holds_a_split_word_is_no_split(root: Path, out: Pat
 def test_a_dataset_without_a_training_split_is_said_to_have_none(root: Path, out: Path) -> None:
     photos(root, "faces_test/happy", "faces_test/sad")
     text = said(build_manifest("auto", root, out))
-    assert "there is no training split: the dataset names test alone" in text and "add some" not in text
+    assert "there is no training split: what can be used is test alone" in text and "add some" not in text
 
 
 # Faces and persons
@@ -244,3 +244,94 @@ def test_persons_of_renamed_files_are_one_whatever_their_case(root: Path, out: P
         image(root / (name if name[0] == "A" else name.lower()), number)
     build_manifest("kdef", root, out)
     assert {sample.subject for sample in read_manifest(out).samples} == {f"F0{n}" for n in range(1, 9)}
+
+
+# What was read rightly and is to be
+
+
+@pytest.mark.parametrize("folder", ["train_images", "valid_faces"])
+def test_one_folder_of_all_splits_may_have_the_name_of_one(root: Path, out: Path, folder: str) -> None:
+    photos(root, folder)
+    rows = [f"{row},{('train', 'val', 'test')[n // 2]}" for n, row in enumerate(bare())]
+    table(root / "all.csv", f"{HEADER},split", rows)
+    build_manifest("auto", root, out)
+    assert [split for _, (_, split) in sorted(placed(out).items())] == ["train"] * 2 + ["val"] * 2 + ["test"] * 2
+
+
+def test_splits_below_classes_may_have_longer_names(root: Path, out: Path) -> None:
+    photos(root, *(f"{label}/{split}_images" for label in ("happy", "sad") for split in ("train", "test")))
+    build_manifest("auto", root, out, val_fraction=0)
+    assert all(split == path.split("/")[1].split("_")[0] for path, (_, split) in placed(out).items())
+
+
+def test_files_beside_the_images_are_no_rivals(root: Path, out: Path) -> None:
+    photos(root, "images")
+    for n in range(6):
+        table(root / "landmarks" / f"{n}.txt", "1 2", [])
+    table(root / "labels.csv", HEADER, [row.replace(".png", "") for row in bare()])
+    build_manifest("csv", root / "labels.csv", out)
+    assert len(placed(out)) == 6
+
+
+def test_a_folder_that_the_table_need_not_name_is_preferred_to_a_copy(root: Path, out: Path) -> None:
+    photos(root, "happy", "backup/happy")
+    for n in range(6):
+        image(root / "backup" / "happy" / f"{n}.png", 900 + n)
+    table(root / "labels.csv", HEADER, [f"/home/me/happy/{row}" for row in bare()])
+    build_manifest("csv", root / "labels.csv", out)
+    assert set(placed(out)) == {f"happy/{n}.png" for n in range(6)}
+
+
+def test_commas_in_a_text_behind_all_that_is_read_shift_nothing(root: Path, out: Path) -> None:
+    photos(root, "")
+    table(root / "labels.csv", f"{HEADER},caption", [f"{row},a face, smiling" for row in bare()])
+    build_manifest("auto", root, out)
+    assert len(placed(out)) == 6 and not problems(out)
+
+
+@pytest.mark.parametrize("names", [[f"x_{n}" for n in range(128)], [f"{a}_{n}" for n in range(468) for a in "xyz"]])
+def test_numbers_that_are_not_68_points_are_not_read(names: list[str]) -> None:
+    assert column_roles(["path", "label", *names]) == {"path": 0, "label": 1}
+
+
+def test_a_column_of_plain_split_words_counts_without_train(root: Path, out: Path) -> None:
+    photos(root, "")
+    table(root / "labels.csv", f"{HEADER},type", [f"{row},{('val', 'test')[n % 2]}" for n, row in enumerate(bare())])
+    build_manifest("auto", root, out)
+    assert {split for _, split in placed(out).values()} == {"val", "test"}
+
+
+def test_a_row_that_stands_twice_is_one_face(root: Path, out: Path) -> None:
+    photos(root, "a", "b")
+    (root / "b" / "0.png").write_bytes((root / "a" / "0.png").read_bytes())
+    names = ",".join(f"{axis}{number}" for number in range(68) for axis in "xy")
+    shape = ",".join(map(str, np.ravel(points(0) / 100)))
+    rows = [f"{folder}/{row},{shape}" for folder in "ab" for row in bare()]
+    table(root / "labels.csv", f"{HEADER},{names}", [*rows, rows[0]])
+    build_manifest("auto", root, out)
+    assert len(placed(out)) == 11 and not any(sample.box for sample in read_manifest(out).samples)
+
+
+def test_jaffe_s_person_na_is_a_person(root: Path, out: Path) -> None:
+    photos(root, "")
+    rows = [f"{row},{('NA', 'KA')[n % 2]}" for n, row in enumerate(bare())]
+    table(root / "labels.csv", f"{HEADER},subject", rows)
+    build_manifest("auto", root, out)
+    assert {sample.subject for sample in read_manifest(out).samples} == {"NA", "KA"}
+
+
+def test_a_group_that_is_no_person_is_not_taken_for_one(root: Path, out: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    pa = pytest.importorskip("pyarrow")
+    photos(root, "")
+    held = [{"bytes": (root / f"{n}.png").read_bytes(), "path": None} for n in range(6)]
+    columns = {
+        "image": held,
+        "label": [LABELS[n % 3] for n in range(6)],
+        "sample_id": [str(n) for n in range(6)],
+        "group": ["patient", "control"] * 3,
+        "subject": [f"P{n}" for n in range(6)],
+    }
+    pq.write_table(pa.table(columns), root.parent / "faces.parquet")
+    build_manifest("auto", root.parent / "faces.parquet", out)
+    assert {sample.subject for sample in read_manifest(out).samples} == {f"P{n}" for n in range(6)}

@@ -44,10 +44,10 @@ class FolderReader:
         paths = list(walk_files(folder, found))
         places = dict.fromkeys(path.rpartition("/")[0] for path in paths)
         known_places = KnownPlaces.among(places, request.vocabulary)
-        seen = {
-            place: class_and_split(f"{place}/" if place else "", request.splits, request.vocabulary, known_places)
-            for place in places
-        }
+        seen = _classes_and_splits(places, request, known_places, loose=True)
+        told = {split for label, split in seen.values() if label is not None}
+        if "" in told or "train" not in told:  # a word below a class may be part of a person's name
+            seen = _classes_and_splits(places, request, known_places, loose=False)
         for path in paths:
             label, split = seen[path.rpartition("/")[0]]
             if label is not None:
@@ -92,17 +92,29 @@ def _known_folder(folders: Iterable[str], vocabulary: Vocabulary) -> int | None:
     return next((at for at, name in enumerate(folders) if vocabulary.knows(name)), None)
 
 
+def _classes_and_splits(
+    places: Iterable[str], request: ReadRequest, known_places: KnownPlaces, *, loose: bool
+) -> dict[str, tuple[str | None, str]]:
+    return {
+        place: class_and_split(
+            f"{place}/" if place else "", request.splits, request.vocabulary, known_places, loose=loose
+        )
+        for place in places
+    }
+
+
 def class_and_split(
     path: str,
     splits: Mapping[str, str],
     vocabulary: Vocabulary | None = None,
     known_places: KnownPlaces = KnownPlaces(),
+    loose: bool = False,
 ) -> tuple[str | None, str]:
     """Read the class folder (None when there is none) and the split off a relative file path.
 
     The class is the first folder that the vocabulary knows, else the one beside the ``known_places``, else the first
     that names no split; folders around the classes may have any name, so that a dataset is found below them. Below a
-    class, where persons are, only a folder whose whole name is a split's is one.
+    class, where persons are, only a folder whose whole name is a split's is one, unless ``loose``.
 
     >>> class_and_split("train/happy/1.png", {}), class_and_split("happy/1.png", {})
     (('happy', 'train'), ('happy', ''))
@@ -120,7 +132,9 @@ def class_and_split(
     if known is None and (beside := known_places.beside(folders)) is not None:
         known = None if canonical_split(folders[beside], splits) else beside
     around = [at for at in range(len(folders[: 2 if known is None else known + 2])) if at != known]
-    found = ((at, canonical_split(folders[at], splits, known is not None and at > known)) for at in around)
+    found = (
+        (at, canonical_split(folders[at], splits, not loose and known is not None and at > known)) for at in around
+    )
     place, split = next((item for item in found if item[1]), (None, None))
     first = next((name for at, name in enumerate(folders) if at != place), None)
     return first if known is None else folders[known], split or ""

@@ -104,7 +104,8 @@ def _read_file(file: Path, name: str, request: ReadRequest) -> Iterator[RawRow |
         return
     schema = opened.schema_arrow
     roles = {role: schema.names[at] for role, at in column_roles(schema.names).items() if role in ("split", "subject")}
-    if {"group", "sample_id"} <= {*schema.names}:  # our own export: a face without a known person is its own group
+    if "subject" not in roles and {"group", "sample_id", "au_map", "to_source"} <= {*schema.names}:
+        # Our own export: a face without a known person is its own group.
         roles |= {"subject": "group", "sample_id": "sample_id"}
     words = _class_names(schema.metadata or {}, columns[1])
     split = next(filter(None, (canonical_split(part, {}) for part in (file.stem, file.parent.name))), "")

@@ -18,6 +18,7 @@ from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
+from aupipe.fer_data.image_names import is_image_name
 from aupipe.fer_data.manifest.layouts.base import canonical_split
 from aupipe.fer_data.manifest.layouts.walk import WalkLog, scan, walk_files
 
@@ -107,22 +108,28 @@ def find_paths(
     Args:
         paths: The paths of the rows, normalised, with forward slashes.
         folders: The folder they are relative to.
-        split: The split of these rows: what lies in another split's folder is another image. Empty: not known.
+        split: The split of these rows, where others have the same paths: what lies in another split's folder, unless
+            a path names that folder, is another image. Empty: not known.
         every: The paths of all rows of the table, whose files are taken; None: ``paths`` are all.
     """
     absent = [path for path in dict.fromkeys(paths) if not folders.holds(path)]
     if not absent:
         return FoundPaths()
     taken = {path for path in (paths if every is None else every) if folders.holds(path)}
-    files = [file for file in folders.files if not (split and _splits(file.split("/")[:-1]) - {split})]
+    files = [file for file in folders.files if is_image_name(file)] or folders.files
+    if split:
+        named = {name for path in absent for name in path.split("/")[:-1]}
+        places = {place: place.split("/") for place in {file.rpartition("/")[0] for file in files}}
+        away = {place for place, names in places.items() if _splits([n for n in names if n not in named]) - {split}}
+        files = [file for file in files if file.rpartition("/")[0] not in away]
     best, said, note, least = dict[str, str](), "", "", 1
     for rules in _rules(absent, files, taken):
-        longest = max((len(moved) for _, moved in rules), default=0)
+        longest = max((len(moved) for _, moved, _ in rules), default=0)
         if longest < least:
             continue
-        (words, moved), *others = [rule for rule in rules if len(rule[1]) == longest]
-        rival = next((words for words, other in others if other != moved), "")
-        if rival:
+        (words, moved, inside), *others = [rule for rule in rules if len(rule[1]) == longest]
+        rival = next((words for words, other, _ in others if other != moved), "")
+        if rival and inside:
             fit = f"{longest} of {len(absent)} paths that lead nowhere fit {words}, and {rival} as well"
             note = f"{fit}: write the folder into the table"
         else:
@@ -137,7 +144,8 @@ def find_paths(
     return FoundPaths(best, near, note)
 
 
-_Rule = tuple[str, dict[str, str]]
+_Rule = tuple[str, dict[str, str], bool]
+"""In words, the file of each path, and whether a folder was put before, of which another may be meant as well."""
 
 
 def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iterator[list[_Rule]]:
@@ -149,19 +157,19 @@ def _rules(absent: Sequence[str], files: Sequence[str], taken: set[str]) -> Iter
     for key, words in _KEYS:
         index = _index(files, key)
         if key in _IN_PLACE:
-            yield [(words, _matches(absent, index, key, taken))]
+            yield [(words, _matches(absent, index, key, taken), False)]
         moves = list[_Rule]()
         for dropped, prefix in _moves(absent, files, key) if len(absent) >= least else ():
             moved = _matches(absent, index, _after(key, dropped, prefix), taken)
             without = f"without {'/'.join(absent[0].split('/')[:dropped])}/" if dropped else ""
             if len(moved) >= least:
                 said = ", ".join(filter(None, (without, f"below {prefix}" if prefix else "", words)))
-                moves.append((said, moved))
+                moves.append((said, moved, bool(prefix)))
         yield moves
     for key, words in _KEYS if not any("/" in path for path in absent) else ():
         moved = _matches(absent, _index(files, _of_name(key)), _of_name(key), taken)
         if len(moved) >= least:
-            yield [(", ".join(filter(None, ("in folders that the table leaves out", words))), moved)]
+            yield [(", ".join(filter(None, ("in folders that the table leaves out", words))), moved, False)]
 
 
 def _after(key: Callable[[str], str], dropped: int, prefix: str) -> Callable[[str], str]:

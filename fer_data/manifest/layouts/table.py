@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -50,10 +50,12 @@ from aupipe.fer_data.manifest.layouts.text import (
 )
 from aupipe.fer_data.manifest.layouts.walk import scan
 from aupipe.fer_data.manifest.problems import Place, Problem, ProblemReason, is_plain
+from aupipe.fer_data.manifest.same_faces import group_faces
 from aupipe.fer_data.types import Box
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
 _NEEDED = {"path", "label"}
+_TEXTS = {"path", "label", "split", "subject"}  # which hold no decimal commas
 _LONG = 16  # a word for a split is shorter
 _NO_BOX = "expected x0 y0 x1 y1 with x0 < x1 and y0 < y1, or x y width height"
 
@@ -82,8 +84,13 @@ class TableReader:
         root = request.folder.parent if request.folder.is_file() else request.folder
         found, near = Gathering(), dict[str, str]()
         folders = Folders(root, found)
-        for table, split in tables:
-            near |= _read_table(_open_table(table, request, split), request, folders, found)
+        parsed = [_parse_table(_open_table(table, request, split), request, folders, found) for table, split in tables]
+        claims = defaultdict[str, set[str]](set)
+        for row in chain.from_iterable(one.rows for one in parsed):
+            claims[row.path].add(row.split)
+        contested = any(len(splits) > 1 for splits in claims.values())
+        for one in parsed:
+            near |= _add_rows(one, request, folders, found, contested)
         named = {row.path for row in found.rows} | {problem.path for problem in found.problems}
         found.problems += _unlisted(folders, found.rows, named)
         found.notes = list(dict.fromkeys(found.notes))
@@ -134,8 +141,9 @@ def list_tables(folder: Path) -> list[Path]:
 class _Table:
     """A table: its rows by role with their line numbers.
 
-    ``surplus``: lines with more cells than the header has columns. ``unread``: columns that nothing is read from.
-    ``found_split``: name of a column that is read as the split for what it holds, empty where its name says so.
+    ``surplus``: lines whose cells may be shifted: they have more than the header has columns. ``unread``: columns that
+    nothing is read from. ``found_split``: name of a column that is read as the split for what it holds, empty where its
+    name says so.
     """
 
     path: Path
@@ -170,7 +178,9 @@ def _open_table(path: Path, request: ReadRequest, split: str) -> _Table:
         row["split"] = split  # where the file tells the split, a column does not
     used = set(roles.values())
     unread = [name for at, name in enumerate(header) if at not in used and name and not name.startswith("Unnamed")]
-    surplus = {line for line, row in listed if has_surplus(row, header)}
+    # Where the columns that are read come first, a text with commas behind them shifts none of them.
+    shifted = used != set(range(len(used))) or any(role not in _TEXTS for role in roles)
+    surplus = {line for line, row in listed if shifted and has_surplus(row, header)}
     found = "" if at is None or plain_word(header[at]) in HEADER_ROLES["split"].split() else header[at]
     return _Table(path, roles, cells, surplus, [] if form.columns else unread, found)
 
@@ -184,19 +194,28 @@ def _split_column(
     """Find the column that tells the split.
 
     One with a name for it that holds a word for one (folds with numbers are no splits), or else one that holds nothing
-    but such words, those for training among them.
+    but such words: plain ones, or also longer ones, such as "Test 1", where those for training are among them.
     """
     names, taken = [plain_word(cell) for cell in header], {at for role, at in roles.items() if role != "split"}
-    named = [names.index(alias) for alias in HEADER_ROLES["split"].split() if alias in names]
-    words = {at: {row[at].strip() for _, row in rows if at < len(row)} for at in range(len(header)) if at not in taken}
-    for at in filter(words.__contains__, named):
-        if any(canonical_split(word, splits) for word in words[at]):
+    free = [at for at in range(len(header)) if at not in taken]
+    for at in (names.index(alias) for alias in HEADER_ROLES["split"].split() if alias in names):
+        if at in free and any(canonical_split(word, splits) for word in _words(rows, at)):
             return at
-    for at, those in words.items():
-        told = {canonical_split(word, {}) if len(word) < _LONG else None for word in those}
-        if "train" in told and None not in told:
-            return at
+    for at in free:
+        words = set[str]()
+        for word in _words(rows, at):
+            if len(word) >= _LONG or not canonical_split(word, {}):
+                break
+            words.add(word)
+        else:
+            plain = all(word.isalpha() and canonical_split(word, {}, whole=True) for word in words)
+            if words and (plain or "train" in {canonical_split(word, {}) for word in words}):
+                return at
     return None
+
+
+def _words(rows: Sequence[tuple[int, Sequence[str]]], at: int) -> Iterator[str]:
+    return (row[at].strip() for _, row in rows if at < len(row))
 
 
 def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) -> None:
@@ -220,8 +239,17 @@ def _check_header(header: Sequence[str], roles: Mapping[str, int], table: Path) 
         )
 
 
-def _read_table(table: _Table, request: ReadRequest, folders: Folders, found: Gathering) -> Mapping[str, str]:
-    """Add the rows of a table; return the nearest files of those whose own is absent."""
+@dataclass(frozen=True, slots=True)
+class _ParsedTable:
+    """A table with its usable rows, and the texts of the box of each."""
+
+    table: _Table
+    rows: Sequence[RawRow]
+    boxes: Sequence[Sequence[str]]
+
+
+def _parse_table(table: _Table, request: ReadRequest, folders: Folders, found: Gathering) -> _ParsedTable:
+    """Parse the rows of a table; those that cannot be used are added as problems."""
     name, parser = table.path.relative_to(folders.root).as_posix(), _RowParser(folders.root, request, table.path)
     parsed = list[tuple[RawRow, Sequence[str]]]()
     for line, cells in table.rows:
@@ -232,21 +260,31 @@ def _read_table(table: _Table, request: ReadRequest, folders: Folders, found: Ga
         except _BadRowError as error:
             path, label = parser.path_of(cells), cells.get("label", "")
             found.add(Problem(Place(name, line), path, label, ProblemReason.BAD_ROW, str(error)))
-    told, note = _splits_of_folders([row for row, _ in parsed], request.splits)
+    rows, note = _splits_of_folders([row for row, _ in parsed], request.splits)
     found.notes += [note] if note else []
     if table.found_split:
         found.notes.append(f"the column {table.found_split} of {name} is read as the split")
-    rows, near = _with_files(told, folders, found)
+    return _ParsedTable(table, rows, [box for _, box in parsed])
+
+
+def _add_rows(
+    parsed: _ParsedTable, request: ReadRequest, folders: Folders, found: Gathering, contested: bool
+) -> Mapping[str, str]:
+    """Add the rows of a table; return the nearest files of those whose own is absent."""
+    table = parsed.table
+    rows, near = _with_files(parsed.rows, folders, found, contested)
     if table.unread:
+        name = table.path.relative_to(folders.root).as_posix()
         more = f" and {len(table.unread) - 8} more" if len(table.unread) > 8 else ""
         found.notes.append(f"columns of {name} that are not used: {', '.join(table.unread[:8])}{more}")
-    boxed = [(row, parts) for row, (_, parts) in zip(rows, parsed, strict=True)]
+    boxed = list(zip(rows, parsed.boxes, strict=True))
     form, note = _box_format(boxed, table, request, folders.root)
     found.notes += [note] if note else []
-    faces = Counter(row.path for row in rows)
+    several = _photos_of_several(rows)
     for row, parts in boxed:
-        alone = bool(parts) or faces[row.path] == 1
-        found.add(_with_box(row if alone else _boxed_by_points(row), parts, form, folders.root, near.get(row.path, "")))
+        if not parts and row.path in several:
+            row = replace(row, box=_box_of_points(row))
+        found.add(_with_box(row, parts, form, folders.root, near.get(row.path, "")))
     return near
 
 
@@ -264,25 +302,39 @@ def _splits_of_folders(rows: Sequence[RawRow], splits: Mapping[str, str]) -> tup
 
 
 def _with_files(
-    rows: Sequence[RawRow], folders: Folders, found: Gathering
+    rows: Sequence[RawRow], folders: Folders, found: Gathering, contested: bool
 ) -> tuple[Sequence[RawRow], Mapping[str, str]]:
-    """Give rows the files that they mean, split by split; return also the nearest files of those that have none."""
+    """Give rows the files that they mean; return also the nearest files of those that have none.
+
+    Where rows of several splits have one path (``contested``), they are looked for split by split: a file in the folder
+    of another split is none of theirs then.
+    """
     moved, near = dict[tuple[str, str], str](), dict[str, str]()
     every = {row.path for row in rows}
-    for split in sorted({row.split for row in rows}):
-        paths = find_paths([row.path for row in rows if row.split == split], folders, split, every)
+    for split in sorted({row.split for row in rows}) if contested else [""]:
+        its = [row.path for row in rows if not contested or row.split == split]
+        paths = find_paths(its, folders, split, every)
         moved |= {(split, path): file for path, file in paths.moved.items()}
         near |= paths.near
         found.notes += [paths.note] if paths.note else []
-    return [replace(row, path=moved.get((row.split, row.path), row.path)) for row in rows], near
+    files = [moved.get((row.split if contested else "", row.path), row.path) for row in rows]
+    return [replace(row, path=file) for row, file in zip(rows, files, strict=True)], near
 
 
-def _boxed_by_points(row: RawRow) -> RawRow:
-    """Tell faces of one photo apart by their landmarks, where no box does."""
+def _photos_of_several(rows: Sequence[RawRow]) -> Set[str]:
+    """Find the photos whose rows have no box, but landmarks of different faces."""
+    boxes = defaultdict[str, list[Box]](list)
+    for row in rows:
+        if row.points is not None and (box := _box_of_points(row)) is not None:
+            boxes[row.path].append(box)
+    return {path for path, its in boxes.items() if len(group_faces((box, path, box) for box in its)) > 1}
+
+
+def _box_of_points(row: RawRow) -> Box | None:
     if row.points is None or not np.isfinite(row.points).all():
-        return row
+        return None
     (x0, y0), (x1, y1) = row.points.min(0).tolist(), row.points.max(0).tolist()
-    return replace(row, box=Box(x0, y0, x1, y1)) if x0 < x1 and y0 < y1 else row
+    return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
 
 
 def _box_format(

@@ -142,6 +142,7 @@ def column_roles(header: Sequence[str]) -> dict[str, int]:
             found[role] = position
     if point_columns(header) == len(POINT_COLUMNS):
         found.update((f"point {name}", names.index(name)) for name in POINT_COLUMNS)
+    if {"x5", "y5"} <= {*names}:  # of points, or a row of numbers: no box lies in their first four
         names = ["" if name in POINT_COLUMNS else name for name in names]
     if "box" not in found:
         found |= box_columns(names)
@@ -213,16 +214,23 @@ def _parquet_rows(path: Path) -> Iterator[list[str]]:
 
 def point_columns(header: Sequence[str]) -> int:
     """Count the landmark columns ``x0 ... y67`` in a header, up to 136; 0 when they may as well be those of a box."""
-    present = set(POINT_COLUMNS) & {plain_word(cell) for cell in header}
+    names = {plain_word(cell) for cell in header}
+    if "x68" in names:  # more points, or other numbers
+        return 0
+    if set(POINT_COLUMNS) <= names:
+        return len(POINT_COLUMNS)
+    present = set(POINT_COLUMNS) & {cell.strip().casefold() for cell in header}
     return len(present) if present - {"x0", "y0", "x1", "y1", "x2", "y2"} else 0
 
 
 def has_surplus(cells: Sequence[str], header: Sequence[str]) -> bool:
-    """Return whether a row says something beyond the header's columns: its cells are not those that the names say."""
+    """Return whether a row says something beyond the header's columns, so that its cells may be shifted."""
     return any(cell.strip() for cell in cells[len(header) :])
 
 
-SURPLUS = "more cells than the header has columns: a text or number that holds the delimiter needs quotes"
+SURPLUS = (
+    "more cells than the header has columns, as where a text or number holds the delimiter: which is whose is unknown"
+)
 
 
 def beginning_matches(path: Path, pattern: str) -> bool:
