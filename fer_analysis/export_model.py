@@ -65,7 +65,7 @@ class ExportableModel(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs, see the class."""
-        out = self.method(image)
+        out = self.method.read(image) if self.with_cam else self.method(image)
         maps = [positive_part(attention(layer)) for layer in out.features]
         if self.with_cam:
             chosen = torch.zeros(image.shape[0], dtype=torch.int64, device=image.device)
@@ -143,6 +143,8 @@ def export_model(
     content = json.dumps(describe_export(opened, graph), ensure_ascii=False)
     try:
         data = EXPORTERS[form](graph, torch.randn(EXAMPLE_BATCH, 3, size, size), content)
+        checked = form != "onnx" or _has("onnxruntime")
+        difference = largest_difference(graph, RUNNERS[form](data), size) if checked else None
     except Exception as error:  # the exporters raise whatever comes to hand
         raise RunError(
             paragraph(
@@ -152,7 +154,6 @@ def export_model(
                 fix=f"Try another format: {', '.join(sorted(set(EXPORTERS) - {form}))}.",
             )
         ) from error
-    difference = largest_difference(graph, RUNNERS[form](data), size) if form != "onnx" or _has("onnxruntime") else None
     if difference is None:
         notes.append("The file was not run: onnxruntime is not installed (extra [onnx]).")
     elif not difference <= TOLERANCE:

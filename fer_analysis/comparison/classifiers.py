@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class ExternalClassifier(Classifier):
         try:
             with torch.no_grad():
                 out = self.model(torch.zeros(2, 3, self.input_size, self.input_size, device=self.device))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:  # people's own, of any kind
             raise UserInputError(
                 paragraph(
                     f"The model {self.name} does not take images of {self.input_size} pixels.",
@@ -208,7 +208,8 @@ def load_external(
         model = build(spec, n_classes)
     if weights is not None:
         _fill(model, weights)
-    size = input_size or int(getattr(model, "input_size", crop))
+    stated = getattr(model, "input_size", crop)
+    size = input_size or int(stated[-1] if isinstance(stated, Sequence) else stated)  # a side, or (3, height, width)
     return ExternalClassifier(
         spec.rpartition(":")[2],
         model,

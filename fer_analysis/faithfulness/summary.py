@@ -49,7 +49,8 @@ def summarise(faces: PerturbedFaces) -> dict[str, Any]:
 def depends_on_picture(faces: PerturbedFaces) -> bool:
     """Return whether the network says different things about different pictures, or about a face and its baseline."""
     probabilities = np.concatenate([faces.whole, faces.empty])
-    return len(np.unique(faces.predicted)) > 1 or bool(np.ptp(probabilities) >= NO_DEPENDENCE)
+    others = len(np.unique(faces.predicted)) > 1 or not faces.kept.all()
+    return others or bool(np.ptp(probabilities) >= NO_DEPENDENCE)
 
 
 def _curve(faces: PerturbedFaces, kind: str) -> dict[str, Any]:

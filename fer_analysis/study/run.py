@@ -164,7 +164,7 @@ class _Study:
                     refused[network.name] = reason
                     continue
                 costs.append(measure_network(network, training, n_classes, sizes, self.order.threads))
-            except (FerError, RuntimeError) as error:
+            except (FerError, RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:  # people's own
                 refused[network.name] = (str(error).strip() or type(error).__name__).splitlines()[0]
         self.progress.finish()
         folds = {cost.name: len(left[cost.name]) for cost in costs}

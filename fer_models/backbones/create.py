@@ -109,6 +109,10 @@ def _timm_body(name: str, source: PretrainedSource | None, **options: Any) -> An
         if source is None or not loading:
             raise
         raise RunError(unreadable(source.path, error) if source.path else unavailable(name, error)) from error
+    except AssertionError as error:  # timm's own, where a network's layers cannot be taken out
+        raise UserInputError(
+            paragraph(f"The network {name} gives no feature maps.", got=error, fix="Choose another backbone.")
+        ) from error
 
 
 def _create_own(

@@ -54,7 +54,7 @@ class PoolingBlock(nn.Module):
         tokens = tokens + self.attn(normed)
         if self.keep < 1:
             scores = class_logits(self.attn, normed.detach()).sum(1)[:, 1:]
-            kept = strongest(scores, max(1, int(scores.shape[1] * self.keep))) + 1
+            kept = strongest(scores, max(1, int(int(scores.shape[1]) * self.keep))) + 1
             tokens = torch.cat([tokens[:, :1], take(tokens, kept)], 1)
         result: Tensor = tokens + self.mlp(self.norm2(tokens))
         return result
@@ -157,8 +157,8 @@ class APViT(Method):
         projected = self.project(last)
         patches = projected.flatten(2).transpose(1, 2) + places[:, 1:]
         scores = attention(last.detach()) if self.score == "mean" else projected.detach().abs().float().sum(1)
-        kept = strongest(scores.flatten(1), max(1, round(patches.shape[1] * self.keep)))
-        first = (self.class_token + places[:, :1]).expand(len(patches), -1, -1)
+        kept = strongest(scores.flatten(1), max(1, round(int(patches.shape[1]) * self.keep)))
+        first = (self.class_token + places[:, :1]).expand(patches.shape[0], -1, -1)
         return torch.cat([first, take(patches, kept)], 1)
 
     def cam(self, prediction: Prediction, class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:

@@ -288,7 +288,7 @@ def layer_number(option: str, value: int, backbone: Backbone) -> int:
 
 def select_class(maps: Float[Tensor, "b k h w"], class_index: Int64[Tensor, "b"]) -> Float[Tensor, "b h w"]:
     """Select each sample's map of its class."""
-    return maps[torch.arange(len(maps), device=maps.device), class_index]
+    return maps[torch.arange(maps.shape[0], device=maps.device), class_index]  # len() would fix an exported batch
 
 
 def unit_range(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

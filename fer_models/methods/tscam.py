@@ -53,7 +53,7 @@ class TSCAM(Method):
         """Run a forward pass that also reads the attention of each block."""
         with torch.no_grad(), self.backbone.class_attention() as rows:
             plain = self(images)
-        attention = torch.stack(rows, 1).reshape(len(images), -1, *plain.features[-1].shape[2:])
+        attention = torch.stack(rows, 1).reshape(images.shape[0], -1, *plain.features[-1].shape[2:])
         return Prediction(plain.logits, plain.features, {**plain.extra, "attention": attention})
 
     def semantic(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k h w"]:

@@ -48,7 +48,7 @@ class Wildcat(Method):
     def class_maps(self, last: Float[Tensor, "b c h w"]) -> Float[Tensor, "b k h w"]:
         """Pool class by class: the mean of a class's maps, in float32."""
         maps: Tensor = self.head(last).float()
-        return maps.view(len(maps), self.n_classes, self.maps, *maps.shape[2:]).mean(2)
+        return maps.view(maps.shape[0], self.n_classes, self.maps, *maps.shape[2:]).mean(2)
 
     def logits(self, features: tuple[Tensor, ...]) -> Float[Tensor, "b k"]:
         """Pool the maps."""
@@ -68,7 +68,7 @@ def spatial_pool(maps: Float[Tensor, "b k h w"], kmax: float, kmin: float, alpha
     Shares are rounded to whole pixels, one at least unless the share is 0.
     """
     pixels = maps.flatten(2)
-    high, low = (max(1, round(share * pixels.shape[2])) for share in (kmax, kmin))
+    high, low = (max(1, round(share * int(pixels.shape[2]))) for share in (kmax, kmin))
     score = pixels.topk(high, dim=2).values.mean(2)
     if kmin == 0:
         return score

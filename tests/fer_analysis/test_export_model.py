@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from aupipe.fer_data.errors import RunError, UserInputError
 from aupipe.fer_data.images import write_png
 from aupipe.fer_data.preparation import AlignedFace
 from aupipe.fer_data.shards import Store
+from aupipe.fer_models.methods import METHODS
 from aupipe.fer_models.training.config import TrainConfig
 from aupipe.fer_models.training.run import train
 
@@ -171,3 +173,19 @@ def test_what_cannot_be_exported_is_told(run: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(export, "_has", lambda name: name != "onnxscript")
     with pytest.raises(UserInputError, match=r"needs onnxscript.*aupipe\[onnx\]"):
         export_model(run, "onnx", tmp_path / "m.onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("gradcam", "gradcampp", "layercam")])
+def test_every_method_can_be_taken_elsewhere(store: Store, tmp_path: Path, method: str, form: str) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    options = {"acol": "width=16", "apvit": "dim=16,depth=2,heads=2", "prm": "map=response"}.get(method, "")
+    backbone = "test_vit" if method == "tscam" else "test_resnet"
+    config = replace(CONFIG, method=method, method_options=options, backbone=backbone)
+    train(store.folder, tmp_path / "run", config)
+    report = export_model(tmp_path / "run", form, tmp_path / "model")
+    assert report.difference is not None and report.difference <= export.TOLERANCE
+    assert ("cam" in report.outputs) == (method != "apvit")

@@ -149,6 +149,8 @@ def test_a_reader_of_mouths_is_found_out(loader: TripletLoader, tmp_path: Path) 
     assert mouth["accuracy"] == pytest.approx(1 / len(CLASSES))  # what is left is the darkest class's
     assert mouth["lost"] == pytest.approx(1 - 1 / len(CLASSES)) and mouth["elsewhere"] == 1
     assert mouth["lost_more"] == pytest.approx(mouth["elsewhere"] - mouth["accuracy"])
+    for name in ("accuracy", "lost", "lost_more"):
+        assert mouth[f"{name}_ci95"][0] - 1e-9 <= mouth[name] <= mouth[f"{name}_ci95"][1] + 1e-9
     assert mouth["lost_more_ci95"][0] > 0 and found["eyes"]["accuracy_ci95"][0] < 0.95  # Wilson's
     assert 0.03 < mouth["hidden"] < found["eyes"]["hidden"] < 0.5
     assert mouth["elsewhere_covers"]["mouth"] == 0 < mouth["elsewhere_covers"]["eyes"] < 0.5

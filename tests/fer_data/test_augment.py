@@ -181,3 +181,19 @@ def test_cut_images_give_what_the_affine_gives() -> None:
     found = apply(config, parameters, torch.from_numpy(crops), maps, MEAN, STD, 64)
     for a, b in zip(expected, found, strict=True):
         assert torch.allclose(a, b, atol=2e-3)
+
+
+def test_brightness_and_contrast_fill_their_ranges() -> None:
+    drawn = sample_parameters(AugmentConfig(56, brightness=0.3, contrast=0.2), 1, 2, np.arange(4000), 64)
+    for values, most in ((drawn.brightness, 0.3), (drawn.contrast, 0.2)):
+        assert values.min() == pytest.approx(1 - most, abs=0.01) and values.max() == pytest.approx(1 + most, abs=0.01)
+        assert values.mean() == pytest.approx(1, abs=0.01)
+
+
+def test_grey_is_the_luma_of_bt_601() -> None:
+    images, maps = plain(2)
+    config = AugmentConfig(64, grey=1.0, flip=0, rotation=0, scale=(1.0, 1.0), erasing=0, brightness=0, contrast=0)
+    parameters = sample_parameters(config, 0, 0, np.arange(2), 64)
+    pictures, _ = apply(config, parameters, images, maps, torch.zeros(3), torch.ones(3))
+    luma = (images / 255 * torch.tensor([0.299, 0.587, 0.114])).sum(-1)
+    assert torch.allclose(pictures, luma[:, None].expand_as(pictures), atol=1e-5)

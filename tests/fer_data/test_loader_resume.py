@@ -275,3 +275,10 @@ def test_the_advised_way_to_share_is_one_that_works(rows: int, batch: int, world
     EpochPlan(rows, batch, drop_last=not even, world_size=1 if even else world, even=even).check()
     if "size" in way:
         EpochPlan(rows, int(re.findall(r"\d+", way)[0]), world_size=world, even=even).check()
+
+
+def test_the_state_of_another_split_is_refused(tmp_path: Path) -> None:
+    store = synthetic_store(tmp_path / "store", train=14, val=14, test=0, size=32, map_size=8)
+    train, val = (TripletLoader(store.split(name), 7, CONFIG) for name in ("train", "val"))
+    with pytest.raises(StoreError, match="split"):
+        val.load_state_dict(train.state_dict())

@@ -5,7 +5,13 @@ import pytest
 
 from aupipe.fer_models.metrics import resampling
 from aupipe.fer_models.metrics.classification import wilson_interval
-from aupipe.fer_models.metrics.resampling import bootstrap_interval, paired_test, weighted_mean
+from aupipe.fer_models.metrics.resampling import (
+    accuracy_interval,
+    bootstrap_interval,
+    paired_test,
+    two_level_means,
+    weighted_mean,
+)
 
 RNG = np.random.default_rng(3)
 LABEL = np.repeat([0, 1, 4], [150, 40, 60])
@@ -114,3 +120,28 @@ def test_an_accuracy_without_a_miss_is_not_certain_where_persons_repeat() -> Non
     group, label = np.repeat([0, 1], 3), np.zeros(6, np.int64)
     for right in (np.ones(6, bool), np.zeros(6, bool)):
         assert resampling.accuracy_interval(right, label, group) == wilson_interval(2 * int(right[0]), 2)
+
+
+def test_trainings_and_persons_are_drawn_apart() -> None:
+    drawn = two_level_means(np.eye(8), np.arange(8))
+    assert drawn.mean() == pytest.approx(1 / 8, abs=0.01)  # the same draws for both would give 15/64
+
+
+def test_persons_of_many_faces_weigh_as_many() -> None:
+    group = np.repeat([0, 1, 2], [1, 5, 9])
+    np.testing.assert_allclose(two_level_means(np.ones((3, 15)), group), 1)
+
+
+def test_a_class_that_a_resample_lacks_is_left_out_of_it() -> None:
+    group, label = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1])
+    assert bootstrap_interval(np.ones(4), label, "classes", group=group) == (1, 1)
+
+
+def test_the_interval_of_an_accuracy_is_of_persons_and_of_all_faces() -> None:
+    rng = np.random.default_rng(5)
+    right = np.repeat(rng.random(100) < 0.5, 4)
+    low, high = accuracy_interval(right, np.zeros(400, np.int64), np.repeat(np.arange(100), 4))
+    assert high - low == pytest.approx(2 * 1.96 * 0.05, rel=0.15)  # by face it would be half of that
+    label = np.repeat([0, 1], [180, 20])  # all of a common class right, none of a rare one
+    low, high = accuracy_interval(label == 0, label, np.repeat(np.arange(100), 2))
+    assert low < 0.9 < high and low > 0.7  # the mean over the classes is .5

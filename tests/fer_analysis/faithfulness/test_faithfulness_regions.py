@@ -76,8 +76,12 @@ def test_falls_are_shares_of_what_the_pixels_add_on_faces_that_are_right(tmp_pat
 
 def test_a_prediction_that_does_not_depend_on_the_picture_is_called_that_once(tmp_path: Path) -> None:
     faces = measure(PatchReader(), planted_loader(tmp_path, PATCH), Perturbation("mean", 2), Silent())
-    content = summarise(replace(faces, whole=np.full(14, 0.2501), empty=np.full(14, 0.25)))
+    alike = replace(faces, whole=np.full(14, 0.2501), empty=np.full(14, 0.25), kept=np.ones(14, bool))
+    content = summarise(alike)
     assert summarise(faces)["depends_on_picture"] and not content["depends_on_picture"]
+    assert summarise(replace(alike, kept=np.zeros(14, bool)))["depends_on_picture"], (
+        "without the picture it says another class"
+    )
     lines = page_lines(tmp_path, {**content, "split": "test", "epoch": 1, "baseline": "mean"})
     assert lines[-1] == f"{CONSTANT}." and "0.000 (" not in "".join(lines)
     assert summary_line(content) == CONSTANT
